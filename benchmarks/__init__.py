@@ -1,0 +1,1 @@
+"""Questions in, published score out."""

@@ -1,0 +1,1 @@
+"""Speed and memory, measured in turn against the released schedules."""

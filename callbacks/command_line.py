@@ -1,0 +1,160 @@
+"""``fit validate test predict``: LightningCLI with this project's defaults and messages."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.checkpoint_io import ReplaceIO
+from callbacks.config_errors import readable
+from callbacks.progress import Progress
+from callbacks.run_record import RunRecord, checkpoint_differences
+from callbacks.throughput import Throughput
+
+#: The packages whose classes can be named without their module in a configuration.
+ROOMS = ("lightning_modules", "lightning_modules.policies", "datamodules", "callbacks", "benchmarks")
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
+    "default_root_dir": "runs/unnamed",
+    "log_every_n_steps": 10,
+    # Our loaders know their rank; Lightning would wrap validation loaders in a sampler of its own.
+    "use_distributed_sampler": False,
+    # Tensors made in inference mode break the first training forward of a sharded model.
+    "inference_mode": False,
+}
+#: How often a recovery checkpoint is written when the configuration brings no ModelCheckpoint.
+RECOVERY_STEPS = 100
+
+
+def import_rooms() -> None:
+    """Import every module in which a configuration may name a class: only imported classes have short names."""
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.ispkg and not module.name.startswith("_"):
+                importlib.import_module(f"{room}.{module.name}")
+
+
+class VidprefParser(LightningArgumentParser):
+    """The parser, with error messages that name the key."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and how to see the options, and end with exit status 2."""
+        subparser = getattr(ex, "subcommand_parser", None) or self
+        keys = [action.dest for action in subparser._actions]
+        sys.stderr.write(f"{readable(message, keys)}\n\nFor the accepted options: vidpref <verb> --help, ")
+        sys.stderr.write("vidpref <verb> --model.help <Class>; for the merged configuration: --print_config\n")
+        raise SystemExit(2)
+
+
+class VidprefCLI(LightningCLI):
+    """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
+
+    What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
+    with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`ReplaceIO`), a CSV
+    logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        import_rooms()
+        super().__init__(
+            save_config_callback=RunRecord,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=VidprefParser,
+            parser_kwargs={"prog": "vidpref", "description": "Train video models on preferences"},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse `args`, or the command line; being called from Python is nothing to warn of."""
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration as the user gave it; Lightning would let a checkpoint's parameters beat the flags.
+
+        What differs from the configuration in the checkpoint is listed once, so that it is no accident.
+        """
+        config = self.config[self.config["subcommand"]]
+        path = checkpoint_file(config.get("ckpt_path"), config["trainer"])
+        if path is not None and rank_zero_only.rank == 0:
+            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
+            differences = checkpoint_differences(path, now)
+            if differences:
+                lines = "\n".join(f"  {line}" for line in differences)
+                sys.stderr.write(
+                    f"{path} was written with another configuration; the one given now is used:\n{lines}\n"
+                )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with the pieces that every run gets."""
+        given = self._get(self.config_init, "trainer", default={})
+        return super().instantiate_trainer(**default_pieces(given, str(self.subcommand)), **kwargs)
+
+
+def checkpoint_file(ckpt_path: Any, trainer: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that a start will read, or None: the file given, or the recovery one for ``last``."""
+    if ckpt_path == "last":
+        ckpt_path = recovery_folder(trainer) / "last.ckpt"
+    return Path(ckpt_path) if ckpt_path and Path(ckpt_path).is_file() else None
+
+
+def recovery_folder(trainer: Mapping[str, Any]) -> Path:
+    """Where the recovery checkpoint of a run lies."""
+    return Path(trainer["default_root_dir"] or ".") / "checkpoints"
+
+
+def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
+    """The trainer's arguments that this project completes: callbacks, logger, plugins.
+
+    Args:
+        trainer: the instantiated ``trainer`` section of the configuration.
+        verb: the subcommand; the CSV logger's folder is named after it.
+    """
+    callbacks = _as_list(trainer["callbacks"])
+    plugins = _as_list(trainer["plugins"])
+    wanted: list[Callback] = []
+    if trainer["enable_checkpointing"] is not False and not _holds(callbacks, ModelCheckpoint):
+        wanted.append(
+            ModelCheckpoint(
+                dirpath=recovery_folder(trainer),
+                every_n_train_steps=RECOVERY_STEPS,
+                save_top_k=1,
+                save_last=True,
+                enable_version_counter=False,
+            )
+        )
+    if verb == "fit" and not _holds(callbacks, Throughput):
+        wanted.append(Throughput())
+    if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
+        wanted.append(Progress())
+    if not _holds(plugins, CheckpointIO):
+        plugins.append(ReplaceIO())
+    logger = trainer["logger"]
+    if logger is None or logger is True:
+        logger = CSVLogger(trainer["default_root_dir"] or ".", name=verb)
+    return {"callbacks": callbacks + wanted, "plugins": plugins, "logger": logger}
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _holds(pieces: Iterable[Any], kind: type) -> bool:
+    return any(isinstance(piece, kind) for piece in pieces)

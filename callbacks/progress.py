@@ -1,0 +1,98 @@
+"""The progress bar: the loss and its terms, samples per second, and the time that is left for the whole run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import (
+    BatchesProcessedColumn,
+    CustomBarColumn,
+    CustomTimeColumn,
+)
+from rich.progress import TextColumn
+from torch import Tensor
+
+LOSS = "train/loss"
+SPEED = "train/samples_per_second"
+STEP = "train/step_seconds"
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar, showing what a person who waits wants to know.
+
+    Beside the bar of the epoch stand the loss, each of its terms, samples per second and the time left for the whole
+    run, from the mean step time that `Throughput` logs. Where the output is no terminal (a cluster's log file) a plain
+    line appears instead, once in `seconds_between_lines`. The command line adds this callback by itself;
+    ``--trainer.enable_progress_bar false`` leaves it out.
+
+    Args:
+        refresh_rate: redraws per second.
+        seconds_between_lines: how often a line is written where there is no terminal.
+    """
+
+    def __init__(self, refresh_rate: int = 4, seconds_between_lines: float = 30.0) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self.seconds_between_lines = seconds_between_lines
+        self._next_update = 0.0
+        self._next_line = 0.0
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """What, bar, batches, elapsed and left in the epoch; the metrics column follows."""
+        return [
+            TextColumn("[progress.description]{task.description}"),
+            CustomBarColumn(bar_width=24, complete_style=self.theme.progress_bar),
+            BatchesProcessedColumn(style=self.theme.batch_progress),
+            CustomTimeColumn(style=self.theme.time),
+        ]
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Loss, terms, whatever was logged for the bar, samples per second and time left, ready to print."""
+        logged = trainer.callback_metrics
+        shown: dict[str, Any] = {}
+        for name, value in logged.items():
+            if name == LOSS or name.startswith(f"{LOSS}/"):
+                shown[name.removeprefix(f"{LOSS}/").removeprefix("train/")] = _number(value)
+        for name, value in trainer.progress_bar_metrics.items():
+            shown.setdefault(name, _number(value))
+        if SPEED in logged:
+            shown["samples/s"] = f"{float(logged[SPEED]):.3g}"
+        left = seconds_left(trainer)
+        if left is not None:
+            shown["left"] = str(timedelta(seconds=round(left)))
+        return shown
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar; without a terminal, write a line now and then."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.is_enabled and self._console is not None and not self._console.is_terminal:
+            now = monotonic()
+            if now >= self._next_line:
+                self._next_line = now + self.seconds_between_lines
+                metrics = " ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
+                self._console.print(f"step {trainer.global_step}: {metrics}", soft_wrap=True, highlight=False)
+
+    def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the metrics no oftener than the bar is drawn: every reading waits for the device."""
+        now = monotonic()
+        if now >= self._next_update:
+            self._next_update = now + 1.0 / max(self.refresh_rate, 1)
+            super()._update_metrics(trainer, pl_module)
+
+
+def _number(value: Any) -> str:
+    return f"{float(value):.4g}" if isinstance(value, int | float | Tensor) else str(value)
+
+
+def seconds_left(trainer: Trainer) -> float | None:
+    """The rest of the run at the mean step time, or None while there is none or the run has no end."""
+    step_seconds = trainer.callback_metrics.get(STEP)
+    total = trainer.estimated_stepping_batches if step_seconds is not None else float("inf")
+    if step_seconds is None or total == float("inf"):
+        return None
+    return max(0.0, (total - trainer.global_step) * float(step_seconds))

@@ -1,0 +1,93 @@
+"""A table of samples in Weights & Biases: what the model saw, what it had to prefer, how it judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from datamodules.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
+
+
+class SampleTable(Callback):
+    """Every N optimizer steps, one table of the batch: the views as strips of frames, the answers, the rewards.
+
+    It speaks to a `WandbLogger` only; other loggers have no tables, and with them this callback does nothing and costs
+    nothing, so that one configuration serves both. Rank 0's batch is shown. The columns are always the same, so the
+    tables of a run can be joined: key, prompt, the three answers, the six views, and for each term in use the chosen
+    and the rejected reward (scaled by beta, empty where the sample takes no part).
+
+    Args:
+        every_n_steps: optimizer steps between two tables; the first is made at the first step.
+        max_samples: rows of a table at most.
+        max_frames: frames of a strip at most, evenly spread over the view.
+        height: height of a strip in pixels.
+    """
+
+    def __init__(self, every_n_steps: int = 500, max_samples: int = 4, max_frames: int = 8, height: int = 96) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}; give the steps between two tables, at least 1")
+        self.every_n_steps = every_n_steps
+        self.max_samples = max_samples
+        self.max_frames = max_frames
+        self.height = height
+        self._next_step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """When the next table is due; a resumed run goes on in the same rhythm."""
+        return {"next_step": self._next_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up the rhythm of the run that wrote the checkpoint."""
+        self._next_step = state_dict["next_step"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Send a table if one is due and there is somewhere to send it."""
+        if trainer.global_step < self._next_step or not isinstance(batch, VistaBatch):
+            return
+        self._next_step = trainer.global_step + self.every_n_steps
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not loggers or not trainer.is_global_zero:
+            return
+        columns, rows = self.table(batch, outputs["terms"])
+        for logger in loggers:
+            logger.log_table("train/samples", columns=columns, data=rows, step=trainer.global_step)
+
+    def table(self, batch: VistaBatch, terms: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+        """Column names and rows: text and numbers, with the views' strips as `wandb.Image`."""
+        rewarded = {name: term for name, term in terms.items() if term.chosen_rewards is not None}
+        columns = ["key", "prompt", *ANSWER_NAMES, *VIEW_NAMES]
+        columns += [f"{name}/{side}" for name in rewarded for side in ("chosen", "rejected")]
+        real = [sample for sample in range(len(batch.keys)) if bool(batch.mask[sample])]
+        return columns, [self._row(batch, sample, rewarded) for sample in real[: self.max_samples]]
+
+    def _row(self, batch: VistaBatch, sample: int, terms: dict[str, Any]) -> list[Any]:
+        import wandb
+
+        views: dict[str, View] = {view.name: view for view in batch.views if view.sample == sample}
+        first = next(iter(views.values()))
+        answers: dict[str, str] = {}
+        for view in views.values():
+            answers |= {str(name): text for name, text in view.answers.items()}
+        row: list[Any] = [batch.keys[sample], first.prompt, *(answers.get(name, "") for name in ANSWER_NAMES)]
+        for name in VIEW_NAMES:
+            seen = views.get(name)
+            row.append(None if seen is None else wandb.Image(self.strip(seen.frames).permute(1, 2, 0).numpy()))
+        for term in terms.values():
+            at = term.samples.index(sample) if sample in term.samples else None
+            row += [None if at is None else float(side[at]) for side in (term.chosen_rewards, term.rejected_rewards)]
+        return row
+
+    def strip(self, frames: Tensor) -> Tensor:
+        """(T, 3, H, W) uint8 -> (3, height, W') uint8: at most `max_frames` frames side by side."""
+        wanted = min(len(frames), self.max_frames)
+        chosen = frames[torch.linspace(0, len(frames) - 1, wanted).long().to(frames.device)].cpu().float()
+        width = max(1, round(frames.shape[3] * self.height / frames.shape[2]))
+        small = interpolate(chosen, size=(self.height, width), mode="bilinear", antialias=True, align_corners=False)
+        return small.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0, 3).reshape(3, self.height, wanted * width)

@@ -1,0 +1,1 @@
+"""What flows: shards, the plan of their order, samples and batches."""

@@ -1,0 +1,122 @@
+"""Files of yes-or-no questions about videos, in VideoHallucer's published format: read, checked and found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Half = Literal["basic", "hallucination"]
+HALVES: tuple[Half, Half] = ("basic", "hallucination")
+
+#: Published annotation name -> the name under which the published results list it. Other names stay as they are.
+RESULT_NAMES: Mapping[str, str] = {
+    "object_relation": "obj_rel",
+    "temporal": "temporal",
+    "semantic_detail": "semantic",
+    "external_factual": "fact",
+    "external_nonfactual": "nonfact",
+    "interaction": "interaction",
+    "fact_detect": "factdet",
+}
+#: The `temporal` subset before 24 exact duplicates were removed from it; the papers' numbers were made with this one.
+TEMPORAL_200 = "temporal_200_pre_dedup"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation file.
+
+    Attributes:
+        subset: the name under which results list it.
+        path: where it was read.
+        sha256: of the file's bytes, so that results say which version they belong to.
+        pairs: the published records, `{"basic": {...}, "hallucination": {...}, "type": ...}`.
+    """
+
+    subset: str
+    path: Path
+    sha256: str
+    pairs: list[dict[str, Any]]
+
+
+def question_key(subset: str, pair: int, half: Half) -> str:
+    """The name of one question within a benchmark run."""
+    return f"{subset}/{pair:06d}/{half}"
+
+
+def read_annotation(path: Path) -> Annotation:
+    """One published annotation file, checked.
+
+    Raises:
+        ValueError: not a JSON list of pairs; every fault is listed with its row and field.
+    """
+    content = path.read_bytes()
+    try:
+        pairs = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
+    if not isinstance(pairs, list) or not pairs:
+        raise ValueError(f"{path} must hold a JSON list of question pairs, and at least one")
+    faults = [fault for row, pair in enumerate(pairs) for fault in _faults(row, pair)]
+    if faults:
+        raise ValueError(
+            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
+        )
+    stem = "temporal" if path.stem == TEMPORAL_200 else path.stem
+    return Annotation(RESULT_NAMES.get(stem, stem), path, hashlib.sha256(content).hexdigest(), pairs)
+
+
+def _faults(row: int, pair: Any) -> list[str]:
+    if not isinstance(pair, dict):
+        return [f"row {row}: is not an object with a basic and a hallucination half"]
+    found = []
+    for half in HALVES:
+        one = pair.get(half)
+        if not isinstance(one, dict):
+            found.append(f"row {row}: {half} is missing")
+            continue
+        found += [
+            f"row {row}: {half}.{name} is missing or empty"
+            for name in ("video", "question", "answer")
+            if not isinstance(one.get(name), str) or not one[name].strip()
+        ]
+    return found
+
+
+def find_annotations(folder: Path, subsets: Sequence[str] | None, temporal: Literal[176, 200] | None) -> list[Path]:
+    """The annotation files of a folder: `NAME.json`, or `NAME/NAME.json` as published.
+
+    Args:
+        folder: where they are.
+        subsets: published names ("object_relation"); None = all, `temporal` once.
+        temporal: which version of `temporal`; None = the file of that plain name, whatever it holds.
+
+    Raises:
+        ValueError: the folder or a subset's file is not there.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"the folder of questions {folder} does not exist; give the folder that holds the JSON files")
+    files = {path.stem: path for path in [*sorted(folder.glob("*/*.json")), *sorted(folder.glob("*.json"))]
+             if path.parent == folder or path.parent.name == path.stem}  # fmt: skip
+    longer = files.pop(TEMPORAL_200, None)
+    if temporal == 200 and longer is not None:
+        files["temporal"] = longer
+    wanted = sorted(files) if subsets is None else list(subsets)
+    missing = [name for name in wanted if name not in files]
+    if missing or not wanted:
+        have = ", ".join(sorted(files)) or "none"
+        raise ValueError(f"no questions for {missing or 'any subset'} in {folder}, which has: {have}")
+    return [files[name] for name in wanted]
+
+
+def find_video(folder: Path, annotation: Annotation, name: str) -> Path | None:
+    """A video by its published name: in the folder itself or where the published layout keeps it."""
+    published = annotation.path.stem.replace(TEMPORAL_200, "temporal")
+    for candidate in (folder / name, folder / published / "videos" / name, folder / published / name):
+        if candidate.is_file():
+            return candidate
+    return None

@@ -1,0 +1,39 @@
+"""The negatives by which a level is trained, each a small class that a config chooses by its name here.
+
+Whole video: `Reverse` (default), `Shuffle`, `OtherVideo`, `Noise`. Clip: `RelevantSegment` (default),
+`OtherVideoSegment`, `Shuffle`, `Reverse`. Object: `RoiMove` (default), `RoiMask`, `RoiBlur`, `RandomCrop`. The defaults
+are the paper's best.
+
+All are pure functions of frames at source resolution, annotation and the draws of (key, seed). A new one subclasses
+`VideoNegative`, `ClipNegative` or `ObjectNegative`; any importable class can be named in a config.
+"""
+
+from datamodules.roi_negatives import ObjectNegative, RandomCrop, RoiBlur, RoiMask, RoiMove
+from datamodules.span_negatives import (
+    ClipNegative,
+    Noise,
+    OtherVideo,
+    OtherVideoSegment,
+    RelevantSegment,
+    Reverse,
+    Shuffle,
+    SpanNegative,
+    VideoNegative,
+)
+
+__all__ = [
+    "ClipNegative",
+    "Noise",
+    "ObjectNegative",
+    "OtherVideo",
+    "OtherVideoSegment",
+    "RandomCrop",
+    "RelevantSegment",
+    "Reverse",
+    "RoiBlur",
+    "RoiMask",
+    "RoiMove",
+    "Shuffle",
+    "SpanNegative",
+    "VideoNegative",
+]

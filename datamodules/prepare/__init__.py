@@ -1,0 +1,1 @@
+"""Public formats to shards, one file a source."""

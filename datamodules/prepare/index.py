@@ -1,0 +1,51 @@
+"""`vidpref prepare index` and `vidpref prepare verify`: shards that others wrote, and whether shards are sound."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from rich.console import Console
+
+from datamodules.shards import index_shards, verify
+
+
+def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista") -> None:
+    """Make the index of tar shards that exist already.
+
+    Args:
+        shards: tar files or patterns such as 'data/train-*.tar', all in one folder.
+        output: the index to write, NAME.index.json in the folder of the shards.
+        schema: what the shards hold.
+
+    Raises:
+        ValueError: everything that is wrong with any of the shards, or where the index would lie.
+    """
+    paths = [path for pattern in shards for path in (sorted(glob.glob(pattern)) or [pattern])]
+    target = Path(output)
+    if not output.endswith(".index.json"):
+        raise ValueError(f"{output}: call it NAME.index.json")
+    if target.exists():
+        raise ValueError(f"{output}: is there already; delete it, or choose another name")
+    if any(Path(path).parent.resolve() != target.parent.resolve() for path in paths):
+        raise ValueError(f"{output}: must be in the folder of its shards, which is how they are found")
+    index = index_shards(paths, schema)
+    index.write(target)
+    Console().print(f"{output}: {len(index)} samples in {len(index.shards)} shards", highlight=False)
+
+
+def prepare_verify(index: str, decode: bool = True) -> None:
+    """Check every byte of an index's shards.
+
+    Args:
+        index: NAME.index.json, a local path or an http(s) or s3 address.
+        decode: also decode every video, picture, tensor and row.
+
+    Raises:
+        ValueError: every problem, one a line, naming shard and key.
+    """
+    with Console().status(f"verifying {index}"):
+        problems = verify(index, decode)
+    if problems:
+        raise ValueError("\n".join([f"{index}: {len(problems)} problems", *problems]))
+    Console().print(f"{index}: sound", highlight=False)

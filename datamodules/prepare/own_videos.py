@@ -1,0 +1,121 @@
+"""One's own videos with preference annotations (JSON lines; docs/data.md) to shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.samples import Box, PreferenceRow, VideoFacts
+from datamodules.shards import Index
+from datamodules.video_io import probe
+
+FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
+
+#: Names that `PreferenceRow` and the annotation file give to the same thing.
+_NAMES = {"video_id": "video", "relevant": "rejected"}
+_BOX_FIELDS = ("x", "y", "width", "height", "time")
+
+
+def prepare_jsonl(
+    rows: Path,
+    output: Path,
+    videos: Path | None = None,
+    skip_bad: bool = False,
+    samples_per_shard: int = 64,
+) -> Index:
+    """Turn mp4 files and a JSONL of preferences into shards; docs/data.md describes both. Videos are not re-encoded.
+
+    Args:
+        rows: the JSONL of annotations.
+        output: folder and common name of the shards; for a folder alone they are named as `rows`.
+        videos: the folder in which relative video paths begin; None = the folder of `rows`.
+        skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
+    """
+    rows = Path(rows)
+    root = rows.parent if videos is None else Path(videos)
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
+    facts_of = cache(probe)  # many rows may ask about one video
+
+    def check(row: SourceRow) -> Sample | None:
+        return _checked(row, rows, root, facts_of)
+
+    return write_rows(rows, ("video", "question", "chosen", "rejected"), check, output, skip_bad, samples_per_shard)
+
+
+def _checked(row: SourceRow, annotations: Path, root: Path, facts_of: Callable[[Path], VideoFacts]) -> Sample | None:
+    """The sample of a row, or None after noting what is wrong with it."""
+    for name in sorted(set(row.data) - set(FIELDS)):
+        row.refuse(name, f"is no field of this format; there are {', '.join(FIELDS)}")
+    path = (root / row.text("video")).resolve()
+    question = row.text("question")
+    if "<video>" in question:
+        row.refuse("question", "has a <video> token; leave it out, the model's own template brings one")
+    video = _video_facts(row, path, facts_of)
+    preference = PreferenceRow(
+        key=sample_key(annotations, row),
+        video_id=path.relative_to(root.resolve(), walk_up=True).as_posix(),
+        question=question,
+        chosen=row.text("chosen"),
+        relevant=row.text("rejected"),
+        irrelevant=row.optional_text("irrelevant"),
+        event=_event(row),
+        boxes=_boxes(row),
+        video=video or UNKNOWN_VIDEO,
+        source=row.optional_text("source") or "",
+    )
+    row.refuse_all(preference.faults(), _NAMES)
+    return None if row.faults else Sample(preference, lambda: {"mp4": path.read_bytes()})
+
+
+def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFacts]) -> VideoFacts | None:
+    if any(fault.field == "video" for fault in row.faults):
+        return None
+    try:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        if path.suffix.lower() != ".mp4":
+            raise ValueError(f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one")
+        return facts_of(path)
+    except ValueError as error:
+        row.refuse("video", str(error))
+        return None
+
+
+def _event(row: SourceRow) -> tuple[float, float] | None:
+    value = row.data.get("event")
+    if value is None:
+        return None
+    times = [finite(time) for time in value] if isinstance(value, list) else []
+    match times:
+        case [float(start), float(end)]:
+            return start, end
+    row.refuse("event", f"is not [start, end] in seconds but {json.dumps(value)[:60]}")
+    return None
+
+
+def _boxes(row: SourceRow) -> tuple[Box, ...]:
+    """The boxes; ones that are no boxes are noted and left out."""
+    value = row.data.get("boxes")
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        row.refuse("boxes", "is not a list of objects with x, y, width, height and, optionally, time")
+        return ()
+    found = []
+    for number, one in enumerate(value):
+        fields = one if isinstance(one, dict) else {}
+        numbers = {name: finite(given) for name, given in fields.items() if (name, given) != ("time", None)}
+        if None in numbers.values() or not set(_BOX_FIELDS[:4]) <= set(numbers) <= set(_BOX_FIELDS):
+            wanted = "numbers x, y, width, height (pixels) and, optionally, time (seconds)"
+            row.refuse(f"boxes[{number}]", f"is not {wanted} but {json.dumps(one)[:80]}")
+        else:
+            found.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
+    return tuple(found)

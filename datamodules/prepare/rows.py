@@ -1,0 +1,208 @@
+"""What all sources of annotated videos share: JSON lines in, every bad row named, shards out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.samples import Fault, PreferenceRow, VideoFacts
+from datamodules.shards import Index, write_shards
+
+#: Stands in for a video that could not be read, so that the row's other fields are still checked.
+UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)
+
+
+@dataclass(slots=True)
+class SourceRow:
+    """One line of an annotation file, and what was found wrong with it so far.
+
+    Attributes:
+        number: the line's number in its file, from 1.
+        line: the line as it was read.
+        data: its JSON object; empty when the line holds none.
+        faults: everything wrong with it, under the annotation file's own field names.
+    """
+
+    number: int
+    line: str
+    data: dict[str, Any]
+    faults: list[Fault] = field(default_factory=list)
+
+    def refuse(self, name: str, why: str) -> None:
+        """Note a fault of one field."""
+        self.faults.append(Fault(name, why))
+
+    def refuse_all(self, faults: Iterable[Fault], names: Mapping[str, str]) -> None:
+        """Note faults of a `PreferenceRow` under the file's own field names, except of fields already refused."""
+        known = {fault.field for fault in self.faults}
+        renamed = [Fault(names.get(fault.field, fault.field), fault.why) for fault in faults]
+        self.faults += [fault for fault in renamed if fault.field not in known]
+
+    def text(self, name: str) -> str:
+        """A text that must be there; "" after noting that it is not."""
+        found = self.optional_text(name)
+        if found is None and self.data.get(name) is None:
+            self.refuse(name, "is missing")
+        return found or ""
+
+    def optional_text(self, name: str) -> str | None:
+        """A text, or None where the field is absent, null, or (then a fault is noted) something else."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, str):
+            self.refuse(name, f"is not text but {json.dumps(value)[:40]}")
+            return None
+        return value
+
+    def record(self) -> dict[str, Any]:
+        """What the list of skipped rows says of it."""
+        faults = [{"field": fault.field, "why": fault.why} for fault in self.faults]
+        return {"row": self.number, "faults": faults, "line": self.line}
+
+    def __str__(self) -> str:
+        name = self.data.get("id")
+        return f"row {self.number} ({name})" if isinstance(name, str) and name else f"row {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row without faults, and a function that gives its members but ``json``, by suffix."""
+
+    row: PreferenceRow
+    members: Callable[[], dict[str, bytes]]
+
+
+def finite(value: object) -> float | None:
+    """The number as a float; None for text, booleans, NaN, infinities and integers beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def sample_key(path: Path, row: SourceRow) -> str:
+    """The sample's name: annotation file and line. It stays the same when other rows are mended or skipped."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', path.stem)}-{row.number:06d}"
+
+
+def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
+    """The lines of an annotation file, blank ones left out, with the faults that need no video.
+
+    Args:
+        path: a JSONL file.
+        unique: the fields that together name a row; later rows that repeat them are faults.
+
+    Raises:
+        ValueError: no such file, not UTF-8, or no rows.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; give the JSONL of annotations") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
+    rows = [_parsed(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ValueError(f"{path}: holds no rows; give one JSON object a line")
+    first: dict[str, int] = {}
+    for row in rows:
+        if not all(isinstance(row.data.get(name), str) for name in unique):
+            continue
+        name = json.dumps([row.data[name] for name in unique])
+        if name in first:
+            row.refuse(unique[-1], f"repeats row {first[name]}: the same {' and '.join(unique)}")
+        first.setdefault(name, row.number)
+    return rows
+
+
+def _parsed(number: int, line: str) -> SourceRow:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return SourceRow(number, line, {}, [Fault("line", f"is not JSON ({error})")])
+    if not isinstance(data, dict):
+        return SourceRow(number, line, {}, [Fault("line", "is not a JSON object")])
+    return SourceRow(number, line, data)
+
+
+def output_prefix(output: Path | str, rows: Path) -> Path:
+    """Where shards go: OUTPUT itself, or, for a folder (it exists, or ends with a slash), named as the rows' file in it."""
+    return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
+
+
+def write_rows(
+    path: Path,
+    unique: Sequence[str],
+    check: Callable[[SourceRow], Sample | None],
+    output: Path | str,
+    skip_bad: bool,
+    samples_per_shard: int,
+) -> Index:
+    """Check every row of an annotation file and write the good ones to shards.
+
+    Args:
+        path: the annotation file, a JSONL.
+        unique: the fields that together name a row.
+        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
+        output: folder and common name of the shards, or a folder.
+        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: lists every fault of every row, and nothing is written; or no row is good.
+    """
+    rows = read_rows(path, unique)
+    prefix = output_prefix(output, path)
+    skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
+    samples = _good_samples(path, rows, check, skipped, skip_bad)
+    index = write_shards(samples, prefix, samples_per_shard=samples_per_shard)
+    bad = [row for row in rows if row.faults]
+    if bad:
+        skipped.write_text("".join(json.dumps(row.record(), ensure_ascii=False) + "\n" for row in bad), "utf-8")
+    told = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
+    print(f"{len(index)} samples in {len(index.shards)} shards: {prefix}.index.json{told}")
+    return index
+
+
+def _good_samples(
+    path: Path, rows: Sequence[SourceRow], check: Callable[[SourceRow], Sample | None], skipped: Path, skip_bad: bool
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Keys and members of the good rows, in order; raises at the end if there were bad ones that may not be skipped.
+
+    So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
+    """
+    wanted = skip_bad or not any(row.faults for row in rows)
+    for row in _with_progress(rows, path.name):
+        sample = check(row) if row.data else None
+        wanted = wanted and (skip_bad or not row.faults)
+        if wanted and sample is not None and not row.faults:
+            content = json.dumps(sample.row.to_json(), ensure_ascii=False).encode()
+            yield sample.row.key, {"json": content, **sample.members()}
+    bad = [row for row in rows if row.faults]
+    if len(bad) == len(rows) or (bad and not skip_bad):
+        raise ValueError(_report(path, bad, len(rows), skipped))
+
+
+def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
+    lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
+    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    if len(bad) < total:
+        lines.append(
+            f"Mend them, or set skip_bad to write the other {total - len(bad)} and list these in {skipped.name}"
+        )
+    return "\n".join(lines)
+
+
+def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
+    """The rows, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

@@ -1,0 +1,237 @@
+"""VistaDPO's released annotations (JSON lines beside directories of frames) to shards."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.samples import Box, PreferenceRow, VideoFacts
+from datamodules.shards import Index
+from datamodules.video_io import decode_image, encode_mp4
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+#: Field of the released file -> member of the sample.
+_MEMBERS = {"video": "mp4", "clip_w": "clip.mp4", "clip_l": "clip_negative.mp4"}
+#: Names that `PreferenceRow` and the released file give to the same thing.
+_NAMES = {
+    "video_id": "video",
+    "question": "prompt",
+    "relevant": "rejected",
+    "irrelevant": "rejected_2",
+    "boxes[0]": "bbox",
+}
+
+
+def parse_bbox(text: object) -> Box:
+    """The box in a string like ``'x': 55.0, 'y': 127.0, 'w': 392.0, 'h': 141.0``: source pixels, which may be fractions.
+
+    They stay fractions here: a box's whole pixels are counted where the box is used, from int(x) to int(x + w).
+
+    Raises:
+        ValueError: not four finite numbers x, y, w, h.
+    """
+    why = f"is not four numbers 'x': .., 'y': .., 'w': .., 'h': .. but {str(text)[:80]!r}"
+    try:
+        # JSON after mending the quotes: an annotation is never run as code.
+        values = json.loads("{" + str(text).strip().strip("{}").replace("'", '"') + "}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(why) from error
+    numbers = [number for name in "xywh" if (number := finite(values.get(name))) is not None]
+    if len(numbers) != 4 or len(values) != 4:
+        raise ValueError(why)
+    return Box(*numbers)
+
+
+def natural_order(path: Path) -> list[str | int]:
+    """Sort key that puts ``frame_10`` after ``frame_9``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The frames in a directory, in natural order; hidden and other files are passed over.
+
+    Raises:
+        ValueError: no such directory, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; extract the frames there")
+    found = [one for one in folder.iterdir() if one.suffix.lower() in PICTURES and not one.name.startswith(".")]
+    if not found:
+        raise ValueError(f"{folder} holds no pictures ({' '.join(sorted(PICTURES))})")
+    return sorted(found, key=natural_order)
+
+
+def as_jpeg(picture: bytes) -> bytes:
+    """The picture itself where it is a JPEG, else one of it."""
+    if picture.startswith(b"\xff\xd8"):
+        return picture
+    import cv2
+
+    image = decode_image(picture).permute(1, 2, 0).numpy()
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+
+
+def read_frames(paths: list[Path]) -> Tensor:
+    """(T, 3, H, W) uint8 of pictures of one size.
+
+    Raises:
+        ValueError: names the first picture that cannot be read, or has another size than the first.
+    """
+    frames: list[Tensor] = []
+    for path in paths:
+        try:
+            frame = decode_image(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        if frames and frame.shape != frames[0].shape:
+            sizes = [f"{one.shape[2]} x {one.shape[1]}" for one in (frame, frames[0])]
+            raise ValueError(f"{path.name} is {sizes[0]}, the first picture {sizes[1]}; extract all at one size")
+        frames.append(frame)
+    return torch.stack(frames)
+
+
+def prepare_vistadpo(
+    rows: Path,
+    videos: Path,
+    output: Path,
+    fps: float = 2.0,
+    clips: bool = True,
+    objects: bool = True,
+    lossless: bool = False,
+    skip_bad: bool = False,
+    samples_per_shard: int = 64,
+) -> Index:
+    """Turn VistaDPO's released annotations into shards; docs/data.md describes both.
+
+    Args:
+        rows: the JSONL of annotations, ``object_set.jsonl`` for one.
+        videos: the folder in which the rows' video, clip_w, clip_l and frame directories lie.
+        output: folder and common name of the shards; for a folder alone they are named as `rows`.
+        fps: frames per second of the directories. The release does not say; 2 is our choice.
+        clips: pack the event clip and the clip without the event, where a row names them.
+        objects: pack box and key frame, where a row has them.
+        lossless: encode without loss; several times as large.
+        skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
+    """
+    rows, videos = Path(rows), Path(videos)
+    if not videos.is_dir():
+        raise ValueError(f"{videos}: no such folder; give the one in which the directories of frames lie")
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps must be above 0, not {fps}")
+    check = _Checker(rows, videos, fps, clips, objects, lossless)
+    return write_rows(rows, ("video", "prompt"), check, output, skip_bad, samples_per_shard)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """Makes a sample of a row, or notes what is wrong with it."""
+
+    annotations: Path
+    videos: Path
+    fps: float
+    clips: bool
+    objects: bool
+    lossless: bool
+
+    def __call__(self, row: SourceRow) -> Sample | None:
+        given = self._given(row)
+        shown = {name: self._frames(row, name) for name in ("video", "clip_w", "clip_l") if name in given}
+        facts = {name: None if frames is None else self._facts(frames) for name, frames in shown.items()}
+        picture = self._key_frame(row, facts["video"]) if "frame" in given else None
+        video_id = str(PurePosixPath(row.text("video")))
+        preference = PreferenceRow(
+            key=sample_key(self.annotations, row),
+            video_id=video_id,
+            question=re.sub(r"<video>\n?", "", row.text("prompt")).strip(),
+            chosen=row.text("chosen"),
+            relevant=row.text("rejected"),
+            irrelevant=row.optional_text("rejected_2"),
+            boxes=self._boxes(row) if "bbox" in given else (),
+            video=facts["video"] or UNKNOWN_VIDEO,
+            clip=facts.get("clip_w"),
+            clip_negative=facts.get("clip_l"),
+            key_frame=picture is not None,
+            source=video_id.split("/")[0] if "/" in video_id else "",
+        )
+        row.refuse_all(preference.faults(), _NAMES)
+        if row.faults:
+            return None
+
+        def members() -> dict[str, bytes]:
+            pictures = {} if picture is None else {"frame.jpg": picture}
+            encoded = {
+                name: encode_mp4(frames, self.fps, self.lossless)
+                for name, frames in shown.items()
+                if frames is not None
+            }
+            return {_MEMBERS[name]: video for name, video in encoded.items()} | pictures
+
+        return Sample(preference, members)
+
+    def _given(self, row: SourceRow) -> set[str]:
+        """The fields to use; notes where half of a pair is missing."""
+        given = {"video"}
+        for wanted, pair in ((self.clips, ("clip_w", "clip_l")), (self.objects, ("bbox", "frame"))):
+            here = [name for name in pair if wanted and row.data.get(name) is not None]
+            if len(here) == 1:
+                missing = pair[1 - pair.index(here[0])]
+                row.refuse(missing, f"is missing; {pair[0]} and {pair[1]} come together")
+            given.update(here)
+        return given
+
+    def _pictures(self, row: SourceRow, name: str) -> list[Path]:
+        """The pictures in the directory that a field names; none after noting why."""
+        where = row.text(name)
+        try:
+            if PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
+                raise ValueError(f"{where!r} leaves the folder of videos")
+            return pictures(self.videos / where) if where.strip() else []
+        except ValueError as error:
+            row.refuse(name, str(error))
+            return []
+
+    def _frames(self, row: SourceRow, name: str) -> Tensor | None:
+        try:
+            paths = self._pictures(row, name)
+            return read_frames(paths) if paths else None
+        except ValueError as error:
+            row.refuse(name, str(error))
+            return None
+
+    def _facts(self, frames: Tensor) -> VideoFacts:
+        number, _, height, width = frames.shape
+        return VideoFacts(number, self.fps, width, height)
+
+    def _key_frame(self, row: SourceRow, video: VideoFacts | None) -> bytes | None:
+        """The first picture of the ``frame`` directory as a JPEG. Box and video must share its size."""
+        paths = self._pictures(row, "frame")[:1]
+        if not paths:
+            return None
+        try:
+            _, _, height, width = read_frames(paths).shape
+        except ValueError as error:
+            row.refuse("frame", str(error))
+            return None
+        if video is not None and (width, height) != (video.width, video.height):
+            size = f"{paths[0].name} is {width} x {height}, the video {video.width} x {video.height}"
+            row.refuse("frame", f"{size}; extract both at one size")
+        return as_jpeg(paths[0].read_bytes())
+
+    def _boxes(self, row: SourceRow) -> tuple[Box, ...]:
+        try:
+            return (parse_bbox(row.data["bbox"]),)
+        except ValueError as error:
+            row.refuse("bbox", str(error))
+            return ()

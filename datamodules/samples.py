@@ -1,0 +1,232 @@
+"""The dataclasses that travel from shards to losses, every field with its shape.
+
+Frames are uint8 at source resolution, ``(T, 3, H, W)``; times are seconds; boxes are source pixels; log-probabilities
+are nats. Batches are plain (not frozen) dataclasses, because Lightning moves them to a device field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
+AnswerName = Literal["chosen", "relevant", "irrelevant"]
+VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
+ANSWER_NAMES: tuple[AnswerName, ...] = get_args(AnswerName)
+
+#: Which answers a method scores under which view. A view that is not named is neither decoded nor encoded.
+Needs = Mapping[ViewName, tuple[AnswerName, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with one row: which field, and why."""
+
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned box in source pixels, top-left corner first; ``time`` in seconds, None = the whole event."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What decoding needs to know of a video before its first byte is read."""
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    """One annotated question about one video: the content of ``key.json`` in a VistaDPO shard.
+
+    Attributes:
+        key: the sample's name in its shard, without a dot.
+        video_id: names the source video; two rows on one video share it, a partner video never does.
+        question: the prompt, without a video token or chat template.
+        chosen: the preferred answer, y_w.
+        relevant: the relevant but wrong answer, y_re.
+        irrelevant: the irrelevant answer, y_ir; None when the data has none.
+        event: the span in which the question's event happens, seconds; None = unknown.
+        boxes: the object's boxes; empty = unknown.
+        video: frames, fps and size of ``key.mp4``.
+        clip: frames and size of ``key.clip.mp4``, a pre-cut event clip; None when the event is a span of the video.
+        clip_negative: likewise ``key.clip_negative.mp4``, a pre-cut segment without the event.
+        key_frame: True when ``key.frame.jpg`` holds the frame that the boxes belong to.
+        source: where the row comes from, for tables ("toy/relation", "STAR").
+    """
+
+    key: str
+    video_id: str
+    question: str
+    chosen: str
+    relevant: str
+    video: VideoFacts
+    irrelevant: str | None = None
+    event: tuple[float, float] | None = None
+    boxes: tuple[Box, ...] = ()
+    clip: VideoFacts | None = None
+    clip_negative: VideoFacts | None = None
+    key_frame: bool = False
+    source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PreferenceRow:
+        """The row that `to_json` wrote.
+
+        Raises:
+            TypeError: an unknown or a missing field.
+        """
+        fields = dict(data)
+        for name in ("video", "clip", "clip_negative"):
+            if fields.get(name) is not None:
+                fields[name] = VideoFacts(**fields[name])
+        if fields.get("event") is not None:
+            start, end = fields["event"]
+            fields["event"] = (float(start), float(end))
+        fields["boxes"] = tuple(Box(**box) for box in fields.get("boxes", ()))
+        return cls(**fields)
+
+    def faults(self) -> list[Fault]:
+        """Everything that is wrong with the row, checked once where it enters (`prepare`)."""
+        found = [
+            Fault(name, "is empty; give the text, or leave the row out")
+            for name in ("key", "video_id", "question", "chosen", "relevant")
+            if not str(getattr(self, name)).strip()
+        ]
+        if self.irrelevant is not None and not self.irrelevant.strip():
+            found.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
+        if self.event is not None:
+            start, end = self.event
+            if not 0 <= start < end <= self.video.duration + 0.5 / self.video.fps:
+                why = f"[{start:g}, {end:g}] s is not a span inside the video of {self.video.duration:g} s"
+                found.append(Fault("event", why))
+        for number, box in enumerate(self.boxes):
+            found += [Fault(f"boxes[{number}]", why) for why in box_faults(box, self.video)]
+        return found
+
+
+def box_faults(box: Box, video: VideoFacts) -> list[str]:
+    """Why a box cannot be used on a video of this size; boxes may pass the border by less than a pixel."""
+    found = []
+    if box.width <= 0 or box.height <= 0:
+        found.append(f"has no area ({box.width:g} x {box.height:g})")
+    right, bottom = box.x + box.width, box.y + box.height
+    if box.x < -1 or box.y < -1 or right > video.width + 1 or bottom > video.height + 1:
+        span = f"({box.x:g}, {box.y:g}) to ({right:g}, {bottom:g})"
+        found.append(f"{span} is outside the frame of {video.width} x {video.height}")
+    if box.time is not None and not 0 <= box.time <= video.duration:
+        found.append(f"time {box.time:g} s is outside the video of {video.duration:g} s")
+    return found
+
+
+@dataclass(slots=True)
+class View:
+    """One video with the prompt and the answers to score under it.
+
+    Attributes:
+        sample: the sample's position in the batch.
+        name: which of the six views this is.
+        frames: (T, 3, H, W) uint8, source resolution, already sampled to the policy's number of frames.
+        prompt: the question, without a video token or chat template: those are the policy's.
+        answers: the answers by name, scored in this order.
+    """
+
+    sample: int
+    name: ViewName
+    frames: Tensor
+    prompt: str
+    answers: dict[AnswerName, str]
+
+
+@dataclass(slots=True)
+class AnswerScores:
+    """What a policy says of a batch's answers. Row a is the a-th answer over all views, in order.
+
+    Attributes:
+        log_probs: (A,) float32, the sum of the answer's token log-probabilities, end of sequence included.
+        num_tokens: (A,) int64, how many tokens that sum runs over.
+        hidden: (N, D) the last hidden states that predict the kept answers' tokens, or None when no term asks.
+        hidden_answer: (N,) int64, the answer (row) of each hidden state.
+    """
+
+    log_probs: Tensor
+    num_tokens: Tensor
+    hidden: Tensor | None = None
+    hidden_answer: Tensor | None = None
+
+
+@dataclass(slots=True)
+class VistaBatch:
+    """A batch of samples as views, with everything a step needs.
+
+    Attributes:
+        keys: the B samples' keys.
+        views: all views of all samples, sample by sample.
+        mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
+        normalizers: per term the number of its items in the whole optimizer step, divided by ranks and by
+            accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
+        epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
+        encoded: the policy's `EncodedViews`, made once and shared by policy and reference.
+        reference: the reference's scores, put here by the `ReferenceModel` callback.
+        reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
+    """
+
+    keys: list[str]
+    views: list[View]
+    mask: Tensor
+    normalizers: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    encoded: Any = None
+    reference: AnswerScores | None = None
+    reference_head: Callable[[Tensor], Tensor] | None = None
+
+    def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:
+        """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
+        found, row = {}, 0
+        for one in self.views:
+            for name in one.answers:
+                if one.name == view and name == answer and bool(self.mask[one.sample]):
+                    found[one.sample] = row
+                row += 1
+        return found
+
+    def pin_memory(self) -> VistaBatch:
+        """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
+        for one in self.views:
+            one.frames = one.frames.pin_memory()
+        self.mask = self.mask.pin_memory()
+        return self
+
+
+def blank_view(sample: int, num_frames: int, needs: Needs) -> View:
+    """A stand-in for a sample that could not be read: its slot is masked, but every rank still makes its forward."""
+    answers: dict[AnswerName, str] = dict.fromkeys(needs.get("original", ("chosen",)), "-")
+    return View(sample, "original", torch.zeros(num_frames, 3, 16, 16, dtype=torch.uint8), "-", answers)

@@ -1,0 +1,261 @@
+"""The index beside a set of shards: what is where, and what the plan must know before a byte is read.
+
+``NAME.index.json`` stands beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
+http(s) or s3 address; the shards are looked for in the same folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datamodules.reading import ByteReader, check_address
+
+#: The schemas that this version reads, each with its version.
+SCHEMA_VERSIONS: dict[str, int] = {
+    "vidpref/vista": 1,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
+    "vidpref/side": 1,  # knowledge added to other shards, see Index.made_from
+}
+
+_SUFFIX = re.compile(r"(mp4|json|[A-Za-z0-9_-]+\.(mp4|safetensors|jpg))")
+_SHARD_NAME = re.compile(r"[^/\\:]+\.tar")
+
+
+class Member(NamedTuple):
+    """Where a sample's file lies in its shard: first byte, bytes, and the content's checksum (see `digest`)."""
+
+    offset: int
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleEntry:
+    """One sample: its key, the number of its shard, its members by suffix, and the facts that the plan needs."""
+
+    key: str
+    shard: int
+    members: dict[str, Member]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One tar file: its address (the index stores the file name alone), bytes, sha256, and number of samples."""
+
+    address: str
+    bytes: int
+    sha256: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The file name."""
+        return self.address.rsplit("/", 1)[-1]
+
+
+def digest(data: bytes) -> str:
+    """A member's checksum: 128 bits of BLAKE2b, in hex."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def key_fault(key: str) -> str | None:
+    """Why a key cannot be used; None = it can. Keys may have folders, as ``part/000017``."""
+    parts = key.split("/")
+    if key.startswith("/") or ".." in parts:
+        return "leaves its folder; a key is relative and has no '..'"
+    if "" in parts or "." in parts or "\\" in key or not key.isprintable():
+        return "has an empty part, a backslash or a control character"
+    return "has a dot, where the suffix would begin" if "." in parts[-1] else None
+
+
+def suffix_fault(suffix: str) -> str | None:
+    """Why a member's suffix is refused; None = it is one of the few that are decoded."""
+    if _SUFFIX.fullmatch(suffix):
+        return None
+    return f"member .{suffix} is refused; only .mp4 .json .<field>.mp4 .<field>.safetensors .<field>.jpg are read"
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What shards hold, without their bytes.
+
+    Attributes:
+        schema: what the members mean, a key of `SCHEMA_VERSIONS`.
+        shards: the tar files, in order.
+        entries: the samples, shard by shard, in the order of the tar files; a sample's number is its position.
+        made_from: for side shards, what their content was computed from: at least {"fingerprint": of the source's
+            index}, and whatever else a reader must find unchanged (plain JSON types).
+        version: the schema's version.
+    """
+
+    schema: str
+    shards: tuple[ShardEntry, ...]
+    entries: tuple[SampleEntry, ...]
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def shard_counts(self) -> list[int]:
+        """Samples per shard."""
+        return [shard.count for shard in self.shards]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Key -> position."""
+        return {entry.key: position for position, entry in enumerate(self.entries)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all content and facts; where the files lie and how they are called does not matter."""
+        shards = [(shard.bytes, shard.sha256, shard.count) for shard in self.shards]
+        content = [self.schema, self.version, dict(self.made_from), shards, [_packed(entry) for entry in self.entries]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def address(self, position: int) -> str:
+        """The address of the shard that holds a sample."""
+        return self.shards[self.entries[position].shard].address
+
+    def require_made_from(self, **expected: Any) -> None:
+        """Refuse side shards that were made from something else.
+
+        Args:
+            expected: entries that `made_from` must have with exactly this value, as ``fingerprint=source.fingerprint``.
+
+        Raises:
+            ValueError: lists every difference.
+        """
+        wrong = [
+            f"{name}: made from {self.made_from.get(name)!r}, wanted {value!r}"
+            for name, value in expected.items()
+            if self.made_from.get(name) != value
+        ]
+        if wrong:
+            where = self.shards[0].address if self.shards else "an empty index"
+            raise ValueError(f"side shards ({where}) do not belong to this run; make them anew: " + "; ".join(wrong))
+
+    def write(self, path: str | Path) -> None:
+        """Write the index, as a whole or not at all."""
+        content = {
+            "schema": self.schema,
+            "version": self.version,
+            "made_from": dict(self.made_from),
+            "shards": [
+                {"name": shard.name, "bytes": shard.bytes, "sha256": shard.sha256, "count": shard.count}
+                for shard in self.shards
+            ],
+            "samples": [_packed(entry) for entry in self.entries],
+        }
+        partial = Path(f"{path}.tmp")
+        with partial.open("w") as file:
+            json.dump(content, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: str | Path, schema: str | None = None, reader: ByteReader | None = None) -> Index:
+        """Read an index from a local path or an http(s) or s3 address.
+
+        Args:
+            path: ``.../NAME.index.json``.
+            schema: the schema that the caller understands; None = any known one.
+            reader: fetches the bytes; None = one with default retries.
+
+        Raises:
+            ValueError: no such file, not an index, an unknown schema or version, or names that leave the folder.
+        """
+        address = check_address(str(path))
+        try:
+            content = json.loads((reader or ByteReader()).read_all(address))
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: no such index; `vidpref prepare index` makes one for existing shards") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: is not an index ({error}); `vidpref prepare index` makes one") from error
+        return _parsed(address, content, schema)
+
+
+def _packed(entry: SampleEntry) -> dict[str, Any]:
+    members = {suffix: list(member) for suffix, member in entry.members.items()}
+    return {"key": entry.key, "shard": entry.shard, "members": members, "facts": entry.facts}
+
+
+def _parsed(address: str, content: Any, wanted: str | None) -> Index:
+    """The index that a JSON document holds; everything that is wrong with it in one ValueError."""
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in SCHEMA_VERSIONS or (wanted is not None and schema != wanted):
+        raise ValueError(f"{address}: schema {schema!r}, wanted {wanted or ' or '.join(SCHEMA_VERSIONS)}")
+    if content.get("version") != SCHEMA_VERSIONS[schema]:
+        raise ValueError(
+            f"{address}: {schema} version {content.get('version')!r}, this release reads version "
+            f"{SCHEMA_VERSIONS[schema]}; make the index anew with `vidpref prepare index`, or update vidpref"
+        )
+    folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
+    try:
+        shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
+        entries = tuple(
+            SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
+            for one in content["samples"]
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{address}: is damaged ({error!r}); make it anew with `vidpref prepare index`") from error
+    named = tuple(ShardEntry(folder + name, size, sha256, count) for name, size, sha256, count in shards)
+    faults = [f"shard {name!r} is not a plain file name" for name, *_ in shards if not _SHARD_NAME.fullmatch(name)]
+    faults += entry_faults(named, entries)
+    if faults:
+        raise ValueError("\n".join([f"{address}:", *faults]))
+    return Index(schema, named, entries, content.get("made_from", {}), content["version"])
+
+
+def entry_faults(shards: Sequence[ShardEntry], entries: Sequence[SampleEntry]) -> list[str]:
+    """What is wrong with the samples of an index: keys, suffixes, doubles, the order and the number in each shard."""
+    faults, seen, counts = [], set(), [0] * len(shards)
+    for entry in entries:
+        found = [key_fault(entry.key), *map(suffix_fault, entry.members)]
+        found.append("appears twice; keys are unique" if entry.key in seen else None)
+        faults += [f"sample {entry.key!r} {why}" for why in found if why]
+        seen.add(entry.key)
+        if 0 <= entry.shard < len(shards):
+            counts[entry.shard] += 1
+        else:
+            faults.append(f"sample {entry.key!r} is in shard number {entry.shard}, there are {len(shards)}")
+    if any(first.shard > second.shard for first, second in pairwise(entries)):
+        faults.append("the samples are not in the order of the shards")
+    for shard, count in zip(shards, counts, strict=True):
+        if count != shard.count:
+            faults.append(f"shard {shard.name} has {count} samples here, its own count says {shard.count}")
+    return faults
+
+
+def joined(indexes: Sequence[Index]) -> Index:
+    """Several indexes of one schema as one; positions run through them in order.
+
+    Raises:
+        ValueError: different schemas, or a key that two of them have.
+    """
+    if len(indexes) == 1:
+        return indexes[0]
+    if len({(index.schema, index.version) for index in indexes}) != 1:
+        raise ValueError(
+            "indexes of different schemas cannot be read together: " + ", ".join(i.schema for i in indexes)
+        )
+    shards: list[ShardEntry] = []
+    entries: list[SampleEntry] = []
+    for index in indexes:
+        entries += [replace(entry, shard=entry.shard + len(shards)) for entry in index.entries]
+        shards += index.shards
+    if faults := entry_faults(shards, entries):
+        raise ValueError("\n".join(["the indexes cannot be read together:", *faults]))
+    made_from = indexes[0].made_from if all(i.made_from == indexes[0].made_from for i in indexes) else {}
+    return Index(indexes[0].schema, tuple(shards), tuple(entries), made_from, indexes[0].version)

@@ -1,0 +1,107 @@
+"""Read one tar shard from end to end and say what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from datamodules.shard_index import Member, SampleEntry, ShardEntry, digest, key_fault, suffix_fault
+
+#: (key, parsed .json member or None, suffixes of all members) -> facts for the index; a ValueError refuses the sample.
+FactsOf = Callable[[str, Any, Collection[str]], dict[str, Any]]
+
+_BLOCK = 512
+
+
+def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, list[SampleEntry]]:
+    """Size, hashes, and every sample of one shard; one member in memory at a time.
+
+    Args:
+        path: a local, uncompressed tar.
+        number: the shard's number in its index.
+        facts_of: makes a sample's facts.
+
+    Raises:
+        ValueError: lists everything that is wrong: not a tar, truncated, refused keys or members, refused samples.
+    """
+    faults: list[str] = []
+    members: dict[str, dict[str, Member]] = {}
+    records: dict[str, Any] = {}
+    try:
+        end, last = 0, None
+        with tarfile.open(path, "r:") as tar:
+            for info in tar:
+                end = info.offset_data + (-(-info.size // _BLOCK) * _BLOCK if info.isreg() else 0)
+                if info.isdir():
+                    continue
+                key, suffix, why = _named(info)
+                if key in members and key != last:
+                    why = why or "the members of a sample must follow one another"
+                if why or suffix in members.get(key, {}):
+                    faults.append(f"{info.name}: {why or 'comes twice'}")
+                    continue
+                content = _content(tar, info)
+                members.setdefault(key, {})[suffix] = Member(info.offset_data, info.size, digest(content))
+                last = key
+                if suffix == "json":
+                    records[key] = _record(content, key, faults)
+        _require_end(path, end)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such shard") from error
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: is not a whole, uncompressed tar file: {error}") from error
+    entries = []
+    for key, found in members.items():
+        try:
+            entries.append(SampleEntry(key, number, found, facts_of(key, records.get(key), found.keys())))
+        except ValueError as error:
+            faults.append(f"{key}: {error}")
+    if faults:
+        raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
+    return ShardEntry(str(path), path.stat().st_size, file_sha256(path), len(entries)), entries
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a local file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named(info: tarfile.TarInfo) -> tuple[str, str, str | None]:
+    """Key and suffix of a tar member as webdataset splits them, and why it is refused."""
+    name = info.name.removeprefix("./")
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    key = f"{folder}{slash}{stem}"
+    if not info.isreg():
+        return key, suffix, "is a link or a device, not a file"
+    return key, suffix, key_fault(key) or (suffix_fault(suffix) if stem else "has no key before its suffix")
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(info)
+    assert file is not None, "a regular file has content"
+    content = file.read()
+    if len(content) != info.size:
+        raise EOFError(f"{info.name} is cut short")
+    return content
+
+
+def _record(content: bytes, key: str, faults: list[str]) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        faults.append(f"{key}: .json cannot be parsed: {error}")
+        return None
+
+
+def _require_end(path: Path, end: int) -> None:
+    """A tar ends with two blocks of zeros; without them it was cut, which tarfile does not always notice."""
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(2 * _BLOCK) != bytes(2 * _BLOCK):
+            raise EOFError(f"the mark of its end is missing at byte {end}, it was cut short")

@@ -1,0 +1,251 @@
+"""Write tar shards with their index, and index the shards that others wrote.
+
+A shard is a plain tar that webdataset reads: ``key.mp4``, ``key.json``, ``key.<field>.mp4``,
+``key.<field>.safetensors`` and ``key.<field>.jpg``, a sample's members one after the other.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+from datamodules.reading import BadSampleError, ByteReader, ReadFailedError
+from datamodules.sample_reader import SampleReader
+from datamodules.samples import PreferenceRow
+from datamodules.shard_checks import check, load_index, verify
+from datamodules.shard_index import (
+    SCHEMA_VERSIONS,
+    Index,
+    Member,
+    SampleEntry,
+    ShardEntry,
+    entry_faults,
+    key_fault,
+    suffix_fault,
+)
+from datamodules.shard_scan import FactsOf, scan_shard
+
+__all__ = [
+    "BadSampleError",
+    "ByteReader",
+    "FactsOf",
+    "Index",
+    "Member",
+    "ReadFailedError",
+    "SampleEntry",
+    "SampleReader",
+    "ShardEntry",
+    "check",
+    "index_shards",
+    "load_index",
+    "verify",
+    "vista_facts",
+    "vista_sample_facts",
+    "write_shards",
+]
+
+#: What a shard is called while it is written.
+_PARTIAL = ".tmp"
+
+
+def vista_facts(row: PreferenceRow) -> dict[str, Any]:
+    """What plan and negatives need to know of a row before it is read: everything but the texts."""
+    return {
+        "video_id": row.video_id,
+        **asdict(row.video),
+        "event": None if row.event is None else list(row.event),
+        "boxes": [[box.x, box.y, box.width, box.height, box.time] for box in row.boxes],
+        "irrelevant": row.irrelevant is not None,
+        "clip": None if row.clip is None else asdict(row.clip),
+        "clip_negative": None if row.clip_negative is None else asdict(row.clip_negative),
+        "key_frame": row.key_frame,
+        "source": row.source,
+    }
+
+
+def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
+    """`vista_facts` of a sample in a shard, its row and members checked against each other.
+
+    Raises:
+        ValueError: lists every fault.
+    """
+    try:
+        row = PreferenceRow.from_json(record)
+        faults = [str(fault) for fault in row.faults()]
+        facts = vista_facts(row)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f".json is not a preference row: {error}") from error
+    if row.key != key:
+        faults.append(f"key: the row says {row.key!r}")
+    wanted = {
+        "mp4": True,
+        "clip.mp4": row.clip is not None,
+        "clip_negative.mp4": row.clip_negative is not None,
+        "frame.jpg": row.key_frame,
+    }
+    faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]
+    if faults:
+        raise ValueError("; ".join(faults))
+    return facts
+
+
+def _no_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
+    return {}
+
+
+_FACTS: dict[str, FactsOf] = {"vidpref/vista": vista_sample_facts, "vidpref/side": _no_facts}
+
+
+def write_shards(
+    samples: Iterable[tuple[str, Mapping[str, bytes]]],
+    output: str | Path,
+    schema: str = "vidpref/vista",
+    *,
+    facts_of: FactsOf | None = None,
+    samples_per_shard: int = 64,
+    max_bytes: int = 1 << 30,
+    made_from: Mapping[str, Any] | None = None,
+) -> Index:
+    """Write samples as they come, one in memory at a time: ``OUTPUT-000000.tar`` ... and ``OUTPUT.index.json``.
+
+    Nothing has its final name before all of it is written, the index last.
+
+    Args:
+        samples: (key, {suffix without the leading dot: content}) pairs.
+        output: folder and common name, as ``data/train``; the folder is made if need be.
+        schema: what the members mean, one of `SCHEMA_VERSIONS`.
+        facts_of: makes the facts in the index; None = the schema's own.
+        samples_per_shard: a shard is closed after as many.
+        max_bytes: or before it would pass this, headers not counted.
+        made_from: for side shards: {"fingerprint": of the source's index, ...}, see `Index.made_from`.
+
+    Returns:
+        The index as written.
+
+    Raises:
+        ValueError: a refused key or member, a sample that `facts_of` refuses, a key that comes twice, no sample at
+            all, or shards of that name that are there already.
+    """
+    output, facts_of = Path(output), facts_of or _FACTS[schema]
+    _refuse_existing(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shards: list[ShardEntry] = []
+    entries: list[SampleEntry] = []
+
+    def seal(partial: str) -> None:
+        shard, found = scan_shard(Path(partial), len(shards), facts_of)
+        shards.append(replace(shard, address=partial.removesuffix(_PARTIAL)))
+        entries.extend(found)
+
+    try:
+        _write_tars(samples, output, samples_per_shard, max_bytes, seal)
+        index = _index(schema, shards, entries, made_from)
+        for shard in shards:
+            Path(f"{shard.address}{_PARTIAL}").replace(shard.address)
+    finally:
+        for partial in _siblings(output, f".tar{_PARTIAL}"):
+            partial.unlink()
+    index.write(f"{output}.index.json")
+    return index
+
+
+def index_shards(
+    paths: Sequence[str | Path],
+    schema: str = "vidpref/vista",
+    *,
+    facts_of: FactsOf | None = None,
+    made_from: Mapping[str, Any] | None = None,
+) -> Index:
+    """The index of tar shards that exist already; the index must be written into their folder.
+
+    Args:
+        paths: local ``.tar`` files, all in one folder, in the order that positions shall run through them.
+        schema: what the members mean, one of `SCHEMA_VERSIONS`.
+        facts_of: makes the facts in the index; None = the schema's own.
+        made_from: see `Index.made_from`.
+
+    Raises:
+        ValueError: everything that is wrong with any of the shards, at once.
+    """
+    files = [Path(path) for path in paths]
+    faults: list[str] = []
+    if len({file.parent.resolve() for file in files}) > 1:
+        faults.append("the shards lie in several folders; one index describes one folder")
+    shards: list[ShardEntry] = []
+    entries: list[SampleEntry] = []
+    for file in files:
+        try:
+            shard, found = scan_shard(file, len(shards), facts_of or _FACTS[schema])
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            shards.append(shard)
+            entries += found
+    if faults:
+        raise ValueError("\n".join(faults))
+    return _index(schema, shards, entries, made_from)
+
+
+def _write_tars(
+    samples: Iterable[tuple[str, Mapping[str, bytes]]],
+    output: Path,
+    samples_per_shard: int,
+    max_bytes: int,
+    seal: Callable[[str], None],
+) -> None:
+    """Write tar files under their partial names, calling `seal` with each one's path once it is closed."""
+    from webdataset import ShardWriter
+
+    # Opened here: webdataset's own opener would run a path that begins with "pipe:".
+    opened: list[IO[bytes]] = []
+
+    def open_next(path: str) -> IO[bytes]:
+        opened.append(Path(path).open("wb"))  # noqa: SIM115 closed by `close`, in the end by `finally`
+        return opened[-1]
+
+    def close(path: str) -> None:
+        opened[-1].flush()
+        os.fsync(opened[-1].fileno())
+        opened[-1].close()
+        seal(path)
+
+    # A fixed time makes equal samples equal bytes, and so equal fingerprints.
+    pattern = str(output).replace("%", "%%") + f"-%06d.tar{_PARTIAL}"
+    settings = {"encoder": False, "mtime": 0, "verbose": 0, "opener": open_next, "post": close}
+    writer = None
+    try:
+        for key, members in samples:
+            if faults := [why for why in (key_fault(key), *map(suffix_fault, members)) if why]:
+                raise ValueError(f"sample {key!r}: " + "; ".join(faults))
+            writer = writer or ShardWriter(pattern, maxcount=samples_per_shard, maxsize=max_bytes, **settings)
+            writer.write({"__key__": key, **members})
+        if writer is None:
+            raise ValueError(f"{output}: there is no sample to write")
+        writer.close()
+    finally:
+        for file in opened:
+            file.close()
+
+
+def _index(
+    schema: str, shards: list[ShardEntry], entries: list[SampleEntry], made_from: Mapping[str, Any] | None
+) -> Index:
+    if faults := entry_faults(shards, entries):
+        raise ValueError("\n".join(faults))
+    return Index(schema, tuple(shards), tuple(entries), dict(made_from or {}), SCHEMA_VERSIONS[schema])
+
+
+def _refuse_existing(output: Path) -> None:
+    """A sealed shard is never rewritten."""
+    there = [path for path in (Path(f"{output}.index.json"), *_siblings(output, ".tar")) if path.exists()]
+    if there:
+        names = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
+        raise ValueError(f"{output.parent}: {names} are there already; delete them, or choose another name")
+
+
+def _siblings(output: Path, ending: str) -> list[Path]:
+    return sorted(output.parent.glob(f"{glob.escape(output.name)}-[0-9][0-9][0-9][0-9][0-9][0-9]{ending}"))

@@ -1,0 +1,120 @@
+"""Questions about toy scenes: yes/no pairs in the manner of VideoHallucer, preference rows in that of VistaDPO.
+
+Every text comes from the scene's ground truth. A *claim* is a statement about one event; a false claim differs from the
+truth in one fact, and the benchmark's four subsets are named after that fact.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from datamodules.samples import PreferenceRow
+from datamodules.toy_world.render import COLORS, SHAPES, Scene, Thing
+
+Subset = Literal["object", "relation", "temporal", "detail"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
+#: What VideoHallucer puts behind every question.
+YES_NO_SUFFIX = "\nAnswer the question using 'yes' or 'no'."
+DESCRIBE = "Describe the video."
+IRRELEVANT: tuple[str, ...] = (
+    "A dog sleeps on the sofa.",
+    "The weather is nice today.",
+    "Two people cook dinner in a kitchen.",
+    "A train leaves the station at noon.",
+    "The book on the table is open.",
+    "She plays the piano in the evening.",
+)
+_OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top", "before": "after", "after": "before"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is said of one event; true or not is for the scene to say."""
+
+    thing: Thing
+    direction: str
+    place: str
+    order: str
+    other: Thing
+
+    def __str__(self) -> str:
+        what = f"the {self.thing} moves {self.direction} at the {self.place}"
+        return f"{what} {self.order} the {self.other}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A yes/no question about one event of a scene.
+
+    Attributes:
+        subset: which fact the question is about.
+        kind: the fact by name, finer than the subset ("direction" and "place" are both detail).
+        text: the question, without the yes/no suffix.
+        truth: the true statement about the event.
+        claim: the statement the question suggests; equal to `truth` where the answer is yes.
+    """
+
+    subset: Subset
+    kind: str
+    text: str
+    truth: Claim
+    claim: Claim
+
+    @property
+    def answer(self) -> Literal["yes", "no"]:
+        """The true answer."""
+        return "yes" if self.claim == self.truth else "no"
+
+    @property
+    def true_reply(self) -> str:
+        """The right answer as a sentence that states thing, direction, place and order."""
+        return f"{self.answer.capitalize()}, {self.truth}."
+
+
+def truth(scene: Scene, number: int) -> Claim:
+    """What is true of one event of a scene of two."""
+    event, other = scene.events[number], scene.events[1 - number]
+    return Claim(event.thing, event.direction, event.place, "before" if number == 0 else "after", other.thing)
+
+
+def falsified(claim: Claim, subset: Subset, rng: random.Random) -> tuple[str, Claim]:
+    """The claim with one fact made false, and which fact that was."""
+    if subset == "object":
+        return "object", replace(claim, thing=absent_thing(claim, rng))
+    if subset == "relation":
+        return "relation", replace(claim, place=_OPPOSITE[claim.place])
+    if subset == "temporal":
+        return "order", replace(claim, order=_OPPOSITE[claim.order])
+    kind = rng.choice(("direction", "place"))
+    return kind, replace(claim, **{kind: _OPPOSITE[getattr(claim, kind)]})
+
+
+def absent_thing(claim: Claim, rng: random.Random) -> Thing:
+    """A thing of another colour or of another shape that is nowhere in the scene."""
+    thing = claim.thing
+    if rng.random() < 0.5:
+        near = [Thing(color, thing.shape) for color in COLORS]
+    else:
+        near = [Thing(thing.color, shape) for shape in SHAPES]
+    return rng.choice([one for one in near if one not in (thing, claim.other)])
+
+
+def question_text(kind: str, claim: Claim) -> str:
+    """The question to which the claim is the "yes"."""
+    if kind == "object":
+        return f"Is there a {claim.thing} in the video?"
+    if kind == "relation":
+        return f"Is the {claim.thing} {'above' if claim.place == 'top' else 'below'} the {claim.other}?"
+    if kind == "order":
+        return f"Does the {claim.thing} move {claim.order} the {claim.other}?"
+    return f"Does the {claim.thing} move {claim.direction if kind == 'direction' else 'at the ' + claim.place}?"
+
+
+def question_pair(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[Question, Question]:
+    """The basic question (answer yes) and the hallucinated one (answer no) about one event."""
+    true = truth(scene, number)
+    kind, false = falsified(true, subset, rng)
+    basic = Question(subset, kind, question_text(kind, true), true, true)
+    return basic, Question(subset, kind, question_text(kind, false), true, false)

@@ -1,0 +1,168 @@
+"""Scenes of coloured shapes and their rendering: frames, boxes, event spans and captions, all from one ground truth.
+
+A scene has one or two events, one after the other. In an event one thing crosses the frame to the left or to the right,
+at the top or at the bottom, and it is visible only then. Two things of one scene differ and keep to opposite places.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.samples import Box, VideoFacts
+
+Direction = Literal["left", "right"]
+Place = Literal["top", "bottom"]
+Frames = npt.NDArray[np.uint8]
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (230, 40, 40),
+    "green": (40, 190, 60),
+    "blue": (50, 80, 240),
+    "yellow": (240, 220, 40),
+    "purple": (180, 50, 200),
+    "white": (245, 245, 245),
+}
+SHAPES: tuple[str, ...] = ("circle", "square", "triangle")
+DIRECTIONS: tuple[Direction, ...] = ("left", "right")
+PLACES: tuple[Place, ...] = ("top", "bottom")
+SIZE = 48
+FPS = 8.0
+EVENT_FRAMES = 8
+#: Things are drawn this many times larger and averaged, so that edges are smooth.
+SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A coloured shape."""
+
+    color: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.color} {self.shape}"
+
+
+THINGS: tuple[Thing, ...] = tuple(Thing(color, shape) for color, shape in product(COLORS, SHAPES))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing crossing the frame.
+
+    Attributes:
+        thing: what moves.
+        direction: whither.
+        place: in which half of the frame.
+        radius: half the thing's width and height, pixels.
+        y: the centre's height, pixels from the top.
+        first_x: the centre in the event's first frame, pixels from the left.
+        last_x: the centre in its last frame.
+    """
+
+    thing: Thing
+    direction: Direction
+    place: Place
+    radius: float
+    y: float
+    first_x: float
+    last_x: float
+
+    @property
+    def clause(self) -> str:
+        """What happens, as a clause: "the red circle moves left at the top"."""
+        return f"the {self.thing} moves {self.direction} at the {self.place}"
+
+    def center(self, frame: int) -> tuple[float, float]:
+        """The thing's centre (x, y) in the event's frame number ``frame``, pixels."""
+        return self.first_x + (self.last_x - self.first_x) * frame / (EVENT_FRAMES - 1), self.y
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One video's ground truth: its events in order, and the grey level of the background."""
+
+    events: tuple[Event, ...]
+    background: int
+
+    @property
+    def facts(self) -> VideoFacts:
+        """Frames, frames per second and size of the rendered video."""
+        return VideoFacts(EVENT_FRAMES * len(self.events), FPS, SIZE, SIZE)
+
+    def span(self, number: int) -> tuple[float, float]:
+        """Start and end of an event, seconds."""
+        return number * EVENT_FRAMES / FPS, (number + 1) * EVENT_FRAMES / FPS
+
+    def boxes(self, number: int) -> tuple[Box, ...]:
+        """The thing's box in every frame of an event, source pixels."""
+        event, found = self.events[number], []
+        for frame in range(EVENT_FRAMES):
+            x, y = event.center(frame)
+            time = (number * EVENT_FRAMES + frame) / FPS
+            found.append(Box(x - event.radius, y - event.radius, 2 * event.radius, 2 * event.radius, time))
+        return tuple(found)
+
+    def statement(self, number: int) -> str:
+        """What one event is and when: "the red circle moves left at the top before the blue square"."""
+        if len(self.events) == 1:
+            return self.events[0].clause
+        order = "before" if number == 0 else "after"
+        return f"{self.events[number].clause} {order} the {self.events[1 - number].thing}"
+
+    @property
+    def caption(self) -> str:
+        """The whole video in one sentence."""
+        first, *rest = (event.clause for event in self.events)
+        return f"First {first}, then {rest[0]}." if rest else f"{first[0].upper()}{first[1:]}."
+
+
+def draw_scene(rng: random.Random, num_events: int = 2) -> Scene:
+    """A random scene of one or two events."""
+    things = rng.sample(THINGS, num_events)
+    places = rng.sample(PLACES, 2)
+    events = tuple(draw_event(rng, thing, place) for thing, place in zip(things, places, strict=False))
+    return Scene(events, background=rng.randint(0, 50))
+
+
+def draw_event(rng: random.Random, thing: Thing, place: Place) -> Event:
+    """A random crossing of the frame: nearly its whole width, a little apart from its border."""
+    radius = rng.uniform(7.0, 8.5)
+    near, far = radius + rng.uniform(0.5, 4.0), SIZE - radius - rng.uniform(0.5, 4.0)
+    direction = rng.choice(DIRECTIONS)
+    first_x, last_x = (near, far) if direction == "right" else (far, near)
+    depth = radius + rng.uniform(0.5, 5.0)
+    return Event(thing, direction, place, radius, depth if place == "top" else SIZE - depth, first_x, last_x)
+
+
+def render(scene: Scene) -> Frames:
+    """The scene's video, (T, H, W, 3) uint8."""
+    frames = np.full((scene.facts.frames, SIZE, SIZE, 3), scene.background, dtype=np.float32)
+    for number, event in enumerate(scene.events):
+        color = np.array(COLORS[event.thing.color], dtype=np.float32)
+        centers = np.array([event.center(frame) for frame in range(EVENT_FRAMES)])
+        cover = _coverage(event.thing.shape, centers, event.radius)[..., None]
+        span = slice(number * EVENT_FRAMES, (number + 1) * EVENT_FRAMES)
+        frames[span] = frames[span] * (1 - cover) + color * cover
+    return frames.round().astype(np.uint8)
+
+
+def _coverage(shape: str, centers: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float32]:
+    """How much of each pixel a shape covers, (T, H, W) in 0..1, with the centres (T, 2) in pixels."""
+    grid = (np.arange(SIZE * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
+    x = grid[None, None, :] - centers[:, 0, None, None]
+    y = grid[None, :, None] - centers[:, 1, None, None]
+    if shape == "circle":
+        inside = x**2 + y**2 <= radius**2
+    elif shape == "square":
+        inside = (abs(x) <= radius) & (abs(y) <= radius)
+    else:
+        inside = (abs(y) <= radius) & (abs(x) <= (y + radius) / 2)
+    fine = inside.reshape(len(centers), SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING)
+    return fine.mean(axis=(2, 4), dtype=np.float32)

@@ -1,0 +1,189 @@
+"""Videos as bytes: encode, decode chosen frames in one pass, and say what is inside (PyAV).
+
+Frames are counted in the order in which they are shown, from 0; frame i is on screen during [i / fps, (i + 1) / fps)
+seconds. Videos that a phone stored sideways come out upright, in `probe` and in `decode_frames` alike.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.samples import VideoFacts
+
+#: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
+QUALITY = 17
+
+
+def encode_mp4(frames: Tensor | NDArray[np.uint8], fps: float, lossless: bool = False) -> bytes:
+    """An H.264 mp4 of the frames.
+
+    Args:
+        frames: uint8, (T, H, W, 3) or (T, 3, H, W), at least one frame.
+        fps: frames per second.
+        lossless: keep every value (RGB at a constant quantiser of 0); `decode_frames` then gives the input back, but
+            few players besides ffmpeg's show it. Otherwise 4:2:0, which every player shows, or RGB for odd sizes.
+
+    Raises:
+        ValueError: not uint8 frames of one of the two layouts.
+    """
+    shown = _channels_last(frames)
+    height, width = shown.shape[1:3]
+    even = height % 2 == 0 and width % 2 == 0
+    rgb = lossless or not even  # 4:2:0 needs even sizes
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        options = {"qp": "0"} if lossless else {"crf": str(QUALITY)}
+        stream: Any = container.add_stream("libx264rgb" if rgb else "libx264", rate=_rate(fps), options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24" if rgb else "yuv420p"
+        # One thread: the bytes, and with them a shard's checksums, must not depend on the machine's cores.
+        stream.codec_context.thread_count = 1
+        for image in shown:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
+    """The frames at `indices`, in that order, from one sequential pass that stops at the last of them.
+
+    Args:
+        video: an encoded video, or the path of one.
+        indices: frame numbers from 0, in any order; a repeated number gives a repeated frame.
+
+    Returns:
+        (len(indices), 3, H, W) uint8.
+
+    Raises:
+        ValueError: "undecodable ...": not a video, damaged, or shorter than the largest index.
+    """
+    wanted = set(indices)
+    if not wanted or min(wanted) < 0:
+        raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(wanted)}")
+    last, found = max(wanted), {}
+    count = 0
+    with _opened(video) as container:
+        for image in container.decode(_video_stream(container)):
+            if image.is_corrupt:
+                raise ValueError(f"undecodable frame {count}: its data is damaged")
+            if count in wanted:
+                found[count] = _upright(image)
+            count += 1
+            if count > last:
+                break
+    if len(found) < len(wanted):
+        raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
+    return torch.stack([found[index] for index in indices])
+
+
+def probe(video: bytes | str | Path) -> VideoFacts:
+    """Number of frames, frames per second and size of a video.
+
+    The number in the header is believed when it equals the number of packets; else every frame is decoded and counted.
+
+    Raises:
+        ValueError: "undecodable ...": not a video, damaged from the start, or without a frame rate.
+    """
+    with _opened(video) as container:
+        stream = _video_stream(container)
+        claimed, rate = stream.frames, stream.average_rate or stream.guessed_rate
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise ValueError("undecodable video: it has no frame")
+        _, height, width = _upright(first).shape
+    if not rate:
+        raise ValueError("undecodable video: its frame rate is unknown; re-encode it at a constant rate")
+    with _opened(video) as container:
+        packets = sum(
+            1 for packet in container.demux(_video_stream(container)) if packet.size and not packet.is_discard
+        )
+    if packets != claimed:
+        with _opened(video) as container:
+            claimed = sum(1 for _ in container.decode(_video_stream(container)))
+    return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
+
+
+def decode_image(image: bytes) -> Tensor:
+    """(3, H, W) uint8 of an encoded picture (`key.frame.jpg`).
+
+    Raises:
+        ValueError: "undecodable ...": not a picture.
+    """
+    import cv2
+
+    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
+    if decoded is None:
+        raise ValueError("undecodable picture: not a JPEG or PNG")
+    return torch.from_numpy(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)).permute(2, 0, 1).contiguous()
+
+
+def uniform_indices(first: int, last: int, num: int) -> list[int]:
+    """`num` frame numbers from `first` to `last`, both included, spread evenly and rounded down.
+
+    This is the sampling of the released code (`np.linspace(..., dtype=int)`): a span shorter than `num` repeats frames.
+    """
+    return [int(index) for index in np.linspace(first, last, num, dtype=int)]
+
+
+def span_frames(span: tuple[float, float], facts: VideoFacts) -> tuple[int, int]:
+    """First and last frame whose showing begins inside [start, end) seconds; at least one frame of the video."""
+    # The tolerance keeps a boundary that was written as a rounded decimal (3.3333) on the frame that it means.
+    start, end = (math.ceil(seconds * facts.fps - 0.01) for seconds in span)
+    first = min(max(start, 0), facts.frames - 1)
+    return first, min(max(end - 1, first), facts.frames - 1)
+
+
+def span_indices(span: tuple[float, float], facts: VideoFacts, num: int) -> list[int]:
+    """`num` frame numbers spread evenly over a span of seconds."""
+    return uniform_indices(*span_frames(span, facts), num)
+
+
+@contextmanager
+def _opened(video: bytes | str | Path) -> Iterator[Any]:
+    """The container, with every failure while it is open as a ValueError that begins with "undecodable"."""
+    source = io.BytesIO(video) if isinstance(video, bytes | bytearray | memoryview) else str(video)
+    try:
+        with av.open(source) as container:
+            yield container
+    except (av.error.FFmpegError, EOFError) as error:
+        raise ValueError(f"undecodable video: {error}") from error
+
+
+def _video_stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise ValueError("undecodable video: it has no picture stream")
+    stream = container.streams.video[0]
+    # Workers are the parallelism; a pool of threads per video would only cost its start.
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _upright(image: Any) -> Tensor:
+    """(3, H, W) uint8 of one decoded frame, turned as its display matrix says."""
+    pixels = np.rot90(image.to_ndarray(format="rgb24"), k=round(image.rotation / 90) % 4)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _channels_last(frames: Tensor | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    if array.ndim == 4 and array.shape[1] == 3 and array.shape[3] != 3:
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or not len(array):
+        raise ValueError(f"expected uint8 frames (T, H, W, 3) or (T, 3, H, W), not {array.dtype} {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def _rate(fps: float) -> Fraction:
+    """The rate as mp4 stores it: 23.976 is 24000/1001."""
+    return Fraction(fps).limit_denominator(1001)

@@ -1,0 +1,212 @@
+"""A sample's row and bytes become its views: a pure function of sample, seed and, if asked for, epoch.
+
+Each video is decoded once: the frames that all views of a sample want of it are read in one pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.negatives import (
+    ClipNegative,
+    ObjectNegative,
+    RelevantSegment,
+    Reverse,
+    RoiMove,
+    SpanNegative,
+    VideoNegative,
+)
+from datamodules.sample_facts import FrameSpan, SampleFacts, generator
+from datamodules.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
+from datamodules.video_io import decode_frames, decode_image
+
+Level = Literal["video", "clip", "object"]
+#: A level's view and the view that stands against it.
+LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
+    "video": ("original", "video_negative"),
+    "clip": ("clip", "clip_negative"),
+    "object": ("object", "object_negative"),
+}
+#: The loss terms that only some samples take part in, with the level that decides it.
+TERM_LEVELS: dict[str, Level] = {"video": "video", "temporal": "clip", "object": "object"}
+#: The loss terms of every sample.
+COMMON_TERMS = ("response", "token", "supervised")
+
+
+class Partner(NamedTuple):
+    """Another sample, of another video: its facts, and a function that reads its members."""
+
+    facts: SampleFacts
+    read: Callable[[], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """The negative of each level; the defaults are the paper's best."""
+
+    video: VideoNegative = field(default_factory=Reverse)
+    clip: ClipNegative = field(default_factory=RelevantSegment)
+    object: ObjectNegative = field(default_factory=RoiMove)
+
+    def levels(self, facts: SampleFacts) -> set[Level]:
+        """The levels at which a sample has a view and its negative."""
+        event = facts.event_span()
+        has: dict[Level, bool] = {
+            "video": self.video.available(facts, facts.whole()),
+            "clip": event is not None and self.clip.available(facts, event),
+            "object": bool(facts.boxes) and self.object.available(facts),
+        }
+        return {level for level, there in has.items() if there}
+
+    def membership(self, samples: Sequence[SampleFacts]) -> dict[str, NDArray[np.bool_]]:
+        """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators."""
+        levels = [self.levels(facts) for facts in samples]
+        taking = {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
+        return {term: np.ones(len(samples), bool) for term in COMMON_TERMS} | taking
+
+    def describe(self) -> dict[str, Any]:
+        """Class and arguments of each, in plain types: two that agree here give equal views."""
+        chosen = {"video": self.video, "clip": self.clip, "object": self.object}
+        return {
+            level: {
+                "class": f"{type(one).__module__}.{type(one).__qualname__}",
+                "args": repr(sorted(vars(one).items())),
+            }
+            for level, one in chosen.items()
+        }
+
+
+class _Wanted(NamedTuple):
+    """Frames of one video: the sample that has it, which member, which frames."""
+
+    key: str
+    member: str
+    indices: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewMaker:
+    """Makes the views of a sample.
+
+    Attributes:
+        needs: the views to make and the answers to score under each; no other view is decoded.
+        negatives: the negative of each level.
+        num_frames: frames per view.
+        seed: the run's seed.
+        resample_each_epoch: draw anew in every epoch; otherwise a sample's views are the same for good.
+    """
+
+    needs: Needs
+    negatives: Negatives
+    num_frames: int
+    seed: int
+    resample_each_epoch: bool = False
+
+    def __call__(
+        self,
+        row: PreferenceRow,
+        facts: SampleFacts,
+        members: Mapping[str, bytes],
+        epoch: int,
+        find_partner: Callable[[np.random.Generator], Partner],
+    ) -> list[View]:
+        """The sample's views, as sample 0 of a batch, in the order of `VIEW_NAMES`; maybe none of those needed.
+
+        Args:
+            row: the annotation.
+            facts: the same sample as the index describes it; it decides which views there are.
+            members: the sample's bytes by suffix.
+            epoch: the plan's epoch.
+            find_partner: draws a sample of another video.
+
+        Raises:
+            ValueError: a member is missing or undecodable.
+        """
+
+        def draw(purpose: str) -> np.random.Generator:
+            return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
+
+        videos: dict[str, Mapping[str, bytes]] = {facts.key: members}
+        wanted: dict[ViewName, _Wanted] = {}
+        for name in self._names(facts):
+            source, span = facts, self._positive(name, facts)
+            negative = self._span_negative(name)
+            if negative is not None:
+                if negative.needs_partner:
+                    partner = find_partner(draw(f"{name}/partner"))
+                    source, videos[partner.facts.key] = partner.facts, partner.read()
+                span = negative.span(source, span, draw(f"{name}/span"))
+            wanted[name] = _Wanted(source.key, span.member, span.indices(self.num_frames))
+        frames = _decoded(wanted, videos)
+        return [
+            View(0, name, self._shown(name, frames[name], facts, draw), row.question, self._answers(name, row))
+            for name in wanted
+        ]
+
+    def _names(self, facts: SampleFacts) -> list[ViewName]:
+        """The views that are needed and that the sample has, in order; the original is there without its negative."""
+        levels = self.negatives.levels(facts)
+        absent = {view for level, views in LEVEL_VIEWS.items() if level not in levels for view in views} - {"original"}
+        return [name for name in VIEW_NAMES if name in self.needs and name not in absent]
+
+    def _positive(self, name: ViewName, facts: SampleFacts) -> FrameSpan:
+        """The frames of the view, or of the view that it stands against."""
+        match name:
+            case "original" | "video_negative":
+                return facts.whole()
+            case "clip" | "clip_negative":
+                span = facts.event_span()
+            case "object" | "object_negative":
+                span = facts.moment_span()
+        assert span is not None, "a view of an annotation that the sample lacks"
+        return span
+
+    def _span_negative(self, name: ViewName) -> SpanNegative | None:
+        return {"video_negative": self.negatives.video, "clip_negative": self.negatives.clip}.get(name)
+
+    def _shown(
+        self, name: ViewName, frames: Tensor, facts: SampleFacts, draw: Callable[[str], np.random.Generator]
+    ) -> Tensor:
+        """The view's frames: those decoded, changed by the view's negative."""
+        negative = self._span_negative(name)
+        if negative is not None:
+            return negative.make(frames, draw(f"{name}/make"))
+        if name == "object_negative":
+            frame = self.negatives.object.make(frames[0], facts.moment_boxes(), draw(f"{name}/make"))
+            return frame.expand(len(frames), -1, -1, -1).contiguous()
+        return frames
+
+    def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
+        return {one: text for one in self.needs[name] if (text := getattr(row, one)) is not None}
+
+
+def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[str, Mapping[str, bytes]]) -> dict[ViewName, Tensor]:
+    """View -> (T, 3, H, W) frames; each video is read once, for the union of what is wanted of it."""
+    union: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for one in wanted.values():
+        union[one.key, one.member].update(one.indices)
+    decoded = {}
+    for (key, member), indices in union.items():
+        if member not in videos[key]:
+            raise ValueError(f"{key}.{member} is missing, though the index says that it is there")
+        try:
+            decoded[key, member] = _read(member, videos[key][member], sorted(indices))
+        except ValueError as error:
+            raise ValueError(f"{key}.{member}: {error}") from error
+    shown = {}
+    for name, one in wanted.items():
+        places = {index: place for place, index in enumerate(sorted(union[one.key, one.member]))}
+        shown[name] = decoded[one.key, one.member][[places[index] for index in one.indices]]
+    return shown
+
+
+def _read(member: str, content: bytes, indices: list[int]) -> Tensor:
+    """The frames of a video member, or the one frame of a picture."""
+    return decode_image(content)[None] if member.endswith("jpg") else decode_frames(content, indices)

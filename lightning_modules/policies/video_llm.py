@@ -1,0 +1,70 @@
+"""The seam behind which a video-language model family lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from datamodules.samples import AnswerName, AnswerScores, View, ViewName
+
+#: What one pass over the views shares with the next; its content is the family's own.
+EncodedViews = Any
+
+
+class VideoLLM(Protocol):
+    """One model family. An `nn.Module` whose constructor reads configuration only; `load` brings the weights.
+
+    The family owns chat template, tokeniser, image normalisation and how the video enters the prompt. Under FSDP2 the
+    module is entered only through `forward` (which is `score`) and the methods named in `entry_points`, because only
+    there are sharded parameters gathered.
+    """
+
+    #: Methods, besides `forward`, through which a sharded module may be entered.
+    entry_points: tuple[str, ...]
+
+    def load(self) -> None:
+        """Bring in weights and adapters; idempotent. Dropout is off, activation checkpointing as configured."""
+
+    def encode(self, views: Sequence[View], keep_hidden: Collection[tuple[ViewName, AnswerName]] = ()) -> EncodedViews:
+        """Tokenise and run the frozen tower once, without a gradient; shared by policy and reference.
+
+        Args:
+            views: the batch's views; frames may differ in size, never in number.
+            keep_hidden: (view, answer) pairs whose hidden states `score` shall return.
+
+        Raises:
+            ValueError: a prompt without its one video token, an answer that tokenises to nothing.
+        """
+
+    def score(self, encoded: EncodedViews) -> AnswerScores:
+        """Log-probability of every answer given its view, from one forward with shared prefixes."""
+
+    def kl(
+        self, reference: AnswerScores, policy: AnswerScores, reference_head: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """(A,) sum over tokens of KL(reference || policy) for the answers whose hidden states were kept, else 0.
+
+        Args:
+            reference: scores with hidden states, of the same `encoded` as `policy`.
+            policy: scores with hidden states and a gradient.
+            reference_head: the reference's output head; None = the policy's own, with the reference's adapters.
+        """
+
+    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        """Greedy answers to one prompt per (T, 3, H, W) uint8 video."""
+
+    def reference_mode(self) -> AbstractContextManager[None]:
+        """While it is entered, the module computes as the reference: its frozen adapter, or no adapter at all."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, D) hidden states -> (N, V) logits of the output head."""
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """The transformer blocks, each a sharding unit."""
+
+    def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write what was trained: a PEFT folder, or a full model folder that `from_pretrained` reads."""

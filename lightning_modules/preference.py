@@ -1,0 +1,244 @@
+"""What every preference method shares: the order of the hooks, named loss terms, optimizer, checkpoints, logging."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from datamodules.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
+from lightning_modules.policies.sharding import load_sharded
+from lightning_modules.policies.video_llm import VideoLLM
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+#: Under this key a checkpoint lists the parameters it holds, so that a resume can tell when one is missing.
+TRAINED_KEY = "vidpref_trained"
+
+
+@dataclass(slots=True)
+class Term:
+    """One named part of the loss, before it is averaged and weighted.
+
+    Attributes:
+        values: (n,) float32, one loss for each sample that takes part.
+        samples: the n positions in the batch.
+        chosen_rewards: (n,) implicit rewards in nats, already scaled by beta, or None for a term without a preference.
+        rejected_rewards: likewise, of the side that shall lose.
+    """
+
+    values: Tensor
+    samples: list[int]
+    chosen_rewards: Tensor | None = None
+    rejected_rewards: Tensor | None = None
+
+    def detach(self) -> Term:
+        """The same numbers without their graph, for callbacks."""
+        rewards = {
+            name: value.detach()
+            for name in ("chosen_rewards", "rejected_rewards")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, values=self.values.detach(), **rewards)
+
+
+def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
+    """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule."""
+    rising = max(1, round(warmup * total))
+    if warmup > 0 and step < rising:
+        return (step + 1) / rising
+    done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
+    match schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - done
+        case "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class PreferenceModule(LightningModule, ABC):
+    """A policy trained by a weighted sum of named terms.
+
+    A subclass says which answers it scores under which view (`needs`), and turns a batch into terms (`terms`). A term's
+    denominator is the number of its items in the whole optimizer step and travels in the batch, so the loss does not
+    depend on how a global batch is split over ranks and micro-batches.
+
+    Args:
+        policy: the model that is trained; built from its configuration only, weights load in `configure_model`.
+        optimizer: makes the optimizer from the trainable parameters.
+        schedule: the learning rate after warm-up.
+        warmup: share of all optimizer steps over which the learning rate rises linearly.
+        weights: the terms and their starting weights.
+    """
+
+    def __init__(
+        self,
+        policy: VideoLLM,
+        optimizer: OptimizerCallable,
+        schedule: Schedule,
+        warmup: float,
+        weights: dict[str, float],
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= warmup < 1.0:
+            raise ValueError(f"warmup is {warmup}; it is a share of all steps, give a number in [0, 1)")
+        self.policy = policy
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.warmup = warmup
+        self.weights = weights
+        #: Terms that a schedule may raise above 0 later; their views are made from the start.
+        self.scheduled: set[str] = set()
+        # Checkpoints hold what trains; `on_load_checkpoint` checks what strict loading would have checked.
+        self.strict_loading = False
+        self._loaded = False
+        self._validation: dict[str, MeanMetric] = {}
+
+    # What a method says of itself
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which answers are scored under which view, given the terms in use."""
+
+    @abstractmethod
+    def terms(self, batch: VistaBatch) -> dict[str, Term]:
+        """The loss terms of a batch; every term in use is there, also when no sample takes part in it."""
+
+    def kept_hidden(self) -> tuple[tuple[ViewName, AnswerName], ...]:
+        """The (view, answer) pairs whose hidden states a term asks for."""
+        return ()
+
+    def active(self) -> tuple[str, ...]:
+        """The terms in use: those with a weight, now or by a schedule later."""
+        return tuple(name for name, weight in self.weights.items() if weight > 0 or name in self.scheduled)
+
+    # Set-up
+
+    def configure_model(self) -> None:
+        """Load the weights; under FSDP2, sharded from the start. Called again by Lightning for every verb."""
+        if self._loaded:
+            return
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            load_sharded(self.policy, self.device_mesh["data_parallel"], getattr(strategy, "mixed_precision", None))
+        else:
+            self.policy.load()
+        self._loaded = True
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def configure_optimizers(self) -> Any:
+        """The given optimizer over what trains, with the learning-rate schedule in steps."""
+        parameters = list(self.trainable().values())
+        if not parameters:
+            raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
+        optimizer = self.optimizer(parameters)
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Steps
+
+    def scores(self, batch: VistaBatch, policy: VideoLLM | None = None) -> AnswerScores:
+        """The scores of all answers of a batch, alike for policy and reference; the video is encoded once.
+
+        Args:
+            batch: the batch; its `encoded` is filled at the first call.
+            policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
+        """
+        if batch.encoded is None:
+            batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
+        scores: AnswerScores = (policy or self.policy)(batch.encoded)  # type: ignore[operator]
+        return scores
+
+    def weighted(self, terms: dict[str, Term], batch: VistaBatch) -> dict[str, Tensor]:
+        """Each term's sum over its samples, divided by its items in the whole optimizer step."""
+        return {name: term.values.sum() / batch.normalizers[name] for name, term in terms.items()}
+
+    def training_step(self, batch: VistaBatch, batch_idx: int) -> dict[str, Any]:
+        """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""
+        terms = self.terms(batch)
+        means = self.weighted(terms, batch)
+        loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+        if not torch.isfinite(loss):
+            parts = ", ".join(f"{name} {float(mean):g}" for name, mean in means.items())
+            raise FloatingPointError(
+                f"the loss is {float(loss)} ({parts}) at step {self.global_step}; samples of this batch: "
+                f"{', '.join(batch.keys)}. Look at these samples, or lower the learning rate"
+            )
+        logged = {"train/loss": loss} | {f"train/loss/{name}": mean for name, mean in means.items()}
+        self.log_dict(
+            {name: value.detach() for name, value in logged.items()}, batch_size=len(batch.keys), sync_dist=True
+        )
+        return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the means of every term afresh."""
+        self._validation = {name: MeanMetric().to(self.device) for name in self.active()}
+        for metric in self._validation.values():
+            metric.update(torch.zeros((), device=self.device), weight=0.0)  # a rank may have no such sample
+
+    def validation_step(self, batch: VistaBatch, batch_idx: int) -> dict[str, Any]:
+        """The terms of a batch, averaged over samples at the epoch's end."""
+        terms = self.terms(batch)
+        for name, term in terms.items():
+            if len(term.samples):
+                self._validation[name].update(term.values)
+        return {"terms": terms, "keys": batch.keys}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every term's mean over all samples and ranks, and their weighted sum."""
+        total = torch.zeros((), device=self.device)
+        for name, metric in self._validation.items():
+            mean = metric.compute()
+            if torch.isfinite(mean):  # 0 / 0 where no rank had one
+                self.log(f"val/loss/{name}", mean)
+                total = total + self.weights[name] * mean
+        self.log("val/loss", total)
+
+    def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
+        """The reference's scores, which a callback writes into side shards."""
+        with self.policy.reference_mode():
+            return self.scores(batch)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what trains, and key the optimizer's state by parameter name: then it loads under any strategy."""
+        trained = self.trainable()
+        state = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        # Under FSDP2 only rank 0 holds a state.
+        assert not state or len(state) == len(trained), "a parameter was renamed and would be lost"
+        checkpoint["state_dict"] = state
+        checkpoint[TRAINED_KEY] = sorted(trained)
+        names = {id(parameter): name for name, parameter in self.named_parameters()}
+        every = list(names.values())
+        for saved, optimizer in zip(checkpoint.get("optimizer_states", ()), self.trainer.optimizers, strict=False):
+            if saved:
+                own = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+                by_position = every if isinstance(self.trainer.strategy, ModelParallelStrategy) else own
+                saved["state"] = {by_position[i]: value for i, value in saved["state"].items()}
+                for group in saved["param_groups"]:
+                    group["params"] = [by_position[i] for i in group["params"]]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not hold everything that trains."""
+        missing = sorted(set(self.trainable()) - set(checkpoint.get(TRAINED_KEY, ())))
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} trainable tensors, the first is {missing[0]}; "
+                "resume with the policy configuration that wrote it (LoRA rank and targets, what is frozen)"
+            )

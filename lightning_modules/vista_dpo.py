@@ -1,0 +1,154 @@
+"""VistaDPO: preferences at the level of the whole video, the clip and the object (arXiv 2504.13122)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from datamodules.samples import AnswerName, Needs, ViewName, VistaBatch
+from lightning_modules.losses.dpo import dpo_loss
+from lightning_modules.losses.vista import response_loss, token_loss
+from lightning_modules.policies.video_llm import VideoLLM
+from lightning_modules.preference import PreferenceModule, Schedule, Term
+
+#: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
+CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {
+    "video": ("original", "video_negative"),
+    "temporal": ("clip", "clip_negative"),
+    "object": ("object", "object_negative"),
+}
+
+
+@dataclass
+class VistaWeights:
+    """The weight of each term; the defaults are the paper's (lambda 0.4, mu 0.2, rho 0.1). 0 leaves a term out."""
+
+    response: float = 1.0
+    video: float = 1.0
+    temporal: float = 0.4
+    object: float = 0.2
+    token: float = 0.1
+
+
+class VistaDPO(PreferenceModule):
+    """L = response + video + 0.4 temporal + 0.2 object + 0.1 token, with a gradient through every level.
+
+    Each level is a DPO loss on the chosen answer under a view and under its negative; the response term sets the chosen
+    answer against the relevant-but-wrong and the irrelevant one; the token term is TDPO2 on chosen and relevant.
+    Plain DPO is the response term alone with `relevant_weight` 1 and `irrelevant_weight` 0.
+
+    Args:
+        policy: the video-language model.
+        optimizer: makes the optimizer; the paper's learning rate 5e-7 is for full fine-tuning, LoRA wants its own.
+        beta: scale of the implicit reward (paper: 0.1).
+        weights: the weight of each term (paper's defaults).
+        relevant_weight: share of the relevant-but-wrong answer in the response term (paper: 0.7).
+        irrelevant_weight: share of the irrelevant answer (paper: 0.3); 0 leaves that answer out.
+        alpha: weight of the rejected answer's sequential KL in the token term (TDPO2: 0.5).
+        schedule: the learning rate after warm-up (released script: linear).
+        warmup: share of steps with rising learning rate (released script: 0.1).
+    """
+
+    def __init__(
+        self,
+        policy: VideoLLM,
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=5e-7, weight_decay=0.0),
+        beta: float = 0.1,
+        weights: VistaWeights = VistaWeights(),  # noqa: B008  # read, never written
+        relevant_weight: float = 0.7,
+        irrelevant_weight: float = 0.3,
+        alpha: float = 0.5,
+        schedule: Schedule = "linear",
+        warmup: float = 0.1,
+    ) -> None:
+        super().__init__(policy, optimizer, schedule, warmup, asdict(weights))
+        if beta <= 0:
+            raise ValueError(f"beta is {beta}; give a positive number (the paper's is 0.1)")
+        negative = {name: weight for name, weight in self.weights.items() if weight < 0}
+        if negative:
+            raise ValueError(f"negative term weights {negative}: give 0 to leave a term out")
+        self.beta = beta
+        self.relevant_weight = relevant_weight
+        self.irrelevant_weight = irrelevant_weight
+        self.alpha = alpha
+
+    def needs(self) -> Needs:
+        """The views and answers of the terms in use; one of weight 0 asks for nothing."""
+        active = self.active()
+        wanted: dict[ViewName, list[AnswerName]] = {}
+        if {"response", "token"} & set(active):
+            wanted["original"] = ["chosen", "relevant"]
+        if "response" in active and self.irrelevant_weight > 0:
+            wanted["original"].append("irrelevant")
+        for term, views in CONTRASTS.items():
+            if term in active:
+                for view in views:
+                    wanted.setdefault(view, ["chosen"])
+        return {view: tuple(answers) for view, answers in wanted.items()}
+
+    def kept_hidden(self) -> tuple[tuple[ViewName, AnswerName], ...]:
+        """The token term compares distributions, so it asks for the hidden states of both of its answers."""
+        return (("original", "chosen"), ("original", "relevant")) if "token" in self.active() else ()
+
+    def terms(self, batch: VistaBatch) -> dict[str, Term]:
+        """The terms in use. Shapes: A answers of the batch, n samples that take part in a term."""
+        if batch.reference is None:
+            raise ValueError("the batch has no reference scores: add callbacks.ReferenceModel to trainer.callbacks")
+        policy = self.scores(batch)
+        rewards = policy.log_probs - batch.reference.log_probs
+        active, found = self.active(), {}
+        if "response" in active:
+            found["response"] = self._response(batch, rewards)
+        for name, (positive, negative) in CONTRASTS.items():
+            if name in active:
+                found[name] = self._contrast(batch, rewards, positive, negative)
+        if "token" in active:
+            kl = self.policy.kl(batch.reference, policy, batch.reference_head)
+            found["token"] = self._token(batch, rewards, kl)
+        return found
+
+    def _response(self, batch: VistaBatch, rewards: Tensor) -> Term:
+        """The chosen answer against the weighted wrong ones; without an irrelevant answer the relevant one counts 1."""
+        chosen_rows, relevant_rows = batch.rows("original", "chosen"), batch.rows("original", "relevant")
+        irrelevant_rows = batch.rows("original", "irrelevant")
+        samples = sorted(chosen_rows.keys() & relevant_rows.keys())
+        chosen, relevant = _take(rewards, chosen_rows, samples), _take(rewards, relevant_rows, samples)
+        # A sample without an irrelevant answer takes its relevant one's place with weight 0.
+        irrelevant = _take(rewards, relevant_rows | irrelevant_rows, samples)
+        has_irrelevant = torch.tensor(
+            [one in irrelevant_rows for one in samples], dtype=torch.bool, device=rewards.device
+        )
+        both = self.irrelevant_weight > 0
+        relevant_weight = torch.where(has_irrelevant, self.relevant_weight, 1.0 if both else self.relevant_weight)
+        irrelevant_weight = torch.where(has_irrelevant, self.irrelevant_weight, 0.0)
+        values = response_loss(chosen, relevant, irrelevant, self.beta, relevant_weight, irrelevant_weight)
+        rejected = relevant_weight * relevant + irrelevant_weight * irrelevant
+        return self._term(values, samples, chosen, rejected)
+
+    def _contrast(self, batch: VistaBatch, rewards: Tensor, positive: ViewName, negative: ViewName) -> Term:
+        """The chosen answer under a view against the same answer under the view's negative."""
+        positive_rows, negative_rows = batch.rows(positive, "chosen"), batch.rows(negative, "chosen")
+        samples = sorted(positive_rows.keys() & negative_rows.keys())
+        chosen, rejected = _take(rewards, positive_rows, samples), _take(rewards, negative_rows, samples)
+        values = dpo_loss(chosen, rejected, self.beta)
+        return self._term(values, samples, chosen, rejected)
+
+    def _token(self, batch: VistaBatch, rewards: Tensor, kl: Tensor) -> Term:
+        """TDPO2 on chosen and relevant; its reward adds the sequential KL, as TDPO logs it."""
+        chosen_rows, relevant_rows = batch.rows("original", "chosen"), batch.rows("original", "relevant")
+        samples = sorted(chosen_rows.keys() & relevant_rows.keys())
+        chosen, relevant = _take(rewards, chosen_rows, samples), _take(rewards, relevant_rows, samples)
+        chosen_kl, relevant_kl = _take(kl, chosen_rows, samples), _take(kl, relevant_rows, samples)
+        values = token_loss(chosen, relevant, chosen_kl, relevant_kl, self.beta, self.alpha)
+        return self._term(values, samples, chosen + chosen_kl, relevant + relevant_kl)
+
+    def _term(self, values: Tensor, samples: list[int], chosen: Tensor, rejected: Tensor) -> Term:
+        return Term(values, samples, self.beta * chosen.detach(), self.beta * rejected.detach())
+
+
+def _take(values_A: Tensor, rows: dict[int, int], samples: list[int]) -> Tensor:  # noqa: N803
+    """The (n,) values of the given samples; of no sample, an empty tensor that still hangs on the graph."""
+    return values_A[torch.tensor([rows[one] for one in samples], dtype=torch.long, device=values_A.device)]

@@ -1,0 +1,143 @@
+"""The command: ``vidpref {fit,validate,test,predict}`` on YAML files, and ``vidpref prepare`` for data."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+# What trains is imported only when a verb needs it, so that every --help answers at once.
+
+VERBS = {
+    "prepare": "turn videos and annotations into shards, index and verify shards",
+    "fit": "train; run the same command again to resume",
+    "validate": "the loss and its terms on validation data",
+    "test": "run a benchmark",
+    "predict": "write what a model says of data: reference scores into side shards",
+}
+
+USAGE = """usage: vidpref [--debug] <verb> [options]
+       vidpref <verb> --help | --version
+
+Train video models on preferences, and measure what that did.
+
+{verbs}
+
+A run is a YAML file and flags over it; later ones win, and `callbacks+:` adds to a list:
+  vidpref prepare toy --help
+  vidpref fit --config configs/vista_dpo/video_llava_lora.yaml --data.train my-shards/train.index.json
+  vidpref fit --config <experiment>.yaml --config configs/strategy/fsdp.yaml --model.beta 0.2
+  vidpref fit --config <experiment>.yaml --print_config
+
+--debug, or VIDPREF_DEBUG=1 in the environment, shows the traceback of an error.
+"""
+
+
+class Prepare(NamedTuple):
+    """Where a kind of preparation is implemented; its parameters are its options."""
+
+    module: str
+    function: str
+    summary: str
+
+
+PREPARE = {
+    "toy": Prepare("datamodules.prepare.toy", "prepare_toy", "the toy world: videos of moving shapes, with questions"),
+    "vistadpo": Prepare("datamodules.prepare.vistadpo", "prepare_vistadpo", "the released VistaDPO layout"),
+    "jsonl": Prepare("datamodules.prepare.own_videos", "prepare_jsonl", "your own videos, annotated in a JSONL file"),
+    "index": Prepare("datamodules.prepare.index", "prepare_index", "make the index for shards that others wrote"),
+    "verify": Prepare("datamodules.prepare.index", "prepare_verify", "check every byte and every video of a data set"),
+}
+
+PREPARE_USAGE = """usage: vidpref prepare <source> [options]
+       vidpref prepare <source> --help
+
+{sources}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for an error in the input or the run, 2 for one in the command.
+
+    Args:
+        argv: the arguments after the program's name; None = those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in arguments:
+        arguments = [one for one in arguments if one != "--debug"]
+        os.environ["VIDPREF_DEBUG"] = "1"  # processes that a strategy starts shall show theirs too
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs=_table(VERBS)), end="")
+        return 0
+    verb, *rest = arguments
+    if verb == "--version":
+        print(f"vidpref {version('vidpref')}")
+        return 0
+    if verb not in VERBS:
+        sys.stderr.write(f"unknown verb '{verb}'; the verbs are {', '.join(VERBS)} (vidpref --help)\n")
+        return 2
+    try:
+        return prepare(rest) if verb == "prepare" else run(arguments)
+    except Exception as error:
+        if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not is_readable(error):
+            traceback.print_exc()
+        else:
+            rank = os.environ.get("LOCAL_RANK", "0")
+            where = "" if rank == "0" else f" (process {rank})"
+            sys.stderr.write(f"error{where}: {str(error).strip()}\n")
+            sys.stderr.write("(--debug shows where in the code)\n")
+        return 1
+
+
+def is_readable(error: Exception) -> bool:
+    """Whether an error's message speaks to the user; that of any other error needs its traceback."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    return isinstance(error, ValueError | OSError | FloatingPointError | MisconfigurationException)
+
+
+def run(arguments: list[str]) -> int:
+    """Hand a verb to Lightning: `arguments` begin with fit, validate, test or predict."""
+    from callbacks.command_line import VidprefCLI
+
+    # Both are how `ckpt_path: last` works: nothing to restore at the first start, files there at the next.
+    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+    VidprefCLI(arguments)
+    return 0
+
+
+def prepare(arguments: list[str]) -> int:
+    """Run one kind of preparation; a function that returns faults it found makes the exit status 1."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(PREPARE_USAGE.format(sources=_table({name: one.summary for name, one in PREPARE.items()})), end="")
+        return 0
+    name, *rest = arguments
+    if name not in PREPARE:
+        sys.stderr.write(f"unknown source '{name}'; the sources are {', '.join(PREPARE)} (vidpref prepare --help)\n")
+        return 2
+    chosen = PREPARE[name]
+    function: Callable[..., Any] = getattr(importlib.import_module(chosen.module), chosen.function)
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"vidpref prepare {name}")
+    parser.add_argument("--config", action="config", help="a YAML file with these options")
+    parser.add_function_arguments(function, as_group=False, as_positional=True)
+    options = parser.instantiate_classes(parser.parse_args(rest))
+    options.pop("config", None)
+    found = function(**options)
+    return 1 if isinstance(found, list) and found else 0
+
+
+def _table(rows: dict[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
