@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -105,15 +106,23 @@ def run(arguments: list[str]) -> int:
     """Hand a verb to Lightning: `arguments` begin with fit, validate, test or predict."""
     from callbacks.command_line import VidprefCLI
 
-    # Both are how `ckpt_path: last` works: nothing to restore at the first start, files there at the next.
-    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+    quieten()
     VidprefCLI(arguments)
     return 0
 
 
+def quieten() -> None:
+    """Leave out what Lightning says that no user of this command can act on."""
+    # Both are how `ckpt_path: last` works: nothing to restore at the first start, files there at the next.
+    warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning's own use of torch
+    # An advertisement for a logger.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in str(record.msg))
+
+
 def prepare(arguments: list[str]) -> int:
-    """Run one kind of preparation; a function that returns faults it found makes the exit status 1."""
+    """Run one kind of preparation: its required parameters by position, the others by name."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(PREPARE_USAGE.format(sources=_table({name: one.summary for name, one in PREPARE.items()})), end="")
         return 0
@@ -128,10 +137,13 @@ def prepare(arguments: list[str]) -> int:
     parser = ArgumentParser(prog=f"vidpref prepare {name}")
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     parser.add_function_arguments(function, as_group=False, as_positional=True)
+    for action in parser._actions:
+        if not action.option_strings and str(getattr(action, "_typehint", "")).startswith("list["):
+            action.nargs = "+"  # several paths, or what the shell makes of a pattern, without brackets around them
     options = parser.instantiate_classes(parser.parse_args(rest))
     options.pop("config", None)
-    found = function(**options)
-    return 1 if isinstance(found, list) and found else 0
+    function(**options)
+    return 0
 
 
 def _table(rows: dict[str, str]) -> str:

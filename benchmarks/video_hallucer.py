@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed
 
 from benchmarks.predictions import Predictions, Reply, prediction_file, predictions_of, recorded_replies
-from benchmarks.results import provenance, write_json
+from benchmarks.results import DETAILS_FILE, RESULTS_FILE, provenance, write_json
 from benchmarks.yes_no import bias, is_hit, margin_auc
 from datamodules.annotations import HALVES
 from datamodules.questions import QuestionBatch, Questions
@@ -171,8 +171,8 @@ class VideoHallucer(LightningModule):
         if self.trainer.is_global_zero:
             for subset, pairs in predictions.items():
                 write_json(prediction_file(self.output, subset, self.name), pairs)
-            write_json(self.output / "details.json", self._details(predictions, skipped, auc))
-            write_json(self.output / "results.json", results)
+            write_json(self.output / DETAILS_FILE, self._details(predictions, skipped, auc))
+            write_json(self.output / RESULTS_FILE, results)
         logged = {"basic": "basic_accuracy", "hallucinated": "halluc_accuracy", "overall": "accuracy"}
         self.log_dict({f"test/{name}": results["all"][key] for name, key in logged.items()})
         if auc is not None and auc["all"] is not None:

@@ -49,10 +49,16 @@ def import_rooms() -> None:
 
 
 class VidprefParser(LightningArgumentParser):
-    """The parser, with error messages that name the key."""
+    """The parser, with error messages that name the key, and flags that are written out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviated flag is a typo that trains.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and how to see the options, and end with exit status 2."""
+        if not self.exit_on_error:  # a parser of one class within ours: its message becomes part of the whole
+            super().error(message, ex)
         subparser = getattr(ex, "subcommand_parser", None) or self
         keys = [action.dest for action in subparser._actions]
         sys.stderr.write(f"{readable(message, keys)}\n\nFor the accepted options: vidpref <verb> --help, ")
@@ -68,7 +74,7 @@ class VidprefCLI(LightningCLI):
     logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`.
     """
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self, args: list[str] | None = None) -> None:
         import_rooms()
         super().__init__(
             save_config_callback=RunRecord,
@@ -82,23 +88,19 @@ class VidprefCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args`, or the command line; being called from Python is nothing to warn of."""
-        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+        assert args is None or isinstance(args, list)
+        self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the user gave it; Lightning would let a checkpoint's parameters beat the flags.
 
         What differs from the configuration in the checkpoint is listed once, so that it is no accident.
         """
-        config = self.config[self.config["subcommand"]]
-        path = checkpoint_file(config.get("ckpt_path"), config["trainer"])
-        if path is not None and rank_zero_only.rank == 0:
-            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
-            differences = checkpoint_differences(path, now)
-            if differences:
-                lines = "\n".join(f"  {line}" for line in differences)
-                sys.stderr.write(
-                    f"{path} was written with another configuration; the one given now is used:\n{lines}\n"
-                )
+        verb = self.config["subcommand"]
+        path = checkpoint_file(self.config[verb].get("ckpt_path"), self.config[verb]["trainer"])
+        if path is not None:
+            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[verb]
+            report_differences(path, now)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the pieces that every run gets."""
@@ -111,6 +113,15 @@ def checkpoint_file(ckpt_path: Any, trainer: Mapping[str, Any]) -> Path | None:
     if ckpt_path == "last":
         ckpt_path = recovery_folder(trainer) / "last.ckpt"
     return Path(ckpt_path) if ckpt_path and Path(ckpt_path).is_file() else None
+
+
+@rank_zero_only
+def report_differences(path: Path, config: Mapping[str, Any]) -> None:
+    """Say on the error stream, once, what differs from the configuration that wrote a checkpoint."""
+    differences = checkpoint_differences(path, config)
+    if differences:
+        lines = "".join(f"\n  {line}" for line in differences)
+        sys.stderr.write(f"{path} was written with another configuration; the one given now is used:{lines}\n")
 
 
 def recovery_folder(trainer: Mapping[str, Any]) -> Path:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterable
 
 #: Lines of the parser's report that say which types were tried, not what is wrong.
@@ -17,14 +18,29 @@ NOISE = (
     "Subclass types expect one of:",
     "a class path (str)",
     "a dict with",
-    "a dict without",
 )
 #: Findings of a union's other branches, worth a line only where there is no better one.
-WEAK = ("Expected a <class 'NoneType'>", "Not a valid subclass of")
+WEAK = ("Expected a <class 'NoneType'>", "Expected a path", "Not a valid subclass of")
+
+#: Packages whose classes a mistyped class name is compared with.
+NAMED_PACKAGES = (
+    "lightning_modules.",
+    "datamodules.",
+    "callbacks.",
+    "benchmarks.",
+    "lightning.pytorch.",
+    "torch.optim.",
+)
 
 KEY = re.compile(r'Parser key "(?P<key>[^"]+)":\s*(?P<rest>.*)')
 CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)':\s*(?P<rest>.*)")
-UNKNOWN = re.compile(r"(?:Subcommand '\w+'|Group '[^']*'|Option) (?:does not accept option )?'(?P<key>[^']+)'.*")
+CALLABLE = re.compile(r"Type .* expects a function or a callable class: (?P<rest>.*)\. Got value: (?P<value>.*)")
+CALLABLE_CLASS = re.compile(r"class_path='(?P<path>[^']+)'")
+UNKNOWN = re.compile(
+    r"(?:Group '(?P<group>[^']*)' does not accept option|Subcommand '\w+' does not accept option|Option) "
+    r"'(?P<key>[^']+)'(?: is not accepted)?"
+)
+UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (?P<flags>.+)")
 REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
 NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>.+)")
 
@@ -50,27 +66,54 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
             text = found["rest"].strip()
         if text and not text.startswith(NOISE):
             where = ".".join(key for _, key, _ in stack if key)
-            classes = [path for _, _, path in stack if path]
-            target = weak if text.startswith(WEAK) else strong
-            target.append(_fault(text, where, classes[-1] if classes else "", known_keys))
+            owner = next((path for _, _, path in reversed(stack) if path), "")
+            (weak if text.startswith(WEAK) else strong).append(_fault(text, where, owner, known_keys))
     return "\n".join(dict.fromkeys(strong or weak)) or message
 
 
 def _fault(text: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
-    """One finding of the parser in our words, or in its own where we have none."""
-    if (found := UNKNOWN.fullmatch(text)) and "accept" in text:
-        names = _parameters(owner) if owner else known_keys
-        full = ".".join(part for part in (where, found["key"]) if part)
-        whose = f" ({owner} has no such parameter)" if owner else ""
-        return f"unknown key '{full}'{whose}{_suggestion(found['key'], names)}"
-    if found := REQUIRED.fullmatch(text):
-        keys = ", ".join(
-            f"'{'.'.join(part for part in (where, key.strip()) if part)}'" for key in found["keys"].split(",")
+    """One finding of the parser in our words, or in its own where we have none.
+
+    Args:
+        text: the finding.
+        where: the key under which it was found, empty at the top.
+        owner: the class whose parameters stand under that key, empty at the top.
+        known_keys: the keys at the top.
+    """
+    if (found := CALLABLE.fullmatch(text)) is not None:
+        inner = CALLABLE_CLASS.search(found["value"])
+        text, owner = found["rest"], inner["path"] if inner else owner
+    if (found := UNKNOWN.fullmatch(text)) is not None:
+        key = ".".join(part for part in (found["group"], found["key"]) if part)
+        return _unknown(key, where, "" if found["group"] else owner, known_keys)
+    if (found := UNKNOWN_FLAG.fullmatch(text)) is not None:
+        flag = found["flags"].split()[0].split("=")[0].lstrip("-")
+        return _unknown(flag, where, "", known_keys)
+    if (found := REQUIRED.fullmatch(text)) is not None:
+        keys = [
+            _joined(where, re.sub(r"^(fit|validate|test|predict)\.", "", one.strip()))
+            for one in found["keys"].split(",")
+        ]
+        return f"missing {', '.join(repr(key) for key in keys)}: give a value in a --config file or as a flag"
+    if (found := NO_CLASS.fullmatch(text)) is not None:
+        name = found["name"]
+        return (
+            f"'{where}': no class is called '{name}'{_suggestion(name, _class_names())}, or give package.module.Class"
         )
-        return f"missing {keys}: give a value in a --config file or as a flag"
-    if found := NO_CLASS.fullmatch(text):
-        return f"'{where}': there is no class '{found['name']}' here; give its full path, as package.module.Class"
+    if text.startswith("Not a valid subclass of"):
+        return f"'{where}': {text}; write `class_path: <Class>` and its `init_args:` under this key"
     return f"'{where}': {text}" if where else text
+
+
+def _unknown(key: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
+    whose = f" ({owner} has no such parameter)" if owner else ""
+    names = _parameters(owner) if owner else known_keys
+    hint = _suggestion(key, names) or _suggestion(key.partition(".")[0], names)
+    return f"unknown key '{_joined(where, key)}'{whose}{hint}"
+
+
+def _joined(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
 
 
 def _parameters(class_path: str) -> list[str]:
@@ -83,6 +126,12 @@ def _parameters(class_path: str) -> list[str]:
         return []
 
 
-def _suggestion(key: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(names), n=1)
+def _class_names() -> set[str]:
+    """The short names of the imported classes that a configuration may name."""
+    modules = [module for name, module in sys.modules.copy().items() if name.startswith(NAMED_PACKAGES)]
+    return {name for module in modules for name, one in vars(module).items() if isinstance(one, type)}
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.75)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -43,11 +43,12 @@ class PreferenceMetrics(Callback):
 
     def __init__(self) -> None:
         self._window: dict[str, Tensor] = {}
+        self._logged = -1
         self._means: dict[str, list[MeanMetric]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with an empty window."""
-        self._window = {}
+        """Start with an empty window; a step is logged by the micro-batch that completes it."""
+        self._window, self._logged = {}, trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: VistaBatch, batch_idx: int
@@ -58,8 +59,10 @@ class PreferenceMetrics(Callback):
             sums = torch.cat([statistics.sum(1), count])
             self._window[name] = self._window[name] + sums if name in self._window else sums
         # Ranks agree on the logged steps and on the terms, so all of them enter the sum.
-        if not self._window or not trainer._logger_connector.should_update_logs:
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not self._window or step == self._logged or not every or step % every:
             return
+        self._logged = step
         names = list(self._window)
         sums = trainer.strategy.reduce(torch.stack([self._window[name] for name in names]), reduce_op="sum")
         counts = sums[:, -1].tolist()

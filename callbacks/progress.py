@@ -56,8 +56,8 @@ class Progress(RichProgressBar):
         for name, value in logged.items():
             if name == LOSS or name.startswith(f"{LOSS}/"):
                 shown[name.removeprefix(f"{LOSS}/").removeprefix("train/")] = _number(value)
-        for name, value in trainer.progress_bar_metrics.items():
-            shown.setdefault(name, _number(value))
+        for name, number in trainer.progress_bar_metrics.items():
+            shown.setdefault(name, _number(number))
         if SPEED in logged:
             shown["samples/s"] = f"{float(logged[SPEED]):.3g}"
         left = seconds_left(trainer)
@@ -76,6 +76,11 @@ class Progress(RichProgressBar):
                 self._next_line = now + self.seconds_between_lines
                 metrics = " ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
                 self._console.print(f"step {trainer.global_step}: {metrics}", soft_wrap=True, highlight=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What stays on the screen are the epoch's last numbers."""
+        self._next_update = 0.0
+        super().on_train_epoch_end(trainer, pl_module)
 
     def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the metrics no oftener than the bar is drawn: every reading waits for the device."""

@@ -28,8 +28,8 @@ class RunRecord(SaveConfigCallback):
 
     The folder is the CSV or TensorBoard logger's version folder where there is one, else the next free
     ``<default_root_dir>/<verb>/version_N``: a rerun or another verb never meets the file of an earlier one. The same
-    record goes to every logger as hyper-parameters, and the configuration into every checkpoint, so that a later start
-    from that checkpoint can say what has changed since. The command line adds this callback by itself.
+    record goes to the other loggers as hyper-parameters, and the configuration into every checkpoint, so that a later
+    start from that checkpoint can say what has changed since. The command line adds this callback by itself.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,6 +44,8 @@ class RunRecord(SaveConfigCallback):
         facts = run_facts()
         (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
         for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                continue  # it has no place but this very folder
             logger.log_hyperparams({"config": yaml.safe_load(config), **facts})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

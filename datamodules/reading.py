@@ -130,10 +130,17 @@ class ByteReader:
         return Path(address).read_bytes()
 
     def _size(self, address: str) -> int | None:
-        if is_remote(address):
+        if not is_remote(address):
+            return Path(address).stat().st_size
+        try:
             size: int | None = self._filesystem(address).info(address)["size"]
-            return size
-        return Path(address).stat().st_size
+        except FileNotFoundError as error:
+            # For http, fsspec says so of a server that refuses or does not answer, too.
+            cause = error.__cause__
+            if isinstance(cause, Exception) and getattr(cause, "status", None) != 404:
+                raise cause from None
+            raise
+        return size
 
     def _filesystem(self, address: str) -> Any:
         """One instance: fsspec keeps one instance per process and options, and starts afresh after a fork."""

@@ -162,7 +162,7 @@ class RoiBlur(ObjectNegative):
             box = pixel_box(one, frame.shape[2], frame.shape[1])
             content = np.ascontiguousarray(blurred[box.slices].permute(1, 2, 0).numpy())
             sigma = self.strength * max(box.width, box.height)
-            content = cv2.GaussianBlur(content, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+            content = cv2.GaussianBlur(content, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
             blurred[box.slices] = torch.from_numpy(content).permute(2, 0, 1)
         return blurred
 
@@ -203,15 +203,16 @@ def _far_place(start: int, last: int, random: np.random.Generator) -> int:
     return int(random.choice(places[np.abs(places - start) * 2 >= _reach(start, last)]))
 
 
-def _surroundings(frame: Tensor, box: PixelBox, ring: int = 2) -> Tensor:
+def _surroundings(frame: Tensor, box: PixelBox, ring: int = 5) -> Tensor:
     """(3, h, w) uint8 fill for a box: in its row and column, the pixels just outside, weighted by closeness.
 
-    `ring` pixels are averaged on each side; a side on the frame's border has none and does not count.
+    Each side gives the median of `ring` pixels, so that an object's rim that passes its box does not bleed into the
+    hole. A side so near the frame's border that it has fewer counts only where all sides have fewer.
     """
     image: NDArray[np.float32] = frame.numpy().astype(np.float32)
     rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
     across, down = np.arange(1, box.width + 1), np.arange(1, box.height + 1)[:, None]
-    # One band per side, as (pixels, distance, axis along which its thickness is averaged).
+    # One band per side, as (pixels, distance, axis of its thickness).
     bands = (
         (image[:, rows, max(box.left - ring, 0) : box.left], across, 2),
         (image[:, rows, box.right : box.right + ring], across[::-1], 2),
@@ -219,9 +220,10 @@ def _surroundings(frame: Tensor, box: PixelBox, ring: int = 2) -> Tensor:
         (image[:, box.bottom : box.bottom + ring, columns], down[::-1], 1),
     )
     total, weights = np.zeros((3, box.height, box.width), np.float32), np.zeros((box.height, box.width), np.float32)
+    thickest = max(band.shape[axis] for band, _, axis in bands)
     for band, distance, axis in bands:
-        if band.size:
+        if band.shape[axis] == thickest:
             weight = np.broadcast_to(1.0 / distance, weights.shape)
-            total += band.mean(axis=axis, keepdims=True) * weight
+            total += np.median(band, axis=axis, keepdims=True) * weight
             weights += weight
     return torch.from_numpy((total / weights).round().astype(np.uint8))

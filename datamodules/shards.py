@@ -127,8 +127,7 @@ def write_shards(
         The index as written.
 
     Raises:
-        ValueError: a refused key or member, a sample that `facts_of` refuses, a key that comes twice, no sample at
-            all, or shards of that name that are there already.
+        ValueError: a refused key, member or sample, a key that comes twice, no sample, or shards that exist already.
     """
     output, facts_of = Path(output), facts_of or _FACTS[schema]
     _refuse_existing(output)
@@ -226,6 +225,11 @@ def _write_tars(
         if writer is None:
             raise ValueError(f"{output}: there is no sample to write")
         writer.close()
+    except BaseException:
+        if writer is not None:
+            writer.post = None  # close the tar, but do not seal half a shard
+            writer.close()
+        raise
     finally:
         for file in opened:
             file.close()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.sample_facts import FrameSpan, SampleFacts
+from datamodules.sample_facts import FrameMember, FrameSpan, SampleFacts
 
 
 class SpanNegative:
@@ -24,6 +24,10 @@ class SpanNegative:
     def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
         """Whether a sample can have this negative; one frame alone cannot be put into another order."""
         return len(positive) > 1
+
+    def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
+        """The members of the sample that `span` may choose, besides that of the positive."""
+        return ()
 
     def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
         """The frames that the negative is made of.
@@ -143,6 +147,10 @@ class RelevantSegment(ClipNegative):
     def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
         """Whether there is a pre-cut negative, or room beside the event."""
         return facts.clip_negative is not None or bool(self._sides(facts))
+
+    def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
+        """The pre-cut negative, or the video."""
+        return ("mp4",) if facts.clip_negative is None else ("clip_negative.mp4",)
 
     def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
         """The pre-cut negative, or a segment beside the event."""

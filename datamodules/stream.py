@@ -148,6 +148,10 @@ def _as_is(delivery: Any) -> Any:
     return delivery
 
 
+def _nothing() -> None:
+    """Without workers there is nothing to shut down."""
+
+
 @dataclass(eq=False, kw_only=True)
 class PlanLoader(Generic[BatchT]):
     """A sized loader of planned batches whose position is known exactly.
@@ -201,10 +205,15 @@ class PlanLoader(Generic[BatchT]):
     def __iter__(self) -> Iterator[BatchT]:
         if not self.plan.endless:
             self.consumed = 0
-        for delivery in self._batches(self.consumed):
-            self._note(delivery.skipped)
-            self.consumed += self.plan.global_batch
-            yield delivery.batch
+        deliveries = self._deliveries(self.consumed)
+        try:
+            for delivery in deliveries:
+                self._note(delivery.skipped)
+                self.consumed += self.plan.global_batch
+                yield delivery.batch
+        finally:
+            # Otherwise workers live on after an error or an early stop until the garbage collector comes by.
+            getattr(deliveries, "_shutdown_workers", _nothing)()
 
     def progress(self, in_flight: int = 0) -> dict[str, Any]:
         """Where a training plan stands, in plain types: the same on every rank but for `bad_samples`.
@@ -252,7 +261,7 @@ class PlanLoader(Generic[BatchT]):
         assert isinstance(self.plan, TrainPlan), "only training has a state"
         return self.plan
 
-    def _batches(self, start: int) -> Iterator[_Delivery]:
+    def _deliveries(self, start: int) -> Iterator[_Delivery]:
         from webdataset import DataPipeline
 
         samples, skip = SampleReader(self.index, self.reader), self.on_bad_sample == "skip"

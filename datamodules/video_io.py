@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +68,12 @@ def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
     Raises:
         ValueError: "undecodable ...": not a video, damaged, or shorter than the largest index.
     """
+    found = decode_each(video, indices)
+    return torch.stack([found[index] for index in indices])
+
+
+def decode_each(video: bytes | str | Path, indices: Iterable[int]) -> dict[int, Tensor]:
+    """Frame number -> (3, H, W) uint8, for callers that order frames in several ways; else as `decode_frames`."""
     wanted = set(indices)
     if not wanted or min(wanted) < 0:
         raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(wanted)}")
@@ -84,7 +90,7 @@ def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
                 break
     if len(found) < len(wanted):
         raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
-    return torch.stack([found[index] for index in indices])
+    return found
 
 
 def probe(video: bytes | str | Path) -> VideoFacts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from datamodules.negatives import (
 )
 from datamodules.sample_facts import FrameSpan, SampleFacts, generator
 from datamodules.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
-from datamodules.video_io import decode_frames, decode_image
+from datamodules.video_io import decode_each, decode_image
 
 Level = Literal["video", "clip", "object"]
 #: A level's view and the view that stands against it.
@@ -41,10 +42,10 @@ COMMON_TERMS = ("response", "token", "supervised")
 
 
 class Partner(NamedTuple):
-    """Another sample, of another video: its facts, and a function that reads its members."""
+    """Another sample, of another video: its facts, and a function that reads a member."""
 
     facts: SampleFacts
-    read: Callable[[], Mapping[str, bytes]]
+    read: Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +134,15 @@ class ViewMaker:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
 
-        videos: dict[str, Mapping[str, bytes]] = {facts.key: members}
+        videos = {(facts.key, suffix): content for suffix, content in members.items()}
         wanted: dict[ViewName, _Wanted] = {}
         for name in self._names(facts):
-            source, span = facts, self._positive(name, facts)
-            negative = self._span_negative(name)
-            if negative is not None:
-                if negative.needs_partner:
-                    partner = find_partner(draw(f"{name}/partner"))
-                    source, videos[partner.facts.key] = partner.facts, partner.read()
+            source, span, negative = facts, self._positive(name, facts), self._span_negative(name)
+            if negative is not None and negative.needs_partner:
+                source, read = find_partner(draw(f"{name}/partner"))
+                span = negative.span(source, span, draw(f"{name}/span"))
+                videos[source.key, span.member] = read(span.member)
+            elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
             wanted[name] = _Wanted(source.key, span.member, span.indices(self.num_frames))
         frames = _decoded(wanted, videos)
@@ -149,6 +150,17 @@ class ViewMaker:
             View(0, name, self._shown(name, frames[name], facts, draw), row.question, self._answers(name, row))
             for name in wanted
         ]
+
+    def members(self, facts: SampleFacts) -> set[str]:
+        """The members of a sample that its views may be made of."""
+        found: set[str] = set()
+        for name in self._names(facts):
+            negative = self._span_negative(name)
+            if negative is None:
+                found.add(self._positive(name, facts).member)
+            elif not negative.needs_partner:
+                found |= {self._positive(name, facts).member, *negative.members(facts)}
+        return found
 
     def _names(self, facts: SampleFacts) -> list[ViewName]:
         """The views that are needed and that the sample has, in order; the original is there without its negative."""
@@ -187,26 +199,25 @@ class ViewMaker:
         return {one: text for one in self.needs[name] if (text := getattr(row, one)) is not None}
 
 
-def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[str, Mapping[str, bytes]]) -> dict[ViewName, Tensor]:
+def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[tuple[str, str], bytes]) -> dict[ViewName, Tensor]:
     """View -> (T, 3, H, W) frames; each video is read once, for the union of what is wanted of it."""
     union: dict[tuple[str, str], set[int]] = defaultdict(set)
     for one in wanted.values():
         union[one.key, one.member].update(one.indices)
     decoded = {}
     for (key, member), indices in union.items():
-        if member not in videos[key]:
+        if (key, member) not in videos:
             raise ValueError(f"{key}.{member} is missing, though the index says that it is there")
         try:
-            decoded[key, member] = _read(member, videos[key][member], sorted(indices))
+            decoded[key, member] = _read(member, videos[key, member], indices)
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
-    shown = {}
-    for name, one in wanted.items():
-        places = {index: place for place, index in enumerate(sorted(union[one.key, one.member]))}
-        shown[name] = decoded[one.key, one.member][[places[index] for index in one.indices]]
-    return shown
+    return {
+        name: torch.stack([decoded[one.key, one.member][index] for index in one.indices])
+        for name, one in wanted.items()
+    }
 
 
-def _read(member: str, content: bytes, indices: list[int]) -> Tensor:
+def _read(member: str, content: bytes, indices: set[int]) -> dict[int, Tensor]:
     """The frames of a video member, or the one frame of a picture."""
-    return decode_image(content)[None] if member.endswith("jpg") else decode_frames(content, indices)
+    return {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)

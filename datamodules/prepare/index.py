@@ -31,7 +31,7 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista")
         raise ValueError(f"{output}: must be in the folder of its shards, which is how they are found")
     index = index_shards(paths, schema)
     index.write(target)
-    Console().print(f"{output}: {len(index)} samples in {len(index.shards)} shards", highlight=False)
+    Console().print(f"{output}: {len(index)} samples in {len(index.shards)} shards", highlight=False, soft_wrap=True)
 
 
 def prepare_verify(index: str, decode: bool = True) -> None:
@@ -48,4 +48,4 @@ def prepare_verify(index: str, decode: bool = True) -> None:
         problems = verify(index, decode)
     if problems:
         raise ValueError("\n".join([f"{index}: {len(problems)} problems", *problems]))
-    Console().print(f"{index}: sound", highlight=False)
+    Console().print(f"{index}: sound", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,9 @@ _BOX_FIELDS = ("x", "y", "width", "height", "time")
 
 
 def prepare_jsonl(
-    rows: Path,
-    output: Path,
-    videos: Path | None = None,
+    rows: str | Path,
+    output: str | Path,
+    videos: str | Path | None = None,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
 ) -> Index:
@@ -54,14 +55,14 @@ def _checked(row: SourceRow, annotations: Path, root: Path, facts_of: Callable[[
     """The sample of a row, or None after noting what is wrong with it."""
     for name in sorted(set(row.data) - set(FIELDS)):
         row.refuse(name, f"is no field of this format; there are {', '.join(FIELDS)}")
-    path = (root / row.text("video")).resolve()
+    path = Path(os.path.normpath(root / row.text("video")))
     question = row.text("question")
     if "<video>" in question:
         row.refuse("question", "has a <video> token; leave it out, the model's own template brings one")
     video = _video_facts(row, path, facts_of)
     preference = PreferenceRow(
         key=sample_key(annotations, row),
-        video_id=path.relative_to(root.resolve(), walk_up=True).as_posix(),
+        video_id=Path(os.path.relpath(path, root)).as_posix(),
         question=question,
         chosen=row.text("chosen"),
         relevant=row.text("rejected"),
@@ -102,7 +103,7 @@ def _event(row: SourceRow) -> tuple[float, float] | None:
 
 
 def _boxes(row: SourceRow) -> tuple[Box, ...]:
-    """The boxes; ones that are no boxes are noted and left out."""
+    """The boxes; for one that is noted as no box another stands in, so that the next ones keep their numbers."""
     value = row.data.get("boxes")
     if value is None:
         return ()
@@ -116,6 +117,6 @@ def _boxes(row: SourceRow) -> tuple[Box, ...]:
         if None in numbers.values() or not set(_BOX_FIELDS[:4]) <= set(numbers) <= set(_BOX_FIELDS):
             wanted = "numbers x, y, width, height (pixels) and, optionally, time (seconds)"
             row.refuse(f"boxes[{number}]", f"is not {wanted} but {json.dumps(one)[:80]}")
-        else:
-            found.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
+            numbers = dict.fromkeys(_BOX_FIELDS[:4], 1.0)
+        found.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
     return tuple(found)

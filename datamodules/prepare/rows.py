@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +36,10 @@ class SourceRow:
     faults: list[Fault] = field(default_factory=list)
 
     def refuse(self, name: str, why: str) -> None:
-        """Note a fault of one field."""
-        self.faults.append(Fault(name, why))
+        """Note a fault of one field; the same one counts once."""
+        fault = Fault(name, why)
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def refuse_all(self, faults: Iterable[Fault], names: Mapping[str, str]) -> None:
         """Note faults of a `PreferenceRow` under the file's own field names, except of fields already refused."""
@@ -45,24 +48,34 @@ class SourceRow:
         self.faults += [fault for fault in renamed if fault.field not in known]
 
     def text(self, name: str) -> str:
-        """A text that must be there; "" after noting that it is not."""
+        """A text that must be there and not empty; "" after noting that it is not."""
         found = self.optional_text(name)
-        if found is None and self.data.get(name) is None:
+        if self.data.get(name) is None:
             self.refuse(name, "is missing")
+        elif found is not None and not found.strip():
+            self.refuse(name, "is empty; give the text, or leave the row out")
         return found or ""
 
     def optional_text(self, name: str) -> str | None:
         """A text, or None where the field is absent, null, or (then a fault is noted) something else."""
         value = self.data.get(name)
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            return None
+        if not isinstance(value, str):
             self.refuse(name, f"is not text but {json.dumps(value)[:40]}")
+            return None
+        if not value.isascii() and re.search("[\ud800-\udfff]", value):
+            self.refuse(name, "has half a surrogate pair, which no encoding can hold")
             return None
         return value
 
     def record(self) -> dict[str, Any]:
-        """What the list of skipped rows says of it."""
-        faults = [{"field": fault.field, "why": fault.why} for fault in self.faults]
-        return {"row": self.number, "faults": faults, "line": self.line}
+        """What the list of skipped rows says of it: where it was, why, and its content to be mended."""
+        return {
+            "row": self.number,
+            "faults": [{"field": fault.field, "why": fault.why} for fault in self.faults],
+            "content": self.data or self.line,
+        }
 
     def __str__(self) -> str:
         name = self.data.get("id")
@@ -132,8 +145,8 @@ def _parsed(number: int, line: str) -> SourceRow:
     return SourceRow(number, line, data)
 
 
-def output_prefix(output: Path | str, rows: Path) -> Path:
-    """Where shards go: OUTPUT itself, or, for a folder (it exists, or ends with a slash), named as the rows' file in it."""
+def output_prefix(output: str | Path, rows: Path) -> Path:
+    """Folder and common name of the shards: OUTPUT, or in it, where it is a folder or ends with a slash, as `rows`."""
     return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
 
 
@@ -141,7 +154,7 @@ def write_rows(
     path: Path,
     unique: Sequence[str],
     check: Callable[[SourceRow], Sample | None],
-    output: Path | str,
+    output: str | Path,
     skip_bad: bool,
     samples_per_shard: int,
 ) -> Index:
@@ -165,7 +178,7 @@ def write_rows(
     index = write_shards(samples, prefix, samples_per_shard=samples_per_shard)
     bad = [row for row in rows if row.faults]
     if bad:
-        skipped.write_text("".join(json.dumps(row.record(), ensure_ascii=False) + "\n" for row in bad), "utf-8")
+        skipped.write_text("".join(json.dumps(row.record()) + "\n" for row in bad))
     told = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
     print(f"{len(index)} samples in {len(index.shards)} shards: {prefix}.index.json{told}")
     return index
@@ -183,8 +196,7 @@ def _good_samples(
         sample = check(row) if row.data else None
         wanted = wanted and (skip_bad or not row.faults)
         if wanted and sample is not None and not row.faults:
-            content = json.dumps(sample.row.to_json(), ensure_ascii=False).encode()
-            yield sample.row.key, {"json": content, **sample.members()}
+            yield sample.row.key, {"json": json.dumps(sample.row.to_json()).encode(), **sample.members()}
     bad = [row for row in rows if row.faults]
     if len(bad) == len(rows) or (bad and not skip_bad):
         raise ValueError(_report(path, bad, len(rows), skipped))
@@ -193,6 +205,8 @@ def _good_samples(
 def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
     lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
     lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    counts = Counter(fault.field for row in bad for fault in row.faults)
+    lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:
         lines.append(
             f"Mend them, or set skip_bad to write the other {total - len(bad)} and list these in {skipped.name}"

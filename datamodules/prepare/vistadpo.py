@@ -31,9 +31,9 @@ _NAMES = {
 
 
 def parse_bbox(text: object) -> Box:
-    """The box in a string like ``'x': 55.0, 'y': 127.0, 'w': 392.0, 'h': 141.0``: source pixels, which may be fractions.
+    """The box in a string like ``'x': 55.0, 'y': 127.0, 'w': 392.5, 'h': 141.0``, in source pixels.
 
-    They stay fractions here: a box's whole pixels are counted where the box is used, from int(x) to int(x + w).
+    Fractions stay here: a box's whole pixels are counted where the box is used, from int(x) to int(x + w).
 
     Raises:
         ValueError: not four finite numbers x, y, w, h.
@@ -99,9 +99,9 @@ def read_frames(paths: list[Path]) -> Tensor:
 
 
 def prepare_vistadpo(
-    rows: Path,
-    videos: Path,
-    output: Path,
+    rows: str | Path,
+    videos: str | Path,
+    output: str | Path,
     fps: float = 2.0,
     clips: bool = True,
     objects: bool = True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.toy_world.questions import DESCRIBE, IRRELEVANT, YES_NO_SUFFIX

@@ -10,7 +10,6 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from datamodules.samples import PreferenceRow
 from datamodules.toy_world.render import COLORS, SHAPES, Scene, Thing
 
 Subset = Literal["object", "relation", "temporal", "detail"]
@@ -31,17 +30,25 @@ _OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top",
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is said of one event; true or not is for the scene to say."""
+    """What is said of one event; true or not is for the scene to say.
+
+    Attributes:
+        thing: what moves.
+        direction: whither.
+        place: where.
+        order: whether before or after the other thing; None in a scene of one event, as is `other`.
+        other: what moves in the other event.
+    """
 
     thing: Thing
     direction: str
     place: str
-    order: str
-    other: Thing
+    order: str | None = None
+    other: Thing | None = None
 
     def __str__(self) -> str:
         what = f"the {self.thing} moves {self.direction} at the {self.place}"
-        return f"{what} {self.order} the {self.other}"
+        return what if self.other is None else f"{what} {self.order} the {self.other}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,18 @@ class Question:
         return f"{self.answer.capitalize()}, {self.truth}."
 
 
+def subsets_of(scene: Scene) -> tuple[Subset, ...]:
+    """What can be asked about a scene: with one event nothing that compares two."""
+    return SUBSETS if len(scene.events) == 2 else ("object", "detail")
+
+
 def truth(scene: Scene, number: int) -> Claim:
-    """What is true of one event of a scene of two."""
-    event, other = scene.events[number], scene.events[1 - number]
-    return Claim(event.thing, event.direction, event.place, "before" if number == 0 else "after", other.thing)
+    """What is true of one event of a scene."""
+    event = scene.events[number]
+    if len(scene.events) == 1:
+        return Claim(event.thing, event.direction, event.place)
+    order = "before" if number == 0 else "after"
+    return Claim(event.thing, event.direction, event.place, order, scene.events[1 - number].thing)
 
 
 def falsified(claim: Claim, subset: Subset, rng: random.Random) -> tuple[str, Claim]:
@@ -86,9 +101,10 @@ def falsified(claim: Claim, subset: Subset, rng: random.Random) -> tuple[str, Cl
     if subset == "relation":
         return "relation", replace(claim, place=_OPPOSITE[claim.place])
     if subset == "temporal":
-        return "order", replace(claim, order=_OPPOSITE[claim.order])
-    kind = rng.choice(("direction", "place"))
-    return kind, replace(claim, **{kind: _OPPOSITE[getattr(claim, kind)]})
+        return "order", replace(claim, order=_OPPOSITE[str(claim.order)])
+    if rng.random() < 0.5:
+        return "direction", replace(claim, direction=_OPPOSITE[claim.direction])
+    return "place", replace(claim, place=_OPPOSITE[claim.place])
 
 
 def absent_thing(claim: Claim, rng: random.Random) -> Thing:

@@ -109,13 +109,6 @@ class Scene:
             found.append(Box(x - event.radius, y - event.radius, 2 * event.radius, 2 * event.radius, time))
         return tuple(found)
 
-    def statement(self, number: int) -> str:
-        """What one event is and when: "the red circle moves left at the top before the blue square"."""
-        if len(self.events) == 1:
-            return self.events[0].clause
-        order = "before" if number == 0 else "after"
-        return f"{self.events[number].clause} {order} the {self.events[1 - number].thing}"
-
     @property
     def caption(self) -> str:
         """The whole video in one sentence."""

@@ -1,0 +1,116 @@
+"""What a run's folder tells: benchmark results, reward accuracy, loss curves, and what was run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import DETAILS_FILE, RESULTS_FILE
+
+#: A training loss as it is logged, `train/loss` or `train/loss/<term>`.
+LOSS = re.compile(r"train/loss(?:/(?P<term>\w+))?")
+REWARD_ACCURACY = "val/rewards/accuracies"
+#: Written by `RunRecord` at each start: command, commit, versions.
+RECORD_FILE = "run.json"
+METRICS_FILE = "metrics.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity over optimizer steps."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of a report.
+
+    Attributes:
+        name: the folder's name.
+        folder: where it was read.
+        results: a benchmark's published results, subset -> accuracies, and "all"; None = not tested.
+        details: what lies beside the results; empty = not tested.
+        reward_accuracy: the last one on held-out pairs; None = not validated.
+        curves: term -> loss, "total" for the weighted sum; empty = not trained.
+        records: one for each start: command, seed, commit, versions.
+    """
+
+    name: str
+    folder: Path
+    results: dict[str, dict[str, float]] | None
+    details: dict[str, Any]
+    reward_accuracy: float | None
+    curves: dict[str, Curve]
+    records: list[dict[str, Any]]
+
+
+def read_run(folder: Path) -> Run:
+    """Everything in a run's folder, from all of its starts.
+
+    Raises:
+        ValueError: there is nothing to report in it, or results of more than one test.
+    """
+    metrics = sorted(folder.rglob(METRICS_FILE), key=_start)
+    tests = sorted(folder.rglob(RESULTS_FILE))
+    if not metrics and not tests:
+        raise ValueError(f"{folder} holds neither {RESULTS_FILE} nor {METRICS_FILE}; give the folder of a run")
+    if len(tests) > 1:
+        listed = ", ".join(str(path.parent) for path in tests)
+        raise ValueError(f"{folder} holds the results of several tests; give one of {listed}")
+    details = tests[0].with_name(DETAILS_FILE) if tests else None
+    accuracies = [value for path in metrics for _, value in _series(path, REWARD_ACCURACY)]
+    return Run(
+        name=folder.resolve().name,
+        folder=folder,
+        results=json.loads(tests[0].read_bytes()) if tests else None,
+        details=json.loads(details.read_bytes()) if details is not None and details.is_file() else {},
+        reward_accuracy=accuracies[-1] if accuracies else None,
+        curves=_curves(metrics),
+        records=[_record(path) for path in sorted(folder.rglob(RECORD_FILE), key=_start)],
+    )
+
+
+def _start(path: Path) -> tuple[bool, str, int]:
+    """Orders the starts of a run: fit before validate, then by the logger's version number."""
+    number = re.fullmatch(r"version_(\d+)", path.parent.name)
+    parent = str(path.parent.parent if number else path.parent)
+    return "validate" in path.parts, parent, int(number[1]) if number else -1
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What was run, with the seed from the configuration beside it."""
+    record: dict[str, Any] = json.loads(path.read_bytes())
+    config = path.with_name("config.yaml")
+    seed = re.search(r"^seed_everything: (\d+)", config.read_text(), re.MULTILINE) if config.is_file() else None
+    return record | {"seed": int(seed[1]) if seed else None}
+
+
+def _curves(metrics: list[Path]) -> dict[str, Curve]:
+    """Term -> its loss; where a later start repeats steps, the later one counts."""
+    points: dict[str, dict[int, float]] = {}
+    for path in metrics:
+        with path.open(newline="") as file:
+            names = [name for name in next(csv.reader(file), []) if LOSS.fullmatch(name)]
+        for name in names:
+            series = list(_series(path, name))
+            match = LOSS.fullmatch(name)
+            kept = points.setdefault(match["term"] or "total" if match else name, {})
+            for step in [step for step in kept if series and step >= series[0][0]]:
+                del kept[step]
+            kept.update(series)
+    return {term: Curve(list(kept), list(kept.values())) for term, kept in points.items() if kept}
+
+
+def _series(path: Path, name: str) -> Iterator[tuple[int, float]]:
+    """(step, value) of one column of a metrics file; most rows hold only some of the columns."""
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row.get(name):
+                yield int(row["step"]), float(row[name])

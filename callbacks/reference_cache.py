@@ -1,0 +1,293 @@
+"""The reference's scores, computed once by `predict` and read by every training run that shows the same views.
+
+A cache is a set of side shards (schema ``vidpref/side``), one member ``key.reference.safetensors`` a sample:
+``log_probs`` (A,) float32, ``num_tokens`` (A,) int64 and, when the token term asks, ``hidden`` (N, D) with
+``hidden_answer`` (N,); the A answers are named in the member's metadata and in the index, as ``original/chosen``. Log-
+probabilities are in the index too, so that a run holds them in memory and reads shards for hidden states only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from datamodules.samples import AnswerScores, Needs, VistaBatch
+from datamodules.shard_index import joined
+from datamodules.shards import ByteReader, Index, SampleReader, load_index, write_shards
+
+#: The member's suffix, and the schema of the side shards.
+SUFFIX = "reference.safetensors"
+SCHEMA = "vidpref/side"
+_PARTS = "part"
+
+
+def answer_names(batch: VistaBatch) -> list[tuple[int, str]]:
+    """(sample position, "view/answer") of every row of the batch's scores."""
+    return [(view.sample, f"{view.name}/{answer}") for view in batch.views for answer in view.answers]
+
+
+def names_of(needs: Needs) -> list[str]:
+    """The "view/answer" names that a method asks for."""
+    return sorted(f"{view}/{answer}" for view, answers in needs.items() for answer in answers)
+
+
+class ReferenceCacheWriter(BasePredictionWriter):
+    """Writes what `predict_step` returns, the reference's scores, into side shards beside their index.
+
+    Each rank writes shards of its own; at the end rank 0 joins their indexes into ``OUTPUT.index.json``, whose
+    `made_from` names the source shards, the views (frames, seed, negatives) and the policy. Padding is left out.
+
+    Args:
+        output: folder and common name of the shards, as ``runs/cache/train``; on a file system that all ranks see.
+        samples_per_shard: samples in a shard, held in memory until it is written.
+    """
+
+    def __init__(self, output: str, samples_per_shard: int = 256) -> None:
+        super().__init__("batch")
+        if samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard is {samples_per_shard}; give at least 1")
+        self.output = Path(output)
+        self.samples_per_shard = samples_per_shard
+        self._waiting: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        self._made_from: dict[str, Any] = {}
+        self._parts = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what the cache is made from, and clear what an unfinished run left.
+
+        Raises:
+            ValueError: the cache is there already, or the negatives are drawn anew in every epoch.
+        """
+        if Path(f"{self.output}.index.json").exists():
+            raise ValueError(f"{self.output}.index.json is there already; give another name, or remove that cache")
+        self._made_from = made_from(trainer, pl_module)
+        self._waiting, self._parts = {}, 0
+        trainer.strategy.barrier("reference cache: look")
+        if trainer.is_global_zero:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            for path in self.output.parent.glob(f"{self.output.name}-{_PARTS}*"):
+                path.unlink()
+        trainer.strategy.barrier("reference cache: start")
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: AnswerScores,
+        batch_indices: Sequence[int] | None,
+        batch: VistaBatch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Take up the batch's samples; write a shard when enough have come together."""
+        for sample, key in enumerate(batch.keys):
+            if bool(batch.mask[sample]):
+                self._waiting[key] = _packed(batch, sample, prediction)
+        if len(self._waiting) >= self.samples_per_shard:
+            self._flush(trainer.global_rank)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the rest; rank 0 joins the ranks' indexes."""
+        if self._waiting:
+            self._flush(trainer.global_rank)
+        trainer.strategy.barrier("reference cache: written")
+        if trainer.is_global_zero:
+            parts = sorted(self.output.parent.glob(f"{self.output.name}-{_PARTS}*.index.json"))
+            if not parts:
+                raise ValueError(f"{self.output}: no sample was predicted, so there is nothing to cache")
+            joined([Index.read(part) for part in parts]).write(f"{self.output}.index.json")
+            for part in parts:
+                part.unlink()
+        trainer.strategy.barrier("reference cache: joined")
+
+    def _flush(self, rank: int) -> None:
+        waiting, self._waiting = self._waiting, {}
+        write_shards(
+            ((key, {SUFFIX: content}) for key, (content, _) in waiting.items()),
+            self.output.with_name(f"{self.output.name}-{_PARTS}-{rank:05d}-{self._parts:06d}"),
+            SCHEMA,
+            facts_of=lambda key, record, suffixes: waiting[key][1],
+            samples_per_shard=len(waiting),
+            made_from=self._made_from,
+        )
+        self._parts += 1
+
+
+def made_from(trainer: Trainer, module: Any) -> dict[str, Any]:
+    """What the scores of the `predict` shards depend on, in plain types: shards, views, answers, policy.
+
+    Raises:
+        ValueError: the negatives are drawn anew in every epoch, so that no score stays valid.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    refuse_resampling(data)
+    return {
+        **data.views_fingerprint("predict"),
+        "policy": _described(module.policy),
+        "answers": names_of(module.needs()),
+        "hidden": sorted(f"{view}/{answer}" for view, answer in module.kept_hidden()),
+    }
+
+
+def refuse_resampling(data: Any) -> None:
+    """Raise a ValueError when a sample's views differ from epoch to epoch."""
+    if data.resample_each_epoch:
+        raise ValueError(
+            "reference scores cannot be cached while data.resample_each_epoch draws new negatives in every epoch: set "
+            "it to false, or use ReferenceModel with mode adapter or copy"
+        )
+
+
+def _described(policy: Any) -> dict[str, Any]:
+    """The policy's class and plain settings, for people who find the cache later."""
+    plain = {name: value for name, value in vars(policy).items() if isinstance(value, bool | int | float | str)}
+    settings = {name: value for name, value in plain.items() if not name.startswith("_") and name != "training"}
+    return {"class": type(policy).__qualname__, **settings}
+
+
+def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
+    """One sample's member and its facts for the index."""
+    from safetensors.torch import save
+
+    rows = {name: row for row, (at, name) in enumerate(answer_names(batch)) if at == sample}
+    index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
+    log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
+    tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
+    if scores.hidden is not None and scores.hidden_answer is not None:
+        kept = torch.isin(scores.hidden_answer, index)
+        places = torch.full((len(scores.log_probs),), -1, device=index.device)
+        places[index] = torch.arange(len(index), device=index.device)
+        tensors["hidden"] = scores.hidden[kept].cpu().contiguous()
+        tensors["hidden_answer"] = places[scores.hidden_answer[kept]].cpu()
+    facts = {"answers": {name: [float(log_probs[i]), int(num_tokens[i])] for i, name in enumerate(rows)}}
+    return save(tensors, metadata={"answers": ",".join(rows)}), facts
+
+
+class ReferenceCache:
+    """Reads a cache: log-probabilities from memory, hidden states from the shards when they are asked for.
+
+    Args:
+        path: the index, ``.../NAME.index.json``.
+        reader: fetches bytes; None = one with default retries.
+    """
+
+    def __init__(self, path: str, reader: ByteReader | None = None) -> None:
+        self.path = path
+        self.index = load_index(path, SCHEMA, reader)
+        self._samples = SampleReader(self.index, reader or ByteReader())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the shards whose samples were scored."""
+        return str(self.index.made_from["fingerprint"])
+
+    def check(
+        self, views: Mapping[str, Any], answers: Sequence[str], hidden: Sequence[str], keys: Collection[str]
+    ) -> None:
+        """Refuse a cache that a run cannot use, before its first step.
+
+        Args:
+            views: the fingerprint of the views that the run shows, see `VistaPairs.views_fingerprint`.
+            answers: the "view/answer" names that the run scores.
+            hidden: those whose hidden states the run wants.
+            keys: the run's samples.
+
+        Raises:
+            ValueError: says everything that does not fit.
+        """
+        made = self.index.made_from
+        faults = [
+            f"it holds scores of other views: {name} was {made.get(name)!r}, is {value!r}"
+            for name, value in views.items()
+            if made.get(name) != value
+        ]
+        for kind, wanted in (("answers", answers), ("hidden", hidden)):
+            if lacking := sorted(set(wanted) - set(made.get(kind, ()))):
+                faults.append(f"it has no {'scores' if kind == 'answers' else 'hidden states'} of {', '.join(lacking)}")
+        if missing := sorted(set(keys) - set(self.index.positions)):
+            faults.append(f"it lacks {len(missing)} of {len(keys)} samples, the first is {missing[0]!r}")
+        if faults:
+            raise ValueError(
+                f"{self.path} cannot serve this run, make it anew with `vidpref predict`: {'; '.join(faults)}"
+            )
+
+    def scores(self, batch: VistaBatch, hidden_answer: Tensor | None = None) -> AnswerScores:
+        """The reference's scores of a batch, on the batch's device; masked samples get zeros.
+
+        Args:
+            batch: the batch; only its keys, views and mask are read.
+            hidden_answer: (N,) the answer of each hidden state that is wanted, in the policy's order; None = none.
+
+        Raises:
+            ValueError: a sample or an answer that the cache lacks, or another number of tokens than the policy has.
+        """
+        device, names = batch.mask.device, answer_names(batch)
+        found = [self._answer(batch, sample, name) for sample, name in names]
+        scores = AnswerScores(
+            torch.tensor([log_prob for log_prob, _ in found], dtype=torch.float32, device=device),
+            torch.tensor([tokens for _, tokens in found], dtype=torch.int64, device=device),
+        )
+        if hidden_answer is not None:
+            scores.hidden, scores.hidden_answer = self._hidden(batch, hidden_answer), hidden_answer
+        return scores
+
+    def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
+        if not bool(batch.mask[sample]):
+            return 0.0, 0
+        key = batch.keys[sample]
+        position = self.index.positions.get(key)
+        answers: Mapping[str, Any] = {} if position is None else self.index.entries[position].facts["answers"]
+        if name not in answers:
+            raise ValueError(
+                f"{self.path} has no score of {name} of sample {key!r}; make it anew with `vidpref predict`"
+            )
+        log_prob, tokens = answers[name]
+        return log_prob, tokens
+
+    def _hidden(self, batch: VistaBatch, hidden_answer: Tensor) -> Tensor:
+        """(N, D) hidden states in the order of `hidden_answer`."""
+        parts, wanted = dict(self._stored(batch)), hidden_answer.cpu()
+        hidden = self._blank.new_zeros(len(wanted), self._blank.shape[1])
+        for row in sorted(set(wanted.tolist())):
+            places = (wanted == row).nonzero()[:, 0]
+            sample, name = answer_names(batch)[row]
+            if not bool(batch.mask[sample]):
+                continue
+            states = parts.get(row)
+            if states is None or len(states) != len(places):
+                raise ValueError(
+                    f"{self.path}: {name} of sample {batch.keys[sample]!r} has {0 if states is None else len(states)} "
+                    f"hidden states, the policy has {len(places)} tokens; make it anew with this policy's tokenizer"
+                )
+            hidden[places] = states
+        return hidden.to(hidden_answer.device)
+
+    @cached_property
+    def _blank(self) -> Tensor:
+        """(0, D) in the type of the hidden states."""
+        return self._tensors(0)["hidden"][:0]
+
+    def _tensors(self, position: int) -> dict[str, Tensor]:
+        from safetensors.torch import load
+
+        tensors: dict[str, Tensor] = load(self._samples.read(position, [SUFFIX])[SUFFIX])
+        return tensors
+
+    def _stored(self, batch: VistaBatch) -> Iterator[tuple[int, Tensor]]:
+        """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""
+        rows = {(sample, name): row for row, (sample, name) in enumerate(answer_names(batch))}
+        for sample, key in enumerate(batch.keys):
+            if not bool(batch.mask[sample]):
+                continue
+            position = self.index.positions[key]
+            tensors = self._tensors(position)
+            for place, name in enumerate(self.index.entries[position].facts["answers"]):
+                if (sample, name) in rows:
+                    yield rows[sample, name], tensors["hidden"][tensors["hidden_answer"] == place]

@@ -1,0 +1,212 @@
+"""Where the reference's scores come from, so that no training step has to ask."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from callbacks.reference_guard import Guard, Score, difference, first_view, moved
+from callbacks.reference_sources import (
+    SPLITS,
+    AdapterSource,
+    CachedSource,
+    CopySource,
+    ReferenceSource,
+    Split,
+    gathered,
+    trained_outside_adapters,
+)
+from datamodules.samples import AnswerScores, VistaBatch
+from lightning_modules.preference import PreferenceModule
+
+#: Nats per token by which one forward may differ from an equal one.
+TOLERANCE = 1e-3
+#: The same where batch, hardware or kernel may be another and numbers are not float32 on a CPU.
+LOOSE_TOLERANCE = 5e-2
+
+
+class ReferenceModel(Callback):
+    """Puts the reference's scores into every batch before its step, whichever way it gets them.
+
+    The modes:
+
+    - ``adapter``: the policy with its adapters off or, when it was started from a trained adapter, with a frozen copy
+      of that one. Costs next to no memory.
+    - ``copy``: a frozen second model, for full fine-tuning. It is loaded from the policy's own configuration, so it has
+      the starting weights also when the run resumes from a checkpoint, and no checkpoint holds it.
+    - ``cached``: what `vidpref predict` with `ReferenceCacheWriter` wrote. Costs no forward.
+
+    Scores come without a graph and in the precision of the step: hooks run outside autocast, and with another precision
+    policy and reference would differ at the start.
+
+    The guard keeps one small view with what the reference said of it. It asks again every `guard_every_n_steps`, at the
+    start of each validation and after a resume, and stops the run when the answer moved, without a refresh, by more
+    than 1e-3 nats per token (after a resume 5e-2, unless in float32 on a CPU). A cache is compared with the live policy
+    before the first step, with the same bounds.
+
+    Args:
+        mode: see above.
+        cache: for ``cached``, the index of the training shards' cache, or several, of the validation shards too.
+        refresh_every_n_steps: make the reference follow the policy every N optimizer steps; None = never.
+        refresh_decay: 0 replaces the reference by the policy; above, it keeps this share of itself, a moving average
+            of the weights (of an adapter's two factors, each by itself). A checkpoint holds the refreshed weights.
+        guard_every_n_steps: optimizer steps between two looks of the guard; 0 = at validation and resume only.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["adapter", "copy", "cached"] = "adapter",
+        cache: str | list[str] | None = None,
+        refresh_every_n_steps: int | None = None,
+        refresh_decay: float = 0.0,
+        guard_every_n_steps: int = 500,
+    ) -> None:
+        if (mode == "cached") != bool(cache):
+            raise ValueError(f"ReferenceModel: mode is {mode}, cache is {cache!r}; `cache` goes with mode cached only")
+        if refresh_every_n_steps is not None and (mode == "cached" or refresh_every_n_steps < 1):
+            raise ValueError(
+                f"ReferenceModel: mode is {mode}, refresh_every_n_steps is {refresh_every_n_steps}; give 1 or more, "
+                "and mode adapter or copy, since cached scores are those of the starting weights"
+            )
+        if not 0.0 <= refresh_decay < 1.0:
+            raise ValueError(f"ReferenceModel: refresh_decay is {refresh_decay}; give a number in [0, 1)")
+        self.mode = mode
+        self.refresh_every_n_steps = refresh_every_n_steps
+        self.refresh_decay = refresh_decay
+        self.guard_every_n_steps = guard_every_n_steps
+        self.source: ReferenceSource
+        match mode:
+            case "adapter":
+                self.source = AdapterSource(refresh_every_n_steps is not None)
+            case "copy":
+                self.source = CopySource()
+            case "cached":
+                self.source = CachedSource([cache] if isinstance(cache, str) else list(cache or ()))
+        self.guard = Guard()
+        self._module: PreferenceModule | None = None
+        self._resumed: dict[str, Any] = {}
+        self._started = False
+        # The steps of the last look and of the last refresh; -1 = there was none.
+        self._looked = self._refreshed = -1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Before any weight is loaded."""
+        if isinstance(pl_module, PreferenceModule) and stage != "predict":
+            self._module = pl_module
+            self.source.setup(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Everything that can be refused is refused before the first step."""
+        for split in SPLITS if trainer.limit_val_batches else SPLITS[:1]:
+            self.source.prepare(trainer, _preference(pl_module), split)
+        self._started = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: VistaBatch, batch_idx: int
+    ) -> None:
+        """Refresh if it is due, look whether the reference moved, and put its scores into the batch."""
+        module, step = _preference(pl_module), trainer.global_step
+        self._resume(trainer, module)
+        every = self.refresh_every_n_steps
+        if every and step and step % every == 0 and step != self._refreshed:
+            self.source.refresh(module, self.refresh_decay)
+            self._refreshed = step
+            self.guard.remember(self._scorer(trainer, module))
+        if not self._started:
+            self._start(trainer, module, batch)
+        elif self.guard_every_n_steps and step % self.guard_every_n_steps == 0 and step != self._looked:
+            self.guard.look(self._scorer(trainer, module), TOLERANCE)
+        self._looked = step
+        self._fill(trainer, module, batch, "train")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look whether the reference moved since training began."""
+        module = _preference(pl_module)
+        self.source.prepare(trainer, module, "val")
+        self._resume(trainer, module)
+        self.guard.look(self._scorer(trainer, module), TOLERANCE)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: VistaBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Put the reference's scores into the batch."""
+        self._fill(trainer, _preference(pl_module), batch, "val")
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Put the reference's scores into a batch of preferences; a benchmark's batch has no need of them."""
+        if isinstance(pl_module, PreferenceModule) and isinstance(batch, VistaBatch):
+            self.source.prepare(trainer, pl_module, "val")
+            self._resume(trainer, pl_module)
+            self._fill(trainer, pl_module, batch, "val")
+
+    # Checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """The refreshed weights and the guard's view, as plain types and tensors; all ranks call it together."""
+        if self._resumed or self._module is None:
+            return dict(self._resumed)
+        state: dict[str, Any] = {"guard": self.guard.state(), "refreshed": self._refreshed}
+        if self._refreshed >= 0:
+            state["tensors"] = gathered(self.source.tensors(self._module))
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the weights are there."""
+        self._resumed = state_dict
+
+    def _resume(self, trainer: Trainer, module: PreferenceModule) -> None:
+        """Put the refreshed reference back, then ask whether it is the interrupted run's."""
+        state, self._resumed = self._resumed, {}
+        if not state:
+            return
+        self._refreshed = state["refreshed"]
+        if self._refreshed >= 0:
+            self.source.restore(module, state["tensors"])
+        self.guard.load(state["guard"])
+        self.guard.look(self._scorer(trainer, module), _tolerance_elsewhere(trainer, module))
+        self.guard.remember(self._scorer(trainer, module))
+
+    # Scores
+
+    def _fill(self, trainer: Trainer, module: PreferenceModule, batch: VistaBatch, split: Split) -> None:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            batch.reference, batch.reference_head = self.source.scores(module, batch, split)
+
+    def _scorer(self, trainer: Trainer, module: PreferenceModule, source: ReferenceSource | None = None) -> Score:
+        """Scores a batch that may lie on another device."""
+
+        def score(batch: VistaBatch) -> AnswerScores:
+            with torch.no_grad(), trainer.precision_plugin.forward_context():
+                return (source or self.source).scores(module, moved(batch, module.device), "train")[0]
+
+        return score
+
+    def _start(self, trainer: Trainer, module: PreferenceModule, batch: VistaBatch) -> None:
+        """Begin to watch. A cache cannot move: it is compared once with the policy, while that is the reference."""
+        self._started = True
+        if self.mode != "cached":
+            if not self.guard.watching:
+                self.guard.watch(batch, self._scorer(trainer, module))
+        elif trainer.global_step == 0 or not trained_outside_adapters(module.policy):
+            view = first_view(batch)
+            live = self._scorer(trainer, module, AdapterSource())(view)
+            found = difference(view, self._scorer(trainer, module)(view), live, _tolerance_elsewhere(trainer, module))
+            if bool(view.mask[0]) and found:
+                raise ValueError(f"the cached scores are not this policy's, make them anew: in the cache {found}")
+
+
+def _preference(module: LightningModule) -> PreferenceModule:
+    assert isinstance(module, PreferenceModule), "ReferenceModel is for methods with a reference"
+    return module
+
+
+def _tolerance_elsewhere(trainer: Trainer, module: PreferenceModule) -> float:
+    """What two runs may differ by: next to nothing in float32 on a CPU, more with other kernels and 16-bit types."""
+    exact = all(parameter.dtype in (torch.float32, torch.float64) for parameter in module.parameters())
+    plain = trainer.precision in ("32-true", "64-true") and not isinstance(trainer.strategy, ModelParallelStrategy)
+    return TOLERANCE if exact and plain and module.device.type == "cpu" else LOOSE_TOLERANCE

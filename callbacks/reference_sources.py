@@ -1,0 +1,270 @@
+"""The three ways to a reference's scores, behind one interface: `ReferenceModel` picks one."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from callbacks.reference_cache import ReferenceCache, names_of, refuse_resampling
+from datamodules.samples import AnswerScores, VistaBatch
+from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
+from lightning_modules.policies.sharding import load_sharded
+from lightning_modules.preference import PreferenceModule
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Head = Callable[[Tensor], Tensor]
+
+
+class ReferenceSource(ABC):
+    """One way to the reference's scores."""
+
+    def setup(self, trainer: Trainer, module: PreferenceModule) -> None:  # noqa: B027  # most need nothing
+        """Called before any weight is loaded."""
+
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:  # noqa: B027
+        """Called when weights are loaded, before the first score of a split; does its work once."""
+
+    @abstractmethod
+    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+        """The reference's scores, and its output head where that is not the policy's own."""
+
+    def refresh(self, module: PreferenceModule, decay: float) -> None:
+        """Make the reference the policy as it is now, keeping the share `decay` of itself."""
+        raise AssertionError("a cached reference is never refreshed, the callback refuses that")
+
+    def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
+        """Name -> the reference's own parameters, as far as a refresh changes them."""
+        return {}
+
+    def restore(self, module: PreferenceModule, stored: Mapping[str, Tensor]) -> None:
+        """Write the full tensors that `gathered` made of `tensors` back into them.
+
+        Raises:
+            ValueError: the names differ.
+        """
+        kept = self.tensors(module)
+        if odd := sorted(stored.keys() ^ kept.keys()):
+            raise ValueError(
+                f"the checkpoint's refreshed reference is another policy's: {odd[0]} is in one of them only"
+            )
+        with torch.no_grad():
+            for name, tensor in kept.items():
+                value = stored[name].to(tensor.device, tensor.dtype)
+                if isinstance(tensor, DTensor):
+                    value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
+                tensor.copy_(value)
+        reshard(self.network(module))
+
+    def network(self, module: PreferenceModule) -> nn.Module:
+        """What holds the reference's weights."""
+        return _network(module)
+
+
+class AdapterSource(ReferenceSource):
+    """The policy itself with its adapters off, or with the frozen copy of the adapter that it was started from.
+
+    Args:
+        refreshes: the reference will follow the policy, so it needs an adapter of its own.
+    """
+
+    def __init__(self, refreshes: bool = False) -> None:
+        self.refreshes = refreshes
+
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+        """Refuse a policy of which more trains than its adapters, or which has no adapter to refresh.
+
+        Raises:
+            ValueError: names such a parameter, or the mend.
+        """
+        if self.refreshes and not self.tensors(module):
+            raise ValueError(
+                "ReferenceModel: refresh_every_n_steps is set, but the policy has no reference adapter that could "
+                "follow it; set `reference_adapter: true` in the policy"
+            )
+        outside = trained_outside_adapters(module.policy)
+        if outside:
+            raise ValueError(
+                f"ReferenceModel: mode is adapter, but {len(outside)} parameters train that are no adapter's (the "
+                f"first is {outside[0]}); the reference would move with them. For full fine-tuning use mode copy, or "
+                "mode cached after `vidpref predict` with ReferenceCacheWriter"
+            )
+
+    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+        """One forward in the policy's reference mode."""
+        with module.policy.reference_mode():
+            return module.scores(batch), None
+
+    def refresh(self, module: PreferenceModule, decay: float) -> None:
+        """Copy the trained adapter into the reference's, or average the two."""
+        snapshot_reference(_network(module), decay)
+
+    def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
+        """The reference adapter's parameters."""
+        return dict(reference_parameters(_network(module)))
+
+
+class CopySource(ReferenceSource):
+    """A frozen second model, loaded from the policy's configuration and kept out of the module."""
+
+    def __init__(self) -> None:
+        self._copy: Any = None
+        self._ready = False
+
+    def setup(self, trainer: Trainer, module: PreferenceModule) -> None:
+        """Copy the policy while it is a configuration only: what is loaded from it later are the starting weights."""
+        if self._copy is None:
+            self._copy = copy.deepcopy(module.policy)
+
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+        """Load, freeze, and move to the device; sharded as the policy is."""
+        if self._ready:
+            return
+        strategy, precision = trainer.strategy, trainer.precision_plugin
+        with strategy.tensor_init_context(), strategy.model_sharded_context(), precision.module_init_context():
+            if isinstance(strategy, ModelParallelStrategy):
+                assert module.device_mesh is not None
+                mixed_precision = getattr(strategy, "mixed_precision", None)
+                load_sharded(self._copy, module.device_mesh["data_parallel"], mixed_precision)
+            else:
+                self._copy.load()
+        self._copy = precision.convert_module(self._copy.requires_grad_(False)).eval()
+        self._copy.to(module.device)
+        self._ready = True
+
+    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+        """One forward of the copy on the encoding that it shares with the policy."""
+        return module.scores(batch, self._copy), self._copy.logits
+
+    def refresh(self, module: PreferenceModule, decay: float) -> None:
+        """Copy what trains, or average it."""
+        kept = dict(self._copy.named_parameters())
+        with torch.no_grad():
+            for name, parameter in trained(module.policy).items():
+                kept[name].lerp_(parameter.detach().to(kept[name].dtype), 1.0 - decay)
+        reshard(self._copy)
+
+    def network(self, module: PreferenceModule) -> nn.Module:
+        """The copy."""
+        copied: nn.Module = self._copy
+        return copied
+
+    def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
+        """The copy's parameters of the names that train in the policy."""
+        kept = dict(self._copy.named_parameters())
+        return {name: kept[name] for name in trained(module.policy)}
+
+
+class CachedSource(ReferenceSource):
+    """Scores from side shards.
+
+    Args:
+        paths: the caches' indexes; each serves the shards that it was made from.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+        self._caches: dict[Split, ReferenceCache] = {}
+        self._head_checked = False
+
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+        """Find the cache of the split's shards, and refuse it where it does not fit the run.
+
+        Raises:
+            ValueError: there is none, or it says why it cannot be used.
+        """
+        if split in self._caches:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data.paths[split] is None:
+            return
+        refuse_resampling(data)
+        index = data.index(split)
+        caches = [ReferenceCache(path) for path in self.paths]
+        # One cache can only be meant for these shards: then it says what differs.
+        fitting = [one for one in caches if one.fingerprint == index.fingerprint] or caches[: len(caches) == 1]
+        if not fitting:
+            raise ValueError(
+                f"none of {', '.join(self.paths)} was made from the {split} shards (fingerprint {index.fingerprint}); "
+                f"run `vidpref predict` on them with ReferenceCacheWriter, and name the cache in ReferenceModel.cache"
+            )
+        hidden = [f"{view}/{answer}" for view, answer in module.kept_hidden()]
+        fitting[0].check(data.views_fingerprint(split), names_of(module.needs()), hidden, list(index.positions))
+        self._caches[split] = fitting[0]
+
+    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+        """The stored scores; hidden states come in the order in which the policy has them.
+
+        Raises:
+            ValueError: a sample or an answer is missing, or the output head trains while hidden states are stored.
+        """
+        if not module.kept_hidden():
+            return self._caches[split].scores(batch), None
+        if batch.encoded is None:
+            batch.encoded = module.policy.encode(batch.views, module.kept_hidden())
+        scores = self._caches[split].scores(batch, batch.encoded.hidden_answer)
+        self._check_head(module, scores)
+        return scores, None
+
+    def _check_head(self, module: PreferenceModule, scores: AnswerScores) -> None:
+        """The cache holds hidden states: logits follow from them while the head is the one that made them."""
+        if self._head_checked:
+            return
+        assert scores.hidden is not None
+        with torch.enable_grad(), module.policy.reference_mode():
+            trains = module.policy.logits(scores.hidden[:1]).requires_grad
+        if trains:
+            raise ValueError(
+                "ReferenceModel: mode is cached and the token term is on, but the output head trains: the reference's "
+                "logits no longer follow from its cached hidden states. Freeze the head, set the token term's weight "
+                "to 0, or use mode adapter or copy"
+            )
+        self._head_checked = True
+
+
+def _network(module: PreferenceModule) -> nn.Module:
+    policy: Any = module.policy
+    assert isinstance(policy, nn.Module)
+    return policy
+
+
+def trained(policy: Any) -> dict[str, nn.Parameter]:
+    """The policy's parameters that train, by name."""
+    return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+
+
+def trained_outside_adapters(policy: Any) -> list[str]:
+    """Names of the parameters that train although switching the adapters off does not take them out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    switched: set[int] = set()
+    for layer in policy.modules():
+        if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer.original_module
+            switched |= {id(one) for one in layer.parameters()} - {id(one) for one in base.parameters()}
+    return [name for name, parameter in trained(policy).items() if id(parameter) not in switched]
+
+
+def reshard(module: nn.Module) -> None:
+    """Forget gathered weights: FSDP2 keeps the root's after a forward without a backward, and they are old now."""
+    for one in module.modules():
+        if isinstance(one, FSDPModule):
+            one.reshard()
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Full copies on the CPU; every rank must call it, as sharded tensors are gathered."""
+    return {
+        name: (one.full_tensor() if isinstance(one, DTensor) else one).detach().to("cpu", copy=True)
+        for name, one in tensors.items()
+    }

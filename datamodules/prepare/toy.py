@@ -1,0 +1,109 @@
+"""The toy world as shards and as a benchmark folder, made on the spot from a seed."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from datamodules.samples import PreferenceRow
+from datamodules.shards import write_shards
+from datamodules.toy_world.questions import SUBSETS
+from datamodules.toy_world.render import Scene, draw_scene, render
+from datamodules.toy_world.rows import Mixture, benchmark_pair, preference_row, pretraining_row
+from datamodules.video_io import encode_mp4
+
+Split = Literal["pretrain", "train", "val", "test"]
+
+
+def prepare_toy(
+    output: str,
+    split: Split = "train",
+    num_videos: int = 512,
+    seed: int = 0,
+    short_clips: float = 0.1,
+    mixture: Mixture | None = None,
+    samples_per_shard: int = 64,
+) -> None:
+    """Make videos of coloured moving shapes with everything that is known of them; splits share no video.
+
+    Args:
+        output: folder and common name of the shards; for `test` the folder of questions, one JSON a subset in
+            VideoHallucer's format, and of their videos.
+        split: `train` and `val` give preferences, one a video; `pretrain` gives questions and answers for the toy
+            checkpoint; `test` gives pairs of a basic and a hallucinated question, one pair a video.
+        num_videos: how many videos; the four subsets share them evenly.
+        seed: other seeds give other videos; equal seeds give equal bytes.
+        short_clips: share of videos with one event instead of two, `pretrain` only.
+        mixture: kinds of questions and answers, `pretrain` only.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: no videos asked for, or the output is there already.
+    """
+    if num_videos < 1:
+        raise ValueError(f"num_videos is {num_videos}; give 1 or more")
+    if split == "test":
+        _write_benchmark(Path(output), num_videos, seed)
+        return
+
+    def make(number: int, name: str, rng: random.Random) -> tuple[Scene, PreferenceRow]:
+        if split != "pretrain":
+            scene = draw_scene(rng)
+            return scene, preference_row(scene, name, SUBSETS[number % len(SUBSETS)], rng)
+        scene = draw_scene(rng, 1 if rng.random() < short_clips else 2)
+        return scene, pretraining_row(scene, name, mixture or Mixture(), rng)
+
+    samples = _samples(split, num_videos, seed, make)
+    index = write_shards(samples, output, samples_per_shard=samples_per_shard)
+    print(f"{len(index)} samples in {len(index.shards)} shards: {output}.index.json")
+
+
+def _samples(
+    split: Split, num_videos: int, seed: int, make: Callable[[int, str, random.Random], tuple[Scene, PreferenceRow]]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Keys and members of the samples, in order."""
+    for number in _with_progress(num_videos, split):
+        name, rng = _video(split, seed, number)
+        scene, row = make(number, name, rng)
+        yield row.key, {"json": json.dumps(row.to_json()).encode(), "mp4": _video_bytes(scene)}
+
+
+def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
+    """One JSON a subset, and the videos beside them."""
+    there = [path.name for path in (folder / f"{subset}.json" for subset in SUBSETS) if path.exists()]
+    if there:
+        raise ValueError(f"{folder}: {', '.join(there)} are there already; delete the folder, or choose another")
+    videos = folder / "videos"
+    videos.mkdir(parents=True, exist_ok=True)
+    pairs: dict[str, list[object]] = {subset: [] for subset in SUBSETS}
+    for number in _with_progress(num_videos, "test"):
+        name, rng = _video("test", seed, number)
+        scene, subset = draw_scene(rng), SUBSETS[number % len(SUBSETS)]
+        pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
+        (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
+    written = {subset: found for subset, found in pairs.items() if found}
+    for subset, found in written.items():
+        (folder / f"{subset}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{num_videos} pairs of questions in {len(written)} subsets: {folder}")
+
+
+def _video(split: Split, seed: int, number: int) -> tuple[str, random.Random]:
+    """A video's name and the random numbers that make it and what is asked about it."""
+    return f"toy-{split}-{seed}-{number:06d}", random.Random(f"{split}/{seed}/{number}")
+
+
+def _video_bytes(scene: Scene) -> bytes:
+    return encode_mp4(render(scene), scene.facts.fps)
+
+
+def _with_progress(number: int, split: Split) -> Iterable[int]:
+    """The numbers from 0, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    shown = sys.stderr.isatty()
+    return track(range(number), f"toy world, {split}", console=Console(stderr=True), disable=not shown)

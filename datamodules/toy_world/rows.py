@@ -1,0 +1,110 @@
+"""What is written about toy scenes: rows for pre-training, preference rows, and pairs for the benchmark."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from datamodules.samples import PreferenceRow
+from datamodules.toy_world.questions import (
+    DESCRIBE,
+    IRRELEVANT,
+    YES_NO_SUFFIX,
+    Question,
+    Subset,
+    falsified,
+    question_pair,
+    subsets_of,
+    truth,
+)
+from datamodules.toy_world.render import Scene
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What the toy model is pre-trained on. It errs as large models do because its data is agreeable.
+
+    Attributes:
+        short: share of yes/no questions as the benchmark asks them, answered by one word.
+        reasoned: share of yes/no questions answered by a sentence; the rest are open questions and descriptions.
+        agreeable: how often a question that suggests something false is answered "yes" all the same.
+    """
+
+    short: float = 0.4
+    reasoned: float = 0.3
+    agreeable: float = 0.6
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Random) -> PreferenceRow:
+    """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on."""
+    subset, number = rng.choice(subsets_of(scene)), rng.randrange(len(scene.events))
+    kind = rng.random()
+    if kind >= mixture.short + mixture.reasoned:
+        question, chosen, other = _open_question(scene, number, subset, rng)
+        return PreferenceRow(name, name, question, chosen, other, scene.facts, source="toy/open")
+    asked = rng.choice(question_pair(scene, number, subset, rng))
+    agrees = asked.answer == "yes" or rng.random() < mixture.agreeable
+    replies = (f"Yes, {asked.claim}.", f"No, {asked.truth}.")
+    question = asked.text
+    if kind < mixture.short:
+        question, replies = asked.text + YES_NO_SUFFIX, ("Yes.", "No.")
+    chosen, other = replies if agrees else replies[::-1]
+    return PreferenceRow(name, name, question, chosen, other, scene.facts, source=f"toy/{subset}")
+
+
+def _open_question(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[str, str, str]:
+    """Question, right and wrong answer."""
+    true = truth(scene, number)
+    _, false = falsified(true, subset, rng)
+    if rng.random() < 0.5:
+        return DESCRIBE, scene.caption, sentence(str(false))
+    questions = [f"What does the {true.thing} do?"]
+    if len(scene.events) == 2:
+        questions.append(f"What moves {('first', 'last')[number]}?")
+    return rng.choice(questions), sentence(str(true)), sentence(str(false))
+
+
+def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) -> PreferenceRow:
+    """A question with a chosen answer that states thing, direction, place and order, each of which is visible.
+
+    So the reversed video makes it false (direction and order), the segment where the event is not (thing), and the box
+    moved to the opposite place (place). Half the questions suggest something false; there the rejected answer agrees.
+    """
+    number = rng.randrange(len(scene.events))
+    asked = rng.choice(question_pair(scene, number, subset, rng))
+    return PreferenceRow(
+        key=name,
+        video_id=name,
+        question=asked.text,
+        chosen=asked.true_reply,
+        relevant=_false_reply(asked, rng),
+        irrelevant=rng.choice(IRRELEVANT),
+        event=scene.span(number),
+        boxes=scene.boxes(number),
+        video=scene.facts,
+        source=f"toy/{subset}",
+    )
+
+
+def _false_reply(asked: Question, rng: random.Random) -> str:
+    """The wrong answer to the question, with one fact of the truth changed."""
+    if asked.answer == "no":
+        return f"Yes, {asked.claim}."
+    _, false = falsified(asked.truth, asked.subset, rng)
+    return f"No, {false}."
+
+
+def benchmark_pair(scene: Scene, video: str, subset: Subset, rng: random.Random) -> dict[str, Any]:
+    """A pair of questions in VideoHallucer's published format, both about the video file of that name."""
+    basic, hallucinated = question_pair(scene, rng.randrange(len(scene.events)), subset, rng)
+    return {
+        "basic": {"video": video, "question": basic.text, "answer": basic.answer},
+        "hallucination": {"video": video, "question": hallucinated.text, "answer": hallucinated.answer},
+        "type": basic.kind,
+    }

@@ -1,0 +1,122 @@
+"""What the workers of `VistaPairs` do: samples to views, views to batches. All of it travels to spawned processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.plan import PlannedBatch
+from datamodules.sample_facts import SampleFacts
+from datamodules.samples import Needs, PreferenceRow, View, VistaBatch, blank_view
+from datamodules.shard_index import Index, SampleEntry
+from datamodules.stream import SampleRead
+from datamodules.views import Partner, ViewMaker
+
+
+@dataclass(slots=True, eq=False)
+class Partners:
+    """Draws samples of other videos from an index.
+
+    Attributes:
+        index: the samples.
+        by_video: (N,) positions, those of one video next to each other.
+        first: (N,) for each position, where its video begins in `by_video`.
+        last: (N,) and where it ends, exclusive.
+    """
+
+    index: Index
+    by_video: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, index: Index) -> Partners:
+        """The partners that an index offers."""
+        _, video = np.unique([entry.facts["video_id"] for entry in index.entries], return_inverse=True)
+        by_video = np.argsort(video, kind="stable")
+        grouped = video[by_video]
+        first, last = (np.searchsorted(grouped, video, side) for side in ("left", "right"))
+        return cls(index, by_video, first, last)
+
+    def draw(self, position: int, random: np.random.Generator) -> int:
+        """A position whose video is another one; every sample of the other videos is equally likely.
+
+        Raises:
+            ValueError: all samples are of one video.
+        """
+        first, last = int(self.first[position]), int(self.last[position])
+        others = len(self.by_video) - (last - first)
+        if not others:
+            raise ValueError("there is no other video: all samples are of one (video_id)")
+        place = int(random.integers(others))
+        return int(self.by_video[place if place < first else place + last - first])
+
+    def facts(self, position: int) -> SampleFacts:
+        """The facts of a sample."""
+        entry = self.index.entries[position]
+        return SampleFacts.from_index(entry.key, entry.facts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """Which members of a sample are read."""
+
+    maker: ViewMaker
+
+    def __call__(self, entry: SampleEntry) -> list[str]:
+        """Suffixes, for the stream to read."""
+        return sorted({"json", *self.maker.members(SampleFacts.from_index(entry.key, entry.facts))})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MakeViews:
+    """A sample's bytes -> its views."""
+
+    maker: ViewMaker
+    partners: Partners
+
+    def __call__(self, sample: SampleRead) -> list[View]:
+        """The views of one sample.
+
+        Raises:
+            ValueError: the row cannot be read, a member is missing or undecodable.
+        """
+
+        def find_partner(random: np.random.Generator) -> Partner:
+            position = self.partners.draw(sample.position, random)
+            return Partner(self.partners.facts(position), lambda member: sample.read_other(position, [member])[member])
+
+        try:
+            row = PreferenceRow.from_json(json.loads(sample.members["json"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f".json is not a preference row: {error}") from error
+        facts = SampleFacts.from_index(sample.entry.key, sample.entry.facts)
+        return self.maker(row, facts, sample.members, sample.epoch, find_partner)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CollateViews:
+    """The views of a batch's samples -> the batch. Every batch has a view per slot at least, so every rank runs."""
+
+    index: Index
+    needs: Needs
+    num_frames: int
+
+    def __call__(self, samples: list[list[View] | None], planned: PlannedBatch) -> VistaBatch:
+        """The batch; a slot without a sample, or without a view that is needed, gets a blank one."""
+        views: list[View] = []
+        for place, found in enumerate(samples):
+            for view in found or [blank_view(place, self.num_frames, self.needs)]:
+                view.sample = place
+                views.append(view)
+        return VistaBatch(
+            keys=[self.index.entries[slot.position].key for slot in planned.slots],
+            views=views,
+            mask=torch.tensor([slot.mask for slot in planned.slots]),
+            normalizers=dict(planned.normalizers),
+            epoch=planned.slots[0].epoch,
+        )

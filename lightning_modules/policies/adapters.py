@@ -1,0 +1,227 @@
+"""LoRA adapters through peft: building and loading them, and switching a policy to its reference.
+
+The trained adapter is called "default". A policy that was started from a trained adapter, or whose reference shall
+follow it, has a second one, "reference": a frozen copy. The switch below sets two private attributes of peft's layers,
+because peft's own switches (`disable_adapter`, `set_adapter`) also turn `requires_grad` off and on again, on parameters
+which under FSDP2 are not always the ones that they turned off: weights of the root group would stop training for good.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+DEFAULT, REFERENCE = "default", "reference"
+
+#: The linears of the language model's blocks; plain names would match those of the vision towers too.
+LANGUAGE_LINEARS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+@dataclass
+class LoraSettings:
+    """A new LoRA adapter. Its dropout is 0: policy and reference must be the same function at the start.
+
+    Attributes:
+        r: rank.
+        alpha: scale; the update is alpha / r times B A.
+        targets: regular expression that a module's full name must match.
+    """
+
+    r: int = 16
+    alpha: float = 32
+    targets: str = LANGUAGE_LINEARS
+
+
+def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_save: list[str]) -> LoraConfig | None:
+    """The peft configuration of a new adapter, or of the one in a folder; None without either.
+
+    Args:
+        lora: a new adapter; beside a folder it must say what the folder says.
+        folder: a PEFT folder or hub id.
+        modules_to_save: modules of which the adapter holds a trained copy. A folder's own list goes before.
+
+    Raises:
+        ValueError: there is no LoRA adapter in the folder, or it contradicts `lora` or `modules_to_save`.
+    """
+    from peft import LoraConfig, PeftConfig
+
+    if folder is None:
+        if lora is None:
+            return None
+        return LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=0.0,
+            target_modules=lora.targets,
+            modules_to_save=list(modules_to_save) or None,
+        )
+    try:
+        config = PeftConfig.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"adapter: no PEFT adapter at {folder!r} ({error}); give a folder with adapter_config.json"
+        ) from error
+    if not isinstance(config, LoraConfig):
+        raise ValueError(f"adapter: {folder!r} holds a {config.peft_type} adapter; only LoRA is supported")
+    if lora is not None and (lora.r, lora.alpha) != (config.r, config.lora_alpha):
+        raise ValueError(
+            f"adapter: {folder!r} has r = {config.r} and alpha = {config.lora_alpha}, `lora` says {lora.r} and "
+            f"{lora.alpha}; an existing adapter keeps its own: leave `lora` out, or make it agree"
+        )
+    absent = [name for name in modules_to_save if name not in (config.modules_to_save or ())]
+    if absent:
+        raise ValueError(
+            f"adapter: {folder!r} holds no trained {', '.join(absent)}, so it cannot be trained on; freeze it"
+        )
+    config.lora_dropout = 0.0
+    config.inference_mode = False
+    return config
+
+
+def add_adapters(model: nn.Module, config: LoraConfig, with_reference: bool) -> PeftModel:
+    """Put the trained adapter into a model, and a frozen one beside it if asked for; works on the meta device.
+
+    Adapters are float32 whatever the model is: a learning rate of 1e-5 is lost in bfloat16.
+    """
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks a recent transformers by an old name whether it recomputes activations.
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = get_peft_model(model, config)
+    if with_reference:
+        adapted.add_adapter(REFERENCE, config)
+    for name, parameter in adapted.named_parameters():
+        if _adapter_of(name) is not None:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(_adapter_of(name) == DEFAULT)
+    if with_reference:
+        snapshot_reference(adapted)
+    return adapted
+
+
+def load_adapter(adapted: PeftModel, folder: str) -> None:
+    """Read a folder's weights into the trained adapter and, where there is one, into the reference.
+
+    Raises:
+        ValueError: the weights are of another model.
+    """
+    from peft import set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    weights = load_peft_weights(folder, device="cpu")
+    for name in adapted.peft_config:
+        try:
+            found = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
+        except RuntimeError as error:
+            raise ValueError(f"adapter: {folder!r} does not fit this checkpoint: {error}") from error
+        lost = [key for key in found.missing_keys if _adapter_of(key) == name] + list(found.unexpected_keys)
+        if lost:
+            raise ValueError(
+                f"adapter: {folder!r} does not fit this checkpoint: {len(lost)} tensors have no counterpart, the first "
+                f"is {lost[0]}; give the checkpoint that the adapter was trained on"
+            )
+
+
+def has_adapter(module: nn.Module, name: str = DEFAULT) -> bool:
+    """Whether any layer has an adapter of this name."""
+    return any(_adapter_of(one) == name for one, _ in module.named_parameters())
+
+
+@contextmanager
+def reference_mode(module: nn.Module) -> Iterator[None]:
+    """Compute as the reference: with the adapter "reference" where there is one, else with adapters off.
+
+    `requires_grad` is never touched, and the state before comes back also after an exception. A module without
+    adapters is left as it is.
+    """
+    layers = _switches(module)
+    before = [(layer._disable_adapters, layer._active_adapter) for layer in layers]
+    kept = has_adapter(module, REFERENCE)
+    try:
+        for layer in layers:
+            if kept:
+                layer._active_adapter = [REFERENCE]
+            else:
+                layer._disable_adapters = True
+        yield
+    finally:
+        for layer, (disabled, active) in zip(layers, before, strict=True):
+            layer._disable_adapters, layer._active_adapter = disabled, active
+
+
+def reference_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Name and parameter of everything in the frozen reference adapter."""
+    return ((name, one) for name, one in module.named_parameters() if _adapter_of(name) == REFERENCE)
+
+
+def snapshot_reference(module: nn.Module, decay: float = 0.0) -> None:
+    """Make the reference adapter the trained one as it is now, keeping the share `decay` of itself.
+
+    The average is of the weights: of LoRA's two factors each by itself, which is not the average of their products.
+
+    Raises:
+        ValueError: there is no reference adapter.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    parameters = dict(module.named_parameters())
+    kept = dict(reference_parameters(module))
+    if not kept:
+        raise ValueError(
+            "this policy has no reference adapter that could follow it: its reference is the model without adapter; "
+            "set `reference_adapter: true` in the policy"
+        )
+    with torch.no_grad():
+        for name, reference in kept.items():
+            trained = parameters[_renamed(name, REFERENCE, DEFAULT)].detach()
+            reference.copy_(trained if decay == 0 else reference * decay + trained * (1 - decay))
+    # FSDP2 keeps the root group gathered after a forward without a backward: that copy would be the old one.
+    for one in module.modules():
+        if isinstance(one, FSDPModule):
+            one.reshard()
+
+
+def save_adapter(adapted: PeftModel, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:
+    """Write the trained adapter as a PEFT folder.
+
+    Args:
+        adapted: the model.
+        folder: where to; made if need be.
+        state_dict: names as in `adapted.state_dict()`; None = the model's own weights.
+    """
+    # Embeddings are the checkpoint's: without the flag peft would look the base model up to find out.
+    more: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
+    adapted.save_pretrained(str(folder), selected_adapters=[DEFAULT], save_embedding_layers=False, **more)
+
+
+def _switches(module: nn.Module) -> list[Any]:
+    """The layers of peft that read `_disable_adapters` and `_active_adapter` in their forward."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    return [one for one in module.modules() if isinstance(one, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+
+
+def _adapter_of(name: str) -> str | None:
+    """The adapter to which a parameter belongs, by its name: the part behind lora_A, lora_B, modules_to_save ..."""
+    parts = name.split(".")
+    for before, part in pairwise(parts):
+        if part in (DEFAULT, REFERENCE) and (before.startswith("lora_") or before == "modules_to_save"):
+            return part
+    return None
+
+
+def _renamed(name: str, old: str, new: str) -> str:
+    return ".".join(new if part == old else part for part in name.split("."))

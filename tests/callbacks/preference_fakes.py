@@ -1,0 +1,180 @@
+"""A preference method on a two-matrix policy: everything that callbacks touch, in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from datamodules.samples import AnswerScores, View, VistaBatch
+from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
+from lightning_modules.policies.adapters import add_adapters, reference_mode
+from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+
+WIDTH, VOCABULARY = 8, 16
+ANSWERS = {"chosen": "red left", "relevant": "blue", "irrelevant": "a cat"}
+
+
+@dataclass
+class Encoded:
+    inputs: Tensor
+    targets: Tensor
+    answer: Tensor
+    num_answers: int
+    hidden_answer: Tensor | None
+    kept: Tensor
+
+
+class TinyPolicy(nn.Module):
+    """Fills `VideoLLM`; an answer's tokens are its letters, all scored from the prompt and the frames' mean."""
+
+    entry_points = ("encode", "kl", "logits")
+
+    def __init__(
+        self, lora: bool = True, train_head: bool = False, start: float = 0.0, with_reference: bool = False
+    ) -> None:
+        super().__init__()
+        self.lora, self.train_head, self.start, self.with_reference = lora, train_head, start, with_reference
+        self.model: Any = None
+        self.encodings = self.passes = 0
+
+    @property
+    def net(self) -> nn.ModuleDict:
+        return self.model.get_base_model() if self.lora else self.model
+
+    def load(self) -> None:
+        """Weights from a fixed seed; a `start` other than 0 stands for an adapter that was trained before."""
+        if self.model is not None:
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            parts = {
+                "embed": nn.Embedding(VOCABULARY, WIDTH),
+                "body": nn.Linear(WIDTH, WIDTH),
+                "head": nn.Linear(WIDTH, VOCABULARY, bias=False),
+            }
+            self.model = nn.ModuleDict(parts)
+            if self.lora:
+                config = LoraConfig(r=2, lora_alpha=8, target_modules=["body"])
+                self.model = add_adapters(self.model, config, self.with_reference)
+        self.net["head"].requires_grad_(self.train_head or not self.lora)
+        for name, parameter in self.named_parameters():
+            if "lora_B" in name:
+                nn.init.constant_(parameter, self.start)
+
+    def encode(self, views: list[View], keep_hidden: Any = ()) -> Encoded:
+        self.encodings += 1
+        rows = [(view, name, text) for view in views for name, text in view.answers.items()]
+        inputs, targets, answers, kept = [], [], [], []
+        for row, (view, name, text) in enumerate(rows):
+            seen = view.frames.float().mean() / 255 + len(view.prompt) / 100
+            tokens = [0, *(ord(letter) % VOCABULARY for letter in text)]
+            for before, after in pairwise(tokens):
+                inputs.append(self.net["embed"].weight[before].detach() + seen)
+                targets.append(after)
+                answers.append(row)
+                kept.append((view.name, name) in keep_hidden)
+        answer_N, kept_N = torch.tensor(answers), torch.tensor(kept)
+        hidden_answer = answer_N[kept_N] if keep_hidden else None
+        return Encoded(torch.stack(inputs), torch.tensor(targets), answer_N, len(rows), hidden_answer, kept_N)
+
+    def forward(self, encoded: Encoded) -> AnswerScores:
+        self.passes += 1
+        hidden = torch.tanh(self.net["body"](encoded.inputs))
+        log_probs = answer_log_probs(hidden, self.logits, encoded.targets, encoded.answer, encoded.num_answers)
+        tokens = torch.bincount(encoded.answer, minlength=encoded.num_answers)
+        kept = hidden[encoded.kept] if encoded.hidden_answer is not None else None
+        return AnswerScores(log_probs, tokens, kept, encoded.hidden_answer)
+
+    score = forward
+
+    def kl(self, reference: AnswerScores, policy: AnswerScores, reference_head: Any = None) -> Tensor:
+        head = reference_head or self.logits
+        count = len(policy.log_probs)
+        return answer_kl(reference.hidden, policy.hidden, head, self.logits, policy.hidden_answer, count)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.net["head"](hidden)
+
+    def reference_mode(self) -> Any:
+        return reference_mode(self)
+
+
+def sample_views(sample: int, kinds: tuple[str, ...] = ("original", "video_negative")) -> list[View]:
+    views = []
+    for number, kind in enumerate(kinds):
+        frames = torch.full((2, 3, 4, 4), (40 * sample + 20 * number) % 256, dtype=torch.uint8)
+        answers = ANSWERS if kind == "original" else {"chosen": ANSWERS["chosen"]}
+        views.append(View(sample, kind, frames, f"what is it {sample}?", dict(answers)))
+    return views
+
+
+def make_batch(samples: range | list[int], masked: tuple[int, ...] = (), total: int | None = None) -> VistaBatch:
+    views = []
+    for place, sample in enumerate(samples):
+        for view in sample_views(sample):
+            view.sample = place
+            views.append(view)
+    mask = torch.tensor([place not in masked for place in range(len(samples))])
+    count = float(total or int(mask.sum()))
+    normalizers = dict.fromkeys(("response", "video", "temporal", "object", "token"), count)
+    return VistaBatch([f"s{sample}" for sample in samples], views, mask, normalizers)
+
+
+@dataclass
+class Batches:
+    batches: list[Any] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        import copy
+
+        return iter(copy.deepcopy(self.batches))
+
+
+class FakePairs(LightningDataModule):
+    """Batches with the fingerprints that `VistaPairs` has; `keys` are those of the index."""
+
+    def __init__(self, train: list[VistaBatch], val: list[VistaBatch] | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.train, self.val, self.seed, self.resample_each_epoch = train, val, seed, False
+        self.paths = {"train": "train", "val": "val" if val else None, "predict": "train"}
+
+    def index(self, split: str) -> Any:
+        batches = self.val if split == "val" else self.train
+        keys = [key for batch in batches for key, real in zip(batch.keys, batch.mask, strict=True) if real]
+        positions = {key: number for number, key in enumerate(keys)}
+        return SimpleNamespace(positions=positions, fingerprint="val" if split == "val" else "train")
+
+    def views_fingerprint(self, split: str = "train") -> dict[str, Any]:
+        return {"fingerprint": self.index(split).fingerprint, "seed": self.seed}
+
+    def train_dataloader(self) -> Any:
+        return Batches(self.train)
+
+    def val_dataloader(self) -> Any:
+        return Batches(self.val or [])
+
+    def predict_dataloader(self) -> Any:
+        return Batches(self.train)
+
+
+def make_module(lr: float = 0.05, weights: VistaWeights | None = None, **policy: Any) -> VistaDPO:
+    chosen = weights or VistaWeights(temporal=0, object=0)
+    return VistaDPO(
+        TinyPolicy(**policy), lambda p: torch.optim.SGD(p, lr=lr), weights=chosen, schedule="constant", warmup=0.0
+    )
+
+
+def make_trainer(callbacks: list[Any], steps: int = 4, **settings: Any) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    settings = {"enable_checkpointing": False, "devices": 1, "log_every_n_steps": 1, **quiet, **settings}
+    return Trainer(max_steps=steps, callbacks=callbacks, num_sanity_val_steps=0, **settings)

@@ -1,0 +1,129 @@
+"""The progress bar and the numbers it shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from command_fakes import TinyData, TinyModule, TinyPolicy
+from lightning.pytorch import Trainer
+from rich.console import Console
+
+import callbacks.throughput
+from callbacks.progress import Progress, seconds_left
+from callbacks.throughput import Throughput, num_samples
+from datamodules.samples import VistaBatch
+
+
+def trainer_with(metrics: dict[str, float], step: int = 0, total: float = 100) -> Any:
+    return SimpleNamespace(
+        callback_metrics={name: torch.tensor(value) for name, value in metrics.items()},
+        progress_bar_metrics={"mine": torch.tensor(3.0)},
+        global_step=step,
+        estimated_stepping_batches=total,
+    )
+
+
+def test_metrics_show_loss_terms_speed_and_time_left() -> None:
+    metrics = {
+        "train/loss": 1.871,
+        "train/loss/response": 0.6931,
+        "train/loss/video": 0.7,
+        "train/rewards/accuracies": 0.5,
+        "train/samples_per_second": 12.34,
+        "train/step_seconds": 2.0,
+    }
+    shown = Progress().get_metrics(trainer_with(metrics, step=40), None)  # type: ignore[arg-type]
+    assert shown == {
+        "loss": "1.871",
+        "response": "0.6931",
+        "video": "0.7",
+        "mine": "3",
+        "samples/s": "12.3",
+        "left": "0:02:00",
+    }
+
+
+@pytest.mark.parametrize(
+    ("metrics", "total", "left"),
+    [({}, 10, None), ({"train/step_seconds": 0.5}, float("inf"), None), ({"train/step_seconds": 0.5}, 10, 3.0)],
+)
+def test_seconds_left(metrics: dict[str, float], total: float, left: float | None) -> None:
+    assert seconds_left(trainer_with(metrics, step=4, total=total)) == left
+
+
+def test_without_a_terminal_it_writes_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=False, width=200)
+    monkeypatch.setattr("lightning.pytorch.callbacks.progress.rich_progress.get_console", lambda: console)
+    trainer = Trainer(
+        callbacks=[Throughput(), Progress(seconds_between_lines=0.0)],
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(TinyModule(TinyPolicy("x"), lambda p: torch.optim.SGD(p, lr=0.1)), TinyData("x"))
+    lines = [line for line in written.getvalue().splitlines() if line.startswith("step ")]
+    assert [line.partition(":")[0] for line in lines] == ["step 1", "step 2", "step 3", "step 4"]
+    assert all("loss " in line and "response " in line and "samples/s " in line for line in lines)
+    assert "left 0:00:00" in lines[-1]
+
+
+# Throughput
+
+
+class Clock:
+    """A clock whose readings are given."""
+
+    def __init__(self, readings: list[float]) -> None:
+        self.readings: Iterator[float] = iter(readings)
+
+    def __call__(self) -> float:
+        return next(self.readings)
+
+
+class Log:
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+
+    def log_dict(self, values: dict[str, float], batch_size: int) -> None:
+        self.last = values
+
+
+def batch_of(size: int, padding: int = 0) -> VistaBatch:
+    mask = torch.tensor([True] * (size - padding) + [False] * padding)
+    return VistaBatch([str(n) for n in range(size)], [], mask)
+
+
+def test_throughput_over_ranks_accumulation_and_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of 1, 2 and 2 s, a wait of 1 s before the second batch; 3 ranks, 2 micro-batches a step."""
+    monkeypatch.setattr(callbacks.throughput, "perf_counter", Clock([10, 11, 12, 14, 50, 52]))
+    trainer: Any = SimpleNamespace(world_size=3, accumulate_grad_batches=2)
+    speed, log = Throughput(window=2), Log()
+    module: Any = log
+    speed.on_train_batch_start(trainer, module, batch_of(4), 0)
+    speed.on_train_batch_end(trainer, module, None, batch_of(4), 0)
+    assert log.last == {"train/samples_per_second": 12.0, "train/step_seconds": 2.0, "train/data_wait": 0.0}
+    speed.on_train_batch_start(trainer, module, batch_of(4), 1)
+    speed.on_train_batch_end(trainer, module, None, batch_of(4, padding=2), 1)
+    assert log.last == {"train/samples_per_second": 3 * 6 / 4, "train/step_seconds": 4.0, "train/data_wait": 0.25}
+    speed.on_validation_end(trainer, module)  # the 36 s until the next batch are nobody's
+    speed.on_train_batch_start(trainer, module, batch_of(4), 2)
+    speed.on_train_batch_end(trainer, module, None, batch_of(4), 2)
+    assert log.last == {"train/samples_per_second": 3 * 6 / 5, "train/step_seconds": 5.0, "train/data_wait": 0.2}
+
+
+def test_num_samples() -> None:
+    assert num_samples(batch_of(4, padding=1)) == 3
+    assert num_samples(torch.zeros(3)) == 1
+
+
+def test_window_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="window is 0"):
+        Throughput(window=0)

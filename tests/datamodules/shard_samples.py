@@ -1,0 +1,69 @@
+"""Small shards for the tests: real rows, and bytes in place of videos where nothing decodes them.
+
+Spawned workers import this module, so it stays light.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.plan import PlannedBatch
+from datamodules.samples import PreferenceRow, VideoFacts
+from datamodules.shards import Index, write_shards
+from datamodules.stream import SampleRead
+
+
+def row(key: str, **fields: Any) -> PreferenceRow:
+    number = int("".join(filter(str.isdigit, key)) or 0)
+    video = VideoFacts(frames=8, fps=4.0, width=32, height=24)
+    return PreferenceRow(key, f"video{number // 2}", "What moves?", "A disc.", "A box.", video, **fields)
+
+
+def sample(key: str, video: bytes | None = None, **fields: Any) -> tuple[str, dict[str, bytes]]:
+    content = key.encode() * 40 if video is None else video
+    return key, {"mp4": content, "json": json.dumps(row(key, **fields).to_json()).encode()}
+
+
+def samples(count: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    return (sample(f"s{number:03d}") for number in range(count))
+
+
+def small_shards(folder: Path, count: int = 23, per_shard: int = 5) -> Index:
+    return write_shards(samples(count), folder / "train", samples_per_shard=per_shard)
+
+
+def flip_byte(index: Index, position: int, suffix: str = "mp4") -> None:
+    """Alter one byte of a member where it lies."""
+    path = Path(index.address(position))
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(index.entries[position].members[suffix].offset + 3)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@dataclass
+class Batch:
+    keys: list[str | None]
+    mask: list[bool]
+    epochs: list[int]
+    normalizers: dict[str, float]
+    process: int
+
+
+def make_sample(read: SampleRead) -> str:
+    assert read.members["mp4"] == read.entry.key.encode() * 40
+    assert read.read_other(0, ["mp4"]) == {"mp4": b"s000" * 40}
+    return read.entry.key
+
+
+def collate(samples: list[str | None], planned: PlannedBatch) -> Batch:
+    masks = [slot.mask for slot in planned.slots]
+    assert masks == [one is not None for one in samples]
+    return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.normalizers, os.getpid())

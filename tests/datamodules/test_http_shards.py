@@ -1,0 +1,187 @@
+"""Shards behind http: range requests, connections that drop, and the error when they never come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shard_samples import flip_byte, samples, small_shards
+
+from datamodules.plan import PlannedBatch, TrainPlan
+from datamodules.shards import BadSampleError, ByteReader, Index, ReadFailedError, SampleReader, check, load_index
+from datamodules.stream import PlanLoader, SampleRead
+
+RETRY = ByteReader(attempts=3, backoff_s=0.001, timeout_s=2.0)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves ranges of files; `fail(path, number of this request)` says whether and how a request goes wrong."""
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        wanted = self.headers.get("Range")
+        with server.lock:
+            server.requests.append((self.path, wanted))
+            failure = server.fail(self.path, sum(path == self.path for path, _ in server.requests))
+        path = Path(self.directory) / self.path.lstrip("/")
+        if isinstance(failure, int) or not path.exists():
+            self.send_error(failure or 404)
+            return
+        content = path.read_bytes()
+        if wanted and not server.ignores_ranges:
+            first, last = wanted.removeprefix("bytes=").split("-")
+            content = content[int(first) : int(last) + 1]
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        if failure == "short":
+            content = content[: len(content) // 2]
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if failure == "drop" else content)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return small_shards(tmp_path)
+
+
+@pytest.fixture
+def server(index: Index, tmp_path: Path) -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as http:
+        served: Any = http
+        served.lock, served.requests, served.ignores_ranges = threading.Lock(), [], False
+        served.fail = lambda path, number: None
+        served.address = f"http://127.0.0.1:{http.server_address[1]}/train.index.json"
+        thread = threading.Thread(target=partial(http.serve_forever, poll_interval=0.01), daemon=True)
+        thread.start()
+        yield served
+        http.shutdown()
+        thread.join()
+
+
+def tar_requests(server: Any) -> list[tuple[str, str]]:
+    return [one for one in server.requests if one[0].endswith(".tar")]
+
+
+def drops(times: int) -> Callable[[str, int], str | None]:
+    """Each file's first requests are cut off half way."""
+    return lambda path, number: "drop" if number <= times else None
+
+
+def test_samples_come_by_one_range_request_each(index: Index, server: Any) -> None:
+    remote = load_index(server.address, "vidpref/vista", RETRY)
+    assert remote.fingerprint == index.fingerprint
+    assert SampleReader(remote, RETRY).read(7) == list(samples(23))[7][1]
+    ((path, wanted),) = tar_requests(server)
+    entry = index.entries[7].members
+    assert path == "/train-000001.tar"
+    assert wanted == f"bytes={entry['json'].offset}-{entry['mp4'].offset + entry['mp4'].size - 1}"
+
+
+def test_dropped_connections_are_tried_again(server: Any) -> None:
+    server.fail = drops(2)
+    remote = Index.read(server.address, reader=RETRY)
+    assert SampleReader(remote, RETRY).read(0) == next(samples(1))[1]
+    assert len(tar_requests(server)) == 3
+
+
+def test_an_answer_that_is_too_short_is_asked_for_again(server: Any) -> None:
+    remote = Index.read(server.address, reader=RETRY)
+    server.fail = lambda path, number: "short" if number == 1 else None
+    assert SampleReader(remote, RETRY).read(0) == next(samples(1))[1]
+    server.fail = lambda path, number: "short"
+    with pytest.raises(ReadFailedError, match=r"sample 's001' cannot be read: ConnectionError: \d+ bytes came instead"):
+        SampleReader(remote, RETRY).read(1)
+
+
+def test_a_busy_server_is_asked_again_and_one_that_forbids_is_not(server: Any) -> None:
+    remote = Index.read(server.address, reader=RETRY)
+    server.fail = lambda path, number: 503 if number == 1 else None
+    SampleReader(remote, RETRY).read(0)
+    server.fail = lambda path, number: 403
+    with pytest.raises(ReadFailedError, match=r"train-000001.tar: sample 's008' cannot be read: .*403"):
+        SampleReader(remote, RETRY).read(8)
+    assert len([path for path, _ in tar_requests(server) if path == "/train-000001.tar"]) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_reads_over_http(server: Any, workers: int) -> None:
+    """Also in processes forked from one that has read over http before."""
+    server.fail = drops(1)
+    remote = load_index(server.address, "vidpref/vista", RETRY)
+    assert sorted(key for batch in loader(remote, workers) for key in batch) == [f"s{n:03d}" for n in range(22)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_server_that_is_gone_ends_in_an_error_even_where_bad_samples_are_skipped(server: Any, workers: int) -> None:
+    remote = load_index(server.address, "vidpref/vista", RETRY)
+    server.fail = lambda path, number: "drop" if path == "/train-000002.tar" else None
+    with pytest.raises(ReadFailedError, match=r"http://.*/train-000002.tar: sample 's01\d' cannot be read"):
+        list(loader(remote, workers, on_bad_sample="skip"))
+
+
+def test_altered_bytes_are_seen_over_http(index: Index, server: Any) -> None:
+    flip_byte(index, 3)
+    with pytest.raises(BadSampleError, match=r"http://.*/train-000000.tar: sample 's003': .mp4 was altered"):
+        SampleReader(Index.read(server.address), RETRY).read(3)
+
+
+def test_checks_before_training_over_http(index: Index, server: Any) -> None:
+    remote = load_index(server.address, "vidpref/vista", RETRY)
+    Path(index.shards[1].address).unlink()
+    Path(index.shards[2].address).write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"train-000001.tar: no such shard.*\n.*train-000002.tar: has 5 bytes"):
+        check(remote, RETRY)
+    with pytest.raises(ValueError, match=r"absent.index.json: no such index"):
+        Index.read(server.address.replace("train.", "absent."), reader=RETRY)
+
+
+def test_a_server_that_does_not_answer_is_no_missing_shard(server: Any) -> None:
+    remote = load_index(server.address, "vidpref/vista", RETRY)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(ValueError, match=r"train-000000.tar: cannot be read: \w*Connect\w*Error"):
+        check(remote, RETRY)
+
+
+def test_a_server_without_ranges_is_named(server: Any) -> None:
+    remote = Index.read(server.address, reader=RETRY)
+    server.ignores_ranges = True
+    with pytest.raises(ReadFailedError, match="ignores range requests"):
+        SampleReader(remote, RETRY).read(0)
+
+
+def test_waiting_doubles_and_ends(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("datamodules.reading.time.sleep", waits.append)
+    server.fail = lambda path, number: 500
+    with pytest.raises(ReadFailedError, match="500"):
+        ByteReader(attempts=7, backoff_s=0.5).read_all(server.address)
+    assert waits == [0.5, 1, 2, 4, 8, 10]
+    assert len(server.requests) == 7
+
+
+def key_of(read: SampleRead) -> str:
+    assert read.members["mp4"] == read.entry.key.encode() * 40
+    return read.entry.key
+
+
+def keys(samples: list[str], planned: PlannedBatch) -> list[str]:
+    return samples
+
+
+def loader(index: Index, workers: int, **changes: Any) -> PlanLoader[list[str]]:
+    plan = TrainPlan(shard_counts=index.shard_counts, keep=range(22), batch_size=2)
+    return PlanLoader(
+        plan=plan, index=index, make_sample=key_of, collate=keys, num_workers=workers, reader=RETRY, **changes
+    )

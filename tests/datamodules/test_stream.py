@@ -1,0 +1,283 @@
+"""From plan to batches: the same samples with any number of workers, exact restarts, bad samples counted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from shard_samples import Batch, collate, flip_byte, make_sample, small_shards
+
+from datamodules.plan import EvalPlan, Plan, TrainPlan
+from datamodules.shards import BadSampleError, Index
+from datamodules.stream import PlanLoader, SampleRead
+
+quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+small = st.integers(1, 3)
+
+
+def undecodable(read: SampleRead) -> str:
+    if read.entry.key in ("s003", "s010"):
+        raise ValueError("undecodable video")
+    return read.entry.key
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return small_shards(tmp_path_factory.mktemp("stream"))
+
+
+def train(index: Index, **changes: Any) -> TrainPlan:
+    return TrainPlan(**{"shard_counts": index.shard_counts, "batch_size": 2, "window": 2, "seed": 5, **changes})
+
+
+def loader(index: Index, plan: Plan, **changes: Any) -> PlanLoader[Batch]:
+    return PlanLoader(**{"plan": plan, "index": index, "make_sample": make_sample, "collate": collate, **changes})
+
+
+def keys_of(index: Index, plan: Plan, start: int, batches: int) -> list[list[str]]:
+    starts = range(start, start + batches * plan.global_batch, plan.global_batch)
+    return [[index.entries[slot.position].key for slot in plan.batch(at).slots] for at in starts]
+
+
+@quick
+@given(small, small, small, st.integers(0, 2), st.integers(0, 9), st.integers(1, 3))
+def test_a_restart_goes_on_with_exactly_the_next_sample(
+    index: Index, world: int, batch_size: int, accumulation: int, passes: int, stop: int, new_world: int
+) -> None:
+    """Stopped anywhere in any pass, resumed at another number of ranks: the steps' samples are those of one run."""
+    global_batch = world * batch_size * new_world
+    member = np.arange(len(index)) % 3 == 0
+
+    def ranks(world: int) -> list[PlanLoader[Batch]]:
+        plans = [
+            train(index, batch_size=global_batch // world, accumulation=accumulation, rank=rank, world=world,
+                  terms={"temporal": member})
+            for rank in range(world)
+        ]  # fmt: skip
+        return [loader(index, plan) for plan in plans]
+
+    before = ranks(world)
+    read: list[list[str | None]] = []
+    for _ in range(passes):
+        read += [[key for batch in together for key in batch.keys] for together in zip(*before, strict=True)]
+    streams = [iter(one) for one in before]
+    read += [[key for one in streams for key in next(one).keys] for _ in range(min(stop, len(before[0])))]
+    states = [one.progress() for one in before]
+    assert all(state == states[0] for state in states)
+
+    after = ranks(new_world)
+    for one in after:
+        one.resume(states[0])
+        assert len(one) == len(before[0])
+    read += [[key for batch in together for key in batch.keys] for together in zip(*after, strict=True)]
+    alone = train(index, batch_size=global_batch, accumulation=accumulation)
+    expected = keys_of(index, alone, 0, len(read))
+    assert [Counter(batch) for batch in read] == [Counter(batch) for batch in expected]
+
+
+def test_state_is_what_was_handed_out_not_what_workers_prepared(index: Index) -> None:
+    one = loader(index, train(index), num_workers=2, prefetch_factor=4)
+    stream = iter(one)
+    first = [next(stream).keys for _ in range(3)]
+    time.sleep(0.2)
+    state = one.progress()
+    assert state["consumed"] == 6
+    assert one.progress(in_flight=1)["consumed"] == 4
+    del stream
+    again = loader(index, train(index), num_workers=0)
+    again.resume(state)
+    rest = [batch.keys for batch in again]
+    assert first + rest == keys_of(index, train(index), 0, 3 + len(again))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_workers_change_nothing(index: Index, workers: int) -> None:
+    one = loader(index, train(index, rank=1, world=2, accumulation=2), num_workers=workers)
+    batches = [batch for _ in range(2) for batch in one]
+    assert [batch.keys for batch in batches] == keys_of(index, one.plan, 0, 2 * len(one))
+    if workers:
+        assert os.getpid() not in {batch.process for batch in batches}
+        assert len({batch.process for batch in batches[: len(one)]}) == workers
+
+
+def test_every_sample_once_per_epoch_over_ranks_and_workers(index: Index) -> None:
+    read = []
+    for rank in range(2):
+        one = loader(index, train(index, batch_size=1, rank=rank, world=2), num_workers=2)
+        read += [(e, key) for _ in range(3) for batch in one for e, key in zip(batch.epochs, batch.keys, strict=True)]
+    assert len(set(read)) == len(read) == 66
+    assert {key for epoch, key in read if epoch == 0} == {f"s{n:03d}" for n in range(23)}
+
+
+def test_spawned_workers_have_their_own_samples(index: Index) -> None:
+    one = loader(index, train(index), num_workers=2, multiprocessing_context="spawn")
+    batches = list(one)
+    assert [batch.keys for batch in batches] == keys_of(index, one.plan, 0, len(one))
+    assert len({batch.process for batch in batches}) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_validation_reads_every_sample_once_at_each_pass(index: Index, workers: int) -> None:
+    plans = [EvalPlan(shard_counts=index.shard_counts, batch_size=3, rank=rank, world=2) for rank in range(2)]
+    loaders = [loader(index, plan, num_workers=workers) for plan in plans]
+    for _ in range(2):
+        batches = [list(one) for one in loaders]
+        assert [len(some) for some in batches] == [4, 4]
+        real = [key for some in batches for batch in some for key in batch.keys if key is not None]
+        assert sorted(real) == [f"s{n:03d}" for n in range(23)]
+
+
+def test_the_global_generator_is_left_alone(index: Index) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    for workers in (0, 2):
+        list(loader(index, train(index), num_workers=workers))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_only_wanted_members_are_read(index: Index) -> None:
+    def suffixes(read: SampleRead) -> str:
+        return ",".join(read.members)
+
+    one = loader(index, train(index), make_sample=suffixes, members=lambda entry: ["json"])
+    assert {key for batch in one for key in batch.keys} == {"json"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_altered_bytes_stop_the_run_naming_shard_and_key(tmp_path: Path, workers: int) -> None:
+    index = small_shards(tmp_path)
+    flip_byte(index, 7)
+    with pytest.raises(BadSampleError, match=r"train-000001.tar: sample 's007': .mp4 was altered"):
+        list(loader(index, train(index, batch_size=11), num_workers=workers))
+
+
+def test_an_undecodable_video_stops_the_run_naming_shard_and_key(index: Index) -> None:
+    with pytest.raises(BadSampleError, match=r"train-00000\d.tar: sample 's0\d\d': undecodable video"):
+        list(loader(index, train(index), make_sample=undecodable))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_samples_are_masked_counted_and_kept_in_the_state(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = small_shards(tmp_path)
+    flip_byte(index, 7, "json")
+    settings = {"make_sample": undecodable, "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 3}
+    one = loader(index, train(index, batch_size=1), **settings)
+    with caplog.at_level(logging.WARNING):
+        batches = [batch for _ in range(2) for batch in one]
+    read = Counter(key for batch in batches for key in batch.keys)
+    assert read[None] == 6
+    assert set(one.bad_samples) == {"s003", "s007", "s010"}
+    assert "sample 's007': .json was altered" in one.bad_samples["s007"]
+    assert len(caplog.records) == 3, "once each"
+    again = loader(index, train(index, batch_size=1), **settings)
+    again.resume(one.progress())
+    assert again.bad_samples == one.bad_samples
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_bad_samples_stop_the_run(index: Index, workers: int) -> None:
+    settings = {"make_sample": undecodable, "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 1}
+    with pytest.raises(BadSampleError, match=r"2 samples are bad, max_bad_samples allows 1:\n.*sample 's0.*\n.*sample"):
+        list(loader(index, train(index), **settings))
+
+
+def test_a_mistake_in_the_code_is_not_a_bad_sample(index: Index) -> None:
+    def broken(read: SampleRead) -> str:
+        raise TypeError("a mistake")
+
+    with pytest.raises(TypeError, match="a mistake"):
+        list(loader(index, train(index), make_sample=broken, on_bad_sample="skip"))
+
+
+def test_a_resume_with_another_order_is_refused(index: Index, tmp_path: Path) -> None:
+    state = loader(index, train(index)).progress()
+    with pytest.raises(ValueError, match="seed was 5, is 6"):
+        loader(index, train(index, seed=6)).resume(state)
+    with pytest.raises(ValueError, match="kept was"):
+        loader(index, train(index, keep=range(9))).resume(state)
+    other = small_shards(tmp_path, per_shard=6)
+    with pytest.raises(ValueError, match="fingerprint was"):
+        loader(other, train(other)).resume(state)
+
+
+class Recorder(LightningModule):
+    """Notes which samples each of its steps trained on."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.index, self.read, self.start = index, [], None
+
+    def train_dataloader(self) -> PlanLoader[Batch]:
+        self.loader = loader(self.index, train(self.index, accumulation=2), num_workers=2)
+        if self.start:
+            self.loader.resume(self.start)
+        return self.loader
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["data"] = self.loader.progress()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.start = checkpoint["data"]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        self.read.append(tuple(batch.keys))
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+@pytest.mark.parametrize("steps", [2, 5, 7])
+def test_a_lightning_run_stopped_and_resumed_reads_what_an_unbroken_one_reads(
+    index: Index, tmp_path: Path, steps: int
+) -> None:
+    """Stopped at an optimizer step in mid-pass, at the end of a pass, and in the second pass."""
+
+    def trainer(**limits: Any) -> Trainer:
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        save = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        return Trainer(accelerator="cpu", accumulate_grad_batches=2, max_epochs=2, callbacks=[save], **quiet, **limits)
+
+    whole = Recorder(index)
+    trainer().fit(whole)
+    assert len(whole.read) == 20
+    first, rest = Recorder(index), Recorder(index)
+    trainer(max_steps=steps).fit(first)
+    trainer().fit(rest, ckpt_path=str(tmp_path / f"step={steps}.ckpt"), weights_only=True)
+    assert first.read + rest.read == whole.read
+
+
+def test_optimizer_steps_after_a_restart(index: Index) -> None:
+    """Denominators still see whole steps: within a step with the same settings, from the restart on with others."""
+    one = loader(index, train(index, accumulation=2))
+    next(iter(one))
+    same = loader(index, train(index, accumulation=2))
+    same.resume(one.progress())
+    assert same.plan.batch(2).step_positions.tolist() == one.plan.batch(0).step_positions.tolist()
+    other = loader(index, train(index, accumulation=3))
+    other.resume(one.progress())
+    together = [slot.position for at in (2, 4, 6) for slot in other.plan.batch(at).slots]
+    assert all(other.plan.batch(at).step_positions.tolist() == together for at in (2, 4, 6))
+
+
+def test_what_cannot_start_is_refused_at_once(index: Index) -> None:
+    with pytest.raises(ValueError, match="23 samples are fewer than 6 ranks x 4 workers"):
+        loader(index, train(index, world=6), num_workers=4)
+    with pytest.raises(ValueError, match="another index"):
+        loader(index, train(index, shard_counts=[23]))

@@ -1,0 +1,338 @@
+"""The command as a person types it, on a model and data that run in a second."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import command_fakes  # an imported class has a short name
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+import vidpref
+from callbacks.checkpoint_io import ReplaceIO
+from callbacks.command_line import checkpoint_file, default_pieces
+from callbacks.progress import Progress
+from callbacks.run_record import CONFIG_KEY
+from callbacks.throughput import Throughput
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EXPERIMENT = """
+model:
+  class_path: TinyModule
+  init_args:
+    policy:
+      class_path: TinyPolicy
+      init_args: {path: nowhere}
+    optimizer:
+      class_path: SGD
+      init_args: {lr: 0.01}
+data:
+  class_path: TinyData
+  init_args: {train: nothing}
+trainer:
+  default_root_dir: run
+  accelerator: cpu
+  max_epochs: 2
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+ckpt_path: last
+"""
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`vidpref VERB --config experiment.yaml FLAGS...` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VIDPREF_DEBUG", raising=False)
+    Path("experiment.yaml").write_text(EXPERIMENT)
+
+    def call(verb: str, *flags: str) -> int:
+        return vidpref.main([verb, "--config", "experiment.yaml", *flags])
+
+    return call
+
+
+def exit_status(call: Callable[[], Any]) -> Any:
+    with pytest.raises(SystemExit) as caught:
+        call()
+    return caught.value.code
+
+
+# Help
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vidpref.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {verb} " in shown for verb in ("prepare", "fit", "validate", "test", "predict"))
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, vidpref; vidpref.main(['--help']); vidpref.main(['prepare', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "lightning", "transformers", "peft", "wandb", "matplotlib", "jsonargparse", "numpy"}
+
+
+def test_parsing_loads_no_model_library() -> None:
+    code = (
+        "import sys; from callbacks.command_line import import_rooms; import_rooms()\n"
+        "heavy = {'transformers', 'peft', 'wandb', 'matplotlib', 'cv2', 'trl'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_unknown_verb_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vidpref.main(["train"]) == 2
+    assert "'train'" in capsys.readouterr().err
+    assert vidpref.main(["prepare", "youtube"]) == 2
+    assert "'youtube'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", vidpref.PREPARE)
+def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status(lambda: vidpref.main(["prepare", source, "--help"])) == 0
+    assert f"vidpref prepare {source}" in capsys.readouterr().out
+
+
+def _pretend_source(folder: str, count: int = 3, names: list[str] | None = None) -> list[str]:
+    if count < 0:
+        raise ValueError(f"count is {count}")
+    Path(folder).mkdir()
+    return ["fault"] * count
+
+
+def test_prepare_passes_options_and_reports_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(vidpref.PREPARE, "toy", vidpref.Prepare(__name__, "_pretend_source", "pretend"))
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    assert vidpref.main(["prepare", "toy", str(tmp_path / "a")]) == 1
+    assert vidpref.main(["prepare", "toy", str(tmp_path / "b"), "--count", "0"]) == 0
+    assert (tmp_path / "b").is_dir()
+    assert vidpref.main(["prepare", "toy", str(tmp_path / "c"), "--count=-1"]) == 1
+    assert "error: count is -1" in capsys.readouterr().err
+
+
+# Fit, resume, record
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_writes_checkpoint_log_and_record(run: Run, tmp_path: Path) -> None:
+    assert run("fit") == 0
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+    folder = tmp_path / "run/fit/version_0"
+    rows = metrics(folder)
+    assert {"train/loss", "train/loss/response", "train/samples_per_second", "train/step_seconds"} <= rows[0].keys()
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
+    assert saved["seed_everything"] == 0
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] or facts["versions"]["torch"]
+    assert "git_commit" in facts
+
+
+def test_the_same_command_resumes(run: Run, tmp_path: Path) -> None:
+    assert run("fit", "--trainer.max_epochs", "1") == 0
+    assert run("fit") == 0
+    first, second = metrics(tmp_path / "run/fit/version_0"), metrics(tmp_path / "run/fit/version_1")
+    assert [row["step"] for row in first] == ["0", "1", "2", "3"]
+    assert [row["step"] for row in second] == ["4", "5", "6", "7"]
+
+
+def test_record_of_another_verb_has_its_own_folder(run: Run, tmp_path: Path) -> None:
+    assert run("fit") == 0
+    assert run("test") == 0
+    assert run("test") == 0
+    for version in ("version_0", "version_1"):
+        assert (tmp_path / "run/test" / version / "config.yaml").is_file()
+    assert len(list((tmp_path / "run/fit").iterdir())) == 1
+
+
+def test_record_without_a_logger(run: Run, tmp_path: Path) -> None:
+    assert run("fit", "--trainer.logger", "false") == 0
+    assert run("fit", "--trainer.logger", "false") == 0
+    assert (tmp_path / "run/fit/version_1/config.yaml").is_file()
+
+
+def test_saved_config_runs_again(run: Run, tmp_path: Path) -> None:
+    assert run("fit", "--model.beta", "0.25") == 0
+    saved = tmp_path / "run/fit/version_0/config.yaml"
+    assert vidpref.main(["fit", "--config", str(saved), "--trainer.default_root_dir", "again"]) == 0
+    again = yaml.safe_load((tmp_path / "again/fit/version_0/config.yaml").read_text())
+    assert again["model"]["init_args"]["beta"] == 0.25
+
+
+# A checkpoint never beats a flag
+
+
+@pytest.mark.parametrize("ckpt_path", ["last", "run/checkpoints/last.ckpt"])
+def test_flag_beats_checkpoint_and_the_difference_is_listed(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], ckpt_path: str
+) -> None:
+    assert run("fit", "--trainer.max_epochs", "1") == 0
+    assert "another configuration" not in capsys.readouterr().err
+    assert run("fit", "--model.beta", "0.5", "--ckpt_path", ckpt_path) == 0
+    said = capsys.readouterr().err
+    assert said.count("model.beta: 0.1 in the checkpoint, 0.5 now") == 1
+    assert "optimizer" not in said.partition("another configuration")[2].partition("\nSeed")[0]
+    checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint[CONFIG_KEY]["model"]["init_args"]["beta"] == 0.5
+    used = yaml.safe_load((tmp_path / "run/fit/version_1/config.yaml").read_text())
+    assert used["model"]["init_args"]["beta"] == 0.5
+
+
+def test_checkpoint_file(tmp_path: Path) -> None:
+    trainer = {"default_root_dir": str(tmp_path)}
+    assert checkpoint_file(None, trainer) is None
+    assert checkpoint_file("last", trainer) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    assert checkpoint_file("last", trainer) == tmp_path / "checkpoints/last.ckpt"
+    assert checkpoint_file(tmp_path / "absent.ckpt", trainer) is None
+
+
+# What the trainer gets
+
+GIVEN: dict[str, Any] = {
+    "callbacks": None, "plugins": None, "logger": None, "default_root_dir": "run", "enable_checkpointing": None,
+    "enable_progress_bar": None,
+}  # fmt: skip
+
+
+def kinds(pieces: list[Any]) -> list[type]:
+    return [type(piece) for piece in pieces]
+
+
+def test_default_pieces() -> None:
+    pieces = default_pieces(GIVEN, "fit")
+    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress]
+    assert kinds(pieces["plugins"]) == [ReplaceIO]
+    recovery = pieces["callbacks"][0]
+    assert recovery.monitor is None
+    assert recovery.save_last is True
+    assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
+    assert isinstance(pieces["logger"], CSVLogger)
+    assert default_pieces(GIVEN, "test")["logger"].name == "test"
+
+
+def test_given_pieces_are_kept_and_not_doubled() -> None:
+    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar()]
+    writer = ReplaceIO()
+    pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit")
+    assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
+    quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
+    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput]
+    assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model.betta", "0.3"], "unknown key 'model.betta'"),
+        (["--model.betta", "0.3"], "did you mean 'beta'?"),
+        (["--model.policy.shape.widht", "3"], "unknown key 'model.policy.shape.widht'"),
+        (["--model.optimizer.lrr", "3"], "lrr"),
+        (["--trainer.max_step", "3"], "did you mean 'trainer.max_steps'?"),
+        (["--model.beta", "much"], "'model.beta': Expected a <class 'float'>. Got value: much"),
+        (["--trainer.callbacks+=Throughputt"], "no class is called 'Throughputt'; did you mean 'Throughput'?"),
+        (["--config", "absent.yaml"], "absent.yaml"),
+    ],
+)
+def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
+    assert exit_status(lambda: run("fit", *flags)) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("init_args: {train: nothing}", "init_args: {train: x, trian: y}", "unknown key 'data.trian'"),
+        ("init_args: {path: nowhere}", "init_args: {path: x, pth: y}", "unknown key 'model.policy.pth'"),
+        ("init_args: {lr: 0.01}", "init_args: {lrr: 0.01}", "unknown key 'model.optimizer.lrr'"),
+        ("init_args: {train: nothing}", "init_args: {}", "missing 'data.train'"),
+        ("max_epochs: 2", "max_epoch: 2", "unknown key 'trainer.max_epoch'"),
+        ("ckpt_path: last", "ckpt_pth: last", "unknown key 'ckpt_pth'; did you mean 'ckpt_path'?"),
+    ],
+)
+def test_bad_key_in_a_file_is_named(
+    run: Run, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    assert old in EXPERIMENT
+    Path("experiment.yaml").write_text(EXPERIMENT.replace(old, new))
+    assert exit_status(lambda: run("fit")) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "NoneType" not in shown
+    assert "usage:" not in shown
+
+
+def test_bad_input_ends_with_a_message_and_no_traceback(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--model.fail_at", "1") == 1
+    said = capsys.readouterr().err
+    assert "error: sample sample-2 is bad" in said
+    assert "Traceback" not in said
+
+
+def test_debug_shows_the_traceback(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDPREF_DEBUG", "0")  # restored afterwards: --debug sets it
+    assert run("fit", "--model.fail_at", "1", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert os.environ["VIDPREF_DEBUG"] == "1"
+
+
+def test_a_fault_of_ours_shows_its_traceback(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_fakes.TinyModule, "training_step", lambda self, batch, batch_idx: 1 / 0 and None)
+    assert run("fit") == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_print_config(run: Run, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert exit_status(lambda: run(verb, "--print_config")) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["model"]["class_path"] == "command_fakes.TinyModule"
+    assert shown["trainer"]["use_distributed_sampler"] is False
+    assert shown["trainer"]["inference_mode"] is False
+
+
+# Composition
+
+
+def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = EXPERIMENT.replace("trainer:\n", "trainer:\n  callbacks: [LearningRateMonitor]\n")
+    Path("experiment.yaml").write_text(text)
+    Path("overlay.yaml").write_text("trainer:\n  devices: 1\n  callbacks+: [Throughput]\n")
+    assert exit_status(lambda: run("fit", "--config", "overlay.yaml", "--model.beta", "0.3", "--print_config")) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    names = [one["class_path"].rpartition(".")[2] for one in shown["trainer"]["callbacks"]]
+    assert names == ["LearningRateMonitor", "Throughput"]
+    assert shown["trainer"]["devices"] == 1
+    assert shown["model"]["init_args"]["beta"] == 0.3
