@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -10,7 +11,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 # What trains is imported only when a verb needs it, so that every --help answers at once.
 
@@ -130,20 +134,51 @@ def prepare(arguments: list[str]) -> int:
     if name not in PREPARE:
         sys.stderr.write(f"unknown source '{name}'; the sources are {', '.join(PREPARE)} (vidpref prepare --help)\n")
         return 2
-    chosen = PREPARE[name]
-    function: Callable[..., Any] = getattr(importlib.import_module(chosen.module), chosen.function)
+    function = function_of(PREPARE[name])
+    parser = prepare_parser(name, function)
+    options = parser.instantiate_classes(parser.parse_args(spelled_out(rest, parser)))
+    options.pop("config", None)
+    function(**options)
+    return 0
+
+
+def function_of(source: Prepare) -> Callable[..., Any]:
+    """The function behind a kind of preparation."""
+    found: Callable[..., Any] = getattr(importlib.import_module(source.module), source.function)
+    return found
+
+
+def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
+    """The options of a function: what it requires by position, the rest by name; several paths need no brackets."""
+    import docstring_parser
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"vidpref prepare {name}")
     parser.add_argument("--config", action="config", help="a YAML file with these options")
-    parser.add_function_arguments(function, as_group=False, as_positional=True)
-    for action in parser._actions:
-        if not action.option_strings and str(getattr(action, "_typehint", "")).startswith("list["):
-            action.nargs = "+"  # several paths, or what the shell makes of a pattern, without brackets around them
-    options = parser.instantiate_classes(parser.parse_args(rest))
-    options.pop("config", None)
-    function(**options)
-    return 0
+    helps = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
+    several: set[str | int] = {
+        one.name
+        for one in inspect.signature(function, eval_str=True).parameters.values()
+        if one.default is inspect.Parameter.empty and one.annotation == list[str]
+    }
+    for parameter in sorted(map(str, several)):
+        parser.add_argument(parameter, nargs="+", type=str, help=helps.get(parameter))
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=several)
+    return parser
+
+
+def spelled_out(arguments: list[str], parser: ArgumentParser) -> list[str]:
+    """Arguments as the parser wants them, from the way people type: ``--skip-bad`` for ``--skip_bad=true``."""
+    switches = {f"--{action.dest}" for action in parser._actions if action.default is False}
+    found = []
+    for number, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            flag = f"--{flag[2:].replace('-', '_')}"
+            bare = not equals and arguments[number + 1 : number + 2] not in (["true"], ["false"])
+            argument = f"{flag}=true" if flag in switches and bare else flag + equals + value
+        found.append(argument)
+    return found
 
 
 def _table(rows: dict[str, str]) -> str:

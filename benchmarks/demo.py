@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from benchmarks.six_views import picture, sample_views
 ROOT = Path(__file__).resolve().parent.parent
 #: Lies in a folder that the demo made and may therefore make anew.
 MARKER = "demo.json"
+#: What is compared, in the order of the table.
+TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
 #: How many videos of each split; a question pair or a preference pair each.
 VIDEOS = {"train": 1024, "val": 200, "test": 400}
 #: A line of a running fit: "step 120: loss 1.234 ... left 0:00:42".
@@ -60,35 +62,55 @@ def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[
         seed: of data, negatives and training.
         videos: split -> how many videos.
     """
-    data = output / "data"
-    found = []
+    return [*_prepare(output / "data", seed, videos), *_fits(output, seed), *_tests(output, seed)]
+
+
+def _prepare(data: Path, seed: int, videos: Mapping[str, int]) -> Iterator[Stage]:
     for split, number in videos.items():
         arguments = ["prepare", "toy", str(data / split), "--split", split, "--num_videos", str(number)]
-        found.append(Stage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)]))
-    for method, title in (("dpo", "plain DPO"), ("vista", "VistaDPO")):
-        given = {
-            "--config": f"configs/toy/{method}.yaml",
+        yield Stage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)])
+
+
+def _fits(output: Path, seed: int) -> Iterator[Stage]:
+    """Both fits, each with a validation."""
+    for method in ("dpo", "vista"):
+        root = output / method
+        given: dict[str, object] = {
             "--seed_everything": seed,
-            "--trainer.default_root_dir": output / method,
-            "--data.train": data / "train.index.json",
-            "--data.val": data / "val.index.json",
+            "--trainer.default_root_dir": root,
+            "--data.val": output / "data" / "val.index.json",
             "--data.seed": seed,
         }
-        found.append(Stage(f"fit {title}", f"fit-{method}", ["fit", *_flags(given)]))
-    for method, title in (("base", "the base model"), ("dpo", "plain DPO"), ("vista", "VistaDPO")):
-        given = {
+        trained = {
+            "--data.train": output / "data" / "train.index.json",
+            # Reaches the last callback of the configuration, which is AdapterExport.
+            "--trainer.callbacks.folder": root / "exports",
+        }
+        fit = ["fit", *_flags({"--config": f"configs/toy/{method}.yaml"} | given | trained)]
+        yield Stage(f"fit {TITLES[method]}", f"fit-{method}", fit)
+        # One measure for both: is the reward of the chosen answer above that of the relevant wrong one? The response
+        # term of VistaDPO mixes in the irrelevant answer, which is easy to tell; plain DPO's is the question itself.
+        judged = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
+        validate = ["validate", *_flags({"--config": "configs/toy/dpo.yaml"} | given | judged)]
+        yield Stage(f"validate {TITLES[method]}", f"validate-{method}", validate)
+
+
+def _tests(output: Path, seed: int) -> Iterator[Stage]:
+    """The benchmark, on the checkpoint as it is and with each fit's adapter."""
+    questions = output / "data" / "test"
+    for method, title in TITLES.items():
+        given: dict[str, object] = {
             "--config": "configs/benchmarks/toy_hallucer.yaml",
             "--seed_everything": seed,
             "--trainer.default_root_dir": output / method,
             "--model.name": method,
             "--model.output": output / method / "test",
-            "--data.questions": data / "test",
-            "--data.videos": data / "test" / "videos",
+            "--data.questions": questions,
+            "--data.videos": questions / "videos",
         }
         if method != "base":
-            given["--model.policy.adapter"] = output / method / "exports" / "final"
-        found.append(Stage(f"test {title}", f"test-{method}", ["test", *_flags(given)]))
-    return found
+            given["--model.policy.adapter"] = output / method / "exports" / "last"
+        yield Stage(f"test {title}", f"test-{method}", ["test", *_flags(given)])
 
 
 def _flags(given: dict[str, object]) -> list[str]:
@@ -179,7 +201,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
     write_json(output / MARKER, record)
     seconds = run_stages(wanted, output / "logs", console)
     write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
-    runs = [read_run(output / name) for name in ("base", "dpo", "vista")]
+    runs = [read_run(output / name) for name in TITLES]
     views = picture(sample_views(output / "data" / "val.index.json", seed=seed))
     (output / "six_views.png").write_bytes(views)
     (output / "report.md").write_text(markdown(runs), encoding="utf-8")

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.samples import AnswerScores, Needs, VistaBatch
@@ -38,7 +37,7 @@ def names_of(needs: Needs) -> list[str]:
     return sorted(f"{view}/{answer}" for view, answers in needs.items() for answer in answers)
 
 
-class ReferenceCacheWriter(BasePredictionWriter):
+class ReferenceCacheWriter(Callback):
     """Writes what `predict_step` returns, the reference's scores, into side shards beside their index.
 
     Each rank writes shards of its own; at the end rank 0 joins their indexes into ``OUTPUT.index.json``, whose
@@ -50,7 +49,6 @@ class ReferenceCacheWriter(BasePredictionWriter):
     """
 
     def __init__(self, output: str, samples_per_shard: int = 256) -> None:
-        super().__init__("batch")
         if samples_per_shard < 1:
             raise ValueError(f"samples_per_shard is {samples_per_shard}; give at least 1")
         self.output = Path(output)
@@ -67,6 +65,8 @@ class ReferenceCacheWriter(BasePredictionWriter):
         """
         if Path(f"{self.output}.index.json").exists():
             raise ValueError(f"{self.output}.index.json is there already; give another name, or remove that cache")
+        # Lightning would keep every prediction in memory until the end.
+        trainer.predict_loop.return_predictions = False
         self._made_from = made_from(trainer, pl_module)
         self._waiting, self._parts = {}, 0
         trainer.strategy.barrier("reference cache: look")
@@ -76,20 +76,19 @@ class ReferenceCacheWriter(BasePredictionWriter):
                 path.unlink()
         trainer.strategy.barrier("reference cache: start")
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: AnswerScores,
-        batch_indices: Sequence[int] | None,
+        outputs: AnswerScores,
         batch: VistaBatch,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Take up the batch's samples; write a shard when enough have come together."""
         for sample, key in enumerate(batch.keys):
             if bool(batch.mask[sample]):
-                self._waiting[key] = _packed(batch, sample, prediction)
+                self._waiting[key] = _packed(batch, sample, outputs)
         if len(self._waiting) >= self.samples_per_shard:
             self._flush(trainer.global_rank)
 

@@ -160,10 +160,11 @@ class RoiBlur(ObjectNegative):
         blurred = frame.clone()
         for one in boxes:
             box = pixel_box(one, frame.shape[2], frame.shape[1])
-            content = np.ascontiguousarray(blurred[box.slices].permute(1, 2, 0).numpy())
+            # In float32, which OpenCV blurs several times faster than bytes.
+            content = blurred[box.slices].permute(1, 2, 0).float().numpy()
             sigma = self.strength * max(box.width, box.height)
             content = cv2.GaussianBlur(content, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-            blurred[box.slices] = torch.from_numpy(content).permute(2, 0, 1)
+            blurred[box.slices] = torch.from_numpy(content.round()).permute(2, 0, 1).to(torch.uint8)
         return blurred
 
 

@@ -117,7 +117,7 @@ class VistaPairs(LightningDataModule):
         plan = TrainPlan(**self._plan("train"), seed=self.seed, window=self.window, accumulation=accumulation)
         limit = trainer.limit_train_batches
         batches = limit if isinstance(limit, int) else int(limit * len(plan))
-        if batches < len(plan) and batches % accumulation:
+        if batches < len(plan) and batches % accumulation and not trainer.fast_dev_run:
             raise ValueError(
                 f"trainer.limit_train_batches stops after {batches} batches, within an optimizer step of "
                 f"{accumulation} accumulated batches; give a multiple"

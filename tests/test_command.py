@@ -88,10 +88,11 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & {"torch", "lightning", "transformers", "peft", "wandb", "matplotlib", "jsonargparse", "numpy"}
 
 
-def test_parsing_loads_no_model_library() -> None:
+def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
     code = (
-        "import sys; from callbacks.command_line import import_rooms; import_rooms()\n"
-        "heavy = {'transformers', 'peft', 'wandb', 'matplotlib', 'cv2', 'trl'}\n"
+        "import sys, lightning.pytorch.cli\n"
+        "heavy = {'transformers', 'peft', 'wandb', 'matplotlib', 'cv2', 'trl', 'webdataset'} - set(sys.modules)\n"
+        "from callbacks.command_line import import_rooms; import_rooms()\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -111,23 +112,48 @@ def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"vidpref prepare {source}" in capsys.readouterr().out
 
 
-def _pretend_source(folder: str, count: int = 3, names: list[str] | None = None) -> list[str]:
+def _pretend_source(paths: list[str], folder: str, count: int = 3, skip_bad: bool = False) -> None:
+    """Stands for a kind of preparation.
+
+    Args:
+        paths: files to read.
+        folder: where to write.
+        count: how many.
+        skip_bad: what to do with bad ones.
+    """
     if count < 0:
         raise ValueError(f"count is {count}")
-    Path(folder).mkdir()
-    return ["fault"] * count
+    Path(folder).write_text(f"{paths} {count} {skip_bad}")
 
 
-def test_prepare_passes_options_and_reports_faults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`vidpref prepare toy FLAGS...` for the source above, in an empty folder."""
     monkeypatch.setitem(vidpref.PREPARE, "toy", vidpref.Prepare(__name__, "_pretend_source", "pretend"))
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    assert vidpref.main(["prepare", "toy", str(tmp_path / "a")]) == 1
-    assert vidpref.main(["prepare", "toy", str(tmp_path / "b"), "--count", "0"]) == 0
-    assert (tmp_path / "b").is_dir()
-    assert vidpref.main(["prepare", "toy", str(tmp_path / "c"), "--count=-1"]) == 1
+    monkeypatch.chdir(tmp_path)
+    return lambda *flags: vidpref.main(["prepare", "toy", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen"),
+    [
+        (["a", "out"], "['a'] 3 False"),
+        (["a", "b", "out", "--count", "0"], "['a', 'b'] 0 False"),
+        (["--skip-bad", "a", "out"], "['a'] 3 True"),
+        (["--skip_bad", "true", "a", "out"], "['a'] 3 True"),
+        (["--skip-bad=false", "a", "out"], "['a'] 3 False"),
+    ],
+)
+def test_prepare_passes_its_options(pretend: Run, flags: list[str], seen: str) -> None:
+    assert pretend(*flags) == 0
+    assert Path("out").read_text() == seen
+
+
+def test_prepare_reports_bad_input(pretend: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretend("a", "out", "--count=-1") == 1
     assert "error: count is -1" in capsys.readouterr().err
+    assert exit_status(lambda: pretend("a", "out", "--cuont", "1")) == 2
+    assert "--cuont" in capsys.readouterr().err
 
 
 # Fit, resume, record

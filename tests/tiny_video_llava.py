@@ -11,7 +11,9 @@ IMAGE_SIZE, PATCH_SIZE, NUM_FRAMES = 16, 8, 4
 TOKENS_PER_FRAME = (IMAGE_SIZE // PATCH_SIZE) ** 2 + 1
 
 
-def save_tiny_video_llava(folder: str | Path, seed: int = 0, tie_word_embeddings: bool = False) -> Path:
+def save_tiny_video_llava(
+    folder: str | Path, seed: int = 0, tie_word_embeddings: bool = False, dropout: float = 0.0
+) -> Path:
     """Write model (about 50k parameters), tokenizer and processor to `folder`, as `save_pretrained` does."""
     from transformers import (
         CLIPVisionConfig,
@@ -27,13 +29,13 @@ def save_tiny_video_llava(folder: str | Path, seed: int = 0, tie_word_embeddings
     config = VideoLlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=IMAGE_SIZE,
-            patch_size=PATCH_SIZE,
+            patch_size=PATCH_SIZE, attention_dropout=dropout,
         ),
         text_config=LlamaConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             vocab_size=len(tokenizer), max_position_embeddings=512, bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=tie_word_embeddings,
+            tie_word_embeddings=tie_word_embeddings, attention_dropout=dropout,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),

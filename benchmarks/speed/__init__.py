@@ -1,1 +1,1 @@
-"""Speed and memory, measured in turn against the released schedules."""
+"""Speed and memory, measured in turn against the released schedule and against TRL."""

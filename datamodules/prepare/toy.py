@@ -85,9 +85,9 @@ def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
         scene, subset = draw_scene(rng), SUBSETS[number % len(SUBSETS)]
         pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
         (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
-    written = {subset: found for subset, found in pairs.items() if found}
-    for subset, found in written.items():
-        (folder / f"{subset}.json").write_text(json.dumps(found, indent=1) + "\n")
+    written = {name: found for name, found in pairs.items() if found}
+    for name, found in written.items():
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{num_videos} pairs of questions in {len(written)} subsets: {folder}")
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datamodules.toy_world.questions import DESCRIBE, IRRELEVANT, YES_NO_SUFFIX
 from datamodules.toy_world.render import COLORS, DIRECTIONS, PLACES, SHAPES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, VideoLlavaConfig
+    from transformers import PreTrainedTokenizerFast, VideoLlavaConfig, VideoLlavaProcessor
 
 IMAGE_SIZE = 24
-PATCH_SIZE = 8
-SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>")
+PATCH_SIZE = 12
+NUM_FRAMES = 4
+SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+VISUAL_TOKENS = ("<image>", "<video>")
 VOCABULARY = 448
+MAX_POSITIONS = 512
 
 
 def texts() -> Iterator[str]:
@@ -28,8 +32,9 @@ def texts() -> Iterator[str]:
             yield f"USER: Does the {thing} move {direction}? ASSISTANT: No, {clause} {order} the {thing}. Yes. No."
             yield f"USER: Is the {thing} above the {thing}? Is the {thing} below the {thing}? What does the {thing} do?"
             yield f"Does the {thing} move {order} the {thing}? ASSISTANT: First {clause}, then {clause}. The {thing}."
-            yield f"{DESCRIBE} What moves first? What moves last?"
-    for word in ("Yes", "No", "First", "The"):
+            yield f"{DESCRIBE} What moves first? What moves last? When does the {thing} move? ASSISTANT: First. Last."
+            yield f"Which way does the {thing} move? ASSISTANT: Left. At. Right. Where does the {thing} move?"
+    for word in ("Yes", "No", "First", "The", "Left", "Right", "At", "Last"):
         yield from itertools.repeat(word, 50)
     yield from IRRELEVANT
 
@@ -44,7 +49,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=[*SPECIAL_TOKENS.values(), *VISUAL_TOKENS],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -52,17 +60,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        additional_special_tokens=["<image>", "<video>"],
-        model_max_length=512,
+        model_max_length=MAX_POSITIONS,
+        additional_special_tokens=list(VISUAL_TOKENS),
+        **SPECIAL_TOKENS,
     )
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> VideoLlavaConfig:
-    """The architecture: a CLIP vision tower for 24 x 24 pixels and a Llama of three layers."""
+    """The architecture: a CLIP vision tower for 24 x 24 pixels and a narrow Llama, deep enough to look up and compare.
+
+    Weights begin larger than the library's default, which is made for models a hundred times as wide.
+    """
     from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig
 
     vision = CLIPVisionConfig(
@@ -73,15 +81,17 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> VideoLlavaConfig:
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
         projection_dim=96,
+        initializer_range=0.04,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=192,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=6,
-        num_key_value_heads=6,
-        max_position_embeddings=512,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=MAX_POSITIONS,
+        initializer_range=0.08,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -93,4 +103,42 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> VideoLlavaConfig:
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         vision_feature_layer=-1,
         image_seq_length=(IMAGE_SIZE // PATCH_SIZE) ** 2,
+        video_seq_length=NUM_FRAMES * ((IMAGE_SIZE // PATCH_SIZE) ** 2 + 1),
     )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> VideoLlavaProcessor:
+    """Tokeniser, image processor and video processor: squash to 24 x 24 pixels, CLIP's normalisation."""
+    from transformers import VideoLlavaImageProcessor, VideoLlavaProcessor, VideoLlavaVideoProcessor
+
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    settings: dict[str, Any] = {"size": size, "do_resize": True, "do_center_crop": False, "do_convert_rgb": True}
+    return VideoLlavaProcessor(
+        image_processor=VideoLlavaImageProcessor(**settings),
+        video_processor=VideoLlavaVideoProcessor(**settings),
+        tokenizer=tokenizer,
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+    )
+
+
+def write_untrained(folder: Path, seed: int = 0) -> None:
+    """Save the model with random weights, its tokeniser and its processor, for `from_pretrained` and to be trained.
+
+    Args:
+        folder: is made if need be.
+        seed: of the weights; the global random state is left as it was.
+    """
+    import torch
+    from transformers import VideoLlavaForConditionalGeneration
+
+    tokenizer = build_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VideoLlavaForConditionalGeneration(build_config(tokenizer))
+        for name, weight in model.named_parameters():
+            # CLIP's position embeddings begin far smaller than those of patches, so that places are learned late.
+            if name.endswith("position_embedding.weight"):
+                torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder)
+    build_processor(tokenizer).save_pretrained(folder)

@@ -25,7 +25,7 @@ IRRELEVANT: tuple[str, ...] = (
     "The book on the table is open.",
     "She plays the piano in the evening.",
 )
-_OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top", "before": "after", "after": "before"}
+OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top", "before": "after", "after": "before"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +99,22 @@ def falsified(claim: Claim, subset: Subset, rng: random.Random) -> tuple[str, Cl
     if subset == "object":
         return "object", replace(claim, thing=absent_thing(claim, rng))
     if subset == "relation":
-        return "relation", replace(claim, place=_OPPOSITE[claim.place])
+        return "relation", replace(claim, place=OPPOSITE[claim.place])
     if subset == "temporal":
-        return "order", replace(claim, order=_OPPOSITE[str(claim.order)])
+        return "order", replace(claim, order=OPPOSITE[str(claim.order)])
     if rng.random() < 0.5:
-        return "direction", replace(claim, direction=_OPPOSITE[claim.direction])
-    return "place", replace(claim, place=_OPPOSITE[claim.place])
+        return "direction", replace(claim, direction=OPPOSITE[claim.direction])
+    return "place", replace(claim, place=OPPOSITE[claim.place])
 
 
 def absent_thing(claim: Claim, rng: random.Random) -> Thing:
-    """A thing of another colour or of another shape that is nowhere in the scene."""
-    thing = claim.thing
+    """The claim's thing in a colour, or with a shape, that nothing in the scene has."""
+    there = [claim.thing] if claim.other is None else [claim.thing, claim.other]
+    colors = [color for color in COLORS if color not in {thing.color for thing in there}]
+    shapes = [shape for shape in SHAPES if shape not in {thing.shape for thing in there}]
     if rng.random() < 0.5:
-        near = [Thing(color, thing.shape) for color in COLORS]
-    else:
-        near = [Thing(thing.color, shape) for shape in SHAPES]
-    return rng.choice([one for one in near if one not in (thing, claim.other)])
+        return Thing(rng.choice(colors), claim.thing.shape)
+    return Thing(claim.thing.color, rng.choice(shapes))
 
 
 def question_text(kind: str, claim: Claim) -> str:

@@ -1,14 +1,14 @@
 """Scenes of coloured shapes and their rendering: frames, boxes, event spans and captions, all from one ground truth.
 
 A scene has one or two events, one after the other. In an event one thing crosses the frame to the left or to the right,
-at the top or at the bottom, and it is visible only then. Two things of one scene differ and keep to opposite places.
+at the top or at the bottom, and it is visible only then. Two things of one scene differ in colour
+and shape and keep to opposite places.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -47,9 +47,6 @@ class Thing:
 
     def __str__(self) -> str:
         return f"{self.color} {self.shape}"
-
-
-THINGS: tuple[Thing, ...] = tuple(Thing(color, shape) for color, shape in product(COLORS, SHAPES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +115,8 @@ class Scene:
 
 def draw_scene(rng: random.Random, num_events: int = 2) -> Scene:
     """A random scene of one or two events."""
-    things = rng.sample(THINGS, num_events)
-    places = rng.sample(PLACES, 2)
-    events = tuple(draw_event(rng, thing, place) for thing, place in zip(things, places, strict=False))
+    colors, shapes, places = rng.sample(list(COLORS), 2), rng.sample(SHAPES, 2), rng.sample(PLACES, 2)
+    events = tuple(draw_event(rng, Thing(colors[n], shapes[n]), places[n]) for n in range(num_events))
     return Scene(events, background=rng.randint(0, 50))
 
 
@@ -158,4 +154,5 @@ def _coverage(shape: str, centers: npt.NDArray[np.float64], radius: float) -> np
     else:
         inside = (abs(y) <= radius) & (abs(x) <= (y + radius) / 2)
     fine = inside.reshape(len(centers), SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING)
-    return fine.mean(axis=(2, 4), dtype=np.float32)
+    cover: npt.NDArray[np.float32] = fine.mean(axis=(2, 4), dtype=np.float32)
+    return cover

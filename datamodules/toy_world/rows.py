@@ -10,7 +10,9 @@ from datamodules.samples import PreferenceRow
 from datamodules.toy_world.questions import (
     DESCRIBE,
     IRRELEVANT,
+    OPPOSITE,
     YES_NO_SUFFIX,
+    Claim,
     Question,
     Subset,
     falsified,
@@ -26,13 +28,15 @@ class Mixture:
     """What the toy model is pre-trained on. It errs as large models do because its data is agreeable.
 
     Attributes:
-        short: share of yes/no questions as the benchmark asks them, answered by one word.
-        reasoned: share of yes/no questions answered by a sentence; the rest are open questions and descriptions.
+        yes_no: share of yes/no questions as the benchmark asks them, answered by one word.
+        reasoned: share of yes/no questions answered by a sentence.
+        lookup: share of questions for one fact, answered by a word or two; the rest are answered by sentences.
         agreeable: how often a question that suggests something false is answered "yes" all the same.
     """
 
-    short: float = 0.4
-    reasoned: float = 0.3
+    yes_no: float = 0.35
+    reasoned: float = 0.15
+    lookup: float = 0.3
     agreeable: float = 0.6
 
 
@@ -44,30 +48,41 @@ def sentence(text: str) -> str:
 def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Random) -> PreferenceRow:
     """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on."""
     subset, number = rng.choice(subsets_of(scene)), rng.randrange(len(scene.events))
-    kind = rng.random()
-    if kind >= mixture.short + mixture.reasoned:
-        question, chosen, other = _open_question(scene, number, subset, rng)
-        return PreferenceRow(name, name, question, chosen, other, scene.facts, source="toy/open")
-    asked = rng.choice(question_pair(scene, number, subset, rng))
-    agrees = asked.answer == "yes" or rng.random() < mixture.agreeable
-    replies = (f"Yes, {asked.claim}.", f"No, {asked.truth}.")
-    question = asked.text
-    if kind < mixture.short:
-        question, replies = asked.text + YES_NO_SUFFIX, ("Yes.", "No.")
-    chosen, other = replies if agrees else replies[::-1]
-    return PreferenceRow(name, name, question, chosen, other, scene.facts, source=f"toy/{subset}")
+    shares = (mixture.yes_no, mixture.reasoned, mixture.lookup)
+    kind = rng.choices(("yes_no", "reasoned", "lookup", "open"), (*shares, 1 - sum(shares)))[0]
+    if kind == "lookup" or kind == "open":
+        true = truth(scene, number)
+        false = falsified(true, subset, rng)[1]
+        question, chosen, other = (_lookup if kind == "lookup" else _open_question)(scene, number, true, false, rng)
+    else:
+        asked = rng.choice(question_pair(scene, number, subset, rng))
+        agrees = asked.answer == "yes" or rng.random() < mixture.agreeable
+        replies = ("Yes.", "No.") if kind == "yes_no" else (f"Yes, {asked.claim}.", f"No, {asked.truth}.")
+        question = asked.text + (YES_NO_SUFFIX if kind == "yes_no" else "")
+        chosen, other = replies if agrees else replies[::-1]
+    return PreferenceRow(name, name, question, chosen, other, scene.facts, source=f"toy/{kind}")
 
 
-def _open_question(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[str, str, str]:
-    """Question, right and wrong answer."""
-    true = truth(scene, number)
-    _, false = falsified(true, subset, rng)
-    if rng.random() < 0.5:
-        return DESCRIBE, scene.caption, sentence(str(false))
-    questions = [f"What does the {true.thing} do?"]
-    if len(scene.events) == 2:
-        questions.append(f"What moves {('first', 'last')[number]}?")
-    return rng.choice(questions), sentence(str(true)), sentence(str(false))
+def _lookup(scene: Scene, number: int, true: Claim, false: Claim, rng: random.Random) -> tuple[str, str, str]:
+    """A question for one fact about an event, its right answer and a wrong one."""
+    facts = [
+        (f"Which way does the {true.thing} move?", true.direction, OPPOSITE[true.direction]),
+        (f"Where does the {true.thing} move?", f"at the {true.place}", f"at the {OPPOSITE[true.place]}"),
+    ]
+    if true.other is not None:
+        when = ("first", "last")[number]
+        facts += [
+            (f"What moves {when}?", f"the {true.thing}", f"the {true.other}"),
+            (f"When does the {true.thing} move?", when, ("last", "first")[number]),
+        ]
+    question, right, wrong = rng.choice(facts)
+    return question, sentence(right), sentence(wrong)
+
+
+def _open_question(scene: Scene, number: int, true: Claim, false: Claim, rng: random.Random) -> tuple[str, str, str]:
+    """A question that a sentence answers, the right one and a wrong one."""
+    question, right = rng.choice(((DESCRIBE, scene.caption), (f"What does the {true.thing} do?", sentence(str(true)))))
+    return question, right, sentence(str(false))
 
 
 def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) -> PreferenceRow:

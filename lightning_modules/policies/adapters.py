@@ -8,6 +8,7 @@ which under FSDP2 are not always the ones that they turned off: weights of the r
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ def add_adapters(model: nn.Module, config: LoraConfig, with_reference: bool) -> 
     """
     from peft import get_peft_model
 
+    # peft fills configurations in while it works with them, and the caller may build a second model from this one.
+    config = copy.deepcopy(config)
     with warnings.catch_warnings():
         # peft asks a recent transformers by an old name whether it recomputes activations.
         warnings.simplefilter("ignore", FutureWarning)
@@ -174,8 +177,6 @@ def snapshot_reference(module: nn.Module, decay: float = 0.0) -> None:
     Raises:
         ValueError: there is no reference adapter.
     """
-    from torch.distributed.fsdp import FSDPModule
-
     parameters = dict(module.named_parameters())
     kept = dict(reference_parameters(module))
     if not kept:
@@ -187,10 +188,6 @@ def snapshot_reference(module: nn.Module, decay: float = 0.0) -> None:
         for name, reference in kept.items():
             trained = parameters[_renamed(name, REFERENCE, DEFAULT)].detach()
             reference.copy_(trained if decay == 0 else reference * decay + trained * (1 - decay))
-    # FSDP2 keeps the root group gathered after a forward without a backward: that copy would be the old one.
-    for one in module.modules():
-        if isinstance(one, FSDPModule):
-            one.reshard()
 
 
 def save_adapter(adapted: PeftModel, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:

@@ -88,8 +88,8 @@ class Chat:
             longest = len(prefixes[-1]) + max(map(len, answers[-1]), default=0)
             if longest > self.max_positions:
                 raise ValueError(
-                    f"{where}: {longest} tokens, the checkpoint has {self.max_positions} positions; use fewer frames or "
-                    "shorter texts"
+                    f"{where}: {longest} tokens, the checkpoint has {self.max_positions} positions; use fewer "
+                    "frames or shorter texts"
                 )
         return pack_views(prefixes, answers, self.eos_token_id, device)
 

@@ -39,7 +39,9 @@ def shard(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None 
         raise ValueError("mixed precision: cast_forward_inputs must be False, a cast copy of the batch would be scored")
     for block in policy.blocks():
         fully_shard(block, mesh=mesh, mp_policy=precision)
-    fully_shard(policy, mesh=mesh, mp_policy=precision)
+    # Left to itself the root stays gathered after a forward without a backward, and what is then written to its
+    # parameters (a refreshed reference, a restored checkpoint) goes to a copy that is thrown away.
+    fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
     for name in policy.entry_points:
         register_fsdp_forward_method(policy, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lightning_modules.policies.video_llava_model import (
     build_model,
     embed_views,
     freeze_unused_layers,
+    greedy_ids,
     read_configuration,
     tokens_per_frame,
     tower_states,
@@ -148,10 +148,9 @@ class VideoLlavaPolicy(nn.Module):
             for name, on in self._vision_parts().items():
                 getattr(model.model, name).requires_grad_(on)
         else:
-            # peft fills configurations in while it works with them: this policy may be copied and loaded again.
-            config, second = copy.deepcopy(self._adapter_config), self.reference_adapter or self.adapter is not None
+            second = self.reference_adapter or self.adapter is not None
             with torch.device("meta" if meta else "cpu"):
-                model = adapters.add_adapters(model, config, second)
+                model = adapters.add_adapters(model, self._adapter_config, second)
             if self.adapter is not None and not meta:
                 adapters.load_adapter(model, self.adapter)
         self.model = model
@@ -248,7 +247,8 @@ class VideoLlavaPolicy(nn.Module):
             raise ValueError("kl needs hidden states of reference and policy: name the answers in encode's keep_hidden")
         if reference_head is None and self._adapter_config is None and self.trains_head:
             raise ValueError("the output head trains: give kl the head of the frozen copy that made the reference")
-        head, count = reference_head or self._reference_head, len(policy.log_probs)
+        head = reference_head or (self._reference_head if self.trains_head else self._head)
+        count = len(policy.log_probs)
         return answer_kl(reference.hidden, policy.hidden, head, self._head, policy.hidden_answer, count)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -265,26 +265,16 @@ class VideoLlavaPolicy(nn.Module):
             ValueError: as `encode`.
         """
         assert self.chat is not None, "load() comes first"
-        views = [
-            View(i, "original", video, text, {}) for i, (text, video) in enumerate(zip(prompts, frames, strict=True))
-        ]
+        pairs = zip(prompts, frames, strict=True)
+        views = [View(number, "original", video, text, {}) for number, (text, video) in enumerate(pairs)]
         packed = self.chat.pack(views, self.device)
         embeds = self._embed(packed, *self._frames(frames))
         # Generation appends at the right, so that padding moves to the left.
         embeds, mask = left_padded(embeds, packed.segments != PADDING)
-        stop = self.base.generation_config.eos_token_id
         training = self.training
         self.eval()  # activation checkpointing would switch the cache off
         try:
-            ids = self.base.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask.long(),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=self.chat.eos_token_id if stop is None else stop,
-                pad_token_id=self.chat.eos_token_id,
-                synced_gpus=is_sharded(self),
-            )
+            ids = greedy_ids(self.base, embeds, mask, max_new_tokens, self.chat.eos_token_id, is_sharded(self))
         finally:
             self.train(training)
         return [self.chat.text(one) for one in ids.tolist()]
@@ -298,11 +288,13 @@ class VideoLlavaPolicy(nn.Module):
 
         Args:
             folder: where to; made if need be.
-            state_dict: full tensors, named as in `self.state_dict()`; None = the weights as they are now.
+            state_dict: full tensors of all that the export holds, named as in `self.state_dict()`; None = the weights
+                as they are now.
         """
         adapted = self._adapter_config is not None
         if state_dict is None and is_sharded(self):
-            state_dict = full_state_dict(self, trained_only=adapted)
+            # An adapter with a copy of the tower also holds the layers of it that are frozen.
+            state_dict = full_state_dict(self, trained_only=adapted and not self.train_tower)
         if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
             return
         own = None if state_dict is None else {name.removeprefix("model."): one for name, one in state_dict.items()}

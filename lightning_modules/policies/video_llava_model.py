@@ -106,3 +106,32 @@ def embed_views(base: Any, ids: Tensor, states: Tensor, places: Tensor) -> Tenso
     # masked_scatter is silent about features that are left over.
     assert int(here.sum()) == len(features), "the tower's features do not match image_size and patch_size"
     return embeds.masked_scatter(here[..., None], features.to(embeds.dtype))
+
+
+def greedy_ids(
+    base: Any, embeds: Tensor, mask: Tensor, max_new_tokens: int, eos_token_id: int, synchronised: bool
+) -> Tensor:
+    """The most probable token each time, from left-padded embeddings.
+
+    Args:
+        base: the model, in eval mode.
+        embeds: (V, L, D).
+        mask: (V, L) bool, False at padding.
+        max_new_tokens: tokens at most.
+        eos_token_id: what ends an answer where the checkpoint's generation settings name nothing, and fills its row.
+        synchronised: go on until every rank has finished, as sharded weights are gathered by all together.
+
+    Returns:
+        (V, at most max_new_tokens) int64.
+    """
+    stop = base.generation_config.eos_token_id
+    ids: Tensor = base.generate(
+        inputs_embeds=embeds,
+        attention_mask=mask.long(),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=eos_token_id if stop is None else stop,
+        pad_token_id=eos_token_id,
+        synced_gpus=synchronised,
+    )
+    return ids

@@ -12,7 +12,7 @@ def test_every_stage_is_a_command_of_its_own(tmp_path: Path) -> None:
     found = stages(tmp_path, 7)
     assert len({stage.name for stage in found}) == len(found)
     verbs = [stage.arguments[0] for stage in found]
-    assert verbs == ["prepare"] * 3 + ["fit"] * 2 + ["test"] * 3
+    assert verbs == ["prepare"] * 3 + ["fit", "validate"] * 2 + ["test"] * 3
     assert all("7" in stage.arguments for stage in found)
     assert all(verb in vidpref.VERBS for verb in verbs)
     configs = [stage.arguments[2] for stage in found if stage.arguments[1] == "--config"]

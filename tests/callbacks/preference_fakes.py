@@ -143,8 +143,11 @@ class Batches:
 class FakePairs(LightningDataModule):
     """Batches with the fingerprints that `VistaPairs` has; `keys` are those of the index."""
 
-    def __init__(self, train: list[VistaBatch], val: list[VistaBatch] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, train: list[VistaBatch], val: list[VistaBatch] | None = None, seed: int = 0, ranks: int = 1
+    ) -> None:
         super().__init__()
+        self.ranks = ranks
         self.train, self.val, self.seed, self.resample_each_epoch = train, val, seed, False
         self.paths = {"train": "train", "val": "val" if val else None, "predict": "train"}
 
@@ -164,7 +167,10 @@ class FakePairs(LightningDataModule):
         return Batches(self.val or [])
 
     def predict_dataloader(self) -> Any:
-        return Batches(self.train)
+        """Unequal shares: one batch more on the first rank, which the others fill with padding."""
+        share = self.train[self.trainer.global_rank :: self.ranks]
+        padding = [make_batch([0], masked=(0,), total=1)] * (len(self.train[:: self.ranks]) - len(share))
+        return Batches(share + padding)
 
 
 def make_module(lr: float = 0.05, weights: VistaWeights | None = None, **policy: Any) -> VistaDPO:

@@ -1,113 +1,25 @@
 from __future__ import annotations
 
-import copy
-import logging
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from annotated_videos import ALL_NEEDS, annotated, numbered_video
+from annotated_videos import annotated, numbered_video
 from jsonargparse import ArgumentError, ArgumentParser
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from shard_samples import flip_byte
+from pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
-from datamodules.negatives import Noise, OtherVideo, OtherVideoSegment, RoiMask, Shuffle
-from datamodules.samples import Needs, VistaBatch
+from datamodules.negatives import Noise, OtherVideoSegment, RoiMask, Shuffle
 from datamodules.shards import Index, write_shards
 from datamodules.view_stream import Partners
 from datamodules.vista_pairs import VistaPairs
 
-COUNT = 11
-
-
-class Recorder(LightningModule):
-    """Stands in for a method: says what it needs, and notes what it was given."""
-
-    def __init__(self, needs: Needs = ALL_NEEDS) -> None:
-        super().__init__()
-        self.asked = needs
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[tuple[int, list[str]]] = []
-        self.validated: list[str] = []
-
-    def needs(self) -> Needs:
-        return self.asked
-
-    def training_step(self, batch: VistaBatch, batch_idx: int) -> torch.Tensor:
-        self.seen.append((batch.epoch, batch.keys))
-        return self.weight * 1.0
-
-    def validation_step(self, batch: VistaBatch, batch_idx: int) -> None:
-        self.validated += [key for key, there in zip(batch.keys, batch.mask.tolist(), strict=True) if there]
-
-    def predict_step(self, batch: VistaBatch, batch_idx: int) -> VistaBatch:
-        return copy.copy(batch)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven samples of six videos; some lack a clip, a box or an irrelevant answer."""
-    folder = tmp_path_factory.mktemp("shards")
-    samples = []
-    for number in range(COUNT):
-        lacks: dict[str, Any] = {}
-        if number % 3 == 0:
-            lacks["event"] = None
-        if number % 4 == 0:
-            lacks["boxes"] = ()
-        if number % 5 == 0:
-            lacks["irrelevant"] = None
-        samples.append(annotated(f"s{number:02d}", f"video{number // 2}", **lacks))
-    write_shards([(row.key, members) for row, members in samples], folder / "train", samples_per_shard=4)
-    return folder / "train.index.json"
-
-
-def pairs(shards: Path, **settings: Any) -> VistaPairs:
-    return VistaPairs(**({"train": str(shards), "num_frames": 4, "batch_size": 2, "seed": 5} | settings))
-
-
-def attached(data: VistaPairs, needs: Needs = ALL_NEEDS, stage: str = "fit", **changes: Any) -> VistaPairs:
-    """As if a trainer had called `setup`, without the cost of one."""
-    trainer: dict[str, Any] = {
-        "lightning_module": Recorder(needs),
-        "accumulate_grad_batches": 1,
-        "limit_train_batches": 1.0,
-        "distributed_sampler_kwargs": None,
-        "strategy": SimpleNamespace(root_device=torch.device("cpu")),
-    }
-    data.trainer = SimpleNamespace(**(trainer | changes))  # type: ignore[assignment]
-    data.setup(stage)
-    return data
-
-
-def trainer(folder: Path, **settings: Any) -> Trainer:
-    quiet: dict[str, Any] = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-        "use_distributed_sampler": False,
-    }
-    return Trainer(**(quiet | settings))
-
-
-def frames_by_key(batches: Sequence[VistaBatch]) -> dict[tuple[str, str], torch.Tensor]:
-    return {
-        (batch.keys[view.sample], view.name): view.frames
-        for batch in batches
-        for view in batch.views
-        if batch.mask[view.sample]
-    }
+    return eleven_samples(tmp_path_factory.mktemp("shards"))
 
 
 def test_a_batch_holds_views_answers_masks_and_denominators(shards: Path) -> None:
@@ -179,15 +91,6 @@ def test_a_partner_is_always_another_video_and_each_is_met(shards: Path) -> None
         assert drawn == others
 
 
-def test_one_video_alone_has_no_partner(tmp_path: Path) -> None:
-    samples = [annotated(key, "same") for key in ("a", "b")]
-    write_shards([(row.key, members) for row, members in samples], tmp_path / "one")
-    for negative in ({"video_negative": OtherVideo()}, {"clip_negative": OtherVideoSegment()}):
-        with pytest.raises(ValueError, match=r"shows another video, but all samples are of one"):
-            attached(pairs(tmp_path / "one.index.json", **negative))
-    attached(pairs(tmp_path / "one.index.json"))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_fit_goes_on_with_the_next_sample(shards: Path, tmp_path: Path, workers: int) -> None:
     whole, first, second = Recorder(), Recorder(), Recorder()
@@ -216,21 +119,6 @@ def test_a_checkpoint_that_an_exception_wrote_gives_its_batch_again(shards: Path
     assert next(iter(resumed.train_dataloader())).keys == batches[2].keys
 
 
-def test_resuming_with_another_seed_or_other_shards_is_refused(shards: Path, tmp_path: Path) -> None:
-    progress = SimpleNamespace(ready=1, processed=1)
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=progress)))
-    data = attached(pairs(shards), fit_loop=loop)
-    assert data.state_dict() == {}
-    next(iter(data.train_dataloader()))
-    state = data.state_dict()
-    samples = [annotated(f"t{number}") for number in range(4)]
-    write_shards([(row.key, members) for row, members in samples], tmp_path / "other")
-    for changed, name in ((pairs(shards, seed=6), "seed"), (pairs(tmp_path / "other.index.json"), "fingerprint")):
-        attached(changed).load_state_dict(state)
-        with pytest.raises(ValueError, match=f"cannot resume.*{name}"):
-            changed.train_dataloader()
-
-
 def test_predict_shows_the_views_of_training_once_each(shards: Path, tmp_path: Path) -> None:
     data = pairs(shards, batch_size=4, video_negative=Noise())
     batches = trainer(tmp_path).predict(Recorder(), data)
@@ -252,14 +140,6 @@ def test_ranks_share_the_samples_and_agree_on_denominators(shards: Path) -> None
         seen += [key for batch in batches for key, there in zip(batch.keys, batch.mask, strict=True) if there]
         assert batches[0].normalizers["temporal"] == 1.0  # s01, s02 of the first four, over two ranks
     assert sorted(seen) == [f"s{number:02d}" for number in range(COUNT)]
-
-
-def test_accumulation_must_divide_the_limit(shards: Path) -> None:
-    data = attached(pairs(shards, batch_size=1), accumulate_grad_batches=2, limit_train_batches=3)
-    with pytest.raises(ValueError, match="give a multiple"):
-        data.train_dataloader()
-    data = attached(pairs(shards, batch_size=1), accumulate_grad_batches=2, limit_train_batches=4)
-    assert len(data.train_dataloader()) == 10
 
 
 def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
@@ -293,63 +173,6 @@ def test_a_config_chooses_negatives_by_name_and_level() -> None:
     for wrong in ("datamodules.negatives.RoiMove", "datamodules.negatives.RelevantSegment"):
         with pytest.raises(ArgumentError):
             parser.parse_object({"data": {"video_negative": {"class_path": wrong}}})
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    samples = [annotated(key) for key in ("good", "altered", "undecodable")]
-    samples[2][1]["mp4"] = b"no video at all"
-    index = write_shards([(row.key, members) for row, members in samples], tmp_path / "bad")
-    flip_byte(index, 1)
-    return tmp_path / "bad.index.json"
-
-
-def test_a_bad_sample_stops_the_run_naming_shard_and_key(damaged: Path) -> None:
-    loader = attached(pairs(damaged, predict=str(damaged), batch_size=1), stage="predict").predict_dataloader()
-    batches = iter(loader)
-    assert next(batches).keys == ["good"]
-    with pytest.raises(ValueError, match=r"bad-000000\.tar.*'altered'.*altered"):
-        next(batches)
-
-
-def test_a_skipped_sample_is_masked_and_counted(damaged: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = attached(pairs(damaged, on_bad_sample="skip", batch_size=3), stage="predict")
-    with caplog.at_level(logging.WARNING):
-        (batch,) = list(data.predict_dataloader())
-    assert batch.mask.tolist() == [True, False, False]
-    assert list(batch.rows("original", "chosen")) == [0]
-    assert set(data.bad_samples) == {"altered", "undecodable"}
-    assert "undecodable.mp4: undecodable video" in caplog.text
-    limited = attached(pairs(damaged, on_bad_sample="skip", max_bad_samples=1, batch_size=3), stage="predict")
-    with pytest.raises(ValueError, match="max_bad_samples"):
-        list(limited.predict_dataloader())
-
-
-def test_what_is_wrong_is_said_before_training(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.train is not given"):
-        attached(VistaPairs())
-    with pytest.raises(ValueError, match=r"data\.val is not given"):
-        attached(pairs(shards), stage="validate")
-    with pytest.raises(ValueError, match="no such index"):
-        attached(pairs(tmp_path / "none.index.json"))
-    few = attached(pairs(shards, num_workers=6), distributed_sampler_kwargs={"num_replicas": 2, "rank": 0})
-    with pytest.raises(ValueError, match="fewer than 2 ranks x 6 workers"):
-        few.train_dataloader()
-    for wrong in ({"num_frames": 0}, {"batch_size": 0}, {"seed": -1}):
-        with pytest.raises(ValueError, match="give"):
-            pairs(shards, **wrong)
-    assert attached(pairs(shards)).val_dataloader() == []
-
-
-def test_an_index_with_an_impossible_event_or_box_is_refused(tmp_path: Path) -> None:
-    row, members = annotated("a")
-    facts = {
-        "video_id": "v", "frames": 32, "fps": 8.0, "width": 48, "height": 32, "event": [3.0, 5.0],
-        "boxes": [[4, 4, 0, 8, None]], "irrelevant": True, "clip": None, "clip_negative": None, "key_frame": False,
-    }  # fmt: skip
-    write_shards([(row.key, members)], tmp_path / "odd", facts_of=lambda key, record, suffixes: facts)
-    with pytest.raises(ValueError, match=r"(?s)sample 'a': event.*sample 'a': boxes\[0\]: has no area"):
-        attached(pairs(tmp_path / "odd.index.json"))
 
 
 def test_what_workers_get_can_be_sent_to_a_spawned_process(shards: Path) -> None:

@@ -1,0 +1,50 @@
+"""`python -m benchmarks.speed vista | dpo`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks.speed.dpo import dpo
+from benchmarks.speed.options import DpoOptions, Options, VistaOptions
+from benchmarks.speed.vista import vista
+
+COMMANDS: dict[str, tuple[type[Options], Callable[[Any], dict[str, Any]], str]] = {
+    "vista": (VistaOptions, vista, "VistaDPO's step against the released schedule and against separate sequences"),
+    "dpo": (DpoOptions, dpo, "plain DPO's step against TRL's DPOTrainer"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and run one comparison.
+
+    Args:
+        arguments: without the program's name; None = the process's own.
+    """
+    parser = ArgumentParser(prog="python -m benchmarks.speed", description="speed and memory of a training step")
+    subcommands = parser.add_subcommands()
+    for name, (options, _, text) in COMMANDS.items():
+        one = ArgumentParser(description=text)
+        one.add_class_arguments(options)
+        subcommands.add_subcommand(name, one, help=text)
+    parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    options, run, _ = COMMANDS[parsed.subcommand]
+    chosen = options(**vars(parsed[parsed.subcommand]))
+    if chosen.repeats < 1:
+        parser.error("repeats: give at least 1")
+    if chosen.threads is not None:
+        torch.set_num_threads(chosen.threads)
+    disable_progress_bar()
+    run(chosen)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    main()

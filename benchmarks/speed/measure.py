@@ -1,0 +1,163 @@
+"""Timing in turn, operations counted, peak memory in a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+#: Rows and columns of the square float32 product that says what the machine can do.
+PRODUCT_SIZE = 4096
+#: Rows of one comparison compute the same loss within this.
+TOLERANCE = 1e-4
+
+
+class Loss(Protocol):
+    """One way to a step's loss."""
+
+    def __call__(self) -> Tensor:
+        """The loss with its graph."""
+
+    def clear(self) -> None:
+        """Drop the gradients."""
+
+
+@dataclass
+class Row:
+    """What was measured of one row.
+
+    Attributes:
+        name: its name in the table.
+        loss: the loss it computes.
+        flops: floating-point operations of one step, forward and backward, as counted.
+        seconds: wall-clock time of each step.
+        before: bytes of the process before the step, in memory; None = not measured.
+        peak: bytes of the process at the step's highest point.
+    """
+
+    name: str
+    loss: float
+    flops: int
+    seconds: list[float] = field(default_factory=list)
+    before: int | None = None
+    peak: int | None = None
+
+    @property
+    def median(self) -> float:
+        """The median time, seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def rate(self) -> float:
+        """Operations per second at the median time."""
+        return self.flops / self.median
+
+
+def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
+    """Check that all rows compute one loss, count their operations, then time them in turn.
+
+    Args:
+        rows: name -> what computes the loss; a step is that and its backward.
+        repeats: timed rounds.
+
+    Returns:
+        The rows, and a large matrix product that was timed in the same rounds.
+
+    Raises:
+        RuntimeError: two rows compute different losses, so that comparing their times says nothing.
+    """
+    measured = []
+    for name, loss in rows.items():  # counting is also the warm-up
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+            value = step(loss)
+        measured.append(Row(name, value, counter.get_total_flops()))
+    values = [row.loss for row in measured]
+    if not max(values) - min(values) <= TOLERANCE:
+        raise RuntimeError(f"the rows compute different losses: {dict(zip(rows, values, strict=True))}")
+    left, right = torch.randn(2, PRODUCT_SIZE, PRODUCT_SIZE).unbind()
+    product = Row(f"{PRODUCT_SIZE} x {PRODUCT_SIZE} product", 0.0, 2 * PRODUCT_SIZE**3)
+    left @ right
+    for _ in track(range(repeats), "timing", console=Console(stderr=True), transient=True):
+        for row in measured:
+            row.seconds.append(_timed(partial(step, rows[row.name])))
+        product.seconds.append(_timed(lambda: left @ right))
+    return measured, product
+
+
+def step(loss: Loss) -> float:
+    """One step without an optimizer: the loss and its backward. Gradients are dropped afterwards."""
+    value = loss()
+    value.backward()
+    loss.clear()
+    return float(value.detach())
+
+
+def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments: Any) -> tuple[int, int]:
+    """Bytes of a fresh process before a row's step, with model and inputs in memory, and at the step's highest point.
+
+    Args:
+        build: a function of a module, which makes the rows in the new process.
+        name: the row.
+        *arguments: for `build`.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_peak, build, name, torch.get_num_threads(), *arguments).result()
+
+
+def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *arguments: Any) -> tuple[int, int]:
+    torch.set_num_threads(threads)
+    loss = build(*arguments)[name]
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the highest point so far becomes the present one
+    except OSError:
+        before = None  # then it is the highest point of everything, loading included
+    else:
+        before = _status("VmRSS")
+    step(loss)
+    highest = _status("VmHWM") if before is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return before or highest, highest
+
+
+def _status(field_name: str) -> int:
+    """A size of this process in bytes, as Linux tells it."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(field_name))
+    return int(line.split()[1]) * 1024
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _forward_flops(query: Any, key: Any, value: Any, _: float = 0.0, causal: bool = False, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value)) // (2 if causal else 1)
+
+
+def _backward_flops(
+    gradient: Any, query: Any, key: Any, value: Any, _: Any, __: Any, ___: float, causal: bool, **____: Any
+) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value)) // (2 if causal else 1)
+
+
+#: torch counts a causal attention as a full one; its CPU kernel skips the half that nobody sees.
+CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
+}

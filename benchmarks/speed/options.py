@@ -1,0 +1,72 @@
+"""What can be chosen on the command line, and the sizes that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class Options:
+    """Sizes of the language model and of the sample, and how to measure.
+
+    Attributes:
+        layers: transformer blocks.
+        width: hidden size.
+        heads: attention heads.
+        feed_forward: width of the feed-forward layers.
+        vocabulary: tokens.
+        rank: LoRA rank on every linear of the blocks.
+        prefix: tokens before an answer: the prompt and, in `vista`, the video.
+        answer: tokens of an answer, end of sequence included.
+        repeats: timed rounds; every row runs once a round.
+        threads: threads of torch; None = as many as torch takes by itself.
+        seed: of weights, adapters, frames and words.
+        memory: measure every row's peak memory, each in a process of its own.
+        json: also write the results to this file.
+    """
+
+    layers: int = 6
+    width: int = 512
+    heads: int = 8
+    feed_forward: int = 1376
+    vocabulary: int = 32000
+    rank: int = 16
+    prefix: int = 1080
+    answer: int = 32
+    repeats: int = 5
+    threads: int | None = None
+    seed: int = 0
+    memory: bool = True
+    json: Path | None = None
+
+
+@dataclass(kw_only=True)
+class VistaOptions(Options):
+    """VistaDPO: one sample with six views and eight answers.
+
+    Attributes:
+        tower: add rows with the vision tower in the loop.
+        frames: frames a view.
+        image_size: pixels of the tower's square image.
+        patch_size: pixels of a patch.
+        tower_layers: the tower's blocks; Video-LLaVA's own has 24.
+        tower_width: its hidden size, a multiple of 64; Video-LLaVA's is 1024.
+    """
+
+    tower: bool = False
+    frames: int = 8
+    image_size: int = 154
+    patch_size: int = 14
+    tower_layers: int = 12
+    tower_width: int = 384
+
+    @property
+    def video_tokens(self) -> int:
+        """Tokens of a view's video: every frame's patches and class token."""
+        return self.frames * ((self.image_size // self.patch_size) ** 2 + 1)
+
+
+@dataclass(kw_only=True)
+class DpoOptions(Options):
+    """Plain DPO on a text-only Llama, beside TRL's trainer."""

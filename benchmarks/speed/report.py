@@ -1,0 +1,124 @@
+"""The measurements as a table in the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.speed.measure import Row
+from benchmarks.speed.options import Options
+
+PACKAGES = ("torch", "transformers", "peft", "trl")
+
+
+def report(
+    title: str, rows: Sequence[Row], product: Row, baselines: Mapping[str, str], options: Options, notes: Sequence[str]
+) -> dict[str, Any]:
+    """Print the table; with `options.json`, write everything to that file.
+
+    Args:
+        title: what was compared.
+        rows: the measurements.
+        product: the large matrix product of the same rounds.
+        baselines: row -> the baseline that its "times" column is relative to.
+        options: as given.
+        notes: lines below the table.
+
+    Returns:
+        What the file holds.
+    """
+    by_name = {row.name: row for row in rows}
+    times = {row.name: by_name[baselines[row.name]].median / row.median for row in rows if row.name in baselines}
+    machine = environment()
+    table = Table(title=title)
+    for column in (
+        "row",
+        "s, median",
+        "min to max",
+        "times",
+        "peak MiB",
+        "of it the step",
+        "TFLOP",
+        "GFLOP/s",
+        "share",
+    ):
+        table.add_column(column, justify="left" if column == "row" else "right")
+    for row in rows:
+        table.add_row(*_cells(row, product, times.get(row.name)))
+    console = Console()
+    console.print(table)
+    lines = [
+        f"{product.name}, float32: {product.rate / 1e9:.0f} GFLOP/s (median {product.median:.3f} s, "
+        f"{min(product.seconds):.3f} to {max(product.seconds):.3f}); share is of this rate",
+        *notes,
+        f"{machine['cpu']}, {machine['threads']} threads; "
+        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        + f"; seed {options.seed}, {options.repeats} rounds",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+    result = {
+        "title": title,
+        "options": asdict(options),
+        "environment": machine,
+        "rows": [asdict(row) | {"median": row.median} for row in rows],
+        "product": asdict(product) | {"median": product.median},
+        "times": times,
+        "notes": list(notes),
+    }
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=2, default=str) + "\n")
+    return result
+
+
+def environment() -> dict[str, Any]:
+    """Processor, threads and versions."""
+    return {
+        "cpu": _processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _cells(row: Row, product: Row, times: float | None) -> list[str]:
+    memory = ["-", "-"]
+    if row.peak is not None and row.before is not None:
+        memory = [f"{row.peak / 2**20:.0f}", f"{(row.peak - row.before) / 2**20:.0f}"]
+    return [
+        row.name,
+        f"{row.median:.3f}",
+        f"{min(row.seconds):.3f} to {max(row.seconds):.3f}",
+        "-" if times is None else f"{times:.2f}",
+        *memory,
+        f"{row.flops / 1e12:.3f}",
+        f"{row.rate / 1e9:.0f}",
+        f"{row.rate / product.rate:.0%}",
+    ]
+
+
+def _processor() -> str:
+    """The processor's name; Linux tells it in a file, others through Python."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

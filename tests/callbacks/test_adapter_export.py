@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from preference_fakes import Batches, make_trainer
+from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from torch import Tensor
+
+from callbacks.adapter_export import AdapterExport
+from callbacks.reference_model import ReferenceModel
+from datamodules.samples import View, VistaBatch
+from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
+from lightning_modules.supervised import Supervised
+from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+
+LORA = LoraSettings(r=2, alpha=8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_video_llava(tmp_path_factory.mktemp("tiny")))
+
+
+def make_batch(seed: int) -> VistaBatch:
+    frames = torch.randint(0, 256, (2, NUM_FRAMES, 3, 16, 16), generator=torch.Generator().manual_seed(seed)).byte()
+    answers: dict[Any, str] = {"chosen": "it moves left", "relevant": "it moves right", "irrelevant": "a cat"}
+    views = [
+        View(0, "original", frames[0], "where does it go", answers),
+        View(0, "video_negative", frames[0].flip(0), "where does it go", {"chosen": answers["chosen"]}),
+    ]
+    terms = ("response", "video", "token", "supervised")
+    return VistaBatch([f"s{seed}"], views, torch.ones(1, dtype=torch.bool), dict.fromkeys(terms, 1.0))
+
+
+class Pairs(LightningDataModule):
+    """Six batches from `shift` on, round and round: without a state, a resumed run starts where it is told to."""
+
+    def __init__(self, shift: int = 0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def train_dataloader(self) -> Any:
+        return Batches([make_batch((self.shift + number) % 6) for number in range(6)])
+
+
+def train(module: Any, callbacks: list[Any], steps: int = 2) -> Any:
+    make_trainer(callbacks, steps=steps).fit(module, Pairs())
+    return module
+
+
+def vista(policy: VideoLlavaPolicy, lr: float = 0.05) -> VistaDPO:
+    weights = VistaWeights(temporal=0, object=0)
+    optimizer = partial(torch.optim.SGD, lr=lr, momentum=0.9)
+    return VistaDPO(policy, optimizer, weights=weights, schedule="constant", warmup=0.0)
+
+
+def scores(policy: VideoLlavaPolicy, reference: bool = False) -> Tensor:
+    policy.load()
+    with torch.no_grad():
+        encoded = policy.encode(make_batch(9).views)
+        if not reference:
+            return policy(encoded).log_probs
+        with policy.reference_mode():
+            return policy(encoded).log_probs
+
+
+def test_an_exported_adapter_gives_the_trained_scores_in_peft_and_here(checkpoint: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import VideoLlavaForConditionalGeneration
+
+    policy = train(
+        vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES)),
+        [
+            ReferenceModel(),
+            AdapterExport(str(tmp_path / "exports")),
+        ],
+    ).policy
+    trained, folder = scores(policy), tmp_path / "exports" / "last"
+    base = VideoLlavaPolicy(checkpoint, num_frames=NUM_FRAMES)
+    assert not torch.allclose(scores(base), trained, atol=1e-3)
+
+    again = VideoLlavaPolicy(checkpoint, adapter=str(folder), num_frames=NUM_FRAMES)
+    assert torch.allclose(scores(again), trained, atol=1e-6)
+
+    plain = PeftModel.from_pretrained(VideoLlavaForConditionalGeneration.from_pretrained(checkpoint), str(folder))
+    base.model = plain.merge_and_unload()
+    assert torch.allclose(scores(base), trained, atol=1e-5), "alpha differs from r, so a lost alpha would show"
+
+
+def test_a_supervised_adapter_stays_in_the_reference(checkpoint: str, tmp_path: Path) -> None:
+    supervised = Supervised(
+        VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES), lambda p: torch.optim.SGD(p, lr=0.05)
+    )
+    train(supervised, [AdapterExport(str(tmp_path / "supervised"))])
+    start = scores(supervised.policy)
+    folder = str(tmp_path / "supervised" / "last")
+
+    policy = VideoLlavaPolicy(checkpoint, adapter=folder, num_frames=NUM_FRAMES)
+    module = train(vista(policy), [ReferenceModel(guard_every_n_steps=1), AdapterExport(str(tmp_path / "vista"))], 3)
+    assert torch.allclose(scores(module.policy, reference=True), start, atol=1e-6)
+    assert not torch.allclose(scores(module.policy), start, atol=1e-3)
+
+    last = tmp_path / "vista" / "last"
+    assert not (last / "reference").exists(), "the frozen copy is no result"
+    again = VideoLlavaPolicy(checkpoint, adapter=str(last), num_frames=NUM_FRAMES)
+    assert torch.allclose(scores(again), scores(module.policy), atol=1e-6)
+
+
+def test_full_fine_tuning_exports_a_folder_for_from_pretrained(checkpoint: str, tmp_path: Path) -> None:
+    module = vista(VideoLlavaPolicy(checkpoint, num_frames=NUM_FRAMES), lr=0.01)
+    train(module, [ReferenceModel("copy"), AdapterExport(str(tmp_path))])
+    again = VideoLlavaPolicy(str(tmp_path / "last"), num_frames=NUM_FRAMES)
+    assert torch.allclose(scores(again), scores(module.policy), atol=1e-6)
+    assert not torch.allclose(scores(again), scores(VideoLlavaPolicy(checkpoint, num_frames=NUM_FRAMES)), atol=1e-3)
+
+
+def test_exports_on_the_way_are_complete_and_replace_what_was_there(checkpoint: str, tmp_path: Path) -> None:
+    stale = tmp_path / "step-000002" / "stale.txt"
+    stale.parent.mkdir()
+    stale.write_text("from an earlier run")
+    module = vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES))
+    train(module, [ReferenceModel(), AdapterExport(str(tmp_path), every_n_steps=2)], steps=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-000002"]
+    assert not stale.exists()
+    first = VideoLlavaPolicy(checkpoint, adapter=str(tmp_path / "step-000002"), num_frames=NUM_FRAMES)
+    assert not torch.allclose(scores(first), scores(module.policy), atol=1e-4), "a step more was trained after it"
+
+
+def test_an_impossible_rhythm_is_refused() -> None:
+    with pytest.raises(ValueError, match="every_n_steps is 0; give 1 or more"):
+        AdapterExport("exports", every_n_steps=0)

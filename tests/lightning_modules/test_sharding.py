@@ -1,0 +1,206 @@
+"""Two gloo processes with FSDP2 against one process without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+
+from datamodules.samples import View
+from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings, snapshot_reference
+from lightning_modules.policies.sharding import full_state_dict, load_sharded, mixed_precision, shard
+from lightning_modules.policies.video_llava import VideoLlavaPolicy
+
+pytestmark = pytest.mark.slow
+
+LORA = LoraSettings(r=4, alpha=12)
+KEEP = [("original", "chosen")]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"lora": LORA, "activation_checkpointing": True},
+    # Adapters in the root group, where peft's own switch would stop them from training.
+    "lora in the root": {
+        "lora": LoraSettings(4, 12, rf"{LANGUAGE_LINEARS}|lm_head"), "train_projector": True, "reference_adapter": True,
+    },
+    "lora and tower": {"lora": LORA, "train_tower": True},
+    "full": {"train_projector": True},
+}  # fmt: skip
+
+
+def rank_views(rank: int) -> list[View]:
+    """Another number of views, and others, on each rank."""
+    generator = torch.Generator().manual_seed(rank)
+    frames = torch.randint(0, 256, (NUM_FRAMES, 3, 16, 20 + rank), generator=generator, dtype=torch.uint8)
+    views = [
+        View(0, "original", frames, "what moves?", {"chosen": "a red ball", "relevant": "a cube"}),
+        View(0, "video_negative", frames.flip(0), "what moves?", {"chosen": "a red ball"}),
+        View(0, "object", frames[:1].expand_as(frames), "what moves?", {"chosen": "it"}),
+    ]
+    return views if rank == 0 else views[:1]
+
+
+def rank_loss(policy: VideoLlavaPolicy, rank: int) -> Tensor:
+    """Log-probabilities, and a divergence where the policy has adapters."""
+    encoded = policy.encode(rank_views(rank), KEEP)
+    with torch.no_grad(), policy.reference_mode():
+        reference = policy(encoded)
+    scores = policy(encoded)
+    loss = (scores.log_probs - reference.log_probs * 0.5).square().sum() / 100
+    if policy.lora is not None:
+        loss = loss + policy.kl(reference, scores).sum()
+    return loss
+
+
+def nudge(policy: nn.Module) -> None:
+    """Move what trains off its start, alike on all ranks and in one process."""
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1.1).add_(0.02)
+
+
+def full(values: Any) -> Any:
+    return values.full_tensor() if hasattr(values, "full_tensor") else values
+
+
+def gradients(policy: nn.Module) -> dict[str, Tensor]:
+    return {name: full(one.grad).clone() for name, one in policy.named_parameters() if one.grad is not None}
+
+
+def flags(policy: nn.Module) -> dict[str, bool]:
+    return {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
+
+
+def work(rank: int, folder: str, checkpoint: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    for name, settings in SETTINGS.items():
+        torch.manual_seed(rank)
+        policy = VideoLlavaPolicy(checkpoint, num_frames=NUM_FRAMES, **settings)
+        load_sharded(policy, mesh)
+        found: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
+        found["shared"] = sum(full(one).numel() - one.to_local().numel() > 0 for one in policy.parameters())
+        nudge(policy)
+        before = flags(policy)
+        found["losses"], found["gradients"] = [], []
+        for _ in range(2):
+            policy.zero_grad()
+            loss = rank_loss(policy, rank)
+            loss.backward()
+            dist.all_reduce(loss.detach())
+            found["losses"].append(float(loss.detach()) / 2)
+            found["gradients"].append(gradients(policy))
+            nudge(policy)
+        assert flags(policy) == before
+        found["flags"] = before
+        found["trained"] = full_state_dict(policy, trained_only=True)
+        found["answers"] = policy.generate(["what?"] * (1 + rank), [rank_views(rank)[0].frames] * (1 + rank), 6)
+        if settings.get("reference_adapter"):
+            snapshot_reference(policy)
+        with torch.no_grad():
+            encoded = policy.encode(rank_views(0))
+            found["scores"] = policy(encoded).log_probs
+            with policy.reference_mode():
+                found["reference"] = policy(encoded).log_probs
+        policy.export(Path(folder) / name)
+        if rank == 0:
+            torch.save(found, Path(folder) / f"{name}.pt")
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (str(folder), str(checkpoint)), nprocs=2)
+    return folder
+
+
+@pytest.fixture(params=SETTINGS)
+def found(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(folder / f"{request.param}.pt")
+    return loaded | {"name": request.param, "folder": folder / request.param}
+
+
+@pytest.fixture
+def single(found: dict[str, Any], checkpoint: Path) -> VideoLlavaPolicy:
+    """One process with the weights that the two started from."""
+    policy = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, **SETTINGS[found["name"]])
+    policy.load()
+    torch.testing.assert_close(dict(policy.named_buffers()), found["buffers"])
+    drawn = {name: one for name, one in found["start"].items() if "lora_A" not in name}
+    torch.testing.assert_close({name: one for name, one in policy.state_dict().items() if name in drawn}, drawn)
+    policy.load_state_dict(found["start"])
+    return policy
+
+
+def test_two_processes_give_the_single_processs_loss_and_gradients(
+    found: dict[str, Any], single: VideoLlavaPolicy
+) -> None:
+    assert found["shared"] == len(list(single.parameters()))
+    assert found["flags"] == flags(single)
+    nudge(single)
+    for loss, wanted in zip(found["losses"], found["gradients"], strict=True):
+        single.zero_grad()
+        mean = (rank_loss(single, 0) + rank_loss(single, 1)) / 2
+        mean.backward()
+        torch.testing.assert_close(float(mean.detach()), loss, rtol=1e-5, atol=1e-5)
+        ours = gradients(single)
+        assert ours.keys() == wanted.keys() == {name for name, on in found["flags"].items() if on}
+        for name, gradient in ours.items():
+            tolerance = 1e-5 * max(1.0, float(gradient.abs().max()))
+            torch.testing.assert_close(wanted[name], gradient, rtol=1e-5, atol=tolerance)
+        nudge(single)
+    assert found["trained"].keys() == ours.keys()
+    with torch.no_grad():
+        encoded = single.encode(rank_views(0))
+        torch.testing.assert_close(found["scores"], single(encoded).log_probs, rtol=1e-5, atol=1e-4)
+    assert found["answers"] == single.generate(["what?"], [rank_views(0)[0].frames], 6)
+    assert torch.equal(found["scores"], found["reference"]) == (found["name"] in ("lora in the root", "full"))
+
+
+def test_the_export_of_two_processes_reloads_equal(found: dict[str, Any], checkpoint: Path) -> None:
+    settings = {**SETTINGS[found["name"]], "reference_adapter": False}
+    if "lora" in settings:
+        again = VideoLlavaPolicy(str(checkpoint), adapter=str(found["folder"]), num_frames=NUM_FRAMES, **settings)
+    else:
+        again = VideoLlavaPolicy(str(found["folder"]), num_frames=NUM_FRAMES, **settings)
+    again.load()
+    with torch.no_grad():
+        scores = again(again.encode(rank_views(0))).log_probs
+    torch.testing.assert_close(found["scores"], scores, rtol=1e-5, atol=1e-4)
+
+
+def test_a_precision_that_casts_the_batch_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="cast_forward_inputs must be False"):
+        shard(nn.Linear(1, 1), None, MixedPrecisionPolicy())  # type: ignore[arg-type]
+
+
+def test_every_block_is_its_own_unit(tmp_path: Path, checkpoint: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        policy = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, lora=LORA, dtype="bfloat16")
+        load_sharded(policy, mesh, MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False))
+        units = [name for name, module in policy.named_modules() if isinstance(module, FSDPModule)]
+        assert len(units) == 1 + 2 + 2 * 3  # the root, the language model's layers, both towers'
+        assert {str(one.dtype) for one in policy.parameters()} == {"torch.bfloat16", "torch.float32"}
+        policy(policy.encode(rank_views(0))).log_probs.sum().backward()
+        assert {one.grad.dtype for one in policy.parameters() if one.grad is not None} == {torch.float32}
+        assert not mixed_precision(mesh).cast_forward_inputs
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_video_llava import NUM_FRAMES, TOKENS_PER_FRAME, save_tiny_video_llava
+from torch import Tensor, nn
+
+from datamodules.samples import AnswerScores, View
+from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
+from lightning_modules.policies import video_llava
+from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
+from lightning_modules.policies.frames import distinct_frames
+from lightning_modules.policies.video_llava import VideoLlavaPolicy
+
+CHOSEN = "the red ball rolls to the left"
+WITH_HEAD = rf"{LANGUAGE_LINEARS}|lm_head"
+Make = Callable[..., VideoLlavaPolicy]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def make(checkpoint: Path) -> Make:
+    def build(**settings: Any) -> VideoLlavaPolicy:
+        policy = VideoLlavaPolicy(**{"path": str(checkpoint), "num_frames": NUM_FRAMES} | settings)
+        # A fresh adapter is zero; the tests want one that says something, and the same each time.
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(1)
+            policy.load()
+            for name, parameter in policy.named_parameters():
+                if "lora_B.default" in name:
+                    parameter.normal_(std=0.3)
+        return policy
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def views() -> list[View]:
+    """Unequal prompts, answers and frame sizes; a reversed video and a repeated frame."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(0, 256, (NUM_FRAMES, 3, 20, 30), generator=generator, dtype=torch.uint8)
+    second = torch.randint(0, 256, (NUM_FRAMES, 3, 18, 16), generator=generator, dtype=torch.uint8)
+    return [
+        View(0, "original", first, "what moves?", {"chosen": CHOSEN, "relevant": "a blue one", "irrelevant": "no"}),
+        View(0, "video_negative", first.flip(0), "what moves?", {"chosen": CHOSEN}),
+        View(1, "original", second, "where is it, and since when?", {"chosen": "left", "relevant": "right there"}),
+        View(1, "object", second[2:3].expand(NUM_FRAMES, -1, -1, -1), "where is it?", {"chosen": "left"}),
+    ]
+
+
+def plain_inputs(policy: VideoLlavaPolicy, views: list[View], padding_side: str = "right") -> dict[str, Tensor]:
+    """Every answer as a sequence of its own, through the checkpoint's processor; labels on the answer."""
+    tokenizer, ids, labels, pixels = policy.processor.tokenizer, [], [], []
+    for view in views:
+        prompt = policy.prompt_template.replace("{question}", view.prompt)
+        for answer in view.answers.values():
+            texts = [prompt, f"{prompt} {answer}{tokenizer.eos_token}"]
+            start, full = (policy.processor(text=[text], videos=[view.frames], return_tensors="pt") for text in texts)
+            cut = start["input_ids"].shape[1]
+            ids.append(full["input_ids"][0])
+            labels.append(torch.cat([torch.full((cut,), -100), full["input_ids"][0, cut:]]))
+            pixels.append(full["pixel_values_videos"][0])
+
+    def padded(rows: list[Tensor], value: int) -> Tensor:
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=padding_side)
+
+    return {
+        "input_ids": padded(ids, 0),
+        "attention_mask": padded([torch.ones_like(row) for row in ids], 0),
+        "pixel_values_videos": torch.stack(pixels),
+        "labels": padded(labels, -100),
+    }
+
+
+def plain_logits(policy: VideoLlavaPolicy, inputs: dict[str, Tensor]) -> Tensor:
+    logits: Tensor = policy.base(**{name: one for name, one in inputs.items() if name != "labels"}).logits
+    return logits
+
+
+def weighted(values: Tensor) -> Tensor:
+    """A scalar to which every answer adds differently."""
+    return (values * torch.linspace(0.5, 1.5, len(values))).sum()
+
+
+def gradients(policy: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    policy.zero_grad()
+    loss.backward()
+    found = {name: one.grad for name, one in policy.named_parameters() if one.grad is not None}
+    return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
+
+
+def assert_same_gradients(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert got.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, float(gradient.abs().max())))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"lora": LoraSettings(r=4, alpha=8)},
+    "lora on the head too": {"lora": LoraSettings(r=4, alpha=8, targets=WITH_HEAD)},
+    "lora and projector": {"lora": LoraSettings(r=4, alpha=8), "train_projector": True},
+    "lora and tower": {"lora": LoraSettings(r=4, alpha=8), "train_tower": True},
+    "full": {},
+    "full, tower and projector": {"train_tower": True, "train_projector": True},
+    "recomputed activations": {"lora": LoraSettings(r=4, alpha=8), "activation_checkpointing": True},
+}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_scores_and_gradients_equal_the_plain_forward(
+    make: Make, views: list[View], setting: str, attention: str
+) -> None:
+    policy = make(attn_implementation=attention, **SETTINGS[setting])
+    scores = policy.score(policy.encode(views))
+    ours = gradients(policy, weighted(scores.log_probs))
+    inputs = plain_inputs(policy, views)
+    plain = response_log_probs(plain_logits(policy, inputs), inputs["labels"])
+    torch.testing.assert_close(scores.log_probs, plain, rtol=1e-5, atol=1e-5)
+    assert_same_gradients(ours, gradients(policy, weighted(plain)))
+    assert ours.keys() == {name for name, one in policy.named_parameters() if one.requires_grad}
+    assert scores.num_tokens.tolist() == (inputs["labels"] != -100).sum(1).tolist()
+
+
+def test_scores_equal_a_left_padded_plain_forward(make: Make, views: list[View]) -> None:
+    policy = make()
+    inputs = plain_inputs(policy, views, padding_side="left")
+    plain = response_log_probs(plain_logits(policy, inputs), inputs["labels"])
+    torch.testing.assert_close(policy(policy.encode(views)).log_probs, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_a_view_scores_the_same_in_any_batch(make: Make, views: list[View]) -> None:
+    policy = make()
+    together = policy(policy.encode(views)).log_probs
+    alone = torch.cat([policy(policy.encode([view])).log_probs for view in reversed(views)])
+    torch.testing.assert_close(together, alone[[4, 5, 6, 3, 1, 2, 0]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", ["causal mask", "boolean mask for eager", "no restart"])
+def test_the_comparison_notices_a_broken_layout(
+    make: Make, views: list[View], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    policy = make(attn_implementation="eager" if "eager" in broken else "sdpa")
+    encoded = policy.encode(views)
+    right = policy(encoded).log_probs
+    mask = video_llava.shared_prefix_mask
+    if broken == "causal mask":
+        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, _: mask(segments.clamp(max=0)))
+    elif broken == "boolean mask for eager":
+        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, _: mask(segments))
+    else:
+        encoded.packed.positions = torch.arange(encoded.packed.ids.shape[1]).expand_as(encoded.packed.ids)
+    assert (policy(encoded).log_probs - right).abs().max() > 1e-2
+
+
+def test_bfloat16_errs_no_more_than_the_plain_forward_does(make: Make, views: list[View]) -> None:
+    exact = make(lora=LoraSettings(r=4, alpha=8))
+    half = make(lora=LoraSettings(r=4, alpha=8), dtype="bfloat16", train_projector=True)
+    assert {one.dtype for one in half.parameters() if one.requires_grad} == {torch.float32}
+    wanted = exact(exact.encode(views)).log_probs
+    inputs = plain_inputs(exact, views)
+
+    def error(log_probs: Tensor) -> float:
+        assert log_probs.dtype == torch.float32
+        return float((log_probs - wanted).detach().abs().mean())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = error(exact(exact.encode(views)).log_probs)
+        plain = error(response_log_probs(plain_logits(exact, inputs), inputs["labels"]))
+    assert 0 < ours < 2 * plain
+    ours = error(half(half.encode(views)).log_probs)
+    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):  # for the float32 projector, which the plain forward does not expect
+        plain = error(response_log_probs(plain_logits(half, inputs), inputs["labels"]))
+    assert 0 < ours < 2 * plain
+
+
+# Views, tokens
+
+
+def test_the_tower_sees_each_frame_once_and_without_a_gradient(make: Make, views: list[View]) -> None:
+    policy = make(train_projector=True)
+    seen: list[int] = []
+    policy.base.model.video_tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    encoded = policy.encode(views)
+    policy(encoded)
+    policy(encoded)
+    assert seen == [2 * NUM_FRAMES]
+    assert not encoded.frames.requires_grad
+    assert encoded.places.tolist() == [[0, 1, 2, 3], [3, 2, 1, 0], [4, 5, 6, 7], [6, 6, 6, 6]]
+
+
+def test_frames_with_equal_sums_are_told_apart() -> None:
+    swapped = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
+    swapped[0, 0], swapped[1, 0] = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0, 1], [1, 0]])
+    found, places = distinct_frames([swapped, swapped.flip(0)])
+    assert len(found) == 2
+    assert places.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "what does <video> show?"}, "sample 0 of the batch, view original: .* 2 times"),
+        ({"answers": {"chosen": "yes", "relevant": " \n"}}, "view original, answer relevant: .* tokenises to nothing"),
+        ({"answers": {"chosen": "<video>"}}, "holds the video token"),
+        ({"frames": torch.zeros(3, 3, 16, 16, dtype=torch.uint8)}, "3 frames, the policy takes 4"),
+        ({"prompt": "why? " * 200}, "the checkpoint has 512 positions"),
+    ],
+)
+def test_unusable_views_are_refused(make: Make, views: list[View], change: dict[str, Any], message: str) -> None:
+    view = copy.copy(views[0])
+    for name, value in change.items():
+        setattr(view, name, value)
+    with pytest.raises(ValueError, match=message):
+        make().encode([view])
+
+
+def test_a_template_without_video_is_refused_when_it_is_used(make: Make, views: list[View]) -> None:
+    with pytest.raises(ValueError, match="0 times instead of once"):
+        make(prompt_template="USER: {question} ASSISTANT:").encode(views)
+
+
+def test_a_template_without_question_is_refused_at_once(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"holds \{question\} 0 times"):
+        make(prompt_template="USER: <video> ASSISTANT:")
+
+
+def test_an_answer_has_the_ids_that_it_has_in_running_text(make: Make) -> None:
+    chat = make().chat
+    assert chat is not None
+    running = chat.tokenizer("ASSISTANT: a ball", add_special_tokens=False)["input_ids"]
+    for answer in ("a ball", "  a ball\n"):
+        assert chat.answer_ids(answer, "here") == [*running[len("ASSISTANT:") :], chat.eos_token_id]
+    assert chat.prompt_ids("what?", "here")[0] == chat.tokenizer.bos_token_id
+    assert chat.prompt_ids("what?", "here").count(chat.video_token_id) == NUM_FRAMES * TOKENS_PER_FRAME
+
+
+def test_a_template_that_ends_in_white_space_gets_no_second_space(make: Make) -> None:
+    chat = make(prompt_template="<video>{question}\n").chat
+    assert chat is not None
+    assert chat.answer_ids("a", "here") == [chat.tokenizer.convert_tokens_to_ids("a"), chat.eos_token_id]
+
+
+def test_dropout_is_off(make: Make, tmp_path: Path) -> None:
+    path = save_tiny_video_llava(tmp_path, dropout=0.3)
+    policy = make(path=str(path), lora=LoraSettings(r=2))
+    assert policy.training
+    rates = [value for module in policy.modules() for name, value in vars(module).items() if "dropout" in name]
+    rates += [module.p for module in policy.modules() if isinstance(module, nn.Dropout)]
+    assert len([rate for rate in rates if isinstance(rate, float)]) >= 5
+    assert not any(rate for rate in rates if isinstance(rate, float))
+
+
+# Divergence
+
+
+def kept_scores(policy: VideoLlavaPolicy, views: list[View]) -> tuple[AnswerScores, AnswerScores]:
+    encoded = policy.encode(views, [("original", "chosen"), ("original", "relevant")])
+    with torch.no_grad(), policy.reference_mode():
+        reference = policy(encoded)
+    return reference, policy(encoded)
+
+
+@pytest.mark.parametrize("targets", [LANGUAGE_LINEARS, WITH_HEAD])
+def test_kl_equals_the_plain_form_on_full_logits(make: Make, views: list[View], targets: str) -> None:
+    policy = make(lora=LoraSettings(r=4, alpha=8, targets=targets))
+    reference, scores = kept_scores(policy, views)
+    assert scores.hidden_answer is not None
+    assert sorted(set(scores.hidden_answer.tolist())) == [0, 1, 4, 5]
+    kl = policy.kl(reference, scores)
+    ours = gradients(policy, weighted(kl))
+    inputs = plain_inputs(policy, views)
+    with torch.no_grad(), policy.reference_mode():
+        reference_logits = plain_logits(policy, inputs)
+    plain = sequential_kl(reference_logits, plain_logits(policy, inputs), inputs["labels"])
+    plain = plain * torch.tensor([1, 1, 0, 0, 1, 1, 0])
+    torch.testing.assert_close(kl, plain, rtol=1e-5, atol=1e-5)
+    assert kl[[0, 1, 4, 5]].min() > 1e-3
+    assert_same_gradients(ours, gradients(policy, weighted(plain)))
+
+
+def test_kl_without_hidden_states_is_refused(make: Make, views: list[View]) -> None:
+    policy = make(lora=LoraSettings(r=4))
+    scores = policy(policy.encode(views))
+    assert scores.hidden is None
+    with pytest.raises(ValueError, match="keep_hidden"):
+        policy.kl(scores, scores)
+
+
+def test_full_fine_tuning_takes_its_reference_from_a_frozen_copy(make: Make, views: list[View]) -> None:
+    policy = make()
+    frozen = copy.deepcopy(policy).requires_grad_(False)
+    encoded = policy.encode(views, [("original", "chosen")])
+    optimizer = torch.optim.SGD([one for one in policy.parameters() if one.requires_grad], lr=1e-3)
+    before = policy(encoded)
+    before.log_probs.sum().backward()
+    optimizer.step()
+    reference, scores = frozen(encoded), policy(encoded)
+    assert torch.equal(reference.log_probs, before.log_probs)
+    assert policy.trains_head
+    with pytest.raises(ValueError, match="head of the frozen copy"):
+        policy.kl(reference, scores)
+    kl = policy.kl(reference, scores, frozen.logits)
+    assert kl[[0, 4]].min() > 1e-4
+    assert float(frozen.kl(reference, reference).abs().max()) < 1e-5
+
+
+# Asking
+
+
+def reference_answers(policy: VideoLlavaPolicy, views: list[View], max_new_tokens: int) -> list[str]:
+    """One by one through transformers' own generate."""
+    found = []
+    for view in views:
+        prompt = policy.prompt_template.replace("{question}", view.prompt)
+        inputs = policy.processor(text=[prompt], videos=[view.frames], return_tensors="pt")
+        with torch.no_grad():
+            ids = policy.base.eval().generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        found.append(policy.processor.tokenizer.decode(new, skip_special_tokens=True).strip())
+    policy.train()
+    return found
+
+
+@pytest.mark.parametrize("setting", ["full", "lora", "recomputed activations"])
+def test_generate_equals_transformers_one_by_one(make: Make, views: list[View], setting: str) -> None:
+    policy = make(**SETTINGS[setting])
+    answers = policy.generate([view.prompt for view in views], [view.frames for view in views], 12)
+    assert answers == reference_answers(policy, views, 12)
+    assert len(set(answers)) > 1
+    assert policy.training
+
+
+def test_generate_honours_adapters(make: Make, views: list[View]) -> None:
+    policy, base = make(lora=LoraSettings(r=4, alpha=32)), make()
+    asked = [view.prompt for view in views], [view.frames for view in views], 8
+    with policy.reference_mode():
+        assert policy.generate(*asked) == base.generate(*asked)
+    assert policy.generate(*asked) != base.generate(*asked)
+
+
+def test_generate_stops_at_the_end_of_sequence(make: Make, views: list[View]) -> None:
+    policy = make()
+    first = policy.generate([views[0].prompt], [views[0].frames], 1)
+    new = policy.processor.tokenizer(first[0], add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        head = policy.base.get_output_embeddings().weight
+        head[policy.processor.tokenizer.eos_token_id] = 2 * head[new[-1]]
+    assert policy.generate([views[0].prompt], [views[0].frames], 8) == [""]
+
+
+# Building
+
+
+def test_building_reads_no_weights(checkpoint: Path) -> None:
+    policy = VideoLlavaPolicy(str(checkpoint))
+    assert list(policy.parameters()) == []
+    policy.load()
+    model = policy.model
+    policy.load()
+    assert policy.model is model
+
+
+def test_what_is_no_video_llava_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        VideoLlavaPolicy(str(tmp_path / "absent"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match="holds a llama model"):
+        VideoLlavaPolicy(str(tmp_path))
+
+
+@pytest.mark.parametrize("setting", ["full", "full, tower and projector"])
+def test_full_export_reloads_equal(make: Make, views: list[View], tmp_path: Path, setting: str) -> None:
+    policy = make(**SETTINGS[setting])
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.01 * torch.randn_like(parameter) if parameter.requires_grad else 0
+    policy.export(tmp_path)
+    again = make(path=str(tmp_path))
+    assert torch.equal(again(again.encode(views)).log_probs, policy(policy.encode(views)).log_probs)
+    fresh = make()
+    assert not torch.equal(fresh(fresh.encode(views)).log_probs, policy(policy.encode(views)).log_probs)
