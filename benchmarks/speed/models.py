@@ -19,16 +19,17 @@ def build_tokenizer(vocabulary: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     words = [*SPECIAL, *(f"w{number}" for number in range(vocabulary - len(SPECIAL)))]
-    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    unknown, begin, end, padding, *other = SPECIAL[:6]
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        additional_special_tokens=["<image>", "<video>"],
+        unk_token=unknown,
+        bos_token=begin,
+        eos_token=end,
+        pad_token=padding,
+        additional_special_tokens=other,
     )
 
 

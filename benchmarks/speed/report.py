@@ -17,6 +17,10 @@ from rich.table import Table
 from benchmarks.speed.measure import Row
 from benchmarks.speed.options import Options
 
+#: "MiB" is the process's highest point, "+ MiB" what the step added to it.
+COLUMNS = ("row", "seconds", "min to max", "times", "MiB", "+ MiB", "TFLOP", "GFLOP/s", "share")
+#: Wide enough for the table, also where the output is no terminal.
+WIDTH = 110
 PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
@@ -54,7 +58,7 @@ def report(
         table.add_column(column, justify="left" if column == "row" else "right")
     for row in rows:
         table.add_row(*_cells(row, product, times.get(row.name)))
-    console = Console()
+    console = Console(width=WIDTH)
     console.print(table)
     lines = [
         f"{product.name}, float32: {product.rate / 1e9:.0f} GFLOP/s (median {product.median:.3f} s, "

@@ -63,7 +63,7 @@ class VistaCase:
         return [(view, answer) for view, answers in self.module.needs().items() for answer in answers]
 
     def logits(self, wanted: list[Scored], tower: bool, keep: int = 0) -> Tensor:
-        """(n, T, V) logits of n whole sequences by transformers' own forward, at the last `keep` positions (0 = all)."""
+        """(n, T, V) logits of whole sequences by transformers' own forward, at the last `keep` positions (0: all)."""
         every = [self.sequences[one] for one in wanted]
         if tower:
             video = torch.stack([one.pixels for one in every])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from datamodules.samples import PreferenceRow
 from datamodules.shards import write_shards
+from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
 from datamodules.toy_world.rows import Mixture, benchmark_pair, preference_row, pretraining_row
@@ -24,7 +26,6 @@ def prepare_toy(
     split: Split = "train",
     num_videos: int = 512,
     seed: int = 0,
-    short_clips: float = 0.1,
     mixture: Mixture | None = None,
     samples_per_shard: int = 64,
 ) -> None:
@@ -34,10 +35,10 @@ def prepare_toy(
         output: folder and common name of the shards; for `test` the folder of questions, one JSON a subset in
             VideoHallucer's format, and of their videos.
         split: `train` and `val` give preferences, one a video; `pretrain` gives questions and answers for the toy
-            checkpoint; `test` gives pairs of a basic and a hallucinated question, one pair a video.
+            checkpoint, and in OUTPUT-untrained the model to train on them; `test` gives pairs of a basic and a
+            hallucinated question, one pair a video.
         num_videos: how many videos; the four subsets share them evenly.
         seed: other seeds give other videos; equal seeds give equal bytes.
-        short_clips: share of videos with one event instead of two, `pretrain` only.
         mixture: kinds of questions and answers, `pretrain` only.
         samples_per_shard: samples in one tar file.
 
@@ -49,27 +50,39 @@ def prepare_toy(
     if split == "test":
         _write_benchmark(Path(output), num_videos, seed)
         return
-
-    def make(number: int, name: str, rng: random.Random) -> tuple[Scene, PreferenceRow]:
-        if split != "pretrain":
-            scene = draw_scene(rng)
-            return scene, preference_row(scene, name, SUBSETS[number % len(SUBSETS)], rng)
-        scene = draw_scene(rng, 1 if rng.random() < short_clips else 2)
-        return scene, pretraining_row(scene, name, mixture or Mixture(), rng)
-
-    samples = _samples(split, num_videos, seed, make)
+    samples = (
+        _pretraining_samples(num_videos, seed, mixture or Mixture())
+        if split == "pretrain"
+        else _preference_samples(split, num_videos, seed)
+    )
     index = write_shards(samples, output, samples_per_shard=samples_per_shard)
+    if split == "pretrain":
+        write_untrained(Path(f"{output}-untrained"), seed)
     print(f"{len(index)} samples in {len(index.shards)} shards: {output}.index.json")
 
 
-def _samples(
-    split: Split, num_videos: int, seed: int, make: Callable[[int, str, random.Random], tuple[Scene, PreferenceRow]]
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Keys and members of the samples, in order."""
+def _preference_samples(split: Split, num_videos: int, seed: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """One preference row a video."""
     for number in _with_progress(num_videos, split):
         name, rng = _video(split, seed, number)
-        scene, row = make(number, name, rng)
-        yield row.key, {"json": json.dumps(row.to_json()).encode(), "mp4": _video_bytes(scene)}
+        scene = draw_scene(rng)
+        row = preference_row(scene, name, SUBSETS[number % len(SUBSETS)], rng)
+        yield _sample(row, _video_bytes(scene))
+
+
+def _pretraining_samples(num_videos: int, seed: int, mixture: Mixture) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Several rows a video, the video's bytes in each."""
+    for number in _with_progress(num_videos, "pretrain"):
+        name, rng = _video("pretrain", seed, number)
+        scene = draw_scene(rng, 1 if rng.random() < mixture.single else 2)
+        video = _video_bytes(scene)
+        for question in range(mixture.questions):
+            row = pretraining_row(scene, name, mixture, rng)
+            yield _sample(replace(row, key=f"{name}-{question}"), video)
+
+
+def _sample(row: PreferenceRow, video: bytes) -> tuple[str, dict[str, bytes]]:
+    return row.key, {"json": json.dumps(row.to_json()).encode(), "mp4": video}
 
 
 def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:

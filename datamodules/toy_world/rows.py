@@ -32,12 +32,16 @@ class Mixture:
         reasoned: share of yes/no questions answered by a sentence.
         lookup: share of questions for one fact, answered by a word or two; the rest are answered by sentences.
         agreeable: how often a question that suggests something false is answered "yes" all the same.
+        single: share of videos with one event instead of two.
+        questions: rows per video.
     """
 
     yes_no: float = 0.35
     reasoned: float = 0.15
     lookup: float = 0.3
     agreeable: float = 0.6
+    single: float = 0.25
+    questions: int = 3
 
 
 def sentence(text: str) -> str:

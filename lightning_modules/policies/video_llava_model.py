@@ -98,13 +98,13 @@ def embed_views(base: Any, ids: Tensor, states: Tensor, places: Tensor) -> Tenso
     Returns:
         (V, L, D).
     """
+    # masked_scatter is silent about features that are left over.
+    assert states.shape[1] == tokens_per_frame(base.config), "the processor's crop_size is not the tower's image_size"
     projector = base.model.multi_modal_projector
     # A projector that trains beside adapters is float32 like them, whatever the model is.
     features = projector(states.to(projector.linear_1.weight.dtype))[places].flatten(0, 2)
     embeds: Tensor = base.get_input_embeddings()(ids)
     here = ids == base.config.video_token_index
-    # masked_scatter is silent about features that are left over.
-    assert int(here.sum()) == len(features), "the tower's features do not match image_size and patch_size"
     return embeds.masked_scatter(here[..., None], features.to(embeds.dtype))
 
 

@@ -14,9 +14,7 @@ from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor, nn
 
 from benchmarks.predictions import Predictions
-from benchmarks.results import provenance, write_json
 from benchmarks.video_hallucer import VideoHallucer, score
-from benchmarks.yes_no import bias, is_hit, margin_auc
 from datamodules.questions import Questions
 from datamodules.samples import AnswerScores, View
 from datamodules.video_io import encode_mp4
@@ -31,23 +29,9 @@ def golden_subsets() -> Predictions:
     return found
 
 
-def test_hits_are_the_published_scorers() -> None:
-    hits = [
-        [int(is_hit(pair[half]["answer"], pair[half]["predict"])) for half in ("basic", "hallucination")]
-        for pair in GOLDEN["pairs"]
-    ]
-    assert hits == GOLDEN["per_pair_hits"]
-
-
 def test_scores_are_the_published_scorers() -> None:
     assert score(golden_subsets()) == GOLDEN["multi_subset"]
     assert score({"one": GOLDEN["pairs"]})["one"] == GOLDEN["scores_single_set"]
-
-
-def test_bias_is_the_papers_definition() -> None:
-    assert bias(GOLDEN["pairs"]) == GOLDEN["bias_paper_definition"]["pooled"]
-    for subset, pairs in golden_subsets().items():
-        assert bias(pairs) == GOLDEN["bias_paper_definition"]["per_subset"][subset]
 
 
 def pair_of(basic: str, hallucinated: str) -> dict[str, Any]:
@@ -55,13 +39,6 @@ def pair_of(basic: str, hallucinated: str) -> dict[str, Any]:
         "basic": {"video": "a.mp4", "question": "?", "answer": "yes", "predict": basic},
         "hallucination": {"video": "a.mp4", "question": "?", "answer": "no", "predict": hallucinated},
     }
-
-
-def test_bias_without_a_wrong_answer_has_no_false_positive_ratio() -> None:
-    assert bias([pair_of("Yes.", "No.")])["fp_ratio"] is None
-    assert bias([pair_of("Yes.", "Yes.")]) == {
-        "pct_diff": 0.5, "fp_ratio": 1.0, "n": 2, "n_pred_yes": 2, "n_wrong": 1, "n_wrong_yes": 1,
-    }  # fmt: skip
 
 
 def test_scoring_refuses_what_it_cannot_score() -> None:
@@ -73,25 +50,6 @@ def test_scoring_refuses_what_it_cannot_score() -> None:
     del lacking["hallucination"]["predict"]
     with pytest.raises(ValueError, match=r"temporal.*1\.hallucination"):
         score({"temporal": [pair_of("Yes.", "No."), lacking]})
-
-
-def with_margins(yes: list[float], no: list[float]) -> list[dict[str, Any]]:
-    pairs = [pair_of("", "") for _ in yes]
-    for pair, first, second in zip(pairs, yes, no, strict=True):
-        pair["basic"]["margin"], pair["hallucination"]["margin"] = first, second
-    return pairs
-
-
-def test_margin_auc_counts_pairs_of_questions() -> None:
-    assert margin_auc(with_margins([3.0, 2.0], [1.0, 0.0])) == 1.0
-    assert margin_auc(with_margins([1.0, 1.0], [1.0, 1.0])) == 0.5
-    # of the four (yes, no) pairs: 3 > 2, 3 > 0, 1 < 2, 1 > 0
-    assert margin_auc(with_margins([3.0, 1.0], [2.0, 0.0])) == 0.75
-    # large equal steps far from 0, where a sigmoid in float32 would tie them all
-    assert margin_auc(with_margins([80.0, 90.0], [70.0, 60.0])) == 1.0
-    both_no = with_margins([1.0], [0.0])
-    both_no[0]["basic"]["answer"] = "no"
-    assert margin_auc(both_no) is None
 
 
 class Scripted(nn.Module):
@@ -259,28 +217,6 @@ def test_exactly_one_source_of_answers() -> None:
 def test_a_policy_without_videos_is_refused(world: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.videos"):
         run_test(VideoHallucer(Scripted(), str(world / "out")), world, videos=None)
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "results.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="Out of range"):
-        write_json(path, {"a": float("nan")})
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_provenance_without_the_command_line_has_no_config() -> None:
-    found = provenance(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
-    assert found["config"] is None
-    assert {"torch", "transformers", "av"} <= set(found["versions"])
-    assert found["devices"] == "1 x CPU"
 
 
 RANKS = """

@@ -204,3 +204,37 @@ def test_every_block_is_its_own_unit(tmp_path: Path, checkpoint: Path) -> None:
         assert not mixed_precision(mesh).cast_forward_inputs
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_bfloat16_step_on_cuda_is_near_float32(tmp_path: Path, checkpoint: Path) -> None:
+    def step(policy: VideoLlavaPolicy) -> tuple[Tensor, dict[str, Tensor]]:
+        views = rank_views(0)
+        for view in views:
+            view.frames = view.frames.cuda()
+        encoded = policy.encode(views, KEEP)
+        with torch.no_grad(), policy.reference_mode():
+            reference = policy(encoded)
+        scores = policy(encoded)
+        (scores.log_probs.sum() + policy.kl(reference, scores).sum()).backward()
+        return scores.log_probs.detach(), gradients(policy)
+
+    exact = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, lora=LORA)
+    exact.load()
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        sharded = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, lora=LORA)
+        load_sharded(sharded, init_device_mesh("cuda", (1,)))
+        exact.load_state_dict(full_state_dict(sharded))
+        nudge(sharded)
+        nudge(exact.cuda())
+        log_probs, found = step(sharded)
+        wanted_log_probs, wanted = step(exact)
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(log_probs, wanted_log_probs, rtol=0.05, atol=0.5)
+    assert found.keys() == wanted.keys()
+    assert {one.dtype for one in found.values()} == {torch.float32}
+    ours, theirs = (torch.cat([tree[name].flatten() for name in wanted]) for tree in (found, wanted))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.95
