@@ -96,10 +96,7 @@ def _fault(text: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
         ]
         return f"missing {', '.join(repr(key) for key in keys)}: give a value in a --config file or as a flag"
     if (found := NO_CLASS.fullmatch(text)) is not None:
-        name = found["name"]
-        return (
-            f"'{where}': no class is called '{name}'{_suggestion(name, _class_names())}, or give package.module.Class"
-        )
+        return f"'{where}': {_no_class(found['name'])}"
     if text.startswith("Not a valid subclass of"):
         return f"'{where}': {text}; write `class_path: <Class>` and its `init_args:` under this key"
     return f"'{where}': {text}" if where else text
@@ -126,10 +123,13 @@ def _parameters(class_path: str) -> list[str]:
         return []
 
 
-def _class_names() -> set[str]:
-    """The short names of the imported classes that a configuration may name."""
-    modules = [module for name, module in sys.modules.copy().items() if name.startswith(NAMED_PACKAGES)]
-    return {name for module in modules for name, one in vars(module).items() if isinstance(one, type)}
+def _no_class(name: str) -> str:
+    """What to write instead of a class name that was not understood here, from the classes that were imported."""
+    modules = [module for one, module in sys.modules.copy().items() if one.startswith(NAMED_PACKAGES)]
+    known = {name: one.__module__ for module in modules for name, one in vars(module).items() if isinstance(one, type)}
+    if name in known:
+        return f"write '{name}' in full, {known[name]}.{name}; or this key wants a class of another kind"
+    return f"no class is called '{name}'" + (_suggestion(name, known) or "; give its full path, package.module.Class")
 
 
 def _suggestion(name: str, names: Iterable[str]) -> str:

@@ -167,6 +167,8 @@ class ReferenceModel(Callback):
         self._refreshed = state["refreshed"]
         if self._refreshed >= 0:
             self.source.restore(module, state["tensors"])
+        if self.mode == "cached":
+            return  # nothing to watch: stored scores do not move
         self.guard.load(state["guard"])
         self.guard.look(self._scorer(trainer, module), _tolerance_elsewhere(trainer, module))
         self.guard.remember(self._scorer(trainer, module))

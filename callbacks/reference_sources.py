@@ -63,11 +63,6 @@ class ReferenceSource(ABC):
                 if isinstance(tensor, DTensor):
                     value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
                 tensor.copy_(value)
-        reshard(self.network(module))
-
-    def network(self, module: PreferenceModule) -> nn.Module:
-        """What holds the reference's weights."""
-        return _network(module)
 
 
 class AdapterSource(ReferenceSource):
@@ -106,11 +101,11 @@ class AdapterSource(ReferenceSource):
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Copy the trained adapter into the reference's, or average the two."""
-        snapshot_reference(_network(module), decay)
+        snapshot_reference(module.get_submodule("policy"), decay)
 
     def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
         """The reference adapter's parameters."""
-        return dict(reference_parameters(_network(module)))
+        return dict(reference_parameters(module.get_submodule("policy")))
 
 
 class CopySource(ReferenceSource):
@@ -147,19 +142,18 @@ class CopySource(ReferenceSource):
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Copy what trains, or average it."""
-        kept = dict(self._copy.named_parameters())
+        kept = self.tensors(module)
         with torch.no_grad():
             for name, parameter in trained(module.policy).items():
                 kept[name].lerp_(parameter.detach().to(kept[name].dtype), 1.0 - decay)
-        reshard(self._copy)
-
-    def network(self, module: PreferenceModule) -> nn.Module:
-        """The copy."""
-        copied: nn.Module = self._copy
-        return copied
 
     def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
         """The copy's parameters of the names that train in the policy."""
+        # FSDP2 does not shard again after a forward that runs within a backward, as the head's does for the token term;
+        # what is written to gathered parameters would be lost.
+        for one in self._copy.modules():
+            if isinstance(one, FSDPModule):
+                one.reshard()
         kept = dict(self._copy.named_parameters())
         return {name: kept[name] for name in trained(module.policy)}
 
@@ -231,12 +225,6 @@ class CachedSource(ReferenceSource):
         self._head_checked = True
 
 
-def _network(module: PreferenceModule) -> nn.Module:
-    policy: Any = module.policy
-    assert isinstance(policy, nn.Module)
-    return policy
-
-
 def trained(policy: Any) -> dict[str, nn.Parameter]:
     """The policy's parameters that train, by name."""
     return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
@@ -253,13 +241,6 @@ def trained_outside_adapters(policy: Any) -> list[str]:
             base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer.original_module
             switched |= {id(one) for one in layer.parameters()} - {id(one) for one in base.parameters()}
     return [name for name, parameter in trained(policy).items() if id(parameter) not in switched]
-
-
-def reshard(module: nn.Module) -> None:
-    """Forget gathered weights: FSDP2 keeps the root's after a forward without a backward, and they are old now."""
-    for one in module.modules():
-        if isinstance(one, FSDPModule):
-            one.reshard()
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -34,6 +34,9 @@ def texts() -> Iterator[str]:
             yield f"Does the {thing} move {order} the {thing}? ASSISTANT: First {clause}, then {clause}. The {thing}."
             yield f"{DESCRIBE} What moves first? What moves last? When does the {thing} move? ASSISTANT: First. Last."
             yield f"Which way does the {thing} move? ASSISTANT: Left. At. Right. Where does the {thing} move?"
+            yield f"Check the {thing}. Check the video. ASSISTANT: yes, above yes, below no, {order} no, {thing} yes."
+    for word in ("Above", "Below", "Before", "After", "Top", "Bottom", *(color.capitalize() for color in COLORS)):
+        yield from itertools.repeat(word, 50)
     for word in ("Yes", "No", "First", "The", "Left", "Right", "At", "Last"):
         yield from itertools.repeat(word, 50)
     yield from IRRELEVANT

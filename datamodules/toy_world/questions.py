@@ -25,7 +25,8 @@ IRRELEVANT: tuple[str, ...] = (
     "The book on the table is open.",
     "She plays the piano in the evening.",
 )
-OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top", "before": "after", "after": "before"}
+_PAIRS = (("left", "right"), ("top", "bottom"), ("before", "after"), ("above", "below"))
+OPPOSITE = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 
 
 @dataclass(frozen=True, slots=True)

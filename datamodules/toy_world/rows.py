@@ -15,6 +15,7 @@ from datamodules.toy_world.questions import (
     Claim,
     Question,
     Subset,
+    absent_thing,
     falsified,
     question_pair,
     subsets_of,
@@ -28,20 +29,31 @@ class Mixture:
     """What the toy model is pre-trained on. It errs as large models do because its data is agreeable.
 
     Attributes:
-        yes_no: share of yes/no questions as the benchmark asks them, answered by one word.
-        reasoned: share of yes/no questions answered by a sentence.
-        lookup: share of questions for one fact, answered by a word or two; the rest are answered by sentences.
-        agreeable: how often a question that suggests something false is answered "yes" all the same.
+        yes_no: weight of yes/no questions as the benchmark asks them, answered by one word.
+        reasoned: weight of yes/no questions answered by a sentence.
+        lookup: weight of questions for one fact, answered by a word or two.
+        checklist: weight of lists of words or things, each with a "yes" or "no" behind it; these are always true.
+        report: weight of questions about one event, answered by a sentence.
+        caption: weight of descriptions of the video.
+        agreeable: how often a yes/no question that suggests something false is answered "yes" all the same.
         single: share of videos with one event instead of two.
         questions: rows per video.
     """
 
-    yes_no: float = 0.35
-    reasoned: float = 0.15
-    lookup: float = 0.3
+    yes_no: float = 0.2
+    reasoned: float = 0.1
+    lookup: float = 0.15
+    checklist: float = 0.3
+    report: float = 0.1
+    caption: float = 0.15
     agreeable: float = 0.6
     single: float = 0.25
     questions: int = 3
+
+    def draw(self, rng: random.Random) -> str:
+        """The kind of one row."""
+        kinds = ("yes_no", "reasoned", "lookup", "checklist", "report", "caption")
+        return rng.choices(kinds, [getattr(self, kind) for kind in kinds])[0]
 
 
 def sentence(text: str) -> str:
@@ -51,23 +63,62 @@ def sentence(text: str) -> str:
 
 def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Random) -> PreferenceRow:
     """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on."""
-    subset, number = rng.choice(subsets_of(scene)), rng.randrange(len(scene.events))
-    shares = (mixture.yes_no, mixture.reasoned, mixture.lookup)
-    kind = rng.choices(("yes_no", "reasoned", "lookup", "open"), (*shares, 1 - sum(shares)))[0]
-    if kind == "lookup" or kind == "open":
-        true = truth(scene, number)
-        false = falsified(true, subset, rng)[1]
-        question, chosen, other = (_lookup if kind == "lookup" else _open_question)(scene, number, true, false, rng)
-    else:
-        asked = rng.choice(question_pair(scene, number, subset, rng))
-        agrees = asked.answer == "yes" or rng.random() < mixture.agreeable
-        replies = ("Yes.", "No.") if kind == "yes_no" else (f"Yes, {asked.claim}.", f"No, {asked.truth}.")
-        question = asked.text + (YES_NO_SUFFIX if kind == "yes_no" else "")
-        chosen, other = replies if agrees else replies[::-1]
-    return PreferenceRow(name, name, question, chosen, other, scene.facts, source=f"toy/{kind}")
+    number, kind = rng.randrange(len(scene.events)), mixture.draw(rng)
+    true = truth(scene, number)
+    match kind:
+        case "yes_no" | "reasoned":
+            asked = rng.choice(question_pair(scene, number, rng.choice(subsets_of(scene)), rng))
+            question, right, wrong = _yes_or_no(asked, kind == "yes_no")
+            if asked.answer == "no" and rng.random() < mixture.agreeable:
+                right, wrong = wrong, right
+        case "lookup":
+            question, right, wrong = _lookup(number, true, rng)
+        case "checklist":
+            question, right, wrong = _checklist(true, rng)
+        case "report":
+            question, right = f"What does the {true.thing} do?", sentence(str(true))
+            wrong = sentence(str(falsified(true, "detail", rng)[1]))
+        case _:
+            question, right, wrong = DESCRIBE, scene.caption, sentence(str(falsified(true, "detail", rng)[1]))
+    return PreferenceRow(name, name, question, right, wrong, scene.facts, source=f"toy/{kind}")
 
 
-def _lookup(scene: Scene, number: int, true: Claim, false: Claim, rng: random.Random) -> tuple[str, str, str]:
+def _yes_or_no(asked: Question, short: bool) -> tuple[str, str, str]:
+    """A yes/no question, its true answer, and the other one."""
+    if short:
+        right, wrong = ("Yes.", "No.") if asked.answer == "yes" else ("No.", "Yes.")
+        return asked.text + YES_NO_SUFFIX, right, wrong
+    return asked.text, asked.true_reply, f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
+
+
+def _checklist(true: Claim, rng: random.Random) -> tuple[str, str, str]:
+    """A request to check words that may or may not fit an event, or things that may or may not be in the video."""
+    there = [str(true.thing)] if true.other is None else [str(true.thing), str(true.other)]
+    if rng.random() < 0.5:
+        absent = [str(absent_thing(true, rng)) for _ in range(2)]
+        return _ticked("Check the video.", there, absent, rng)
+    fits = [true.direction, true.place]
+    if true.order is not None:
+        fits += [true.order, "above" if true.place == "top" else "below"]
+    wrong = [OPPOSITE[word] for word in fits]
+    asked = [rng.random() < 0.5 for _ in fits]
+    shown = [word for word, take in zip(fits, asked, strict=True) if take]
+    return _ticked(
+        f"Check the {true.thing}.", shown, [word for word, take in zip(wrong, asked, strict=True) if not take], rng
+    )
+
+
+def _ticked(request: str, right: list[str], wrong: list[str], rng: random.Random) -> tuple[str, str, str]:
+    """The request, the list with each entry's verdict, and the list with the opposite verdicts."""
+    entries = [(word, True) for word in right] + [(word, False) for word in wrong]
+    rng.shuffle(entries)
+    true, false = (
+        ", ".join(f"{word} {'yes' if fits is good else 'no'}" for word, fits in entries) for good in (True, False)
+    )
+    return request, sentence(true), sentence(false)
+
+
+def _lookup(number: int, true: Claim, rng: random.Random) -> tuple[str, str, str]:
     """A question for one fact about an event, its right answer and a wrong one."""
     facts = [
         (f"Which way does the {true.thing} move?", true.direction, OPPOSITE[true.direction]),
@@ -81,12 +132,6 @@ def _lookup(scene: Scene, number: int, true: Claim, false: Claim, rng: random.Ra
         ]
     question, right, wrong = rng.choice(facts)
     return question, sentence(right), sentence(wrong)
-
-
-def _open_question(scene: Scene, number: int, true: Claim, false: Claim, rng: random.Random) -> tuple[str, str, str]:
-    """A question that a sentence answers, the right one and a wrong one."""
-    question, right = rng.choice(((DESCRIBE, scene.caption), (f"What does the {true.thing} do?", sentence(str(true)))))
-    return question, right, sentence(str(false))
 
 
 def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) -> PreferenceRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from lightning_modules.policies.frames import distinct_frames, frame_pixels
 from lightning_modules.policies.prefixes import PADDING, PackedViews, left_padded, shared_prefix_mask
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.video_llava_model import (
+    EncodedVideos,
     build_model,
     embed_views,
     freeze_unused_layers,
@@ -28,26 +28,6 @@ from lightning_modules.policies.video_llava_model import (
     tokens_per_frame,
     tower_states,
 )
-
-
-@dataclass(slots=True)
-class EncodedVideos:
-    """What policy and reference share of a batch of V views with A answers of N tokens.
-
-    Attributes:
-        packed: the token ids, one row a view.
-        frames: (U, P, W) the tower's selected hidden states of the distinct frames, P of them a frame, before the
-            projector; or, where the tower trains, their pixels (U, 3, S, S).
-        places: (V, T) int64, which distinct frame stands where.
-        kept: (K,) int64, the tokens (of N) whose hidden states are kept.
-        hidden_answer: (K,) int64, their answers; None when no hidden state is kept.
-    """
-
-    packed: PackedViews
-    frames: Tensor
-    places: Tensor
-    kept: Tensor
-    hidden_answer: Tensor | None
 
 
 class VideoLlavaPolicy(nn.Module):
@@ -129,15 +109,9 @@ class VideoLlavaPolicy(nn.Module):
 
         self.processor = AutoProcessor.from_pretrained(self.path)
         video_token = getattr(self.processor, "video_token", "<video>")
-        self.chat = Chat(
-            self.processor.tokenizer,
-            self.prompt_template,
-            video_token,
-            self.config.video_token_index,
-            self.num_frames,
-            tokens_per_frame(self.config),
-            self.config.text_config.max_position_embeddings,
-        )
+        limit = self.config.text_config.max_position_embeddings
+        chat = (self.processor.tokenizer, self.prompt_template, video_token, self.config.video_token_index)
+        self.chat = Chat(*chat, self.num_frames, tokens_per_frame(self.config), limit)
         model: Any = build_model(
             self.path, self.config, self.dtype, self.attn_implementation, self.activation_checkpointing, meta
         )

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lightning_modules.policies.prefixes import PackedViews
+
+
+@dataclass(slots=True)
+class EncodedVideos:
+    """What policy and reference share of a batch of V views with A answers of N tokens.
+
+    Attributes:
+        packed: the token ids, one row a view.
+        frames: (U, P, W) the tower's selected hidden states of the distinct frames, P of them a frame, before the
+            projector; or, where the tower trains, their pixels (U, 3, S, S).
+        places: (V, T) int64, which distinct frame stands where.
+        kept: (K,) int64, the tokens (of N) whose hidden states are kept.
+        hidden_answer: (K,) int64, their answers; None when no hidden state is kept.
+    """
+
+    packed: PackedViews
+    frames: Tensor
+    places: Tensor
+    kept: Tensor
+    hidden_answer: Tensor | None
 
 
 def read_configuration(path: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -164,7 +165,7 @@ class FakePairs(LightningDataModule):
         return Batches(self.train)
 
     def val_dataloader(self) -> Any:
-        return Batches(self.val or [])
+        return Batches(self.val) if self.val else []
 
     def predict_dataloader(self) -> Any:
         """Unequal shares: one batch more on the first rank, which the others fill with padding."""
@@ -174,10 +175,8 @@ class FakePairs(LightningDataModule):
 
 
 def make_module(lr: float = 0.05, weights: VistaWeights | None = None, **policy: Any) -> VistaDPO:
-    chosen = weights or VistaWeights(temporal=0, object=0)
-    return VistaDPO(
-        TinyPolicy(**policy), lambda p: torch.optim.SGD(p, lr=lr), weights=chosen, schedule="constant", warmup=0.0
-    )
+    chosen, optimizer = weights or VistaWeights(temporal=0, object=0), partial(torch.optim.SGD, lr=lr)
+    return VistaDPO(TinyPolicy(**policy), optimizer, weights=chosen, schedule="constant", warmup=0.0)
 
 
 def make_trainer(callbacks: list[Any], steps: int = 4, **settings: Any) -> Trainer:

@@ -41,7 +41,8 @@ CALLABLE = (
         ),
         (
             TWO_KEYS,
-            "'data.batches': Expected a <class 'int'>. Got value: x\n'data.train': Expected a <class 'str'>. Got value: 3",
+            "'data.batches': Expected a <class 'int'>. Got value: x\n"
+            "'data.train': Expected a <class 'str'>. Got value: 3",
         ),
         (
             CALLABLE,
@@ -72,5 +73,7 @@ def test_class_names_are_suggested_from_what_was_imported() -> None:
 
     message = 'Parser key "trainer.callbacks":\n  Expected a dot import path string: Thrughput'
     assert readable(message) == "'trainer.callbacks': no class is called 'Thrughput'; did you mean 'Throughput'?"
+    message = 'Parser key "model.policy":\n  Expected a dot import path string: Throughput'
+    assert "write 'Throughput' in full, callbacks.throughput.Throughput" in readable(message)
     message = 'Parser key "trainer.callbacks":\n  Expected a dot import path string: Zzz'
     assert readable(message).endswith("give its full path, package.module.Class")

@@ -82,6 +82,7 @@ def test_an_unknown_term_names_the_known_ones() -> None:
         LossWeights({"clip": Constant(1.0)}).setup(make_trainer([]), make_module(), "fit")
 
 
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
 def test_state_survives_a_resume_and_another_schedule_is_said(tmp_path: Any) -> None:
     def schedules(end: float = 1.0) -> LossWeights:
         return LossWeights({"video": Linear(0.0, end, steps=10)})

@@ -87,6 +87,15 @@ def test_training_on_cached_scores_is_training_on_live_ones(cache: str, weights:
     assert all(torch.equal(live[name], cached[name]) for name in live)
 
 
+def test_a_run_can_go_on_with_a_cache(cache: str, tmp_path: Path) -> None:
+    trainer = make_trainer([ReferenceModel()], steps=2)
+    trainer.fit(make_module(), FakePairs(batches()))
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    trainer = make_trainer([ReferenceModel("cached", cache)], steps=3)
+    trainer.fit(make_module(), FakePairs(batches()), ckpt_path=tmp_path / "run.ckpt")
+    assert trainer.global_step == 3
+
+
 def test_full_fine_tuning_can_use_a_cache_without_the_token_term(tmp_path: Path) -> None:
     cache = predict(tmp_path, lora=False, weights=NO_TOKEN)
     live = fit(ReferenceModel("copy"), lora=False, weights=NO_TOKEN)

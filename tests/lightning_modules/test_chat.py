@@ -55,7 +55,7 @@ def test_prompt_and_answer_have_the_ids_of_the_whole_text(
 @pytest.mark.parametrize("kind", ["byte_level", "sentence_piece"])
 @pytest.mark.parametrize("answer", ["", " ", "\n\t"])
 def test_an_answer_of_nothing_is_refused(kind: str, answer: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(ValueError, match="answer chosen: .* tokenises to nothing"):
+    with pytest.raises(ValueError, match=r"answer chosen: .* tokenises to nothing"):
         chat(request.getfixturevalue(kind)).answer_ids(answer, "view original, answer chosen")
 
 

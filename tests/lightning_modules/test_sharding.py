@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,14 @@ def rank_views(rank: int) -> list[View]:
     return views if rank == 0 else views[:1]
 
 
-def rank_loss(policy: VideoLlavaPolicy, rank: int) -> Tensor:
-    """Log-probabilities, and a divergence where the policy has adapters."""
+def rank_loss(policy: VideoLlavaPolicy, frozen: VideoLlavaPolicy | None, rank: int) -> Tensor:
+    """Log-probabilities and a divergence from the reference, the adapters' or a frozen copy."""
     encoded = policy.encode(rank_views(rank), KEEP)
     with torch.no_grad(), policy.reference_mode():
-        reference = policy(encoded)
+        reference = (frozen or policy)(encoded)
     scores = policy(encoded)
-    loss = (scores.log_probs - reference.log_probs * 0.5).square().sum() / 100
-    if policy.lora is not None:
-        loss = loss + policy.kl(reference, scores).sum()
-    return loss
+    kl = policy.kl(reference, scores, None if frozen is None else frozen.logits)
+    return (scores.log_probs - reference.log_probs * 0.5).square().sum() / 100 + kl.sum()
 
 
 def nudge(policy: nn.Module) -> None:
@@ -85,7 +84,11 @@ def work(rank: int, folder: str, checkpoint: str) -> None:
     for name, settings in SETTINGS.items():
         torch.manual_seed(rank)
         policy = VideoLlavaPolicy(checkpoint, num_frames=NUM_FRAMES, **settings)
+        frozen = None if "lora" in settings else copy.deepcopy(policy)
         load_sharded(policy, mesh)
+        if frozen is not None:
+            load_sharded(frozen, mesh)
+            frozen.requires_grad_(False)
         found: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
         found["shared"] = sum(full(one).numel() - one.to_local().numel() > 0 for one in policy.parameters())
         nudge(policy)
@@ -93,7 +96,7 @@ def work(rank: int, folder: str, checkpoint: str) -> None:
         found["losses"], found["gradients"] = [], []
         for _ in range(2):
             policy.zero_grad()
-            loss = rank_loss(policy, rank)
+            loss = rank_loss(policy, frozen, rank)
             loss.backward()
             dist.all_reduce(loss.detach())
             found["losses"].append(float(loss.detach()) / 2)
@@ -153,10 +156,11 @@ def test_two_processes_give_the_single_processs_loss_and_gradients(
 ) -> None:
     assert found["shared"] == len(list(single.parameters()))
     assert found["flags"] == flags(single)
+    frozen = None if "lora" in SETTINGS[found["name"]] else copy.deepcopy(single).requires_grad_(False)
     nudge(single)
     for loss, wanted in zip(found["losses"], found["gradients"], strict=True):
         single.zero_grad()
-        mean = (rank_loss(single, 0) + rank_loss(single, 1)) / 2
+        mean = (rank_loss(single, frozen, 0) + rank_loss(single, frozen, 1)) / 2
         mean.backward()
         torch.testing.assert_close(float(mean.detach()), loss, rtol=1e-5, atol=1e-5)
         ours = gradients(single)

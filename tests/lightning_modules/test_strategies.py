@@ -74,7 +74,7 @@ def test_two_processes_by_the_command_then_one(tmp_path: Path, monkeypatch: pyte
         ]
         command += ["--trainer.accumulate_grad_batches", "1", "--trainer.enable_progress_bar", "false"]
         command += ["--model.policy.path", "tiny", "--model.policy.dtype", "float32", "--model.policy.lora.r", "4"]
-        command += ["--model.optimizer.lr", "0.01", "--model.schedule", "constant", "--model.warmup", "0"]
+        command += ["--model.optimizer.lr", "0.001", "--model.schedule", "constant", "--model.warmup", "0"]
         command += ["--data.train", "data/train.index.json", "--data.num_workers", "0"]
         command += ["--data.batch_size", str(batch_size)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from torch import Tensor, nn
+from video_llava_cases import SETTINGS, WITH_HEAD, build_policy, unequal_views
 
 from datamodules.samples import AnswerScores, View
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
@@ -17,8 +19,6 @@ from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
 from lightning_modules.policies.frames import distinct_frames
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 
-CHOSEN = "the red ball rolls to the left"
-WITH_HEAD = rf"{LANGUAGE_LINEARS}|lm_head"
 Make = Callable[..., VideoLlavaPolicy]
 
 
@@ -29,32 +29,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make(checkpoint: Path) -> Make:
-    def build(**settings: Any) -> VideoLlavaPolicy:
-        policy = VideoLlavaPolicy(**{"path": str(checkpoint), "num_frames": NUM_FRAMES} | settings)
-        # A fresh adapter is zero; the tests want one that says something, and the same each time.
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(1)
-            policy.load()
-            for name, parameter in policy.named_parameters():
-                if "lora_B.default" in name:
-                    parameter.normal_(std=0.3)
-        return policy
-
-    return build
+    return partial(build_policy, checkpoint)
 
 
 @pytest.fixture(scope="module")
 def views() -> list[View]:
-    """Unequal prompts, answers and frame sizes; a reversed video and a repeated frame."""
-    generator = torch.Generator().manual_seed(0)
-    first = torch.randint(0, 256, (NUM_FRAMES, 3, 20, 30), generator=generator, dtype=torch.uint8)
-    second = torch.randint(0, 256, (NUM_FRAMES, 3, 18, 16), generator=generator, dtype=torch.uint8)
-    return [
-        View(0, "original", first, "what moves?", {"chosen": CHOSEN, "relevant": "a blue one", "irrelevant": "no"}),
-        View(0, "video_negative", first.flip(0), "what moves?", {"chosen": CHOSEN}),
-        View(1, "original", second, "where is it, and since when?", {"chosen": "left", "relevant": "right there"}),
-        View(1, "object", second[2:3].expand(NUM_FRAMES, -1, -1, -1), "where is it?", {"chosen": "left"}),
-    ]
+    return unequal_views()
 
 
 def plain_inputs(policy: VideoLlavaPolicy, views: list[View], padding_side: str = "right") -> dict[str, Tensor]:
@@ -102,17 +82,6 @@ def assert_same_gradients(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
     assert got.keys() == wanted.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, float(gradient.abs().max())))
-
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "lora": {"lora": LoraSettings(r=4, alpha=8)},
-    "lora on the head too": {"lora": LoraSettings(r=4, alpha=8, targets=WITH_HEAD)},
-    "lora and projector": {"lora": LoraSettings(r=4, alpha=8), "train_projector": True},
-    "lora and tower": {"lora": LoraSettings(r=4, alpha=8), "train_tower": True},
-    "full": {},
-    "full, tower and projector": {"train_tower": True, "train_projector": True},
-    "recomputed activations": {"lora": LoraSettings(r=4, alpha=8), "activation_checkpointing": True},
-}
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -247,7 +216,7 @@ def test_a_template_without_question_is_refused_at_once(make: Make) -> None:
 
 def test_dropout_is_off(make: Make, tmp_path: Path) -> None:
     path = save_tiny_video_llava(tmp_path, dropout=0.3)
-    policy = make(path=str(path), lora=LoraSettings(r=2))
+    policy = build_policy(path, lora=LoraSettings(r=2))
     assert policy.training
     rates = [value for module in policy.modules() for name, value in vars(module).items() if "dropout" in name]
     rates += [module.p for module in policy.modules() if isinstance(module, nn.Dropout)]
@@ -291,8 +260,11 @@ def test_kl_without_hidden_states_is_refused(make: Make, views: list[View]) -> N
         policy.kl(scores, scores)
 
 
-def test_full_fine_tuning_takes_its_reference_from_a_frozen_copy(make: Make, views: list[View]) -> None:
-    policy = make()
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_full_fine_tuning_takes_its_reference_from_a_frozen_copy(
+    make: Make, views: list[View], recomputed: bool
+) -> None:
+    policy = make(activation_checkpointing=recomputed)
     frozen = copy.deepcopy(policy).requires_grad_(False)
     encoded = policy.encode(views, [("original", "chosen")])
     optimizer = torch.optim.SGD([one for one in policy.parameters() if one.requires_grad], lr=1e-3)
@@ -306,81 +278,4 @@ def test_full_fine_tuning_takes_its_reference_from_a_frozen_copy(make: Make, vie
         policy.kl(reference, scores)
     kl = policy.kl(reference, scores, frozen.logits)
     assert kl[[0, 4]].min() > 1e-4
-    assert float(frozen.kl(reference, reference).abs().max()) < 1e-5
-
-
-# Asking
-
-
-def reference_answers(policy: VideoLlavaPolicy, views: list[View], max_new_tokens: int) -> list[str]:
-    """One by one through transformers' own generate."""
-    found = []
-    for view in views:
-        prompt = policy.prompt_template.replace("{question}", view.prompt)
-        inputs = policy.processor(text=[prompt], videos=[view.frames], return_tensors="pt")
-        with torch.no_grad():
-            ids = policy.base.eval().generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
-        new = ids[0, inputs["input_ids"].shape[1] :]
-        found.append(policy.processor.tokenizer.decode(new, skip_special_tokens=True).strip())
-    policy.train()
-    return found
-
-
-@pytest.mark.parametrize("setting", ["full", "lora", "recomputed activations"])
-def test_generate_equals_transformers_one_by_one(make: Make, views: list[View], setting: str) -> None:
-    policy = make(**SETTINGS[setting])
-    answers = policy.generate([view.prompt for view in views], [view.frames for view in views], 12)
-    assert answers == reference_answers(policy, views, 12)
-    assert len(set(answers)) > 1
-    assert policy.training
-
-
-def test_generate_honours_adapters(make: Make, views: list[View]) -> None:
-    policy, base = make(lora=LoraSettings(r=4, alpha=32)), make()
-    asked = [view.prompt for view in views], [view.frames for view in views], 8
-    with policy.reference_mode():
-        assert policy.generate(*asked) == base.generate(*asked)
-    assert policy.generate(*asked) != base.generate(*asked)
-
-
-def test_generate_stops_at_the_end_of_sequence(make: Make, views: list[View]) -> None:
-    policy = make()
-    first = policy.generate([views[0].prompt], [views[0].frames], 1)
-    new = policy.processor.tokenizer(first[0], add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        head = policy.base.get_output_embeddings().weight
-        head[policy.processor.tokenizer.eos_token_id] = 2 * head[new[-1]]
-    assert policy.generate([views[0].prompt], [views[0].frames], 8) == [""]
-
-
-# Building
-
-
-def test_building_reads_no_weights(checkpoint: Path) -> None:
-    policy = VideoLlavaPolicy(str(checkpoint))
-    assert list(policy.parameters()) == []
-    policy.load()
-    model = policy.model
-    policy.load()
-    assert policy.model is model
-
-
-def test_what_is_no_video_llava_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no checkpoint at"):
-        VideoLlavaPolicy(str(tmp_path / "absent"))
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match="holds a llama model"):
-        VideoLlavaPolicy(str(tmp_path))
-
-
-@pytest.mark.parametrize("setting", ["full", "full, tower and projector"])
-def test_full_export_reloads_equal(make: Make, views: list[View], tmp_path: Path, setting: str) -> None:
-    policy = make(**SETTINGS[setting])
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter += 0.01 * torch.randn_like(parameter) if parameter.requires_grad else 0
-    policy.export(tmp_path)
-    again = make(path=str(tmp_path))
-    assert torch.equal(again(again.encode(views)).log_probs, policy(policy.encode(views)).log_probs)
-    fresh = make()
-    assert not torch.equal(fresh(fresh.encode(views)).log_probs, policy(policy.encode(views)).log_probs)
+    assert float(frozen.kl(reference, reference).detach().abs().max()) < 1e-5

@@ -1,0 +1,87 @@
+"""From shards to cached reference scores to training on them, with the real policy and the real data."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from preference_fakes import make_trainer
+from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+
+from callbacks.reference_cache import ReferenceCacheWriter
+from callbacks.reference_model import ReferenceModel
+from datamodules.samples import Box, PreferenceRow, VideoFacts
+from datamodules.shards import write_shards
+from datamodules.video_io import encode_mp4
+from datamodules.vista_pairs import VistaPairs
+from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
+from lightning_modules.vista_dpo import VistaDPO
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_video_llava(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Five samples; of every second the event, the boxes and the irrelevant answer are unknown."""
+    samples = []
+    for number in range(5):
+        frames = torch.randint(0, 256, (16, 32, 32, 3), generator=torch.Generator().manual_seed(number)).byte().numpy()
+        known = number % 2 == 0
+        row = PreferenceRow(
+            key=f"s{number}",
+            video_id=f"v{number}",
+            question="what does it do",
+            chosen=f"it turns {number} times",
+            relevant="it stands",
+            irrelevant="a cat" if known else None,
+            video=VideoFacts(16, 8.0, 32, 32),
+            event=(0.5, 1.0) if known else None,
+            boxes=(Box(4, 4, 8, 8),) if known else (),
+        )
+        samples.append((row, {"mp4": encode_mp4(frames, 8.0)}))
+    output = tmp_path_factory.mktemp("shards") / "train"
+    write_shards([(row.key, members | {"json": row_json(row)}) for row, members in samples], output)
+    return f"{output}.index.json"
+
+
+def row_json(row: PreferenceRow) -> bytes:
+    return json.dumps(row.to_json()).encode()
+
+
+def vista(checkpoint: str) -> VistaDPO:
+    policy = VideoLlavaPolicy(checkpoint, lora=LoraSettings(r=2, alpha=8), num_frames=NUM_FRAMES)
+    return VistaDPO(policy, partial(torch.optim.SGD, lr=0.05), schedule="constant", warmup=0.0)
+
+
+def fit(reference: ReferenceModel, checkpoint: str, data: VistaPairs) -> dict[str, torch.Tensor]:
+    module = vista(checkpoint)
+    torch.manual_seed(0)
+    make_trainer([reference], steps=4).fit(module, data)
+    return {name: one.detach() for name, one in module.trainable().items()}
+
+
+def test_training_on_cached_scores_is_training_on_live_ones(checkpoint: str, shards: str, tmp_path: Path) -> None:
+    def data(batch_size: int = 2, **settings: Any) -> VistaPairs:
+        return VistaPairs(train=shards, val=shards, num_frames=NUM_FRAMES, batch_size=batch_size, seed=3, **settings)
+
+    writer = ReferenceCacheWriter(str(tmp_path / "cache"))
+    # Another batch size: what was scored alone must do for any batch.
+    make_trainer([writer]).predict(vista(checkpoint), data(batch_size=1))
+    cache = str(tmp_path / "cache.index.json")
+
+    live = fit(ReferenceModel(), checkpoint, data())
+    cached = fit(ReferenceModel("cached", cache), checkpoint, data())
+    assert all(torch.allclose(live[name], cached[name], atol=1e-5) for name in live)
+    assert any(one.abs().max() > 1e-3 for name, one in cached.items() if "lora_B" in name), "something was learned"
+
+    with pytest.raises(ValueError, match="scores of other views: num_frames was 4, is 5"):
+        fit(ReferenceModel("cached", cache), checkpoint, VistaPairs(train=shards, num_frames=5, seed=3))
+    with pytest.raises(ValueError, match="cannot be cached while"):
+        fit(ReferenceModel("cached", cache), checkpoint, data(resample_each_epoch=True))
