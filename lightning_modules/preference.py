@@ -205,9 +205,9 @@ class PreferenceModule(LightningModule, ABC):
         for name, metric in self._validation.items():
             mean = metric.compute()
             if torch.isfinite(mean):  # 0 / 0 where no rank had one
-                self.log(f"val/loss/{name}", mean)
+                self.log(f"val/loss/{name}", mean, sync_dist=True)
                 total = total + self.weights[name] * mean
-        self.log("val/loss", total)
+        self.log("val/loss", total, sync_dist=True)
 
     def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
         """The reference's scores, which a callback writes into side shards."""
@@ -230,9 +230,13 @@ class PreferenceModule(LightningModule, ABC):
             if saved:
                 own = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
                 by_position = every if isinstance(self.trainer.strategy, ModelParallelStrategy) else own
-                saved["state"] = {by_position[i]: value for i, value in saved["state"].items()}
+                # torch leaves the names where an optimizer has no state, as plain SGD.
+                named = {
+                    i: i if isinstance(i, str) else by_position[i] for g in saved["param_groups"] for i in g["params"]
+                }
+                saved["state"] = {named[i]: value for i, value in saved["state"].items()}
                 for group in saved["param_groups"]:
-                    group["params"] = [by_position[i] for i in group["params"]]
+                    group["params"] = [named[i] for i in group["params"]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not hold everything that trains."""

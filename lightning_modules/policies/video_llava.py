@@ -28,9 +28,10 @@ from lightning_modules.policies.video_llava_model import (
     tokens_per_frame,
     tower_states,
 )
+from lightning_modules.policies.video_llm import VideoLLM
 
 
-class VideoLlavaPolicy(nn.Module):
+class VideoLlavaPolicy(nn.Module, VideoLLM):
     """A Video-LLaVA checkpoint that is scored, trained, asked and exported.
 
     With `lora` or `adapter` an adapter trains; without either the language model and its output head do (full
