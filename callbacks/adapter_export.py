@@ -18,14 +18,14 @@ class AdapterExport(Callback):
     only when all of it is written; what stood there under that name is replaced.
 
     Args:
-        folder: where the exports go, as ``runs/vista/exports``.
+        folder: where the exports go; None = ``exports`` in the trainer's `default_root_dir`.
         every_n_steps: also write after every N optimizer steps; None = at the end only.
     """
 
-    def __init__(self, folder: str, every_n_steps: int | None = None) -> None:
+    def __init__(self, folder: str | None = None, every_n_steps: int | None = None) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"AdapterExport: every_n_steps is {every_n_steps}; give 1 or more, or leave it out")
-        self.folder = Path(folder)
+        self.folder = folder
         self.every_n_steps = every_n_steps
         self._written = 0
 
@@ -53,7 +53,8 @@ class AdapterExport(Callback):
             The folder.
         """
         assert isinstance(module, PreferenceModule), "AdapterExport is for methods with a policy"
-        target, partial = self.folder / name, self.folder / f".{name}.tmp"
+        folder = Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / "exports"
+        target, partial = folder / name, folder / f".{name}.tmp"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)

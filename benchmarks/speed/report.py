@@ -44,18 +44,8 @@ def report(
     times = {row.name: by_name[baselines[row.name]].median / row.median for row in rows if row.name in baselines}
     machine = environment()
     table = Table(title=title)
-    for column in (
-        "row",
-        "s, median",
-        "min to max",
-        "times",
-        "peak MiB",
-        "of it the step",
-        "TFLOP",
-        "GFLOP/s",
-        "share",
-    ):
-        table.add_column(column, justify="left" if column == "row" else "right")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row, product, times.get(row.name)))
     console = Console(width=WIDTH)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Literal
 
 import numpy as np
@@ -98,12 +99,14 @@ class Scene:
         return number * EVENT_FRAMES / FPS, (number + 1) * EVENT_FRAMES / FPS
 
     def boxes(self, number: int) -> tuple[Box, ...]:
-        """The thing's box in every frame of an event, source pixels."""
+        """The thing's box in every frame of an event: the whole pixels that it touches."""
         event, found = self.events[number], []
         for frame in range(EVENT_FRAMES):
             x, y = event.center(frame)
+            left, top = floor(x - event.radius), floor(y - event.radius)
+            right, bottom = ceil(x + event.radius), ceil(y + event.radius)
             time = (number * EVENT_FRAMES + frame) / FPS
-            found.append(Box(x - event.radius, y - event.radius, 2 * event.radius, 2 * event.radius, time))
+            found.append(Box(left, top, right - left, bottom - top, time))
         return tuple(found)
 
     @property

@@ -1,0 +1,171 @@
+"""The speed comparison at tiny sizes: equal losses, whole rows, a file; the times themselves mean nothing here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.speed import dpo, measure, models, vista_case, vista_rows
+from benchmarks.speed.__main__ import main
+from benchmarks.speed.options import DpoOptions, Options, VistaOptions
+
+SIZES: dict[str, Any] = {
+    "layers": 2, "width": 64, "heads": 2, "feed_forward": 96, "vocabulary": 300, "rank": 4, "prefix": 40, "answer": 5,
+    "repeats": 2, "memory": False,
+}  # fmt: skip
+TINY = VistaOptions(**SIZES, tower=True, frames=2, image_size=28, tower_layers=2, tower_width=64)
+
+
+def flags(options: Options, *names: str) -> list[str]:
+    return [f"--{name}={json.dumps(getattr(options, name))}" for name in (*SIZES, *names)]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("speed")
+    models.save_video_llava(TINY, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "PRODUCT_SIZE", 64)
+
+
+def gradients(row: Any) -> dict[str, torch.Tensor]:
+    row().backward()
+    found = {
+        name: parameter.grad.clone()
+        for name, parameter in row.case.policy.named_parameters()
+        if parameter.grad is not None
+    }
+    row.clear()
+    return found
+
+
+def test_every_row_has_the_same_loss_and_the_same_gradient(folder: Path) -> None:
+    rows = vista_rows.vista_rows(TINY, folder)
+    assert len(rows) == 8
+    losses = [float(row().detach()) for row in rows.values()]
+    assert losses == pytest.approx([losses[0]] * 8, abs=1e-5)
+    at_reference = 2.7 * torch.log(torch.tensor(2.0))
+    assert abs(losses[0] - float(at_reference)) > 1e-4  # policy and reference differ, or equality would say little
+    expected = gradients(rows[vista_rows.LIVE])
+    for name, row in rows.items():
+        found = gradients(row)
+        assert found.keys() == expected.keys()
+        for parameter, gradient in found.items():
+            torch.testing.assert_close(gradient, expected[parameter], atol=1e-5, rtol=1e-3, msg=f"{name} {parameter}")
+
+
+def test_the_released_schedule_makes_its_sixteen_passes_over_pairs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[tuple[bool, int, int]] = []
+    logits = vista_case.VistaCase.logits
+
+    def counted(case: Any, wanted: Any, tower: bool, keep: int = 0) -> torch.Tensor:
+        passes.append((torch.is_grad_enabled(), len(wanted), keep))
+        return logits(case, wanted, tower, keep)
+
+    monkeypatch.setattr(vista_case.VistaCase, "logits", counted)
+    rows = vista_rows.vista_rows(replace(TINY, tower=False), folder)
+    rows[vista_rows.RELEASED]()
+    assert sorted(passes) == [(False, 2, 0)] * 9 + [(True, 2, 0)] * 7
+    passes.clear()
+    rows[vista_rows.SEPARATE]()
+    assert sorted(passes) == [(False, 1, TINY.answer + 1)] * 8 + [(True, 1, TINY.answer + 1)] * 8
+
+
+def test_the_sample_has_exactly_the_asked_lengths(folder: Path) -> None:
+    case = vista_case.build_case(TINY, folder)
+    assert len(case.scored()) == 8
+    for sequence in case.sequences.values():
+        assert len(sequence.ids) == TINY.prefix + TINY.answer
+        assert len(sequence.targets) == TINY.answer
+
+
+def test_a_prefix_shorter_than_the_video_says_what_to_change(folder: Path) -> None:
+    with pytest.raises(ValueError, match="prefix is 10, the video alone has 10 tokens"):
+        vista_case.build_case(replace(TINY, prefix=10), folder)
+
+
+def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "speed.json"
+    main(["vista", *flags(TINY, "frames", "image_size", "tower_layers", "tower_width"), f"--json={file}"])
+    result = json.loads(file.read_text())
+    assert [row["name"] for row in result["rows"]] == [
+        vista_rows.RELEASED,
+        vista_rows.SEPARATE,
+        vista_rows.LIVE,
+        vista_rows.CACHED,
+    ]
+    assert all(len(row["seconds"]) == 2 and row["flops"] > 0 for row in result["rows"])
+    assert result["times"][vista_rows.RELEASED] == 1.0
+    assert result["environment"]["threads"] == torch.get_num_threads()
+    assert "ours, cached" in capsys.readouterr().out
+
+
+def test_the_shared_prefix_saves_counted_operations(folder: Path) -> None:
+    rows, product = measure.measure(vista_rows.vista_rows(TINY, folder), 1)
+    flops = {row.name: row.flops for row in rows}
+    assert flops[vista_rows.RELEASED] > flops[vista_rows.SEPARATE] > flops[vista_rows.LIVE] > flops[vista_rows.CACHED]
+    tower = {name.removesuffix(vista_rows.WITH_TOWER): flops[name] for name in flops if "tower" in name}
+    assert tower[vista_rows.RELEASED] / tower[vista_rows.LIVE] > flops[vista_rows.RELEASED] / flops[vista_rows.LIVE]
+    assert product.flops == 2 * 64**3
+
+
+def test_rows_of_different_losses_are_not_compared() -> None:
+    class Constant:
+        def __init__(self, value: float) -> None:
+            self.value = torch.tensor(value, requires_grad=True)
+
+        def __call__(self) -> torch.Tensor:
+            return self.value * 1
+
+        def clear(self) -> None:
+            self.value.grad = None
+
+    with pytest.raises(RuntimeError, match="different losses"):
+        measure.measure({"one": Constant(1.0), "two": Constant(1.001)}, 1)
+
+
+def test_causal_attention_counts_half() -> None:
+    counts = []
+    for causal in (False, True):
+        query = torch.randn(1, 2, 16, 8, requires_grad=True)
+        with measure.FlopCounterMode(display=False, custom_mapping=measure.CPU_ATTENTION) as counter:
+            torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=causal).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == 2 * counts[1] > 0
+
+
+def test_dpo_without_trl_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpo, "find_spec", lambda name: None)
+    result = dpo.dpo(DpoOptions(**SIZES))
+    assert [row["name"] for row in result["rows"]] == [dpo.OURS]
+    assert "pip install" in result["notes"][0]
+
+
+def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
+    pytest.importorskip("trl", reason="the baseline comes by the extra `trl`")
+    rows: dict[str, Any] = dpo.dpo_rows(DpoOptions(**SIZES))
+    grads = {}
+    for name, row in rows.items():
+        row().backward()
+        model = row.model if name == dpo.OURS else row.trainer.model
+        grads[name] = {one: parameter.grad for one, parameter in model.named_parameters() if "lora_" in one}
+    assert grads[dpo.OURS].keys() == grads[dpo.TRL].keys()
+    for name, gradient in grads[dpo.OURS].items():
+        torch.testing.assert_close(gradient, grads[dpo.TRL][name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_peak_memory_comes_from_a_process_of_its_own(folder: Path) -> None:
+    before, peak = measure.peak_memory(vista_rows.vista_rows, vista_rows.LIVE, TINY, folder)
+    assert 0 < before <= peak

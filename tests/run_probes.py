@@ -1,0 +1,59 @@
+"""Callbacks that watch a run of the command from inside, and one that kills it; named on its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+
+class StepProbe(Callback):
+    """Writes the loss and the gradient norm of every optimizer step, over all ranks and micro-batches, and the keys."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.loss = 0.0
+        self.keys: list[str] = []
+        self.norm = 0.0
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        squares = torch.zeros(())
+        for parameter in pl_module.parameters():
+            if parameter.grad is not None:
+                grad = parameter.grad
+                squares += (grad.full_tensor() if isinstance(grad, DTensor) else grad).float().square().sum().cpu()
+        self.norm = float(squares.sqrt())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+        self.loss += float(loss)  # Lightning has divided it by the accumulation
+        self.keys += batch.keys
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        step = {"step": trainer.global_step, "loss": self.loss, "norm": self.norm, "keys": self.keys}
+        self.loss, self.keys = 0.0, []
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(json.dumps(step) + "\n")
+
+
+class KillAt(Callback):
+    """SIGKILL, as the machine's own, when a step is done: no handler runs, nothing is flushed."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
