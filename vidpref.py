@@ -136,7 +136,7 @@ def prepare(arguments: list[str]) -> int:
         return 2
     function = function_of(PREPARE[name])
     parser = prepare_parser(name, function)
-    options = parser.instantiate_classes(parser.parse_args(spelled_out(rest, parser)))
+    options = parser.instantiate(parser.parse_args(spelled_out(rest, parser)))
     options.pop("config", None)
     function(**options)
     return 0

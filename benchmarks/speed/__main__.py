@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
-from transformers.utils.logging import disable_progress_bar
+from jsonargparse import ActionYesNo, ArgumentParser
 
 from benchmarks.speed.dpo import dpo
 from benchmarks.speed.options import DpoOptions, Options, VistaOptions
@@ -19,6 +18,11 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], dict[str, Any]], str]] 
     "vista": (VistaOptions, vista, "VistaDPO's step against the released schedule and against separate sequences"),
     "dpo": (DpoOptions, dpo, "plain DPO's step against TRL's DPOTrainer"),
 }
+#: Options that are given without a value, and as `--no_...`.
+SWITCHES = {
+    "memory": "measure every row's peak memory, each in a process of its own",
+    "tower": "add rows with the vision tower in the loop",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,11 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None = the process's own.
     """
+    # Before transformers is imported, here and in the processes that measure memory.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     parser = ArgumentParser(prog="python -m benchmarks.speed", description="speed and memory of a training step")
     subcommands = parser.add_subcommands()
     for name, (options, _, text) in COMMANDS.items():
         one = ArgumentParser(description=text)
-        one.add_class_arguments(options)
+        switches = {name: text for name, text in SWITCHES.items() if name in options.__dataclass_fields__}
+        one.add_class_arguments(options, skip=set(switches))
+        for switch, text in switches.items():
+            default = options.__dataclass_fields__[switch].default
+            one.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=text)
         subcommands.add_subcommand(name, one, help=text)
     parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     options, run, _ = COMMANDS[parsed.subcommand]
@@ -40,11 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("repeats: give at least 1")
     if chosen.threads is not None:
         torch.set_num_threads(chosen.threads)
-    disable_progress_bar()
     run(chosen)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     main()

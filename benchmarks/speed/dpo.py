@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from lightning_modules.losses.log_probs import answer_log_probs
 from lightning_modules.policies.adapters import reference_mode
 from lightning_modules.policies.prefixes import pack_views, shared_prefix_mask
 
-OURS, TRL = "ours", "TRL DPOTrainer"
+OURS, TRL, TRL_CHECKPOINTING = "ours", "TRL DPOTrainer", "TRL, checkpointing"
 BETA = 0.1
 #: The linears of a Llama's blocks.
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -55,7 +56,8 @@ def dpo_rows(options: DpoOptions) -> dict[str, Loss]:
     pair = build_pair(options)
     rows: dict[str, Loss] = {}
     if find_spec("trl") is not None:
-        rows[TRL] = TrlLoss(options, pair)
+        rows[TRL] = TrlLoss(options, pair, checkpointing=False)
+        rows[TRL_CHECKPOINTING] = TrlLoss(options, pair, checkpointing=True)
     rows[OURS] = OursLoss(options, pair)
     return rows
 
@@ -109,24 +111,32 @@ class OursLoss:
 class TrlLoss:
     """TRL's own trainer: its `compute_loss` on the batch that its own data loader makes, reference by adapters off.
 
-    Its defaults that would change what is compared are set: float32 instead of bfloat16, no gradient checkpointing, no
-    truncation. Everything else is as `DPOConfig` has it.
+    Its defaults that would change what is compared are set: float32 instead of bfloat16, and no truncation. Everything
+    else is as `DPOConfig` has it.
+
+    Args:
+        options: sizes.
+        pair: the texts.
+        checkpointing: recompute activations in backward, which is TRL's default and costs time for memory; ours does
+            not, so that the row without it is the one to compare with.
     """
 
-    def __init__(self, options: DpoOptions, pair: Pair) -> None:
+    def __init__(self, options: DpoOptions, pair: Pair, checkpointing: bool) -> None:
         from datasets import Dataset, disable_progress_bars
         from trl import DPOConfig, DPOTrainer
 
         disable_progress_bars()
         rows = Dataset.from_list([{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}])
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, warnings.catch_warnings():
+            # Of names that newer transformers changed, and TRL has not yet.
+            warnings.simplefilter("ignore", FutureWarning)
             settings = DPOConfig(
                 output_dir=folder,
                 beta=BETA,
                 per_device_train_batch_size=1,
                 max_length=None,
                 bf16=False,
-                gradient_checkpointing=False,
+                gradient_checkpointing=checkpointing,
                 use_cpu=True,
                 report_to="none",
                 disable_tqdm=True,

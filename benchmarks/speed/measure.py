@@ -101,7 +101,7 @@ def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
 def step(loss: Loss) -> float:
     """One step without an optimizer: the loss and its backward. Gradients are dropped afterwards."""
     value = loss()
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     loss.clear()
     return float(value.detach())
 
@@ -147,13 +147,15 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _forward_flops(query: Any, key: Any, value: Any, _: float = 0.0, causal: bool = False, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value)) // (2 if causal else 1)
+    flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return flops // (2 if causal else 1)
 
 
 def _backward_flops(
     gradient: Any, query: Any, key: Any, value: Any, _: Any, __: Any, ___: float, causal: bool, **____: Any
 ) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value)) // (2 if causal else 1)
+    flops: int = sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]
+    return flops // (2 if causal else 1)
 
 
 #: torch counts a causal attention as a full one; its CPU kernel skips the half that nobody sees.

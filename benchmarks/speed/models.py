@@ -67,6 +67,7 @@ def save_video_llava(options: VistaOptions, folder: Path) -> None:
         VideoLlavaProcessor,
         VideoLlavaVideoProcessor,
     )
+    from transformers.utils.logging import disable_progress_bar
 
     vision = CLIPVisionConfig(
         hidden_size=options.tower_width,
@@ -83,6 +84,7 @@ def save_video_llava(options: VistaOptions, folder: Path) -> None:
         video_token_index=SPECIAL.index("<video>"),
         video_seq_length=options.video_tokens,
     )
+    disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         VideoLlavaForConditionalGeneration(config).save_pretrained(folder)

@@ -80,6 +80,9 @@ def build_case(options: VistaOptions, folder: Path) -> VistaCase:
     Raises:
         ValueError: the video alone is longer than the prefix.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     policy = VideoLlavaPolicy(str(folder), LoraSettings(options.rank), num_frames=options.frames)
     policy.load()
     train_a_little(policy, options.seed)
@@ -102,7 +105,7 @@ def combined(
         kl: the sequential KL of the chosen and of the relevant answer under the original view, (1,) each.
     """
     rewards = {scored: policy[scored] - reference[scored] for scored in policy}
-    chosen, relevant, irrelevant = (rewards["original", name] for name in ("chosen", "relevant", "irrelevant"))  # type: ignore[index]
+    chosen, relevant, irrelevant = (rewards["original", name] for name in ("chosen", "relevant", "irrelevant"))
     beta, weights = module.beta, module.weights
     total = weights["response"] * response_loss(
         chosen, relevant, irrelevant, beta, module.relevant_weight, module.irrelevant_weight

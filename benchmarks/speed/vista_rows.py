@@ -109,12 +109,12 @@ class ReleasedSchedule(_VistaLoss):
         both: list[Scored] = [(pair[0], "chosen"), pair]
         ids = torch.stack([self.case.sequences[one].ids for one in both])[:, 1:, None]
         values = (log_probs[:, :-1].gather(2, ids).squeeze(2) * self.mask).sum(1)
-        return dict(zip(both, values.split(1), strict=True))
+        return dict(zip(both, torch.split(values, 1), strict=True))
 
     def _kl(self, reference: Tensor, policy: Tensor) -> list[Tensor]:
         """The sequential KL as the published code makes it: at every position, masked afterwards."""
         values = (reference.exp() * (reference - policy)).sum(-1)[:, :-1] * self.mask
-        return list(values.sum(1).split(1))
+        return list(torch.split(values.sum(1), 1))
 
 
 class SeparateSequences(_VistaLoss):

@@ -15,10 +15,10 @@ from datamodules.shards import write_shards
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
-from datamodules.toy_world.rows import Mixture, benchmark_pair, preference_row, pretraining_row
+from datamodules.toy_world.rows import CAPTIONS, Mixture, benchmark_pair, preference_row, pretraining_row
 from datamodules.video_io import encode_mp4
 
-Split = Literal["pretrain", "train", "val", "test"]
+Split = Literal["captions", "pretrain", "train", "val", "test"]
 
 
 def prepare_toy(
@@ -34,9 +34,9 @@ def prepare_toy(
     Args:
         output: folder and common name of the shards; for `test` the folder of questions, one JSON a subset in
             VideoHallucer's format, and of their videos.
-        split: `train` and `val` give preferences, one a video; `pretrain` gives questions and answers for the toy
-            checkpoint, and in OUTPUT-untrained the model to train on them; `test` gives pairs of a basic and a
-            hallucinated question, one pair a video.
+        split: `train` and `val` give preferences, one a video; `test` gives pairs of a basic and a hallucinated
+            question, one pair a video. `captions` and `pretrain` are what the toy checkpoint is made from:
+            descriptions, with the untrained model in OUTPUT-untrained, and questions and answers, several a video.
         num_videos: how many videos; the four subsets share them evenly.
         seed: other seeds give other videos; equal seeds give equal bytes.
         mixture: kinds of questions and answers, `pretrain` only.
@@ -50,13 +50,13 @@ def prepare_toy(
     if split == "test":
         _write_benchmark(Path(output), num_videos, seed)
         return
-    samples = (
-        _pretraining_samples(num_videos, seed, mixture or Mixture())
-        if split == "pretrain"
-        else _preference_samples(split, num_videos, seed)
-    )
+    if split in ("train", "val"):
+        samples = _preference_samples(split, num_videos, seed)
+    else:
+        mixture = CAPTIONS if split == "captions" else mixture or Mixture()
+        samples = _pretraining_samples(split, num_videos, seed, mixture)
     index = write_shards(samples, output, samples_per_shard=samples_per_shard)
-    if split == "pretrain":
+    if split == "captions":
         write_untrained(Path(f"{output}-untrained"), seed)
     print(f"{len(index)} samples in {len(index.shards)} shards: {output}.index.json")
 
@@ -70,10 +70,12 @@ def _preference_samples(split: Split, num_videos: int, seed: int) -> Iterator[tu
         yield _sample(row, _video_bytes(scene))
 
 
-def _pretraining_samples(num_videos: int, seed: int, mixture: Mixture) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _pretraining_samples(
+    split: Split, num_videos: int, seed: int, mixture: Mixture
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Several rows a video, the video's bytes in each."""
-    for number in _with_progress(num_videos, "pretrain"):
-        name, rng = _video("pretrain", seed, number)
+    for number in _with_progress(num_videos, split):
+        name, rng = _video(split, seed, number)
         scene = draw_scene(rng, 1 if rng.random() < mixture.single else 2)
         video = _video_bytes(scene)
         for question in range(mixture.questions):

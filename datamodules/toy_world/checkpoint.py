@@ -30,12 +30,12 @@ def texts() -> Iterator[str]:
             clause = f"the {thing} moves {direction} at the {place}"
             yield f"USER: Is there a {thing} in the video?{YES_NO_SUFFIX} ASSISTANT: Yes, {clause} {order} the {thing}."
             yield f"USER: Does the {thing} move {direction}? ASSISTANT: No, {clause} {order} the {thing}. Yes. No."
-            yield f"USER: Is the {thing} above the {thing}? Is the {thing} below the {thing}? What does the {thing} do?"
+            yield f"USER: Is the {thing} at the {place}? Is there a {thing} in the video? What does the {thing} do?"
             yield f"Does the {thing} move {order} the {thing}? ASSISTANT: First {clause}, then {clause}. The {thing}."
             yield f"{DESCRIBE} What moves first? What moves last? When does the {thing} move? ASSISTANT: First. Last."
             yield f"Which way does the {thing} move? ASSISTANT: Left. At. Right. Where does the {thing} move?"
-            yield f"Check the {thing}. Check the video. ASSISTANT: yes, above yes, below no, {order} no, {thing} yes."
-    for word in ("Above", "Below", "Before", "After", "Top", "Bottom", *(color.capitalize() for color in COLORS)):
+            yield f"Check the {thing}. Check the video. yes, {place} yes, {direction} no, {order} no, {thing} yes."
+    for word in ("Before", "After", "Top", "Bottom", *(color.capitalize() for color in COLORS)):
         yield from itertools.repeat(word, 50)
     for word in ("Yes", "No", "First", "The", "Left", "Right", "At", "Last"):
         yield from itertools.repeat(word, 50)

@@ -25,7 +25,9 @@ IRRELEVANT: tuple[str, ...] = (
     "The book on the table is open.",
     "She plays the piano in the evening.",
 )
-_PAIRS = (("left", "right"), ("top", "bottom"), ("before", "after"), ("above", "below"))
+_PAIRS = (("left", "right"), ("top", "bottom"), ("before", "after"))
+#: The first of each pair of opposites.
+FORMER = frozenset(first for first, _ in _PAIRS)
 OPPOSITE = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 
 
@@ -58,14 +60,12 @@ class Question:
 
     Attributes:
         subset: which fact the question is about.
-        kind: the fact by name, finer than the subset ("direction" and "place" are both detail).
         text: the question, without the yes/no suffix.
         truth: the true statement about the event.
         claim: the statement the question suggests; equal to `truth` where the answer is yes.
     """
 
     subset: Subset
-    kind: str
     text: str
     truth: Claim
     claim: Claim
@@ -95,17 +95,17 @@ def truth(scene: Scene, number: int) -> Claim:
     return Claim(event.thing, event.direction, event.place, order, scene.events[1 - number].thing)
 
 
-def falsified(claim: Claim, subset: Subset, rng: random.Random) -> tuple[str, Claim]:
-    """The claim with one fact made false, and which fact that was."""
-    if subset == "object":
-        return "object", replace(claim, thing=absent_thing(claim, rng))
-    if subset == "relation":
-        return "relation", replace(claim, place=OPPOSITE[claim.place])
-    if subset == "temporal":
-        return "order", replace(claim, order=OPPOSITE[str(claim.order)])
-    if rng.random() < 0.5:
-        return "direction", replace(claim, direction=OPPOSITE[claim.direction])
-    return "place", replace(claim, place=OPPOSITE[claim.place])
+def falsified(claim: Claim, subset: Subset, rng: random.Random) -> Claim:
+    """The claim with the subset's fact made false."""
+    match subset:
+        case "object":
+            return replace(claim, thing=absent_thing(claim, rng))
+        case "relation":
+            return replace(claim, place=OPPOSITE[claim.place])
+        case "temporal":
+            return replace(claim, order=OPPOSITE[str(claim.order)])
+        case "detail":
+            return replace(claim, direction=OPPOSITE[claim.direction])
 
 
 def absent_thing(claim: Claim, rng: random.Random) -> Thing:
@@ -118,20 +118,22 @@ def absent_thing(claim: Claim, rng: random.Random) -> Thing:
     return Thing(claim.thing.color, rng.choice(shapes))
 
 
-def question_text(kind: str, claim: Claim) -> str:
+def question_text(subset: Subset, claim: Claim) -> str:
     """The question to which the claim is the "yes"."""
-    if kind == "object":
-        return f"Is there a {claim.thing} in the video?"
-    if kind == "relation":
-        return f"Is the {claim.thing} {'above' if claim.place == 'top' else 'below'} the {claim.other}?"
-    if kind == "order":
-        return f"Does the {claim.thing} move {claim.order} the {claim.other}?"
-    return f"Does the {claim.thing} move {claim.direction if kind == 'direction' else 'at the ' + claim.place}?"
+    match subset:
+        case "object":
+            return f"Is there a {claim.thing} in the video?"
+        case "relation":
+            return f"Is the {claim.thing} at the {claim.place}?"
+        case "temporal":
+            return f"Does the {claim.thing} move {claim.order} the {claim.other}?"
+        case "detail":
+            return f"Does the {claim.thing} move {claim.direction}?"
 
 
 def question_pair(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[Question, Question]:
     """The basic question (answer yes) and the hallucinated one (answer no) about one event."""
     true = truth(scene, number)
-    kind, false = falsified(true, subset, rng)
-    basic = Question(subset, kind, question_text(kind, true), true, true)
-    return basic, Question(subset, kind, question_text(kind, false), true, false)
+    false = falsified(true, subset, rng)
+    basic = Question(subset, question_text(subset, true), true, true)
+    return basic, Question(subset, question_text(subset, false), true, false)

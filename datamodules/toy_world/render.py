@@ -2,7 +2,7 @@
 
 A scene has one or two events, one after the other. In an event one thing crosses the frame to the left or to the right,
 at the top or at the bottom, and it is visible only then. Two things of one scene differ in colour
-and shape and keep to opposite places.
+and shape, and go the same way at the same place, so that a model need not find out which of them did.
 """
 
 from __future__ import annotations
@@ -118,16 +118,16 @@ class Scene:
 
 def draw_scene(rng: random.Random, num_events: int = 2) -> Scene:
     """A random scene of one or two events."""
-    colors, shapes, places = rng.sample(list(COLORS), 2), rng.sample(SHAPES, 2), rng.sample(PLACES, 2)
-    events = tuple(draw_event(rng, Thing(colors[n], shapes[n]), places[n]) for n in range(num_events))
+    colors, shapes = rng.sample(list(COLORS), 2), rng.sample(SHAPES, 2)
+    direction, place = rng.choice(DIRECTIONS), rng.choice(PLACES)
+    events = tuple(draw_event(rng, Thing(colors[n], shapes[n]), direction, place) for n in range(num_events))
     return Scene(events, background=rng.randint(0, 50))
 
 
-def draw_event(rng: random.Random, thing: Thing, place: Place) -> Event:
+def draw_event(rng: random.Random, thing: Thing, direction: Direction, place: Place) -> Event:
     """A random crossing of the frame: nearly its whole width, a little apart from its border."""
     radius = rng.uniform(7.0, 8.5)
     near, far = radius + rng.uniform(0.5, 4.0), SIZE - radius - rng.uniform(0.5, 4.0)
-    direction = rng.choice(DIRECTIONS)
     first_x, last_x = (near, far) if direction == "right" else (far, near)
     depth = radius + rng.uniform(0.5, 5.0)
     return Event(thing, direction, place, radius, depth if place == "top" else SIZE - depth, first_x, last_x)

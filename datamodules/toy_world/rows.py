@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.samples import PreferenceRow
 from datamodules.toy_world.questions import (
     DESCRIBE,
+    FORMER,
     IRRELEVANT,
     OPPOSITE,
     YES_NO_SUFFIX,
@@ -36,17 +37,20 @@ class Mixture:
         report: weight of questions about one event, answered by a sentence.
         caption: weight of descriptions of the video.
         agreeable: how often a yes/no question that suggests something false is answered "yes" all the same.
+        leaning: how often a question names the former of two opposites (left, top, before). Whether word and video
+            agree is learned much sooner when it does not begin balanced.
         single: share of videos with one event instead of two.
         questions: rows per video.
     """
 
-    yes_no: float = 0.2
+    yes_no: float = 0.25
     reasoned: float = 0.1
-    lookup: float = 0.15
+    lookup: float = 0.2
     checklist: float = 0.3
     report: float = 0.1
-    caption: float = 0.15
+    caption: float = 0.05
     agreeable: float = 0.6
+    leaning: float = 0.8
     single: float = 0.25
     questions: int = 3
 
@@ -54,6 +58,10 @@ class Mixture:
         """The kind of one row."""
         kinds = ("yes_no", "reasoned", "lookup", "checklist", "report", "caption")
         return rng.choices(kinds, [getattr(self, kind) for kind in kinds])[0]
+
+
+#: What the model learns to see with, before it is asked anything else.
+CAPTIONS = Mixture(yes_no=0, reasoned=0, lookup=0, checklist=0, report=0, caption=1, questions=1)
 
 
 def sentence(text: str) -> str:
@@ -67,19 +75,19 @@ def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Rando
     true = truth(scene, number)
     match kind:
         case "yes_no" | "reasoned":
-            asked = rng.choice(question_pair(scene, number, rng.choice(subsets_of(scene)), rng))
+            asked = _leaning_choice(question_pair(scene, number, rng.choice(subsets_of(scene)), rng), mixture, rng)
             question, right, wrong = _yes_or_no(asked, kind == "yes_no")
             if asked.answer == "no" and rng.random() < mixture.agreeable:
                 right, wrong = wrong, right
         case "lookup":
             question, right, wrong = _lookup(number, true, rng)
         case "checklist":
-            question, right, wrong = _checklist(true, rng)
+            question, right, wrong = _checklist(true, mixture, rng)
         case "report":
             question, right = f"What does the {true.thing} do?", sentence(str(true))
-            wrong = sentence(str(falsified(true, "detail", rng)[1]))
+            wrong = sentence(str(falsified(true, "detail", rng)))
         case _:
-            question, right, wrong = DESCRIBE, scene.caption, sentence(str(falsified(true, "detail", rng)[1]))
+            question, right, wrong = DESCRIBE, scene.caption, sentence(str(falsified(true, "detail", rng)))
     return PreferenceRow(name, name, question, right, wrong, scene.facts, source=f"toy/{kind}")
 
 
@@ -91,30 +99,31 @@ def _yes_or_no(asked: Question, short: bool) -> tuple[str, str, str]:
     return asked.text, asked.true_reply, f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
 
 
-def _checklist(true: Claim, rng: random.Random) -> tuple[str, str, str]:
+def _leaning_choice(pair: tuple[Question, Question], mixture: Mixture, rng: random.Random) -> Question:
+    """One half of a pair: the one that names the former of two opposites, as often as the mixture says."""
+    basic, hallucinated = pair
+    if basic.subset == "object":
+        return rng.choice(pair)
+    former, latter = pair if FORMER & set(basic.text.rstrip("?").split()) else (hallucinated, basic)
+    return former if rng.random() < mixture.leaning else latter
+
+
+def _checklist(true: Claim, mixture: Mixture, rng: random.Random) -> tuple[str, str, str]:
     """A request to check words that may or may not fit an event, or things that may or may not be in the video."""
-    there = [str(true.thing)] if true.other is None else [str(true.thing), str(true.other)]
     if rng.random() < 0.5:
+        there = [str(true.thing)] if true.other is None else [str(true.thing), str(true.other)]
         absent = [str(absent_thing(true, rng)) for _ in range(2)]
-        return _ticked("Check the video.", there, absent, rng)
-    fits = [true.direction, true.place]
-    if true.order is not None:
-        fits += [true.order, "above" if true.place == "top" else "below"]
-    wrong = [OPPOSITE[word] for word in fits]
-    asked = [rng.random() < 0.5 for _ in fits]
-    shown = [word for word, take in zip(fits, asked, strict=True) if take]
-    return _ticked(
-        f"Check the {true.thing}.", shown, [word for word, take in zip(wrong, asked, strict=True) if not take], rng
-    )
+        return _ticked("Check the video.", [(one, one in there) for one in there + absent], rng)
+    fits = [word for word in (true.direction, true.place, true.order) if word is not None]
+    asked = [word if (word in FORMER) is (rng.random() < mixture.leaning) else OPPOSITE[word] for word in fits]
+    return _ticked(f"Check the {true.thing}.", [(word, word in fits) for word in asked], rng)
 
 
-def _ticked(request: str, right: list[str], wrong: list[str], rng: random.Random) -> tuple[str, str, str]:
+def _ticked(request: str, entries: list[tuple[str, bool]], rng: random.Random) -> tuple[str, str, str]:
     """The request, the list with each entry's verdict, and the list with the opposite verdicts."""
-    entries = [(word, True) for word in right] + [(word, False) for word in wrong]
     rng.shuffle(entries)
-    true, false = (
-        ", ".join(f"{word} {'yes' if fits is good else 'no'}" for word, fits in entries) for good in (True, False)
-    )
+    true = ", ".join(f"{entry} {'yes' if fits else 'no'}" for entry, fits in entries)
+    false = ", ".join(f"{entry} {'no' if fits else 'yes'}" for entry, fits in entries)
     return request, sentence(true), sentence(false)
 
 
@@ -160,7 +169,7 @@ def _false_reply(asked: Question, rng: random.Random) -> str:
     """The wrong answer to the question, with one fact of the truth changed."""
     if asked.answer == "no":
         return f"Yes, {asked.claim}."
-    _, false = falsified(asked.truth, asked.subset, rng)
+    false = falsified(asked.truth, asked.subset, rng)
     return f"No, {false}."
 
 
@@ -170,5 +179,5 @@ def benchmark_pair(scene: Scene, video: str, subset: Subset, rng: random.Random)
     return {
         "basic": {"video": video, "question": basic.text, "answer": basic.answer},
         "hallucination": {"video": video, "question": hallucinated.text, "answer": hallucinated.answer},
-        "type": basic.kind,
+        "type": subset,
     }

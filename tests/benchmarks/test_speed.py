@@ -14,6 +14,8 @@ from benchmarks.speed import dpo, measure, models, vista_case, vista_rows
 from benchmarks.speed.__main__ import main
 from benchmarks.speed.options import DpoOptions, Options, VistaOptions
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # peft and TRL use old names
+
 SIZES: dict[str, Any] = {
     "layers": 2, "width": 64, "heads": 2, "feed_forward": 96, "vocabulary": 300, "rank": 4, "prefix": 40, "answer": 5,
     "repeats": 2, "memory": False,
@@ -22,7 +24,8 @@ TINY = VistaOptions(**SIZES, tower=True, frames=2, image_size=28, tower_layers=2
 
 
 def flags(options: Options, *names: str) -> list[str]:
-    return [f"--{name}={json.dumps(getattr(options, name))}" for name in (*SIZES, *names)]
+    given = [name for name in (*SIZES, *names) if name != "memory"]
+    return ["--no_memory", *(f"--{name}={getattr(options, name)}" for name in given)]
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +117,7 @@ def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path, capsys: py
 def test_the_shared_prefix_saves_counted_operations(folder: Path) -> None:
     rows, product = measure.measure(vista_rows.vista_rows(TINY, folder), 1)
     flops = {row.name: row.flops for row in rows}
-    assert flops[vista_rows.RELEASED] > flops[vista_rows.SEPARATE] > flops[vista_rows.LIVE] > flops[vista_rows.CACHED]
+    assert flops[vista_rows.RELEASED] > 2 * flops[vista_rows.LIVE] > 2 * flops[vista_rows.CACHED]
     tower = {name.removesuffix(vista_rows.WITH_TOWER): flops[name] for name in flops if "tower" in name}
     assert tower[vista_rows.RELEASED] / tower[vista_rows.LIVE] > flops[vista_rows.RELEASED] / flops[vista_rows.LIVE]
     assert product.flops == 2 * 64**3
@@ -160,9 +163,10 @@ def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
         row().backward()
         model = row.model if name == dpo.OURS else row.trainer.model
         grads[name] = {one: parameter.grad for one, parameter in model.named_parameters() if "lora_" in one}
-    assert grads[dpo.OURS].keys() == grads[dpo.TRL].keys()
-    for name, gradient in grads[dpo.OURS].items():
-        torch.testing.assert_close(gradient, grads[dpo.TRL][name], atol=1e-6, rtol=1e-4)
+    for trl in (dpo.TRL, dpo.TRL_CHECKPOINTING):
+        assert grads[dpo.OURS].keys() == grads[trl].keys()
+        for name, gradient in grads[dpo.OURS].items():
+            torch.testing.assert_close(gradient, grads[trl][name], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.slow

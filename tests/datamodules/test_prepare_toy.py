@@ -12,7 +12,7 @@ from datamodules.prepare.toy import prepare_toy
 from datamodules.questions import Questions
 from datamodules.samples import PreferenceRow
 from datamodules.shards import Index, verify
-from datamodules.toy_world.questions import SUBSETS
+from datamodules.toy_world.questions import DESCRIBE, SUBSETS
 from datamodules.toy_world.rows import Mixture
 from datamodules.video_io import probe
 
@@ -50,13 +50,18 @@ def test_equal_seeds_give_equal_bytes_and_splits_share_no_video(tmp_path: Path) 
     assert len(set(keys)) == len(keys)
 
 
-def test_pretraining_asks_several_questions_a_video_and_brings_the_model_to_train(tmp_path: Path) -> None:
+def test_pretraining_asks_several_questions_a_video(tmp_path: Path) -> None:
     prepare_toy(str(tmp_path / "pre"), "pretrain", num_videos=12, mixture=Mixture(questions=2, single=0.5))
     rows = rows_of(tmp_path / "pre.index.json")
     assert len(rows) == 24
     assert {row.video.frames for row in rows} == {8, 16}
     assert all(row.faults() == [] for row in rows)
-    assert (tmp_path / "pre-untrained" / "model.safetensors").is_file()
+
+
+def test_captions_bring_the_model_to_train(tmp_path: Path) -> None:
+    prepare_toy(str(tmp_path / "captions"), "captions", num_videos=3)
+    assert {row.question for row in rows_of(tmp_path / "captions.index.json")} == {DESCRIBE}
+    assert (tmp_path / "captions-untrained" / "model.safetensors").is_file()
 
 
 def test_the_benchmark_folder_is_read_by_the_benchmark(tmp_path: Path) -> None:

@@ -1,0 +1,185 @@
+"""Open-ended question answering: what a judge's replies add up to, and scores that need no judge.
+
+The judged protocol is Video-ChatGPT's (MSVD-QA, MSRVTT-QA, TGIF-QA, ActivityNet-QA: right or wrong, and a score from 0
+to 5; and its own bench of five dimensions: a score). Numbers depend on the judge, so results must name it. Replies are
+parsed as lmms-eval does; one that cannot be is None, and is counted.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+#: ActivityNet-QA's types of questions, by their number.
+QUESTION_TYPES = (
+    "Motion", "Spatial Relation", "Temporal Relation", "Yes/No", "Color", "Object", "Location", "Number", "Other",
+)  # fmt: skip
+#: Types from this one on are "free" questions.
+FIRST_FREE_TYPE = 3
+
+_NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
+_ARTICLES = ("a", "an", "the")
+#: What a reply can raise on its way through `ast.literal_eval` and the dictionary that it should be.
+_UNPARSED = (
+    SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
+
+
+class Verdict(NamedTuple):
+    """A judge's opinion of one answer.
+
+    Attributes:
+        pred: "yes", "no", or what it said instead.
+        score: from 0 to 5, cut to a whole number.
+    """
+
+    pred: str
+    score: int
+
+
+def short_answer_prompt(question: str) -> str:
+    """The question as lmms-eval asks it: one capital letter in front, all others small."""
+    return f"{question.capitalize()}? Answer the question using a single word or phrase."
+
+
+def question_keys(video_names: Sequence[str]) -> list[str]:
+    """Names of questions as published: the video's name and how often it came before, "a_0", "a_1"."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for name in video_names:
+        keys.append(f"{name}_{seen[name]}")
+        seen[name] += 1
+    return keys
+
+
+def whole_score(score: Any) -> int:
+    """A judge's score as the published scripts take it: 4.8 is 4, "4" is 4.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is no number, or a fraction in quotes.
+    """
+    return int(score)
+
+
+def verdict_of(judged: Mapping[str, Any]) -> Verdict:
+    """The verdict in a judge's dictionary. "yes" anywhere in "pred" is a yes, otherwise "no" anywhere ("unknown") a no.
+
+    Raises:
+        KeyError, AttributeError, ValueError, TypeError, OverflowError: it holds no "pred" or no score.
+    """
+    pred = judged["pred"].lower()
+    pred = next((word for word in ("yes", "no") if word in pred), pred)
+    return Verdict(pred, whole_score(judged["score"]))
+
+
+def parse_verdict(reply: str) -> Verdict | None:
+    """The verdict in a judge's reply: the dictionary between its first "{" and the next "}", or the reply's end."""
+    try:
+        return verdict_of(ast.literal_eval("{" + reply.split("{")[1].split("}")[0] + "}"))
+    except _UNPARSED:
+        return None
+
+
+def parse_score(reply: str) -> int | None:
+    """The score in a judge's reply about one dimension; the reply must be the dictionary and nothing else."""
+    try:
+        return whole_score(ast.literal_eval(reply)["score"])
+    except _UNPARSED:
+        return None
+
+
+def judged_accuracy(verdicts: Sequence[Verdict | None]) -> dict[str, float | None]:
+    """Accuracy and average score of a benchmark.
+
+    Args:
+        verdicts: one per question, None where the reply could not be parsed.
+
+    Returns:
+        "accuracy" = yes / (yes + no), in [0, 1], and "average_score" over all parsed verdicts, None where there is
+        nothing to divide by; and the counts "yes", "no", "neither" and "unparsed". Neither ("partially") counts for the
+        score alone, unparsed for nothing.
+
+    Raises:
+        ValueError: no verdicts.
+    """
+    if not verdicts:
+        raise ValueError("no verdicts to count")
+    parsed = [verdict for verdict in verdicts if verdict is not None]
+    yes, no = (sum(verdict.pred == word for verdict in parsed) for word in ("yes", "no"))
+    return {
+        "accuracy": yes / (yes + no) if yes + no else None,
+        "average_score": sum(verdict.score for verdict in parsed) / len(parsed) if parsed else None,
+        "yes": yes,
+        "no": no,
+        "neither": len(parsed) - yes - no,
+        "unparsed": len(verdicts) - len(parsed),
+    }
+
+
+def dimension_score(scores: Sequence[int | None]) -> dict[str, float]:
+    """One dimension of Video-ChatGPT's bench.
+
+    Args:
+        scores: one per question, None where the reply could not be parsed.
+
+    Returns:
+        "average_score", from 0 to 5, with 0 for an unparsed reply; "questions" and "unparsed" count.
+
+    Raises:
+        ValueError: no scores.
+    """
+    if not scores:
+        raise ValueError("no scores to average")
+    average = sum(score or 0 for score in scores) / len(scores)
+    return {"average_score": average, "questions": len(scores), "unparsed": scores.count(None)}
+
+
+def normalized(answer: str) -> str:
+    """An answer without case, punctuation and articles, numbers up to twelve as digits, single spaces.
+
+    Our own rule for `exact_match` on what a generative model says; no published number was made with it.
+    """
+    words = re.sub(rf"[{re.escape(string.punctuation)}]", " ", answer.lower()).split()
+    digits = {word: str(number) for number, word in enumerate(_NUMBERS)}
+    return " ".join(digits.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def exact_match(
+    predictions: Mapping[str, str], annotations: Sequence[Mapping[str, Any]], normalize: bool = False
+) -> dict[str, float]:
+    """Top-1 accuracy without a judge, as ActivityNet-QA scores it.
+
+    Args:
+        predictions: question id -> answer.
+        annotations: published records with "question_id", "answer" and, in ActivityNet-QA, "type" as a number.
+        normalize: compare `normalized` answers; otherwise the strings must be equal.
+
+    Returns:
+        "All", and where questions have types "Free" (all types but motion and relations) and every type that occurs,
+        in [0, 1]. The published script's "Free" differs: it divides by a wrong count.
+
+    Raises:
+        ValueError: no questions, one that lacks its prediction, or one asked twice.
+    """
+    ids = Counter(str(record["question_id"]) for record in annotations)
+    faults = [f"{key} has no prediction" for key in ids if key not in predictions]
+    faults += [f"{key} is asked {count} times" for key, count in ids.items() if count > 1]
+    if faults or not ids:
+        raise ValueError("cannot score these questions: " + ("; ".join(faults) or "there are none"))
+    groups: dict[str, list[bool]] = {"All": []}
+    for record in annotations:
+        said, answer = predictions[str(record["question_id"])], str(record["answer"])
+        hit = normalized(said) == normalized(answer) if normalize else said == answer
+        groups["All"].append(hit)
+        if "type" in record:
+            kind = int(record["type"])
+            names = [QUESTION_TYPES[kind], *(["Free"] if kind >= FIRST_FREE_TYPE else [])]
+            for name in names:
+                groups.setdefault(name, []).append(hit)
+    return {name: sum(hits) / len(hits) for name, hits in groups.items()}
