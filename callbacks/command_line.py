@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.bad_samples import BadSamples
 from callbacks.checkpoint_io import ReplaceIO
 from callbacks.config_errors import readable
 from callbacks.progress import Progress
@@ -71,7 +72,8 @@ class VidprefCLI(LightningCLI):
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
     with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`ReplaceIO`), a CSV
-    logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`.
+    logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`, and
+    the list of what was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -138,7 +140,7 @@ def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
     """
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
-    wanted: list[Callback] = []
+    wanted: list[Callback] = [] if _holds(callbacks, BadSamples) else [BadSamples()]
     if trainer["enable_checkpointing"] is not False and not _holds(callbacks, ModelCheckpoint):
         wanted.append(
             ModelCheckpoint(

@@ -82,8 +82,8 @@ class Question:
 
 
 def subsets_of(scene: Scene) -> tuple[Subset, ...]:
-    """What can be asked about a scene: with one event nothing that compares two."""
-    return SUBSETS if len(scene.events) == 2 else ("object", "detail")
+    """What can be asked about a scene: with one event nothing about the order of two."""
+    return tuple(subset for subset in SUBSETS if subset != "temporal" or len(scene.events) == 2)
 
 
 def truth(scene: Scene, number: int) -> Claim:

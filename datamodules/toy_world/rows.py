@@ -75,7 +75,9 @@ def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Rando
     true = truth(scene, number)
     match kind:
         case "yes_no" | "reasoned":
-            asked = _leaning_choice(question_pair(scene, number, rng.choice(subsets_of(scene)), rng), mixture, rng)
+            # Order is learned last, as it takes two things, and is asked for twice as often.
+            subset = rng.choices(subsets_of(scene), [1 + (one == "temporal") for one in subsets_of(scene)])[0]
+            asked = _leaning_choice(question_pair(scene, number, subset, rng), mixture, rng)
             question, right, wrong = _yes_or_no(asked, kind == "yes_no")
             if asked.answer == "no" and rng.random() < mixture.agreeable:
                 right, wrong = wrong, right

@@ -1,0 +1,46 @@
+"""Which samples a run skipped: counted in the log, listed with the reason in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+FILE_NAME = "bad_samples.json"
+
+
+class BadSamples(Callback):
+    """Logs ``train/bad_samples`` and ``val/bad_samples``: how many different samples all ranks have skipped so far.
+
+    ``<default_root_dir>/bad_samples.json`` maps each one's key to the reason; it is there only once something was
+    skipped. A datamodule without `bad_samples` skips none. The command line adds this callback by itself.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count, log and list."""
+        pl_module.log("train/bad_samples", float(len(self.collect(trainer))))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count, log and list."""
+        if not trainer.sanity_checking:
+            pl_module.log("val/bad_samples", float(len(self.collect(trainer))))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """List; `predict` has no log."""
+        self.collect(trainer)
+
+    def collect(self, trainer: Trainer) -> dict[str, str]:
+        """Key -> why over all ranks, which call it together; rank 0 writes the list when there is one."""
+        found: dict[str, str] = dict(getattr(getattr(trainer, "datamodule", None), "bad_samples", {}))
+        if trainer.world_size > 1:
+            every: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(every, found)
+            found = {key: why for one in every for key, why in one.items()}
+        if found and trainer.is_global_zero:
+            path = Path(trainer.default_root_dir) / FILE_NAME
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        return found
