@@ -13,24 +13,28 @@ FILE_NAME = "bad_samples.json"
 
 
 class BadSamples(Callback):
-    """Logs ``train/bad_samples`` and ``val/bad_samples``: how many different samples all ranks have skipped so far.
+    """Logs ``bad_samples``: how many different samples all ranks have skipped so far, at the end of every epoch.
 
-    ``<default_root_dir>/bad_samples.json`` maps each one's key to the reason; it is there only once something was
+    ``<default_root_dir>/bad_samples.json`` maps each one's key to the reason. Neither is there while nothing was
     skipped. A datamodule without `bad_samples` skips none. The command line adds this callback by itself.
     """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count, log and list."""
-        pl_module.log("train/bad_samples", float(len(self.collect(trainer))))
+        self._log(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count, log and list."""
-        if not trainer.sanity_checking:
-            pl_module.log("val/bad_samples", float(len(self.collect(trainer))))
+        self._log(trainer, pl_module)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """List; `predict` has no log."""
         self.collect(trainer)
+
+    def _log(self, trainer: Trainer, module: LightningModule) -> None:
+        count = len(self.collect(trainer))
+        if count and not trainer.sanity_checking:
+            module.log("bad_samples", float(count))
 
     def collect(self, trainer: Trainer) -> dict[str, str]:
         """Key -> why over all ranks, which call it together; rank 0 writes the list when there is one."""

@@ -140,7 +140,7 @@ def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
     """
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
-    wanted: list[Callback] = [] if _holds(callbacks, BadSamples) else [BadSamples()]
+    wanted: list[Callback] = []
     if trainer["enable_checkpointing"] is not False and not _holds(callbacks, ModelCheckpoint):
         wanted.append(
             ModelCheckpoint(
@@ -155,6 +155,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
         wanted.append(Throughput())
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
         wanted.append(Progress())
+    if not _holds(callbacks, BadSamples):
+        wanted.append(BadSamples())
     if not _holds(plugins, CheckpointIO):
         plugins.append(ReplaceIO())
     logger = trainer["logger"]

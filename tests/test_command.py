@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 import vidpref
+from callbacks.bad_samples import BadSamples
 from callbacks.checkpoint_io import ReplaceIO
 from callbacks.command_line import checkpoint_file, default_pieces
 from callbacks.progress import Progress
@@ -252,7 +253,7 @@ def kinds(pieces: list[Any]) -> list[type]:
 
 def test_default_pieces() -> None:
     pieces = default_pieces(GIVEN, "fit")
-    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress]
+    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress, BadSamples]
     assert kinds(pieces["plugins"]) == [ReplaceIO]
     recovery = pieces["callbacks"][0]
     assert recovery.monitor is None
@@ -263,12 +264,12 @@ def test_default_pieces() -> None:
 
 
 def test_given_pieces_are_kept_and_not_doubled() -> None:
-    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar()]
+    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar(), BadSamples()]
     writer = ReplaceIO()
     pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit")
     assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
-    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput]
+    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput, BadSamples]
     assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
 
 

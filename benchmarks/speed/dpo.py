@@ -150,6 +150,10 @@ class TrlLoss:
             )
         train_a_little(self.trainer.model, options.seed)
         self.trainer.model.train()
+        if checkpointing:  # `Trainer.train` does it, which is not called here
+            llama = self.trainer.model.get_base_model()
+            enable = getattr(llama, "activation_checkpointing_enable", None) or llama.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         self.batch = next(iter(self.trainer.get_train_dataloader()))
 
     def __call__(self) -> Tensor:

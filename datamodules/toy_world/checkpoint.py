@@ -1,13 +1,17 @@
-"""The toy world's Video-LLaVA: the real architecture in transformers, two million parameters, not yet trained."""
+"""The toy world's Video-LLaVA: the real architecture in transformers with 1.4 million parameters, not yet trained.
+
+`python -m datamodules.toy_world.checkpoint EXPORT TARGET` stores the trained one in half precision.
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.toy_world.questions import DESCRIBE, IRRELEVANT, YES_NO_SUFFIX
+from datamodules.toy_world.questions import DESCRIBE, YES_NO_SUFFIX
 from datamodules.toy_world.render import COLORS, DIRECTIONS, PLACES, SHAPES
 
 if TYPE_CHECKING:
@@ -20,6 +24,15 @@ SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>",
 VISUAL_TOKENS = ("<image>", "<video>")
 VOCABULARY = 448
 MAX_POSITIONS = 512
+#: A little of what is not the toy world, so that other texts are not all bytes.
+ENGLISH: tuple[str, ...] = (
+    "A dog sleeps on the sofa.",
+    "The weather is nice today.",
+    "Two people cook dinner in a kitchen.",
+    "A train leaves the station at noon.",
+    "The book on the table is open.",
+    "She plays the piano in the evening.",
+)
 
 
 def texts() -> Iterator[str]:
@@ -39,7 +52,7 @@ def texts() -> Iterator[str]:
         yield from itertools.repeat(word, 50)
     for word in ("Yes", "No", "First", "The", "Left", "Right", "At", "Last"):
         yield from itertools.repeat(word, 50)
-    yield from IRRELEVANT
+    yield from ENGLISH
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -145,3 +158,21 @@ def write_untrained(folder: Path, seed: int = 0) -> None:
                 torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     build_processor(tokenizer).save_pretrained(folder)
+
+
+def write_halved(source: Path, target: Path) -> None:
+    """Save a trained model in half precision, beside its processor; it is loaded as float32 again.
+
+    Args:
+        source: the folder that pre-training exported.
+        target: is made if need be; files of the same names are replaced.
+    """
+    import torch
+    from transformers import AutoProcessor, VideoLlavaForConditionalGeneration
+
+    VideoLlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float16).save_pretrained(target)
+    AutoProcessor.from_pretrained(source).save_pretrained(target)
+
+
+if __name__ == "__main__":
+    write_halved(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -17,14 +17,6 @@ SUBSETS: tuple[Subset, ...] = get_args(Subset)
 #: What VideoHallucer puts behind every question.
 YES_NO_SUFFIX = "\nAnswer the question using 'yes' or 'no'."
 DESCRIBE = "Describe the video."
-IRRELEVANT: tuple[str, ...] = (
-    "A dog sleeps on the sofa.",
-    "The weather is nice today.",
-    "Two people cook dinner in a kitchen.",
-    "A train leaves the station at noon.",
-    "The book on the table is open.",
-    "She plays the piano in the evening.",
-)
 _PAIRS = (("left", "right"), ("top", "bottom"), ("before", "after"))
 #: The first of each pair of opposites.
 FORMER = frozenset(first for first, _ in _PAIRS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ from datamodules.samples import PreferenceRow
 from datamodules.toy_world.questions import (
     DESCRIBE,
     FORMER,
-    IRRELEVANT,
     OPPOSITE,
     YES_NO_SUFFIX,
     Claim,
@@ -22,7 +22,7 @@ from datamodules.toy_world.questions import (
     subsets_of,
     truth,
 )
-from datamodules.toy_world.render import Scene
+from datamodules.toy_world.render import Scene, draw_scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +159,20 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
         question=asked.text,
         chosen=asked.true_reply,
         relevant=_false_reply(asked, rng),
-        irrelevant=rng.choice(IRRELEVANT),
+        irrelevant=_of_another_video(scene, rng),
         event=scene.span(number),
         boxes=scene.boxes(number),
         video=scene.facts,
         source=f"toy/{subset}",
     )
+
+
+def _of_another_video(scene: Scene, rng: random.Random) -> str:
+    """A sentence as fluent as the others, but about things that are not there."""
+    there = {event.thing for event in scene.events}
+    scenes = (draw_scene(rng) for _ in itertools.count())
+    other = next(one for one in scenes if there.isdisjoint(event.thing for event in one.events))
+    return sentence(str(truth(other, 0)))
 
 
 def _false_reply(asked: Question, rng: random.Random) -> str:

@@ -163,6 +163,8 @@ def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
         row().backward()
         model = row.model if name == dpo.OURS else row.trainer.model
         grads[name] = {one: parameter.grad for one, parameter in model.named_parameters() if "lora_" in one}
+    flops = {row.name: row.flops for row in measure.measure(rows, 1)[0]}
+    assert flops[dpo.TRL_CHECKPOINTING] > flops[dpo.TRL] > flops[dpo.OURS]
     for trl in (dpo.TRL, dpo.TRL_CHECKPOINTING):
         assert grads[dpo.OURS].keys() == grads[trl].keys()
         for name, gradient in grads[dpo.OURS].items():
