@@ -45,6 +45,8 @@ def encode_mp4(frames: Tensor | NDArray[np.uint8], fps: float, lossless: bool = 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         options = {"qp": "0"} if lossless else {"crf": str(QUALITY)}
+        # The encoder's fastest routines round differently from call to call; equal frames shall give equal bytes.
+        options["x264-params"] = "cpu-independent=1"
         stream: Any = container.add_stream("libx264rgb" if rgb else "libx264", rate=_rate(fps), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24" if rgb else "yuv420p"
         # One thread: the bytes, and with them a shard's checksums, must not depend on the machine's cores.
