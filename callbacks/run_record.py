@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,16 @@ def run_facts() -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": bool(_git(code, "status", "--porcelain", "--untracked-files=no")) if commit else None,
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+        "versions": {name: _version(name) for name in RECORDED_PACKAGES},
     }
+
+
+def _version(name: str) -> str | None:
+    """The installed version, or None for a package that is not (this one may run from a clone)."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.utils._pytree import register_dataclass
+
+from datamodules.samples import AnswerScores
+
+# FSDP2 gathers the root again for backward by hooks on what a forward returned. torch before 2.15 looks for tensors in
+# registered containers only: unregistered, the root would be met in shards.
+register_dataclass(AnswerScores)
 
 
 def mixed_precision(mesh: DeviceMesh) -> MixedPrecisionPolicy:
