@@ -159,7 +159,7 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
         question=asked.text,
         chosen=asked.true_reply,
         relevant=_false_reply(asked, rng),
-        irrelevant=_of_another_video(scene, rng),
+        irrelevant=_of_another_video(scene, subset, rng),
         event=scene.span(number),
         boxes=scene.boxes(number),
         video=scene.facts,
@@ -167,12 +167,12 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
     )
 
 
-def _of_another_video(scene: Scene, rng: random.Random) -> str:
-    """A sentence as fluent as the others, but about things that are not there."""
+def _of_another_video(scene: Scene, subset: Subset, rng: random.Random) -> str:
+    """The right reply to a question of this kind about another video, whose things are not there."""
     there = {event.thing for event in scene.events}
     scenes = (draw_scene(rng) for _ in itertools.count())
     other = next(one for one in scenes if there.isdisjoint(event.thing for event in one.events))
-    return sentence(str(truth(other, 0)))
+    return rng.choice(question_pair(other, 0, subset, rng)).true_reply
 
 
 def _false_reply(asked: Question, rng: random.Random) -> str:
