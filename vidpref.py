@@ -112,7 +112,17 @@ def run(arguments: list[str]) -> int:
 
     quieten()
     VidprefCLI(arguments)
+    leave_process_group()
     return 0
+
+
+def leave_process_group() -> None:
+    """Part from the other ranks in order: left to the interpreter's end, a group whose peer is gone can crash."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def quieten() -> None:

@@ -75,6 +75,9 @@ def work(rank: int, port: int, folder: Path, checkpoint: str) -> None:
         rest = run(folder / case, checkpoint, case, STEPS, resume=True)
         if rank == 0:
             torch.save(first + rest, folder / case / "losses.pt")
+    # Left to the interpreter's end, a group whose peer is gone sometimes takes its process down.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_follow_one(tmp_path: Path) -> None:
