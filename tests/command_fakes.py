@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -73,3 +75,10 @@ class TinyData(LightningDataModule):
 
     def test_dataloader(self) -> Any:
         return self._loader()
+
+
+def exit_status(call: Callable[[], Any]) -> Any:
+    """The status with which a call leaves the interpreter."""
+    with pytest.raises(SystemExit) as caught:
+        call()
+    return caught.value.code

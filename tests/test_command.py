@@ -9,22 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import command_fakes  # an imported class has a short name
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
 
 import vidpref
-from callbacks.bad_samples import BadSamples
-from callbacks.checkpoint_io import ReplaceIO
-from callbacks.command_line import checkpoint_file, default_pieces
-from callbacks.progress import Progress
 from callbacks.run_record import CONFIG_KEY
-from callbacks.throughput import Throughput
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,12 +59,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-def exit_status(call: Callable[[], Any]) -> Any:
-    with pytest.raises(SystemExit) as caught:
-        call()
-    return caught.value.code
-
-
 # Help
 
 
@@ -98,63 +84,6 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
-
-
-def test_unknown_verb_and_source(capsys: pytest.CaptureFixture[str]) -> None:
-    assert vidpref.main(["train"]) == 2
-    assert "'train'" in capsys.readouterr().err
-    assert vidpref.main(["prepare", "youtube"]) == 2
-    assert "'youtube'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("source", vidpref.PREPARE)
-def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_status(lambda: vidpref.main(["prepare", source, "--help"])) == 0
-    assert f"vidpref prepare {source}" in capsys.readouterr().out
-
-
-def _pretend_source(paths: list[str], folder: str, count: int = 3, skip_bad: bool = False) -> None:
-    """Stands for a kind of preparation.
-
-    Args:
-        paths: files to read.
-        folder: where to write.
-        count: how many.
-        skip_bad: what to do with bad ones.
-    """
-    if count < 0:
-        raise ValueError(f"count is {count}")
-    Path(folder).write_text(f"{paths} {count} {skip_bad}")
-
-
-@pytest.fixture
-def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`vidpref prepare toy FLAGS...` for the source above, in an empty folder."""
-    monkeypatch.setitem(vidpref.PREPARE, "toy", vidpref.Prepare(__name__, "_pretend_source", "pretend"))
-    monkeypatch.chdir(tmp_path)
-    return lambda *flags: vidpref.main(["prepare", "toy", *flags])
-
-
-@pytest.mark.parametrize(
-    ("flags", "seen"),
-    [
-        (["a", "out"], "['a'] 3 False"),
-        (["a", "b", "out", "--count", "0"], "['a', 'b'] 0 False"),
-        (["--skip-bad", "a", "out"], "['a'] 3 True"),
-        (["--skip_bad", "true", "a", "out"], "['a'] 3 True"),
-        (["--skip-bad=false", "a", "out"], "['a'] 3 False"),
-    ],
-)
-def test_prepare_passes_its_options(pretend: Run, flags: list[str], seen: str) -> None:
-    assert pretend(*flags) == 0
-    assert Path("out").read_text() == seen
-
-
-def test_prepare_reports_bad_input(pretend: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pretend("a", "out", "--count=-1") == 1
-    assert "error: count is -1" in capsys.readouterr().err
-    assert exit_status(lambda: pretend("a", "out", "--cuont", "1")) == 2
-    assert "--cuont" in capsys.readouterr().err
 
 
 # Fit, resume, record
@@ -229,50 +158,6 @@ def test_flag_beats_checkpoint_and_the_difference_is_listed(
     assert used["model"]["init_args"]["beta"] == 0.5
 
 
-def test_checkpoint_file(tmp_path: Path) -> None:
-    trainer = {"default_root_dir": str(tmp_path)}
-    assert checkpoint_file(None, trainer) is None
-    assert checkpoint_file("last", trainer) is None
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/last.ckpt").touch()
-    assert checkpoint_file("last", trainer) == tmp_path / "checkpoints/last.ckpt"
-    assert checkpoint_file(tmp_path / "absent.ckpt", trainer) is None
-
-
-# What the trainer gets
-
-GIVEN: dict[str, Any] = {
-    "callbacks": None, "plugins": None, "logger": None, "default_root_dir": "run", "enable_checkpointing": None,
-    "enable_progress_bar": None,
-}  # fmt: skip
-
-
-def kinds(pieces: list[Any]) -> list[type]:
-    return [type(piece) for piece in pieces]
-
-
-def test_default_pieces() -> None:
-    pieces = default_pieces(GIVEN, "fit")
-    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress, BadSamples]
-    assert kinds(pieces["plugins"]) == [ReplaceIO]
-    recovery = pieces["callbacks"][0]
-    assert recovery.monitor is None
-    assert recovery.save_last is True
-    assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
-    assert isinstance(pieces["logger"], CSVLogger)
-    assert default_pieces(GIVEN, "test")["logger"].name == "test"
-
-
-def test_given_pieces_are_kept_and_not_doubled() -> None:
-    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar(), BadSamples()]
-    writer = ReplaceIO()
-    pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit")
-    assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
-    quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
-    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput, BadSamples]
-    assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
-
-
 # Errors
 
 
@@ -290,7 +175,7 @@ def test_given_pieces_are_kept_and_not_doubled() -> None:
     ],
 )
 def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
-    assert exit_status(lambda: run("fit", *flags)) == 2
+    assert command_fakes.exit_status(lambda: run("fit", *flags)) == 2
     assert said in capsys.readouterr().err
 
 
@@ -310,7 +195,7 @@ def test_bad_key_in_a_file_is_named(
 ) -> None:
     assert old in EXPERIMENT
     Path("experiment.yaml").write_text(EXPERIMENT.replace(old, new))
-    assert exit_status(lambda: run("fit")) == 2
+    assert command_fakes.exit_status(lambda: run("fit")) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert "NoneType" not in shown
@@ -343,7 +228,7 @@ def test_a_fault_of_ours_shows_its_traceback(
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_print_config(run: Run, capsys: pytest.CaptureFixture[str], verb: str) -> None:
-    assert exit_status(lambda: run(verb, "--print_config")) == 0
+    assert command_fakes.exit_status(lambda: run(verb, "--print_config")) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["model"]["class_path"] == "command_fakes.TinyModule"
     assert shown["trainer"]["use_distributed_sampler"] is False
@@ -357,7 +242,12 @@ def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys:
     text = EXPERIMENT.replace("trainer:\n", "trainer:\n  callbacks: [LearningRateMonitor]\n")
     Path("experiment.yaml").write_text(text)
     Path("overlay.yaml").write_text("trainer:\n  devices: 1\n  callbacks+: [Throughput]\n")
-    assert exit_status(lambda: run("fit", "--config", "overlay.yaml", "--model.beta", "0.3", "--print_config")) == 0
+    assert (
+        command_fakes.exit_status(
+            lambda: run("fit", "--config", "overlay.yaml", "--model.beta", "0.3", "--print_config")
+        )
+        == 0
+    )
     shown = yaml.safe_load(capsys.readouterr().out)
     names = [one["class_path"].rpartition(".")[2] for one in shown["trainer"]["callbacks"]]
     assert names == ["LearningRateMonitor", "Throughput"]

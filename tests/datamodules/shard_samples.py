@@ -5,8 +5,10 @@ Spawned workers import this module, so it stays light.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,3 +69,17 @@ def collate(samples: list[str | None], planned: PlannedBatch) -> Batch:
     masks = [slot.mask for slot in planned.slots]
     assert masks == [one is not None for one in samples]
     return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.normalizers, os.getpid())
+
+
+def tar_of(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if name.endswith("/") else kind
+            info.size = len(content) if info.isreg() else 0
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def members_of(key: str) -> dict[str, bytes]:
+    return {f"{key}.{suffix}": content for suffix, content in sample(key)[1].items()}

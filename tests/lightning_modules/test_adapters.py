@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from tiny_video_llava import NUM_FRAMES
 from torch import Tensor, nn
 from transformers import VideoLlavaForConditionalGeneration
 
@@ -27,11 +27,6 @@ from lightning_modules.policies.video_llava import EncodedVideos, VideoLlavaPoli
 
 LORA = LoraSettings(r=4, alpha=12)
 Make = Callable[..., VideoLlavaPolicy]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

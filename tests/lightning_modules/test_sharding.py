@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from tiny_video_llava import NUM_FRAMES
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
@@ -118,11 +118,6 @@ def work(rank: int, folder: str, checkpoint: str) -> None:
             torch.save(found, Path(folder) / f"{name}.pt")
         dist.barrier()
     dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from torch import Tensor, nn
-from video_llava_cases import SETTINGS, WITH_HEAD, build_policy, unequal_views
+from video_llava_cases import SETTINGS, WITH_HEAD, build_policy
 
 from datamodules.samples import AnswerScores, View
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
@@ -20,21 +19,6 @@ from lightning_modules.policies.frames import distinct_frames
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 
 Make = Callable[..., VideoLlavaPolicy]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def make(checkpoint: Path) -> Make:
-    return partial(build_policy, checkpoint)
-
-
-@pytest.fixture(scope="module")
-def views() -> list[View]:
-    return unequal_views()
 
 
 def plain_inputs(policy: VideoLlavaPolicy, views: list[View], padding_side: str = "right") -> dict[str, Tensor]:

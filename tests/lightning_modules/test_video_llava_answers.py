@@ -1,34 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_video_llava import save_tiny_video_llava
-from video_llava_cases import SETTINGS, build_policy, unequal_views
+from video_llava_cases import SETTINGS, build_policy
 
 from datamodules.samples import View
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 
 Make = Callable[..., VideoLlavaPolicy]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_video_llava(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def make(checkpoint: Path) -> Make:
-    return partial(build_policy, checkpoint)
-
-
-@pytest.fixture(scope="module")
-def views() -> list[View]:
-    return unequal_views()
 
 
 # Asking

@@ -1,0 +1,59 @@
+"""What the command completes: the checkpoint it will read, and the pieces that every trainer gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from callbacks.bad_samples import BadSamples
+from callbacks.checkpoint_io import ReplaceIO
+from callbacks.command_line import checkpoint_file, default_pieces
+from callbacks.progress import Progress
+from callbacks.throughput import Throughput
+
+
+def test_checkpoint_file(tmp_path: Path) -> None:
+    trainer = {"default_root_dir": str(tmp_path)}
+    assert checkpoint_file(None, trainer) is None
+    assert checkpoint_file("last", trainer) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    assert checkpoint_file("last", trainer) == tmp_path / "checkpoints/last.ckpt"
+    assert checkpoint_file(tmp_path / "absent.ckpt", trainer) is None
+
+
+# What the trainer gets
+
+GIVEN: dict[str, Any] = {
+    "callbacks": None, "plugins": None, "logger": None, "default_root_dir": "run", "enable_checkpointing": None,
+    "enable_progress_bar": None,
+}  # fmt: skip
+
+
+def kinds(pieces: list[Any]) -> list[type]:
+    return [type(piece) for piece in pieces]
+
+
+def test_default_pieces() -> None:
+    pieces = default_pieces(GIVEN, "fit")
+    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress, BadSamples]
+    assert kinds(pieces["plugins"]) == [ReplaceIO]
+    recovery = pieces["callbacks"][0]
+    assert recovery.monitor is None
+    assert recovery.save_last is True
+    assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
+    assert isinstance(pieces["logger"], CSVLogger)
+    assert default_pieces(GIVEN, "test")["logger"].name == "test"
+
+
+def test_given_pieces_are_kept_and_not_doubled() -> None:
+    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar(), BadSamples()]
+    writer = ReplaceIO()
+    pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit")
+    assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
+    quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
+    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput, BadSamples]
+    assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
