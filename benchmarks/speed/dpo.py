@@ -19,6 +19,7 @@ from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.log_probs import answer_log_probs
 from lightning_modules.policies.adapters import reference_mode
 from lightning_modules.policies.prefixes import pack_views, shared_prefix_mask
+from lightning_modules.policies.shared_attention import use_shared_prefix_attention
 
 OURS, TRL, TRL_CHECKPOINTING = "ours", "TRL DPOTrainer", "TRL, checkpointing"
 BETA = 0.1
@@ -77,6 +78,7 @@ class OursLoss:
         from peft import get_peft_model
 
         self.model: Any = get_peft_model(_llama(options), _lora(options))
+        use_shared_prefix_attention(self.model.get_base_model().model)
         train_a_little(self.model, options.seed)
         tokenizer = build_tokenizer(options.vocabulary)
         answers = [
@@ -101,7 +103,7 @@ class OursLoss:
         llama, packed = self.model.get_base_model(), self.packed
         hidden = llama.model(
             input_ids=packed.ids,
-            attention_mask=shared_prefix_mask(packed.segments),
+            attention_mask=shared_prefix_mask(packed.segments, packed.shared),
             position_ids=packed.positions,
             use_cache=False,
         ).last_hidden_state[packed.rows, packed.columns]

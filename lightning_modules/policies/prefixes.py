@@ -29,6 +29,7 @@ class PackedViews:
         targets: (N,) int64 token ids.
         answers: (N,) int64, the answer of each target, counted over all views.
         num_tokens: (A,) int64, targets per answer.
+        shared: columns that are prefix in every row: the length of the shortest prefix.
     """
 
     ids: Tensor
@@ -39,6 +40,7 @@ class PackedViews:
     targets: Tensor
     answers: Tensor
     num_tokens: Tensor
+    shared: int
 
 
 def pack_views(
@@ -84,26 +86,28 @@ def pack_views(
         targets=targets,
         answers=owners,
         num_tokens=torch.tensor(num_tokens, dtype=torch.int64, device=device),
+        shared=min(map(len, prefixes), default=0),
     )
 
 
-def shared_prefix_mask(segments: Tensor, additive: torch.dtype | None = None) -> Tensor:
+def shared_prefix_mask(segments: Tensor, first: int = 0, additive: torch.dtype | None = None) -> Tensor:
     """Who sees whom: the prefix causally, every answer the prefix and its own past, padding nothing but itself.
 
     Args:
         segments: (V, T) int64, see `PackedViews`.
+        first: the first query to make a row for; `shared_attention` needs none for the columns that all rows share.
         additive: the type of a mask that is added to attention scores (0 or the type's lowest number), which eager
             attention needs: it would add a boolean one as 0 and 1, without an error. None = boolean.
 
     Returns:
-        (V, 1, T, T); exactly four dimensions, because transformers passes only such a mask on unchanged.
+        (V, 1, T - first, T); exactly four dimensions, because transformers passes only such a mask on unchanged.
     """
-    length = segments.shape[1]
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    allowed = causal & (query != PADDING) & ((key == PREFIX) | (key == query))
+    columns = torch.arange(segments.shape[1], device=segments.device)
+    behind = columns[first:, None] - columns
+    query, key = segments[:, first:, None], segments[:, None, :]
+    allowed = (behind >= 0) & (query != PADDING) & ((key == PREFIX) | (key == query))
     # The diagonal stays, since kernels differ in what they make of a row without any key.
-    allowed |= torch.eye(length, dtype=torch.bool, device=segments.device)
+    allowed |= behind == 0
     if additive is None:
         return allowed[:, None]
     mask = torch.zeros(allowed.shape, dtype=additive, device=segments.device)

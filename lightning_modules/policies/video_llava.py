@@ -50,7 +50,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         prompt_template: the prompt with ``{question}`` once and the video token once.
         num_frames: frames a video; encoding another number is an error.
         dtype: type of the checkpoint's weights in memory; adapters are float32 always.
-        attn_implementation: transformers' attention, one that takes a dense mask.
+        attn_implementation: sdpa, which runs causally over the shared prefix, or transformers' plain eager.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
 
     Raises:
@@ -191,10 +191,11 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """Log-probability of every answer given its view: one forward over all views, answers behind their prefix."""
         packed = encoded.packed
         embeds = self._embed(packed, encoded.frames, encoded.places)
-        additive = embeds.dtype if self.attn_implementation == "eager" else None
+        eager = self.attn_implementation == "eager"  # which takes neither fewer rows nor booleans
+        mask = (0, embeds.dtype) if eager else (packed.shared, None)
         hidden = self.base.model(
             inputs_embeds=embeds,
-            attention_mask=shared_prefix_mask(packed.segments, additive),
+            attention_mask=shared_prefix_mask(packed.segments, *mask),
             position_ids=packed.positions,
             use_cache=False,
         ).last_hidden_state[packed.rows, packed.columns]
@@ -230,8 +231,6 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """(N, D) hidden states -> (N, V) logits of the output head."""
         return self._head(hidden)
 
-    # Asking
-
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
         """Greedy answers to one prompt per (T, 3, H, W) uint8 video, all in one left-padded batch.
@@ -253,8 +252,6 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         finally:
             self.train(training)
         return [self.chat.text(one) for one in ids.tolist()]
-
-    # Exports
 
     def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Write what was trained: a PEFT folder, or a model folder with processor that `from_pretrained` reads.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policies.prefixes import PackedViews
+from lightning_modules.policies.shared_attention import use_shared_prefix_attention
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ def build_model(
             model: Any = VideoLlavaForConditionalGeneration._from_config(config, **kind)
     else:
         model = VideoLlavaForConditionalGeneration.from_pretrained(path, config=config, **kind)
+    if attn_implementation == "sdpa":
+        use_shared_prefix_attention(model.model.language_model)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

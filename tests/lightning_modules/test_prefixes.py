@@ -54,10 +54,17 @@ def test_mask_shows_prefix_and_own_past_only() -> None:
     ]
 
 
+def test_mask_of_the_last_queries_is_the_end_of_the_whole_one() -> None:
+    packed = pack_views(PREFIXES, ANSWERS, padding_id=0)
+    assert packed.shared == 2
+    last = shared_prefix_mask(packed.segments, packed.shared)
+    assert torch.equal(last, shared_prefix_mask(packed.segments)[:, :, 2:])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_additive_mask_is_zero_where_the_boolean_one_allows(dtype: torch.dtype) -> None:
     segments = pack_views(PREFIXES, ANSWERS, padding_id=0).segments
-    allowed, additive = shared_prefix_mask(segments), shared_prefix_mask(segments, dtype)
+    allowed, additive = shared_prefix_mask(segments), shared_prefix_mask(segments, 0, dtype)
     assert additive.dtype == dtype
     assert torch.equal(additive == 0, allowed)
     assert (additive[~allowed] == torch.finfo(dtype).min).all()

@@ -107,9 +107,11 @@ def test_the_comparison_notices_a_broken_layout(
     right = policy(encoded).log_probs
     mask = video_llava.shared_prefix_mask
     if broken == "causal mask":
-        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, _: mask(segments.clamp(max=0)))
+        monkeypatch.setattr(
+            video_llava, "shared_prefix_mask", lambda segments, *more: mask(segments.clamp(max=0), *more)
+        )
     elif broken == "boolean mask for eager":
-        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, _: mask(segments))
+        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, *_: mask(segments))
     else:
         encoded.packed.positions = torch.arange(encoded.packed.ids.shape[1]).expand_as(encoded.packed.ids)
     assert (policy(encoded).log_probs - right).abs().max() > 1e-2

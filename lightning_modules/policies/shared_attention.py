@@ -1,0 +1,59 @@
+"""Attention over packed views: plainly causal where every row is still prefix, under a mask only behind that.
+
+A dense mask makes a kernel compute every pair of positions. Of a packed sequence nearly all is prefix, whose positions
+see what a causal kernel shows them anyway; so the mask is made for the last queries alone, and the number of its rows
+says where the causal part ends. Nothing else has to be handed down through the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: The name under which transformers finds this attention.
+SHARED_PREFIX = "vidpref_shared_prefix"
+
+
+def use_shared_prefix_attention(language_model: Any) -> None:
+    """Let a transformers decoder attend as `shared_prefix_attention` does; generation is as with sdpa."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
+    AttentionMaskInterface.register(SHARED_PREFIX, sdpa_mask)
+    language_model.set_attn_implementation(SHARED_PREFIX)
+
+
+def shared_prefix_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """The first queries causally, the last ones under the mask, as many as it has rows.
+
+    Args:
+        module: the attention layer, as transformers hands it over.
+        query: (V, heads, Q, D).
+        key: (V, key heads, K, D).
+        value: likewise.
+        attention_mask: (V, 1, R, K), R at most Q, boolean or additive; None = causal throughout.
+        kwargs: scaling and the like.
+
+    Returns:
+        (V, Q, heads, D), and None in the place of the attention weights.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    first = 0 if attention_mask is None else query.shape[2] - attention_mask.shape[2]
+    if first == 0:
+        out: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return out
+    kwargs.pop("is_causal", None)
+    parts = [
+        sdpa_attention_forward(
+            module, query[:, :, :first], key[:, :, :first], value[:, :, :first], None, is_causal=True, **kwargs
+        )[0]
+    ]
+    if first < query.shape[2]:
+        parts.append(sdpa_attention_forward(module, query[:, :, first:], key, value, attention_mask, **kwargs)[0])
+    return torch.cat(parts, dim=1), None
