@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -92,6 +93,7 @@ class VidprefCLI(LightningCLI):
         """Parse `args`, or the command line; being called from Python is nothing to warn of."""
         assert args is None or isinstance(args, list)
         self.config = parser.parse_args(args)
+        own_folder_of_a_trial(self.config[self.config["subcommand"]]["trainer"])
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the user gave it; Lightning would let a checkpoint's parameters beat the flags.
@@ -108,6 +110,12 @@ class VidprefCLI(LightningCLI):
         """The trainer, with the pieces that every run gets."""
         given = self._get(self.config_init, "trainer", default={})
         return super().instantiate_trainer(**default_pieces(given, str(self.subcommand)), **kwargs)
+
+
+def own_folder_of_a_trial(trainer: Any) -> None:
+    """Within a wandb sweep, move the run to a folder of its own: another trial's checkpoint must not be resumed."""
+    if "WANDB_SWEEP_ID" in os.environ and (trial := os.environ.get("WANDB_RUN_ID")):
+        trainer["default_root_dir"] = f"{trainer['default_root_dir']}/{trial}"
 
 
 def checkpoint_file(ckpt_path: Any, trainer: Mapping[str, Any]) -> Path | None:
