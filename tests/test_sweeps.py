@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,9 @@ def agents_command(sweep: dict[str, Any], values: dict[str, Any], folder: Path) 
 
 
 @pytest.fixture
-def _in_a_trial(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     monkeypatch.setenv("WANDB_RUN_ID", "t17")
-    yield
 
 
 @pytest.mark.usefixtures("_in_a_trial")
