@@ -57,6 +57,9 @@ PREPARE = {
     "jsonl": Prepare("datamodules.prepare.own_videos", "prepare_jsonl", "your own videos, annotated in a JSONL file"),
     "index": Prepare("datamodules.prepare.index", "prepare_index", "make the index for shards that others wrote"),
     "verify": Prepare("datamodules.prepare.index", "prepare_verify", "check every byte and every video of a data set"),
+    "overlap": Prepare(
+        "datamodules.prepare.overlap", "prepare_overlap", "list the videos that shards and a benchmark share"
+    ),
 }
 
 PREPARE_USAGE = """usage: vidpref prepare <source> [options]

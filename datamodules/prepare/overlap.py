@@ -1,0 +1,49 @@
+"""`vidpref prepare overlap`: the videos that training shards and a benchmark both hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from datamodules.overlap import SAME_BITS, Shared, benchmark_names, shared_by_frames, shared_by_id
+
+
+def prepare_overlap(
+    indexes: list[str],
+    questions: str | None = None,
+    videos: str | None = None,
+    output: str | None = None,
+    same_bits: float = SAME_BITS,
+) -> list[Shared]:
+    """List the videos that training shards and a benchmark share, by name and by what their frames show.
+
+    VistaDPO's training videos and the question-answering benchmarks have sources in common (MSVD, MSRVTT, ActivityNet).
+
+    Args:
+        indexes: NAME.index.json files of the training shards.
+        questions: the benchmark's annotations: a JSON file or a folder of them; compares names.
+        videos: the benchmark's folder of videos; compares the frames of every video with those in the shards.
+        output: a JSONL file for the list; null = only show it.
+        same_bits: differing bits of 64, mean over five frames, up to which two videos are the same.
+
+    Raises:
+        ValueError: neither questions nor videos are given, or a file cannot be read.
+    """
+    if questions is None and videos is None:
+        raise ValueError("give --questions (compares names), --videos (compares frames), or both")
+    console = Console(highlight=False, soft_wrap=True)
+    found: list[Shared] = []
+    if questions is not None:
+        found += shared_by_id(indexes, benchmark_names([questions]))
+    if videos is not None:
+        with console.status("comparing frames"):
+            found += shared_by_frames(indexes, videos, same_bits, console.print)
+    for one in found:
+        how = "the same name" if one.bits is None else f"the same frames ({one.bits:.1f} of 64 bits differ)"
+        console.print(f"{one.train} and {one.benchmark}: {how}")
+    console.print(f"{len(found)} samples share a video with the benchmark")
+    if output is not None:
+        Path(output).write_text("".join(json.dumps(one.to_json()) + "\n" for one in found), encoding="utf-8")
+    return found
