@@ -1,4 +1,4 @@
-"""Trained weights as folders that peft and transformers load: what leaves a run."""
+"""Trained weights as folders that peft, transformers and diffusers load: what leaves a run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from lightning_modules.preference import PreferenceModule
 class AdapterExport(Callback):
     """Writes the policy when training ends, and every N steps if asked: `FOLDER/last`, `FOLDER/step-000500`.
 
-    With LoRA each is a PEFT folder, with full fine-tuning a model folder for `from_pretrained`. A folder has its name
-    only when all of it is written; what stood there under that name is replaced.
+    With LoRA each is an adapter in its family's format, a PEFT folder or what a diffusers pipeline loads; with full
+    fine-tuning it is a model folder for `from_pretrained`. A folder has its name only when all of it is written; what
+    stood there under that name is replaced.
 
     Args:
         folder: where the exports go; None = ``exports`` in the trainer's `default_root_dir`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT, REFERENCE = "default", "reference"
 
-#: The linears of the language model's blocks; plain names would match those of the vision towers too.
+#: The linears of a language model's blocks; plain names would match those of the vision towers too.
 LANGUAGE_LINEARS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
@@ -36,12 +36,12 @@ class LoraSettings:
     Attributes:
         r: rank.
         alpha: scale; the update is alpha / r times B A.
-        targets: regular expression that a module's full name must match.
+        targets: regular expression that a module's full name must match; None = the linears of the family's blocks.
     """
 
     r: int = 16
     alpha: float = 32
-    targets: str = LANGUAGE_LINEARS
+    targets: str | None = None
 
 
 def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_save: list[str]) -> LoraConfig | None:
@@ -58,15 +58,7 @@ def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_sav
     from peft import LoraConfig, PeftConfig
 
     if folder is None:
-        if lora is None:
-            return None
-        return LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=0.0,
-            target_modules=lora.targets,
-            modules_to_save=list(modules_to_save) or None,
-        )
+        return None if lora is None else new_config(lora, LANGUAGE_LINEARS, modules_to_save)
     try:
         config = PeftConfig.from_pretrained(folder)
     except (ValueError, OSError) as error:
@@ -75,6 +67,36 @@ def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_sav
         ) from error
     if not isinstance(config, LoraConfig):
         raise ValueError(f"adapter: {folder!r} holds a {config.peft_type} adapter; only LoRA is supported")
+    return existing_config(config, lora, folder, modules_to_save)
+
+
+def new_config(lora: LoraSettings, targets: str, modules_to_save: Sequence[str] = ()) -> LoraConfig:
+    """The peft configuration of a new adapter.
+
+    Args:
+        lora: its settings.
+        targets: the family's linears, for settings that name none.
+        modules_to_save: modules of which the adapter holds a trained copy.
+    """
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=lora.targets or targets,
+        modules_to_save=list(modules_to_save) or None,
+    )
+
+
+def existing_config(
+    config: LoraConfig, lora: LoraSettings | None, folder: str, modules_to_save: Sequence[str] = ()
+) -> LoraConfig:
+    """The configuration that was read from a folder, ready to train on.
+
+    Raises:
+        ValueError: it contradicts `lora` or `modules_to_save`.
+    """
     if lora is not None and (lora.r, lora.alpha) != (config.r, config.lora_alpha):
         raise ValueError(
             f"adapter: {folder!r} has r = {config.r} and alpha = {config.lora_alpha}, `lora` says {lora.r} and "
@@ -115,15 +137,24 @@ def add_adapters(model: nn.Module, config: LoraConfig, with_reference: bool) -> 
 
 
 def load_adapter(adapted: PeftModel, folder: str) -> None:
-    """Read a folder's weights into the trained adapter and, where there is one, into the reference.
+    """Read a PEFT folder's weights into the trained adapter and, where there is one, into the reference.
+
+    Raises:
+        ValueError: the weights are of another model.
+    """
+    from peft.utils import load_peft_weights
+
+    load_weights(adapted, load_peft_weights(folder, device="cpu"), folder)
+
+
+def load_weights(adapted: PeftModel, weights: Mapping[str, torch.Tensor], folder: str) -> None:
+    """Put weights, named as in a PEFT folder, into the trained adapter and the reference, if there is one.
 
     Raises:
         ValueError: the weights are of another model.
     """
     from peft import set_peft_model_state_dict
-    from peft.utils import load_peft_weights
 
-    weights = load_peft_weights(folder, device="cpu")
     for name in adapted.peft_config:
         try:
             found = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)

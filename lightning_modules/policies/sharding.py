@@ -34,7 +34,7 @@ def shard(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None 
     """Shard a policy in place: each block its own unit, the root the rest, every entry point registered.
 
     Args:
-        policy: a `VideoLLM` that is loaded, on the meta device or with weights.
+        policy: a `VideoLLM` or `VideoFlow` that is loaded, on the meta device or with weights.
         mesh: one-dimensional, the data-parallel ranks.
         precision: None = `mixed_precision(mesh)`.
 
@@ -61,7 +61,7 @@ def load_sharded(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy 
     checkpoint holds included. Does nothing where the policy is loaded already.
 
     Args:
-        policy: a `VideoLLM` that is not loaded.
+        policy: a `VideoLLM` or `VideoFlow` that is not loaded.
         mesh: one-dimensional, the data-parallel ranks.
         precision: None = `mixed_precision(mesh)`.
     """

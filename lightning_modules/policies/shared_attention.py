@@ -26,6 +26,16 @@ def use_shared_prefix_attention(language_model: Any) -> None:
     language_model.set_attn_implementation(SHARED_PREFIX)
 
 
+def first_masked(language_model: Any, shared: int) -> int:
+    """The first query for which a decoder needs a row of the mask.
+
+    Args:
+        language_model: a transformers decoder; one that attends in another way needs them all.
+        shared: columns that are prefix in every row.
+    """
+    return shared if language_model.config._attn_implementation == SHARED_PREFIX else 0
+
+
 def shared_prefix_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:

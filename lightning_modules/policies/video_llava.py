@@ -18,6 +18,7 @@ from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frames import distinct_frames, frame_pixels
 from lightning_modules.policies.prefixes import PADDING, PackedViews, left_padded, shared_prefix_mask
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
+from lightning_modules.policies.shared_attention import first_masked
 from lightning_modules.policies.video_llava_model import (
     EncodedVideos,
     build_model,
@@ -191,11 +192,11 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """Log-probability of every answer given its view: one forward over all views, answers behind their prefix."""
         packed = encoded.packed
         embeds = self._embed(packed, encoded.frames, encoded.places)
-        eager = self.attn_implementation == "eager"  # which takes neither fewer rows nor booleans
-        mask = (0, embeds.dtype) if eager else (packed.shared, None)
+        additive = embeds.dtype if self.attn_implementation == "eager" else None
+        first = first_masked(self.base.model.language_model, packed.shared)
         hidden = self.base.model(
             inputs_embeds=embeds,
-            attention_mask=shared_prefix_mask(packed.segments, *mask),
+            attention_mask=shared_prefix_mask(packed.segments, first, additive),
             position_ids=packed.positions,
             use_cache=False,
         ).last_hidden_state[packed.rows, packed.columns]

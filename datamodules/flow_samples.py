@@ -1,0 +1,175 @@
+"""The batches of a video diffusion model, every field with its shape; its rows come through this door too.
+
+Latents are (C, F, H, W) float32, normalised as the transformer sees them: (z - mean) / std per channel. Frames are
+uint8 (T, 3, H, W). The convention of time and noise is that of `lightning_modules.losses.flow`: t = 1 is noise. Labels
+are +1 where the pair's first video is better, -1 where its second one is, 0 for a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self
+
+from torch import Tensor
+
+from datamodules.flow_rows import LabelRow, LatentRow, LatentSpace, PairKind, PairRow, VideoRow
+
+__all__ = [
+    "FlowErrors",
+    "ItemKind",
+    "LabelRow",
+    "LatentBatch",
+    "LatentRow",
+    "LatentSpace",
+    "PairBatch",
+    "PairKind",
+    "PairRow",
+    "PairVideoBatch",
+    "VideoBatch",
+    "VideoRow",
+]
+
+#: What a loss term's denominator counts: latent frames without a tie, videos whose whole label is no tie, pairs with at
+#: least one such frame, or all samples.
+ItemKind = Literal["decided_frames", "decided_videos", "decided_pairs", "samples"]
+
+
+@dataclass(slots=True)
+class FlowErrors:
+    """The error of each latent frame of both videos, under policy or reference.
+
+    Attributes:
+        first: (B, F) float32, `frame_errors` on the pairs' first videos.
+        second: (B, F) float32, on their second videos.
+    """
+
+    first: Tensor
+    second: Tensor
+
+
+class _Pinned:
+    """Page-locked tensors, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
+
+    __slots__ = ()
+
+    def pin_memory(self) -> Self:
+        """The batch itself, its tensors page-locked."""
+        for one in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if isinstance(value, Tensor):
+                setattr(self, one.name, value.pin_memory())
+            elif isinstance(value, list) and value and isinstance(value[0], Tensor):
+                setattr(self, one.name, [tensor.pin_memory() for tensor in value])
+        return self
+
+
+@dataclass(slots=True)
+class PairBatch(_Pinned):
+    """A batch of labelled pairs, with everything a step needs.
+
+    Attributes:
+        keys: the B pairs' keys.
+        first: (B, C, F, H, W) float32, latents of the pairs' first videos.
+        second: (B, C, F, H, W) float32, of their second videos.
+        prompts: B tensors (n_i, D), prompt embeddings without padding.
+        noise: (B, C, F, H, W) float32, standard normal, one for both videos of a pair.
+        t: (B,) float32 times in [0, 1], one for both videos of a pair.
+        labels: (B, F) int8, the label of each latent frame's segment; 0 where `mask` is False.
+        segments: (B, F) int64, the segment of each latent frame.
+        preference: (B,) int8, the label of the whole video; 0 where `mask` is False.
+        mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
+        normalizers: per term the number of its items in the whole optimizer step, divided by ranks and by
+            accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
+        epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
+        reference: the reference's errors, put here by the `ReferenceModel` callback.
+    """
+
+    keys: list[str]
+    first: Tensor
+    second: Tensor
+    prompts: list[Tensor]
+    noise: Tensor
+    t: Tensor
+    labels: Tensor
+    segments: Tensor
+    preference: Tensor
+    mask: Tensor
+    normalizers: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    reference: FlowErrors | None = None
+
+
+@dataclass(slots=True)
+class LatentBatch(_Pinned):
+    """A batch of encoded real videos, for supervised fine-tuning.
+
+    Attributes:
+        keys: the B videos' keys.
+        clean: (B, C, F, H, W) float32 latents.
+        prompts: B tensors (n_i, D), prompt embeddings without padding.
+        noise: (B, C, F, H, W) float32, standard normal.
+        t: (B,) float32 times in [0, 1].
+        mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
+        normalizers: as in `PairBatch`.
+        epoch: as in `PairBatch`.
+    """
+
+    keys: list[str]
+    clean: Tensor
+    prompts: list[Tensor]
+    noise: Tensor
+    t: Tensor
+    mask: Tensor
+    normalizers: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class VideoBatch:
+    """Real videos to encode, or to make pairs of.
+
+    Attributes:
+        keys: the B videos' keys.
+        rows: their rows.
+        frames: B tensors (T, 3, H, W) uint8.
+        mask: (B,) bool; False marks padding and skipped samples.
+    """
+
+    keys: list[str]
+    rows: list[VideoRow]
+    frames: list[Tensor]
+    mask: Tensor
+
+    # Without it Lightning would walk through the fields to move them, and it refuses the frozen rows.
+    def to(self, device: Any) -> VideoBatch:
+        """The batch with its tensors on a device."""
+        return replace(self, frames=_moved(self.frames, device), mask=self.mask.to(device))
+
+
+@dataclass(slots=True)
+class PairVideoBatch:
+    """Pairs of videos to judge.
+
+    Attributes:
+        keys: the B pairs' keys.
+        rows: their rows.
+        first: B tensors (T, 3, H, W) uint8, the pairs' first videos.
+        second: likewise, their second videos.
+        mask: (B,) bool; False marks padding and skipped samples.
+    """
+
+    keys: list[str]
+    rows: list[PairRow]
+    first: list[Tensor]
+    second: list[Tensor]
+    mask: Tensor
+
+    def to(self, device: Any) -> PairVideoBatch:
+        """The batch with its tensors on a device; see `VideoBatch`."""
+        first, second = (_moved(frames, device) for frames in (self.first, self.second))
+        return replace(self, first=first, second=second, mask=self.mask.to(device))
+
+
+def _moved(frames: Sequence[Tensor], device: Any) -> list[Tensor]:
+    return [one.to(device) for one in frames]
