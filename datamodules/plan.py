@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Positions = NDArray[np.int64]
+ItemCounts = NDArray[np.bool_] | NDArray[np.int64]
 
 
 def order(
@@ -90,9 +91,9 @@ class PlannedBatch:
     Attributes:
         slots: this rank's share, ``batch_size`` slots.
         step_positions: (S,) int64, the unmasked samples of the whole optimizer step: all ranks, all micro-batches.
-        normalizers: term -> how many of `step_positions` take part in it, divided by ranks x accumulation, so that
+        normalizers: term -> how many items `step_positions` have in it, divided by ranks x accumulation, so that
             a sum over a micro-batch's items divided by this, averaged over ranks and accumulation, is the global mean.
-            1.0 where none takes part: the sum is 0 then. A sample skipped while reading is still counted.
+            1.0 where there is none: the sum is 0 then. A sample skipped while reading is still counted.
     """
 
     slots: tuple[Slot, ...]
@@ -110,7 +111,8 @@ class Plan(ABC):
         keep: positions that the filter lets through; None = all.
         rank: this process, among the `world` processes that get different data.
         world: number of those processes.
-        terms: loss term -> (N,) bool over all samples of the index: which take part in it.
+        terms: loss term -> (N,) bool or integers over all samples of the index: whether each takes part in it, or
+            with how many items (latent frames without a tie ...).
     """
 
     #: True: a pass goes on where the last one ended. False: every pass starts at the first sample.
@@ -121,17 +123,17 @@ class Plan(ABC):
     keep: Sequence[int] | Positions | None = None
     rank: int = 0
     world: int = 1
-    terms: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    terms: Mapping[str, ItemCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be 1 or more")
         if not len(self.kept):
             raise ValueError(f"no sample is left: the filter keeps none of {sum(self.shard_counts)}; loosen it")
-        for name, member in self.terms.items():
-            if len(member) != sum(self.shard_counts):
+        for name, items in self.terms.items():
+            if len(items) != sum(self.shard_counts):
                 raise ValueError(
-                    f"term {name!r} says of {len(member)} samples whether they take part in it, "
+                    f"term {name!r} says of {len(items)} samples whether they take part in it, "
                     f"the index has {sum(self.shard_counts)}"
                 )
 
@@ -170,7 +172,7 @@ class Plan(ABC):
             )
 
     def _normalizers(self, positions: Positions, parts: int) -> dict[str, float]:
-        counts = {name: int(np.count_nonzero(member[positions])) for name, member in self.terms.items()}
+        counts = {name: int(items[positions].sum()) for name, items in self.terms.items()}
         return {name: count / parts if count else 1.0 for name, count in counts.items()}
 
 

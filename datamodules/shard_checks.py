@@ -9,18 +9,35 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datamodules.flow_facts import tensor_fault
 from datamodules.reading import BadSampleError, ByteReader, ReadFailedError, is_remote
 from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index, SampleEntry, ShardEntry, joined
+from datamodules.shard_index import Index, SampleEntry, Schemas, ShardEntry, joined
 from datamodules.shard_scan import file_sha256
 
 
-def load_index(paths: str | Path | Sequence[str | Path], schema: str, reader: ByteReader | None = None) -> Index:
+def load_index(paths: str | Path | Sequence[str | Path], schema: Schemas, reader: ByteReader | None = None) -> Index:
     """Read one or several indexes as one and check that all shards are there in full.
 
     Args:
         paths: ``NAME.index.json`` files, local or at http(s) or s3 addresses.
-        schema: the schema that the caller understands.
+        schema: the schema, or several, that the caller understands.
+        reader: fetches bytes; None = one with default retries.
+
+    Raises:
+        ValueError: lists all that is wrong with all of them: missing or unknown indexes, missing shards, sizes.
+    """
+    return joined(load_indexes(paths, schema, reader))
+
+
+def load_indexes(
+    paths: str | Path | Sequence[str | Path], schema: Schemas, reader: ByteReader | None = None
+) -> list[Index]:
+    """As `load_index`, but each by itself.
+
+    Args:
+        paths: ``NAME.index.json`` files, local or at http(s) or s3 addresses.
+        schema: the schema, or several, that the caller understands.
         reader: fetches bytes; None = one with default retries.
 
     Raises:
@@ -38,7 +55,7 @@ def load_index(paths: str | Path | Sequence[str | Path], schema: str, reader: By
         faults += shard_faults(index, reader)
     if faults:
         raise ValueError("\n".join(faults))
-    return joined(indexes)
+    return indexes
 
 
 def check(index: Index, reader: ByteReader | None = None) -> None:
@@ -111,6 +128,8 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
     try:
         if kind == "mp4":
             return _video_fault(entry, suffix, content)
+        if kind == "safetensors":
+            return tensor_fault(suffix, content, entry.members, entry.facts)
         _DECODERS[kind](content)
     except Exception as error:  # each decoder has errors of its own, and any of them is the finding
         return f"{type(error).__name__}: {error}"
@@ -123,7 +142,8 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
     found = probe(content)
     decode_frames(content, [found.frames - 1])
-    told = entry.facts if suffix == "mp4" else entry.facts.get(suffix.removesuffix(".mp4"))
+    whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
+    told = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
     wrong = [
         f"{name} is {value:g}, the index says {told[name]:g}"
         for name, value in asdict(found).items()
@@ -138,14 +158,7 @@ def _load_image(content: bytes) -> None:
     decode_image(content)
 
 
-def _load_tensors(content: bytes) -> None:
-    from safetensors.torch import load
-
-    load(content)
-
-
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "json": json.loads,
     "jpg": _load_image,
-    "safetensors": _load_tensors,
 }

@@ -23,7 +23,14 @@ from datamodules.reading import ByteReader, check_address
 SCHEMA_VERSIONS: dict[str, int] = {
     "vidpref/vista": 1,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
     "vidpref/side": 1,  # knowledge added to other shards, see Index.made_from
+    "vidpref/videos": 1,  # VideoRow, a real video as key.mp4
+    "vidpref/latents": 1,  # LatentRow, {"clean"} as key.latents.safetensors, {"embeds"} as key.prompt.safetensors
+    "vidpref/pairs": 1,  # PairRow, key.first.mp4, key.second.mp4, latents {"first", "second"[, "clean"]}, the prompt
+    "vidpref/labels": 1,  # LabelRow of a pair in other shards, see Index.made_from
 }
+
+#: One schema, or several that will do.
+Schemas = str | tuple[str, ...]
 
 _SUFFIX = re.compile(r"(mp4|json|[A-Za-z0-9_-]+\.(mp4|safetensors|jpg))")
 _SHARD_NAME = re.compile(r"[^/\\:]+\.tar")
@@ -165,12 +172,12 @@ class Index:
         partial.replace(path)
 
     @classmethod
-    def read(cls, path: str | Path, schema: str | None = None, reader: ByteReader | None = None) -> Index:
+    def read(cls, path: str | Path, schema: Schemas | None = None, reader: ByteReader | None = None) -> Index:
         """Read an index from a local path or an http(s) or s3 address.
 
         Args:
             path: ``.../NAME.index.json``.
-            schema: the schema that the caller understands; None = any known one.
+            schema: the schema, or several, that the caller understands; None = any known one.
             reader: fetches the bytes; None = one with default retries.
 
         Raises:
@@ -191,11 +198,12 @@ def _packed(entry: SampleEntry) -> dict[str, Any]:
     return {"key": entry.key, "shard": entry.shard, "members": members, "facts": entry.facts}
 
 
-def _parsed(address: str, content: Any, wanted: str | None) -> Index:
+def _parsed(address: str, content: Any, wanted: Schemas | None) -> Index:
     """The index that a JSON document holds; everything that is wrong with it in one ValueError."""
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema not in SCHEMA_VERSIONS or (wanted is not None and schema != wanted):
-        raise ValueError(f"{address}: schema {schema!r}, wanted {wanted or ' or '.join(SCHEMA_VERSIONS)}")
+    schema: Any = content.get("schema") if isinstance(content, dict) else None
+    known = SCHEMA_VERSIONS if wanted is None else (wanted,) if isinstance(wanted, str) else wanted
+    if schema not in known:
+        raise ValueError(f"{address}: schema {schema!r}, wanted {' or '.join(known)}")
     if content.get("version") != SCHEMA_VERSIONS[schema]:
         raise ValueError(
             f"{address}: {schema} version {content.get('version')!r}, this release reads version "

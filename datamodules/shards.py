@@ -13,10 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
+from datamodules.flow_facts import label_sample_facts, latent_sample_facts, pair_sample_facts, video_sample_facts
 from datamodules.reading import BadSampleError, ByteReader, ReadFailedError
 from datamodules.sample_reader import SampleReader
 from datamodules.samples import PreferenceRow
-from datamodules.shard_checks import check, load_index, verify
+from datamodules.shard_checks import check, load_index, load_indexes, verify
 from datamodules.shard_index import (
     SCHEMA_VERSIONS,
     Index,
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "index_shards",
     "load_index",
+    "load_indexes",
     "verify",
     "vista_facts",
     "vista_sample_facts",
@@ -97,7 +99,14 @@ def _no_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any
     return {}
 
 
-_FACTS: dict[str, FactsOf] = {"vidpref/vista": vista_sample_facts, "vidpref/side": _no_facts}
+_FACTS: dict[str, FactsOf] = {
+    "vidpref/vista": vista_sample_facts,
+    "vidpref/side": _no_facts,
+    "vidpref/videos": video_sample_facts,
+    "vidpref/latents": latent_sample_facts,
+    "vidpref/pairs": pair_sample_facts,
+    "vidpref/labels": label_sample_facts,
+}
 
 
 def write_shards(

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
+from typing import Any, ClassVar, Literal
 
 from datamodules.negatives import ClipNegative, ObjectNegative, RelevantSegment, Reverse, RoiMove, VideoNegative
-from datamodules.plan import EvalPlan, Plan, TrainPlan
+from datamodules.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
 from datamodules.reading import ByteReader
 from datamodules.sample_facts import SampleFacts
 from datamodules.samples import Needs, VistaBatch
-from datamodules.shard_checks import load_index
 from datamodules.shard_index import Index
-from datamodules.stream import PlanLoader
 from datamodules.view_stream import CollateViews, MakeViews, Members, Partners
 from datamodules.views import Negatives, ViewMaker
 
-Split = Literal["train", "val", "predict"]
-Paths = str | list[str]
 
-
-class VistaPairs(LightningDataModule):
+class VistaPairs(PlannedData[VistaBatch]):
     """Videos with their negatives, as the model asks for them.
 
     The model says by `needs()` which views to make and which answers to score; nothing else is decoded. The state in a
@@ -47,6 +39,8 @@ class VistaPairs(LightningDataModule):
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
     """
 
+    schema: ClassVar[str] = "vidpref/vista"
+
     def __init__(
         self,
         train: Paths | None = None,
@@ -66,105 +60,23 @@ class VistaPairs(LightningDataModule):
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         reader: ByteReader | None = None,
     ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("num_frames", num_frames, 1),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise ValueError(f"data.{name} is {value}; give {least} or more")
-        self.paths: dict[Split, Paths | None] = {"train": train, "val": val, "predict": predict or train}
+        require_least(num_frames=(num_frames, 1))
+        super().__init__(
+            {"train": train, "val": val, "predict": predict or train},
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            window=window,
+            on_bad_sample=on_bad_sample,
+            max_bad_samples=max_bad_samples,
+            multiprocessing_context=multiprocessing_context,
+            reader=reader,
+        )
         self.num_frames = num_frames
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.negatives = Negatives(
             video_negative or Reverse(), clip_negative or RelevantSegment(), object_negative or RoiMove()
         )
         self.resample_each_epoch = resample_each_epoch
-        self.window = window
-        self.on_bad_sample = on_bad_sample
-        self.max_bad_samples = max_bad_samples
-        self.multiprocessing_context = multiprocessing_context
-        self.reader = reader or ByteReader()
-        self._indexes: dict[Split, Index] = {}
-        self._loaders: dict[Split, PlanLoader[VistaBatch]] = {}
-        self._resumed: dict[str, Any] = {}
-
-    # Lightning's hooks
-
-    def setup(self, stage: str) -> None:
-        """Read the indexes and check all that they tell, before anything is trained.
-
-        Raises:
-            ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
-        """
-        splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "predict": ("predict",)}
-        for split in splits.get(stage, ()):
-            if self.paths[split] is not None:
-                self._check(split, self.index(split))
-            elif not (stage == TrainerFn.FITTING and split == "val"):
-                raise ValueError(f"data.{split} is not given; name the index file of the shards for `{stage}`")
-        # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
-        self._loaders, self._resumed = {}, {}
-
-    def train_dataloader(self) -> PlanLoader[VistaBatch]:
-        """The endless stream of training samples, from where a checkpoint left it."""
-        trainer = self._trainer()
-        accumulation = trainer.accumulate_grad_batches
-        plan = TrainPlan(**self._plan("train"), seed=self.seed, window=self.window, accumulation=accumulation)
-        limit = trainer.limit_train_batches
-        batches = limit if isinstance(limit, int) else int(limit * len(plan))
-        if batches < len(plan) and batches % accumulation and not trainer.fast_dev_run:
-            raise ValueError(
-                f"trainer.limit_train_batches stops after {batches} batches, within an optimizer step of "
-                f"{accumulation} accumulated batches; give a multiple"
-            )
-        loader = self._loader("train", plan)
-        before = self._loaders.get("train")
-        if state := before.progress() if before else self._resumed:
-            loader.resume(state)
-        self._loaders["train"] = loader
-        return loader
-
-    def val_dataloader(self) -> PlanLoader[VistaBatch] | list[Any]:
-        """Every validation sample once; nothing where there are no validation shards."""
-        return self._evaluation("val") if self.paths["val"] is not None else []
-
-    def predict_dataloader(self) -> PlanLoader[VistaBatch]:
-        """Every sample once, with the views that training will see."""
-        return self._evaluation("predict")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream of training samples stands; empty before training."""
-        loader = self._loaders.get("train")
-        if loader is None:
-            return dict(self._resumed)
-        progress = self._trainer().fit_loop.epoch_loop.batch_progress.current
-        # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
-        return loader.progress(in_flight=progress.ready - progress.processed)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there when training starts; other shards, seed or window are an error that says so."""
-        self._resumed = dict(state_dict)
-
-    # What others ask
-
-    def index(self, split: Split) -> Index:
-        """The index of a split, read once.
-
-        Raises:
-            ValueError: the split has no index file, it cannot be read, shards are missing or of another size.
-        """
-        path = self.paths[split]
-        if path is None:
-            raise ValueError(f"data.{split} is not given; name the index file of its shards")
-        if split not in self._indexes:
-            same = next((index for other, index in self._indexes.items() if self.paths[other] == path), None)
-            self._indexes[split] = same or load_index(path, "vidpref/vista", self.reader)
-        return self._indexes[split]
 
     def views_fingerprint(self, split: Split = "train") -> dict[str, Any]:
         """All that determines the views of a split, in plain types; equal fingerprints mean equal views.
@@ -179,24 +91,7 @@ class VistaPairs(LightningDataModule):
             "resample_each_epoch": self.resample_each_epoch,
         }
 
-    @property
-    def bad_samples(self) -> dict[str, str]:
-        """Key -> why, of all samples skipped so far on this rank."""
-        return {key: why for loader in self._loaders.values() for key, why in loader.bad_samples.items()}
-
-    # Parts
-
-    def _trainer(self) -> Any:
-        assert self.trainer is not None, "asked by a trainer only"
-        return self.trainer
-
-    def _needs(self) -> Needs:
-        return self._trainer().lightning_module.needs()  # type: ignore[no-any-return]
-
-    def _facts(self, split: Split) -> list[SampleFacts]:
-        return [SampleFacts.from_index(entry.key, entry.facts) for entry in self.index(split).entries]
-
-    def _check(self, split: Split, index: Index) -> None:
+    def check(self, split: Split, index: Index) -> None:
         """Raise a ValueError that lists what is wrong with the samples."""
         facts = self._facts(split)
         faults = [f"sample {one.key!r}: {fault}" for one in facts for fault in one.faults()]
@@ -209,33 +104,20 @@ class VistaPairs(LightningDataModule):
                 "(video_id); add videos or choose another negative"
             )
 
-    def _plan(self, split: Split) -> dict[str, Any]:
-        share = self._trainer().distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
-        return {
-            "shard_counts": self.index(split).shard_counts,
-            "batch_size": self.batch_size,
-            "rank": share["rank"],
-            "world": share["num_replicas"],
-            "terms": self.negatives.membership(self._facts(split)),
-        }
+    def selection(self, split: Split) -> Selection:
+        """All samples; each takes part in the terms whose views it has."""
+        return Selection(self.negatives.membership(self._facts(split)))
 
-    def _evaluation(self, split: Split) -> PlanLoader[VistaBatch]:
-        self._loaders[split] = self._loader(split, EvalPlan(**self._plan(split)))
-        return self._loaders[split]
-
-    def _loader(self, split: Split, plan: Plan) -> PlanLoader[VistaBatch]:
+    def workings(self, split: Split) -> Workings:
+        """The views that the model asks for; asked when the loader is made, for callbacks may have added terms."""
         index, needs = self.index(split), self._needs()
         maker = ViewMaker(needs, self.negatives, self.num_frames, self.seed, self.resample_each_epoch)
-        return PlanLoader(
-            plan=plan,
-            index=index,
-            make_sample=MakeViews(maker, Partners.of(index)),
-            collate=CollateViews(index, needs, self.num_frames),
-            members=Members(maker),
-            num_workers=self.num_workers,
-            multiprocessing_context=self.multiprocessing_context,
-            on_bad_sample=self.on_bad_sample,
-            max_bad_samples=self.max_bad_samples,
-            pin_memory=self._trainer().strategy.root_device.type == "cuda",
-            reader=self.reader,
+        return Workings(
+            MakeViews(maker, Partners.of(index)), CollateViews(index, needs, self.num_frames), Members(maker)
         )
+
+    def _needs(self) -> Needs:
+        return self.running.lightning_module.needs()  # type: ignore[no-any-return]
+
+    def _facts(self, split: Split) -> list[SampleFacts]:
+        return [SampleFacts.from_index(entry.key, entry.facts) for entry in self.index(split).entries]

@@ -143,7 +143,9 @@ def test_normalizers_give_the_global_mean(
 ) -> None:
     """Sum over a micro-batch / normalizer, averaged over ranks and accumulation, is the mean over the whole step."""
     counts, keep = data
-    member = np.array(more.draw(st.lists(st.booleans(), min_size=sum(counts), max_size=sum(counts))))
+    size = {"min_size": sum(counts), "max_size": sum(counts)}
+    # Booleans say who takes part; integers how often, as with the latent frames of a video.
+    items = np.array(more.draw(st.one_of(st.lists(st.booleans(), **size), st.lists(st.integers(0, 5), **size))))
     values = np.arange(1.0, sum(counts) + 1)
     plans = ranks(
         world,
@@ -151,17 +153,17 @@ def test_normalizers_give_the_global_mean(
         keep=keep,
         batch_size=batch_size,
         accumulation=accumulation,
-        terms={"temporal": member},
+        terms={"temporal": items},
     )
     start = step * plans[0].step_samples
-    parts, items = [], []
+    parts, read = [], []
     for plan in plans:
         for at in range(start, start + plan.step_samples, plan.global_batch):
             batch = plan.batch(at)
-            mine = [slot.position for slot in batch.slots if member[slot.position]]
+            mine = [slot.position for slot in batch.slots for _ in range(int(items[slot.position]))]
             parts.append(values[mine].sum() / batch.normalizers["temporal"])
-            items += mine
-    assert np.mean(parts) == pytest.approx(values[items].mean() if items else 0.0)
+            read += mine
+    assert np.mean(parts) == pytest.approx(values[read].mean() if read else 0.0)
 
 
 @quick

@@ -1,0 +1,153 @@
+"""Shards of video pairs and their labels -> batches of latents: the data of DenseDPO, in all its variants."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+import numpy as np
+
+from datamodules.dense_stream import CollatePairs, MakePair, flow_members
+from datamodules.flow_samples import ItemKind, PairBatch
+from datamodules.flow_stream import Blanks, FlowDraw, require_none, shape_faults, space_faults
+from datamodules.pair_labels import LabelFilter, LabelledPairs, Taken, join_labels
+from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
+from datamodules.reading import ByteReader
+from datamodules.sample_reader import SampleReader
+from datamodules.shard_checks import load_indexes
+from datamodules.shard_index import Index
+
+_log = logging.getLogger(__name__)
+
+
+class DensePairs(PlannedData[PairBatch]):
+    """Pairs of videos as latents, with a label for each latent frame and one for the whole video.
+
+    Pairs and labels are joined by key. A pair without a label, or with too many ties, is left out before the order is
+    made, and one line in the log says how many were. Time and noise are drawn from seed, key and epoch, the same for
+    both videos of a pair and for any number of ranks and workers; in validation they are the same every time. Neither
+    videos nor texts are read. Vanilla, structural and dense are the same class on other shards: a batch has the labels
+    of both granularities, and the method says by `items()` what its denominators count.
+
+    Args:
+        train: index file of the training pairs (``NAME.index.json``, a path or an http(s) or s3 address), or several.
+        train_labels: index file of their labels, or several; each made from one of the pairs' files, or from all.
+        val: likewise, of the validation pairs; every pair that is taken is seen once.
+        val_labels: likewise, of their labels.
+        batch_size: pairs per rank and micro-batch.
+        num_workers: processes per rank that read; 0 = none.
+        seed: decides the order of the pairs, times, noises, and the draws of `label_fraction` and `flip_labels`.
+        min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2).
+        drop_whole_ties: leave out pairs that are a tie as a whole; for a method that uses that label alone.
+        time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
+        time_std: its standard deviation (1, likewise).
+        time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
+        time_range: times outside are drawn again; [0, 0.875] trains the low-noise expert of Wan 2.2 as it is used.
+        label_fraction: the share of the labelled training pairs that is used, for ablations.
+        flip_labels: the share of the training labels that is turned round, for ablations (paper: 0.2 and 0.4).
+        window: shards that are shuffled together; more = better mixed, less local reads.
+        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (it counts nowhere).
+        max_bad_samples: how many samples may be skipped before the run stops after all.
+        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
+        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+    """
+
+    schema: ClassVar[str] = "vidpref/pairs"
+
+    def __init__(
+        self,
+        train: Paths | None = None,
+        train_labels: Paths | None = None,
+        val: Paths | None = None,
+        val_labels: Paths | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        min_decided: float = 0.2,
+        drop_whole_ties: bool = False,
+        time_mean: float = 0.0,
+        time_std: float = 1.0,
+        time_shift: float = 1.0,
+        time_range: tuple[float, float] = (0.0, 1.0),
+        label_fraction: float = 1.0,
+        flip_labels: float = 0.0,
+        window: int = 16,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int = 10,
+        multiprocessing_context: StartMethod | None = None,
+        reader: ByteReader | None = None,
+    ) -> None:
+        super().__init__(
+            {"train": train, "val": val},
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            window=window,
+            on_bad_sample=on_bad_sample,
+            max_bad_samples=max_bad_samples,
+            multiprocessing_context=multiprocessing_context,
+            reader=reader,
+        )
+        self.label_paths: dict[Split, Paths | None] = {"train": train_labels, "val": val_labels}
+        self.draw = FlowDraw(seed, time_mean, time_std, time_shift, *time_range)
+        #: The ablations are of training; validation has all labels as they are.
+        self.filters: dict[Split, LabelFilter] = {
+            "train": LabelFilter(min_decided, drop_whole_ties, label_fraction, flip_labels, seed),
+            "val": LabelFilter(min_decided, drop_whole_ties),
+        }
+        #: What is read of each split, after `setup`.
+        self.taken: dict[Split, Taken] = {}
+        self._labels: dict[Split, str] = {}
+
+    def check(self, split: Split, index: Index) -> None:
+        """Join pairs with labels, list everything that is wrong with either, and say what is left out.
+
+        Raises:
+            ValueError: no labels, labels of other pairs, rows or labels that do not fit, latents of another autoencoder
+                than the policy's, several shapes for one batch, or nothing that the filter lets through.
+        """
+        joined = self._joined(split)
+        rows = [row for row, _ in joined.rows]
+        wanted = self.running.lightning_module.policy.latent_space
+        require_none([*joined.faults(), *space_faults(index, rows, wanted)])
+        taken = joined.take(self.filters[split])
+        if not taken.labels:
+            raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
+        require_none(shape_faults(index, rows, self.batch_size))
+        self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
+        if self.running.is_global_zero:
+            level = logging.WARNING if any(taken.left_out.values()) else logging.INFO
+            _log.log(level, "data.%s (%s): %s", split, self.paths[split], taken)
+
+    def selection(self, split: Split) -> Selection:
+        """The pairs that were taken, and how many items each has in the denominator of every term."""
+        taken = self.taken[split].labels
+        keep = np.array(sorted(taken), dtype=np.int64)
+        kinds: dict[str, ItemKind] = self.running.lightning_module.items()
+        terms = {}
+        for name, kind in kinds.items():
+            terms[name] = np.zeros(len(self.index(split)), dtype=np.int64)
+            terms[name][keep] = [taken[position].items(kind) for position in keep.tolist()]
+        return Selection(terms, keep)
+
+    def workings(self, split: Split) -> Workings:
+        """Latents and prompt embeddings with their labels, time and noise."""
+        blanks = Blanks(SampleReader(self.index(split), self.reader))
+        return Workings(MakePair(self.taken[split].labels, self.draw), CollatePairs(blanks), flow_members)
+
+    def identity(self) -> dict[str, Any]:
+        """The labels, what flips them, and the distribution of times."""
+        draw = self.draw
+        return {
+            "labels": self._labels.get("train"),
+            "flip_labels": self.filters["train"].flip,
+            "time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest],
+        }
+
+    def _joined(self, split: Split) -> LabelledPairs:
+        paths = self.label_paths[split]
+        if paths is None:
+            raise ValueError(
+                f"data.{split}_labels is not given; name the index file of the labels of {self.paths[split]}"
+            )
+        return join_labels(self.parts(split), load_indexes(paths, "vidpref/labels", self.reader))

@@ -1,0 +1,138 @@
+"""What the data of a video diffusion model shares: the draw of time and noise, checks of latents, blank samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.flow_facts import PROMPT, read_prompt
+from datamodules.flow_rows import LatentRow, LatentSpace, PairRow
+from datamodules.sample_facts import generator
+from datamodules.sample_reader import SampleReader
+from datamodules.shard_index import Index
+from lightning_modules.losses.flow import logit_normal_time, shift_time
+
+#: How many faults an error lists.
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDraw:
+    """Time and noise of a sample: a function of seed, key and the plan's epoch, whoever reads it.
+
+    Time is logit-normal, as the paper draws it (mean and std are Stable Diffusion 3's, our choice), then shifted as
+    `shift_time` does, and drawn again until it lies between `lowest` and `highest`.
+
+    Attributes:
+        seed: the run's seed.
+        mean: of the normal distribution in the sigmoid.
+        std: its standard deviation.
+        shift: above 1 moves times towards noise; 1 does nothing.
+        lowest: no time is below this. A model that is one of several experts trains on its own times alone.
+        highest: no time is above this.
+    """
+
+    seed: int
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+    lowest: float = 0.0
+    highest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.std <= 0 or self.shift <= 0:
+            raise ValueError(f"data.time_std is {self.std} and data.time_shift {self.shift}; give positive numbers")
+        if not 0 <= self.lowest < self.highest <= 1:
+            raise ValueError(f"data.time_range is [{self.lowest}, {self.highest}]; give two rising times in [0, 1]")
+        if self._share(self.highest) - self._share(self.lowest) < 0.01:
+            raise ValueError(
+                f"data.time_range [{self.lowest}, {self.highest}] has less than 1% of the draws with time_mean "
+                f"{self.mean}, time_std {self.std} and time_shift {self.shift}; widen it, or move the distribution"
+            )
+
+    def time(self, key: str, epoch: int) -> float:
+        """The sample's time in [0, 1]."""
+        random = generator(self.seed, key, "flow/time", epoch)
+        while True:
+            normal = torch.tensor(random.standard_normal(), dtype=torch.float64)
+            time = float(shift_time(logit_normal_time(normal, self.mean, self.std), self.shift))
+            if self.lowest <= time <= self.highest:
+                return time
+
+    def noise(self, key: str, epoch: int, shape: Sequence[int]) -> Tensor:
+        """Standard normal noise of that shape, float32.
+
+        numpy's, because torch's differs between processors with and without vector instructions.
+        """
+        random = generator(self.seed, key, "flow/noise", epoch)
+        return torch.from_numpy(random.standard_normal(tuple(shape), dtype=np.float32))
+
+    def _share(self, time: float) -> float:
+        """The share of draws below a time."""
+        if time in (0.0, 1.0):
+            return time
+        unshifted = time / (self.shift - (self.shift - 1) * time)
+        return NormalDist(self.mean, self.std).cdf(math.log(unshifted / (1 - unshifted)))
+
+
+def space_faults(index: Index, rows: Sequence[PairRow | LatentRow], wanted: LatentSpace) -> list[str]:
+    """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
+    seen: dict[LatentSpace, list[int]] = {}
+    for position, row in enumerate(rows):
+        seen.setdefault(row.latent_space, []).append(position)
+    return [
+        f"{index.address(at[0])}: sample {rows[at[0]].key!r} (and {len(at) - 1} others): latents of another "
+        f"autoencoder than the policy's: {'; '.join(faults)}; encode them anew, or train the policy they were made for"
+        for space, at in seen.items()
+        if (faults := space.faults_against(wanted))
+    ]
+
+
+def shape_faults(index: Index, rows: Sequence[PairRow | LatentRow], batch_size: int) -> list[str]:
+    """Why the rows cannot be put into batches of that size: latents of several shapes."""
+    first: dict[tuple[int, ...], int] = {}
+    for position, row in enumerate(rows):
+        first.setdefault(row.latent_shape, position)
+    if batch_size == 1 or len(first) == 1:
+        return []
+    named = "; ".join(f"{list(shape)} in sample {rows[at].key!r} ({index.address(at)})" for shape, at in first.items())
+    return [f"latents of {len(first)} shapes do not fit into one batch: {named}; set data.batch_size to 1, and "
+            "trainer.accumulate_grad_batches to what it was, or train on the shapes one by one"]  # fmt: skip
+
+
+def require_none(faults: Sequence[str]) -> None:
+    """Raise a ValueError that lists the first of these faults and says how many there are; nothing where none is."""
+    if faults:
+        more = len(faults) - _LISTED
+        raise ValueError("\n".join([*faults[:_LISTED], *([f"... and {more} more"] if more > 0 else [])]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blanks:
+    """Stand-ins for samples that are padding or could not be read: masked, but every rank makes its forward."""
+
+    samples: SampleReader
+
+    def latents(self, position: int) -> Tensor:
+        """Zeros in the shape of the sample's latents."""
+        return torch.zeros(*self.samples.index.entries[position].facts["latent_shape"])
+
+    def prompts(self, found: Sequence[Tensor | None]) -> list[Tensor]:
+        """The prompts of a batch, one token of zeros where there is none."""
+        width = next((one.shape[1] for one in found if one is not None), None) or self._width()
+        return [torch.zeros(1, width) if one is None else one for one in found]
+
+    def _width(self) -> int:
+        """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""
+        for position in range(len(self.samples.index)):
+            try:
+                return read_prompt(self.samples.read(position, [PROMPT])[PROMPT]).shape[1]
+            except ValueError:
+                continue
+        raise ValueError(f"{self.samples.index.address(0)}: no sample has a prompt that can be read")

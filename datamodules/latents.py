@@ -1,0 +1,181 @@
+"""Shards of encoded real videos -> batches of latents: the data of supervised fine-tuning."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.dense_stream import flow_members
+from datamodules.flow_facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
+from datamodules.flow_samples import LatentBatch
+from datamodules.flow_stream import Blanks, FlowDraw, require_none, shape_faults, space_faults
+from datamodules.plan import PlannedBatch
+from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
+from datamodules.reading import BadSampleError, ByteReader
+from datamodules.sample_reader import SampleReader
+from datamodules.shard_index import Index
+from datamodules.stream import SampleRead
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentSample:
+    """One video on its way into a batch; the fields are those of `LatentBatch`, without their batch dimension."""
+
+    clean: Tensor
+    prompt: Tensor | None
+    noise: Tensor
+    t: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MakeLatent:
+    """A video's bytes -> its tensors, with its time and noise."""
+
+    draw: FlowDraw
+
+    def __call__(self, sample: SampleRead) -> LatentSample:
+        """The video's tensors.
+
+        Raises:
+            ValueError: latents or prompt are missing, of another shape than the index says, or not finite.
+        """
+        key, shape = sample.entry.key, sample.entry.facts["latent_shape"]
+        return LatentSample(
+            clean=read_latents(sample.members[LATENTS], ("clean",), shape)["clean"],
+            prompt=read_prompt(sample.members[PROMPT]),
+            noise=self.draw.noise(key, sample.epoch, shape),
+            t=self.draw.time(key, sample.epoch),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CollateLatents:
+    """The videos of a batch -> the batch. A slot without a video gets zeros and a time of one half."""
+
+    blanks: Blanks
+
+    def __call__(self, samples: list[LatentSample | None], planned: PlannedBatch) -> LatentBatch:
+        """The batch."""
+        found = [one or self._blank(slot.position) for one, slot in zip(samples, planned.slots, strict=True)]
+        return LatentBatch(
+            keys=[self.blanks.samples.index.entries[slot.position].key for slot in planned.slots],
+            clean=torch.stack([one.clean for one in found]),
+            prompts=self.blanks.prompts([one.prompt for one in found]),
+            noise=torch.stack([one.noise for one in found]),
+            t=torch.tensor([one.t for one in found], dtype=torch.float32),
+            mask=torch.tensor([slot.mask for slot in planned.slots]),
+            normalizers=dict(planned.normalizers),
+            epoch=planned.slots[0].epoch,
+        )
+
+    def _blank(self, position: int) -> LatentSample:
+        zeros = self.blanks.latents(position)
+        return LatentSample(zeros, None, zeros, 0.5)
+
+
+class Latents(PlannedData[LatentBatch]):
+    """Encoded real videos with their captions' embeddings, time and noise.
+
+    Reads shards of encoded videos, and pairs that were sampled with ``store_clean``, of which it takes the real video.
+    Time and noise are drawn as in `DensePairs`.
+
+    Args:
+        train: index file of the training videos (``NAME.index.json``, a path or an http(s) or s3 address), or several.
+        val: likewise, of the validation videos; every one is seen once.
+        batch_size: videos per rank and micro-batch.
+        num_workers: processes per rank that read; 0 = none.
+        seed: decides the order of the videos, times and noises.
+        time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
+        time_std: its standard deviation (1, likewise).
+        time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
+        time_range: times outside are drawn again; [0, 0.875] trains the low-noise expert of Wan 2.2 as it is used.
+        window: shards that are shuffled together; more = better mixed, less local reads.
+        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (it counts nowhere).
+        max_bad_samples: how many samples may be skipped before the run stops after all.
+        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
+        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+    """
+
+    schema: ClassVar[tuple[str, ...]] = ("vidpref/latents", "vidpref/pairs")
+
+    def __init__(
+        self,
+        train: Paths | None = None,
+        val: Paths | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        time_mean: float = 0.0,
+        time_std: float = 1.0,
+        time_shift: float = 1.0,
+        time_range: tuple[float, float] = (0.0, 1.0),
+        window: int = 16,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int = 10,
+        multiprocessing_context: StartMethod | None = None,
+        reader: ByteReader | None = None,
+    ) -> None:
+        super().__init__(
+            {"train": train, "val": val},
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            window=window,
+            on_bad_sample=on_bad_sample,
+            max_bad_samples=max_bad_samples,
+            multiprocessing_context=multiprocessing_context,
+            reader=reader,
+        )
+        self.draw = FlowDraw(seed, time_mean, time_std, time_shift, *time_range)
+
+    def check(self, split: Split, index: Index) -> None:
+        """List everything that is wrong with the samples.
+
+        Raises:
+            ValueError: rows that do not fit, latents of another autoencoder than the policy's, several shapes for one
+                batch, or pairs without the real video.
+        """
+        row_of = latent_row if index.schema == "vidpref/latents" else pair_row
+        rows = [row_of(entry.key, entry.facts) for entry in index.entries]
+        faults = [f"{index.address(position)}: sample {row.key!r}: {fault}"
+                  for position, row in enumerate(rows) for fault in row.faults()]  # fmt: skip
+        faults += space_faults(index, rows, self.running.lightning_module.policy.latent_space)
+        require_none([*faults, *shape_faults(index, rows, self.batch_size)])
+        if index.schema == "vidpref/pairs":
+            self._require_clean(index)
+
+    def selection(self, split: Split) -> Selection:
+        """All videos, each one item of every term.
+
+        Raises:
+            ValueError: the method counts labels, which there are none of.
+        """
+        kinds = self.running.lightning_module.items()
+        if other := {name: kind for name, kind in kinds.items() if kind != "samples"}:
+            raise ValueError(f"the terms {other} are of labelled pairs; use data: DensePairs, or model: SupervisedFlow")
+        return Selection({name: np.ones(len(self.index(split)), dtype=np.bool_) for name in kinds})
+
+    def workings(self, split: Split) -> Workings:
+        """Latents and prompt embeddings with their time and noise."""
+        blanks = Blanks(SampleReader(self.index(split), self.reader))
+        return Workings(MakeLatent(self.draw), CollateLatents(blanks), flow_members)
+
+    def identity(self) -> dict[str, Any]:
+        """The distribution of times."""
+        draw = self.draw
+        return {"time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest]}
+
+    def _require_clean(self, index: Index) -> None:
+        """The index does not tell whether the real video was stored, so the first pair is read."""
+        entry = index.entries[0]
+        with suppress(BadSampleError):  # an altered pair is met, and told of, in its turn
+            content = SampleReader(index, self.reader).read(0, [LATENTS])[LATENTS]
+            try:
+                read_latents(content, ("clean",), entry.facts["latent_shape"])
+            except ValueError as error:
+                raise ValueError(f"{index.address(0)}: sample {entry.key!r}: {error} (store_clean: true)") from error

@@ -1,0 +1,264 @@
+"""What the data modules that read shards share: paths, checks, loaders, and the state from which a run goes on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+
+from datamodules.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
+from datamodules.reading import ByteReader
+from datamodules.shard_checks import load_indexes
+from datamodules.shard_index import Index, Schemas, joined
+from datamodules.stream import Members, PlanLoader, SampleRead
+
+Split = Literal["train", "val", "predict"]
+Paths = str | list[str]
+OnBadSample = Literal["raise", "skip"]
+StartMethod = Literal["fork", "spawn", "forkserver"]
+BatchT = TypeVar("BatchT")
+
+_SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "predict": ("predict",)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """What a plan needs to know of a split's samples.
+
+    Attributes:
+        terms: loss term -> (N,) bool or integers, how many of its items each sample has.
+        keep: the positions that are read; None = all.
+    """
+
+    terms: Mapping[str, ItemCounts] = field(default_factory=dict)
+    keep: Positions | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workings:
+    """What the workers of a loader do, see `PlanLoader`; all of it travels to spawned processes."""
+
+    make_sample: Callable[[SampleRead], Any]
+    collate: Callable[[list[Any], PlannedBatch], Any]
+    members: Members | None = None
+
+
+class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
+    """Shards -> batches in the order of a plan. The state in a checkpoint is the number of samples consumed.
+
+    A subclass says what it reads (`schema`), what may be wrong with it (`check`), which samples are taken and what
+    they count for (`selection`), and how bytes become batches (`workings`).
+
+    Args:
+        paths: the index file, or several, of each split that the subclass has; None = not given.
+        batch_size: samples per rank and micro-batch.
+        num_workers: processes per rank that read and decode; 0 = none.
+        seed: decides the order of the samples and every other draw.
+        window: shards that are shuffled together; more = better mixed, less local reads.
+        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (it counts nowhere).
+        max_bad_samples: how many samples may be skipped before the run stops after all.
+        multiprocessing_context: how workers start; None = the platform's default.
+        reader: how bytes are fetched; None = the defaults.
+    """
+
+    #: What the shards hold; several = any of them.
+    schema: ClassVar[Schemas]
+
+    def __init__(
+        self,
+        paths: dict[Split, Paths | None],
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        window: int,
+        on_bad_sample: OnBadSample,
+        max_bad_samples: int,
+        multiprocessing_context: StartMethod | None,
+        reader: ByteReader | None,
+    ) -> None:
+        super().__init__()
+        require_least(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
+        self.paths = paths
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.window = window
+        self.on_bad_sample = on_bad_sample
+        self.max_bad_samples = max_bad_samples
+        self.multiprocessing_context = multiprocessing_context
+        self.reader = reader or ByteReader()
+        self._indexes: dict[Split, tuple[list[Index], Index]] = {}
+        self._loaders: dict[Split, PlanLoader[BatchT]] = {}
+        self._resumed: dict[str, Any] = {}
+
+    # What a subclass says of itself
+
+    @abstractmethod
+    def check(self, split: Split, index: Index) -> None:
+        """Before anything is read: raise a ValueError that lists what is wrong with the samples."""
+
+    @abstractmethod
+    def selection(self, split: Split) -> Selection:
+        """Which samples are read, and what each counts for in the denominators of the method."""
+
+    @abstractmethod
+    def workings(self, split: Split) -> Workings:
+        """How bytes become batches."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change over a resume besides shards, seed, window and filter, in plain types."""
+        return {}
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Read the indexes and check all that they tell, before anything is trained.
+
+        Raises:
+            ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
+        """
+        for split in _SPLITS.get(stage, ()):
+            if split not in self.paths:
+                raise ValueError(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
+            if self.paths[split] is not None:
+                self.check(split, self.index(split))
+            elif not (stage == TrainerFn.FITTING and split == "val"):
+                raise ValueError(f"data.{split} is not given; name the index file of the shards for `{stage}`")
+        # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
+        self._loaders, self._resumed = {}, {}
+
+    def train_dataloader(self) -> PlanLoader[BatchT]:
+        """The endless stream of training samples, from where a checkpoint left it."""
+        trainer = self.running
+        accumulation = trainer.accumulate_grad_batches
+        plan = TrainPlan(**self._plan("train"), seed=self.seed, window=self.window, accumulation=accumulation)
+        limit = trainer.limit_train_batches
+        batches = limit if isinstance(limit, int) else int(limit * len(plan))
+        if batches < len(plan) and batches % accumulation and not trainer.fast_dev_run:
+            raise ValueError(
+                f"trainer.limit_train_batches stops after {batches} batches, within an optimizer step of "
+                f"{accumulation} accumulated batches; give a multiple"
+            )
+        loader = self._loader("train", plan)
+        before = self._loaders.get("train")
+        if before is not None:
+            loader.resume(before.progress())
+        elif self._resumed:
+            self._require_same(self._resumed.get("identity", {}))
+            loader.resume(self._resumed)
+        self._loaders["train"] = loader
+        return loader
+
+    def val_dataloader(self) -> PlanLoader[BatchT] | list[Any]:
+        """Every validation sample once; nothing where there are no validation shards."""
+        return self._evaluation("val") if self.paths["val"] is not None else []
+
+    def predict_dataloader(self) -> PlanLoader[BatchT]:
+        """Every sample once."""
+        return self._evaluation("predict")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream of training samples stands; empty before training."""
+        loader = self._loaders.get("train")
+        if loader is None:
+            return dict(self._resumed)
+        progress = self.running.fit_loop.epoch_loop.batch_progress.current
+        # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
+        return {**loader.progress(in_flight=progress.ready - progress.processed), "identity": self.identity()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there when training starts; other shards, seed or window are an error that says so."""
+        self._resumed = dict(state_dict)
+
+    # What others ask
+
+    @property
+    def running(self) -> Any:
+        """The trainer."""
+        assert self.trainer is not None, "asked by a trainer only"
+        return self.trainer
+
+    def index(self, split: Split) -> Index:
+        """The index of a split, read once; several index files are one.
+
+        Raises:
+            ValueError: the split has no index file, it cannot be read, shards are missing or of another size.
+        """
+        return self._read(split)[1]
+
+    def parts(self, split: Split) -> list[Index]:
+        """The index files of a split one by one, in the order of `index`."""
+        return self._read(split)[0]
+
+    @property
+    def bad_samples(self) -> dict[str, str]:
+        """Key -> why, of all samples skipped so far on this rank."""
+        return {key: why for loader in self._loaders.values() for key, why in loader.bad_samples.items()}
+
+    # Parts
+
+    def _read(self, split: Split) -> tuple[list[Index], Index]:
+        path = self.paths[split]
+        if path is None:
+            raise ValueError(f"data.{split} is not given; name the index file of its shards")
+        if split not in self._indexes:
+            same = next((found for other, found in self._indexes.items() if self.paths[other] == path), None)
+            if same is None:
+                parts = load_indexes(path, self.schema, self.reader)
+                same = parts, joined(parts)
+            self._indexes[split] = same
+        return self._indexes[split]
+
+    def _require_same(self, before: Mapping[str, Any]) -> None:
+        now = self.identity()
+        changed = [
+            f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]
+        ]
+        if changed:
+            raise ValueError(
+                f"cannot resume: the samples are not what they were ({'; '.join(changed)}). Restore the former "
+                "settings, or start a new run from the exported weights"
+            )
+
+    def _plan(self, split: Split) -> dict[str, Any]:
+        share = self.running.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        selection = self.selection(split)
+        return {
+            "shard_counts": self.index(split).shard_counts,
+            "batch_size": self.batch_size,
+            "keep": selection.keep,
+            "rank": share["rank"],
+            "world": share["num_replicas"],
+            "terms": selection.terms,
+        }
+
+    def _evaluation(self, split: Split) -> PlanLoader[BatchT]:
+        self._loaders[split] = self._loader(split, EvalPlan(**self._plan(split)))
+        return self._loaders[split]
+
+    def _loader(self, split: Split, plan: Plan) -> PlanLoader[BatchT]:
+        workings = self.workings(split)
+        return PlanLoader(
+            plan=plan,
+            index=self.index(split),
+            make_sample=workings.make_sample,
+            collate=workings.collate,
+            members=workings.members,
+            num_workers=self.num_workers,
+            multiprocessing_context=self.multiprocessing_context,
+            on_bad_sample=self.on_bad_sample,
+            max_bad_samples=self.max_bad_samples,
+            pin_memory=self.running.strategy.root_device.type == "cuda",
+            reader=self.reader,
+        )
+
+
+def require_least(**settings: tuple[int, int]) -> None:
+    """Refuse settings below their least value: name -> (value, least)."""
+    for name, (value, least) in settings.items():
+        if value < least:
+            raise ValueError(f"data.{name} is {value}; give {least} or more")

@@ -1,0 +1,67 @@
+"""What the data modules of latents ask of a trainer and a model, and a model that notes what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+from flow_shards import SPACE
+from lightning.pytorch import LightningModule
+
+from datamodules.flow_samples import ItemKind, LatentBatch, LatentSpace, PairBatch
+from datamodules.planned_data import PlannedData
+
+KINDS: dict[str, ItemKind] = {
+    "frames": "decided_frames",
+    "videos": "decided_videos",
+    "pairs": "decided_pairs",
+    "samples": "samples",
+}
+DataT = TypeVar("DataT", bound=PlannedData)
+
+
+class FlowRecorder(LightningModule):
+    """Stands in for a method: says what its denominators count, and notes what it was given."""
+
+    def __init__(self, items: Mapping[str, ItemKind] = KINDS, space: LatentSpace = SPACE) -> None:
+        super().__init__()
+        self.counted = dict(items)
+        self.policy = SimpleNamespace(latent_space=space)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[Any, ...]] = []
+        self.validated: list[tuple[str, float]] = []
+
+    def items(self) -> dict[str, ItemKind]:
+        return self.counted
+
+    def training_step(self, batch: PairBatch | LatentBatch, batch_idx: int) -> torch.Tensor:
+        noise = batch.noise.flatten(1).sum(-1).tolist()
+        self.seen.append((batch.epoch, batch.keys, batch.t.tolist(), noise, batch.normalizers))
+        return self.weight * 1.0
+
+    def validation_step(self, batch: PairBatch | LatentBatch, batch_idx: int) -> None:
+        there = batch.mask.tolist()
+        self.validated += [(key, t) for key, t, one in zip(batch.keys, batch.t.tolist(), there, strict=True) if one]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def attached(
+    data: DataT, module: Any = None, stage: str = "fit", rank: int = 0, world: int = 1, **changes: Any
+) -> DataT:
+    """As if a trainer had called `setup`, without the cost of one."""
+    trainer: dict[str, Any] = {
+        "lightning_module": module or FlowRecorder(),
+        "accumulate_grad_batches": 1,
+        "limit_train_batches": 1.0,
+        "fast_dev_run": False,
+        "distributed_sampler_kwargs": {"num_replicas": world, "rank": rank},
+        "strategy": SimpleNamespace(root_device=torch.device("cpu")),
+        "is_global_zero": rank == 0,
+    }
+    data.trainer = SimpleNamespace(**(trainer | changes))
+    data.setup(stage)
+    return data

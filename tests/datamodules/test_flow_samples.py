@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from flow_shards import SPACE, VIDEO, pair_row
+from lightning.fabric.utilities.apply_func import move_data_to_device
+
+import datamodules.flow_stream
+from datamodules.flow_samples import (
+    FlowErrors,
+    LabelRow,
+    LatentRow,
+    LatentSpace,
+    PairBatch,
+    PairVideoBatch,
+    VideoBatch,
+    VideoRow,
+)
+from datamodules.flow_stream import FlowDraw
+from datamodules.samples import VideoFacts
+
+VIDEO_ROW = VideoRow("a", "v", "A disc moves.", VIDEO, "here", {"motion": 3.5})
+LATENT_ROW = LatentRow("a", "v", "A disc.", VIDEO, latent_shape=(4, 4, 2, 4), latent_space=SPACE)
+LABEL_ROW = LabelRow("a", (1, 0, -1), 4, (("first", "second"), ("tie", "tie"), ("second", "first")), "a judge", 1)
+
+
+@pytest.mark.parametrize("row", [VIDEO_ROW, LATENT_ROW, pair_row("a", sampler={"steps": 40}), LABEL_ROW])
+def test_rows_survive_their_file(row: VideoRow | LabelRow) -> None:
+    written = row.to_json()
+    assert written == json.loads(json.dumps(written)), "facts equal what an index gives back"
+    assert type(row).from_json(written) == row
+    assert not row.faults()
+    with pytest.raises(TypeError):
+        type(row).from_json(written | {"unknown": 1})
+
+
+def test_empty_texts_and_verdicts_that_do_not_fit_are_faults() -> None:
+    assert [fault.field for fault in replace(VIDEO_ROW, caption="", key=" ").faults()] == ["key", "caption"]
+    assert [fault.field for fault in replace(LATENT_ROW, latent_shape=(4, 4, 4, 4)).faults()] == ["latent_shape"]
+    assert [fault.field for fault in replace(LABEL_ROW, verdicts=(("tie", "tie"),)).faults()] == ["verdicts"]
+    assert [fault.field for fault in replace(LABEL_ROW, frames_per_segment=0).faults()] == ["frames_per_segment"]
+
+
+def test_a_whole_label_is_the_one_that_was_asked_for_or_the_majority() -> None:
+    golden = json.loads(Path("tests/golden/dense_6_labels.json").read_text())["majority"]
+    for one in golden:
+        assert LabelRow("a", tuple(one["labels"]), 4).preference == one["majority"]
+    assert LabelRow("a", (1, 1, 1), 4, whole=-1).preference == -1
+
+
+def test_a_latent_space_knows_its_shapes_and_its_differences() -> None:
+    wan = LatentSpace("wan", tuple(range(16)), (2.0,) * 16, 4, 8)
+    assert wan.shape(VideoFacts(81, 16.0, 832, 480)) == (16, 21, 60, 104)
+    assert wan.faults_against(LatentSpace.from_json(wan.to_json())) == []
+    assert wan.faults_against(replace(wan, std=(2.000001,) * 16)) == []
+    assert wan.faults_against(replace(wan, spatial_ratio=16)) == ["spatial_ratio 8 is not 16"]
+    (fault,) = wan.faults_against(replace(wan, std=(0.5,) * 16))
+    assert fault == "std [2, 2, 2, 2, ...] (16 channels) is not [0.5, 0.5, 0.5, 0.5, ...] (16 channels)"
+
+
+def test_time_is_logit_normal_shifted_as_in_the_golden_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = json.loads(Path("tests/golden/dense_7_time_norm.json").read_text())["logit_normal"]
+    for one in golden:
+        normal = SimpleNamespace(standard_normal=lambda z=one["z"]: z)
+        monkeypatch.setattr(datamodules.flow_stream, "generator", lambda *names, normal=normal: normal)
+        for shift, wanted in ((1.0, "t"), (3.0, "t_shift3"), (5.0, "t_shift5")):
+            draw = FlowDraw(0, one["mean"], one["std"], shift)
+            assert draw.time("a", 0) == pytest.approx(one[wanted], abs=1e-12)
+
+
+def test_times_and_noise_have_their_distributions() -> None:
+    draw = FlowDraw(3, mean=0.5, std=2.0)
+    times = torch.tensor([draw.time(f"k{number}", 0) for number in range(4000)], dtype=torch.float64)
+    logits = torch.logit(times)
+    assert float(logits.mean()) == pytest.approx(0.5, abs=0.1)
+    assert float(logits.std()) == pytest.approx(2.0, abs=0.1)
+    # What is drawn again moves nothing that was within the range.
+    low = FlowDraw(3, mean=0.5, std=2.0, lowest=0.2, highest=0.875)
+    again = torch.tensor([low.time(f"k{number}", 0) for number in range(4000)], dtype=torch.float64)
+    inside = (times >= 0.2) & (times <= 0.875)
+    assert torch.equal(times[inside], again[inside])
+    assert 0.2 <= float(again.min()) <= float(again.max()) <= 0.875
+    noise = draw.noise("a", 0, (4, 5, 16, 16))
+    assert noise.dtype == torch.float32
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.05)
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.05)
+    assert float((noise * draw.noise("b", 0, noise.shape)).mean()) == pytest.approx(0.0, abs=0.05)
+    assert not torch.equal(noise, draw.noise("a", 1, noise.shape))
+    assert math.isclose(FlowDraw(3).time("a", 0), FlowDraw(3).time("a", 0))
+
+
+def test_the_draw_is_pinned() -> None:
+    """A resumed run relies on it staying the same over releases of numpy and of this project."""
+    draw = FlowDraw(7)
+    assert draw.time("a/b", 2) == pytest.approx(0.3125304848284235, abs=1e-12)
+    wanted = [-0.7754303813, 0.6303457022, 0.4125542939, -0.5592820644]
+    assert draw.noise("a/b", 2, (2, 2)).flatten().tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_batches_move_to_a_device_with_their_rows() -> None:
+    frames, mask = [torch.zeros(5, 3, 8, 8, dtype=torch.uint8)], torch.tensor([True])
+    videos = move_data_to_device(VideoBatch(["a"], [VIDEO_ROW], frames, mask), "meta")
+    assert videos.rows == [VIDEO_ROW]
+    assert videos.frames[0].device.type == videos.mask.device.type == "meta"
+    pair = move_data_to_device(PairVideoBatch(["a"], [pair_row("a")], frames, frames, mask), "meta")
+    assert pair.second[0].device.type == "meta"
+    latents, labels = torch.zeros(1, 4, 4, 2, 4), torch.zeros(1, 4, dtype=torch.int8)
+    batch = PairBatch(
+        ["a"], latents, latents, [latents[0, 0, 0]], latents, mask, labels, labels, labels, mask, {"p": 2.0}
+    )
+    batch.reference = FlowErrors(latents[0, 0], latents[0, 0])
+    moved = move_data_to_device(batch, "meta")
+    assert moved.reference.second.device.type == moved.prompts[0].device.type == moved.t.device.type == "meta"
+    assert (moved.keys, moved.normalizers) == (["a"], {"p": 2.0})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_are_pinned_in_place() -> None:
+    latents, mask = torch.zeros(1, 4, 4, 2, 4), torch.tensor([True])
+    batch = PairBatch(["a"], latents, latents, [latents[0]], latents, mask, mask, mask, mask, mask)
+    assert batch.pin_memory() is batch
+    assert batch.first.is_pinned()
+    assert batch.prompts[0].is_pinned()
