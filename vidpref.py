@@ -55,6 +55,16 @@ PREPARE = {
     "toy": Prepare("datamodules.prepare.toy", "prepare_toy", "the toy world: videos of moving shapes, with questions"),
     "vistadpo": Prepare("datamodules.prepare.vistadpo", "prepare_vistadpo", "the released VistaDPO layout"),
     "jsonl": Prepare("datamodules.prepare.own_videos", "prepare_jsonl", "your own videos, annotated in a JSONL file"),
+    "videos": Prepare(
+        "datamodules.prepare.videos", "prepare_videos", "real videos with captions: clips of one size, length and rate"
+    ),
+    "toy-videos": Prepare(
+        "datamodules.prepare.toy_videos", "prepare_toy_videos", "the toy world for generation: one moving shape a video"
+    ),
+    "labels": Prepare("datamodules.prepare.labels", "prepare_labels", "labels that people gave, from a CSV file"),
+    "agreement": Prepare(
+        "datamodules.prepare.label_agreement", "label_agreement", "how far two sets of labels of the same pairs agree"
+    ),
     "index": Prepare("datamodules.prepare.index", "prepare_index", "make the index for shards that others wrote"),
     "verify": Prepare("datamodules.prepare.index", "prepare_verify", "check every byte and every video of a data set"),
     "overlap": Prepare(

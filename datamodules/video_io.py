@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -76,23 +77,29 @@ def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
 
 def decode_each(video: bytes | str | Path, indices: Iterable[int]) -> dict[int, Tensor]:
     """Frame number -> (3, H, W) uint8, for callers that order frames in several ways; else as `decode_frames`."""
+    return dict(stream_frames(video, indices))
+
+
+def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    """(frame number, (3, H, W) uint8) of each frame in `indices`, ascending and each once; one in memory at a time.
+
+    Raises:
+        ValueError: as `decode_frames`, when the pass comes to the damage.
+    """
     wanted = set(indices)
     if not wanted or min(wanted) < 0:
         raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(wanted)}")
-    last, found = max(wanted), {}
-    count = 0
+    last, count = max(wanted), 0
     with _opened(video) as container:
         for image in container.decode(_video_stream(container)):
             if image.is_corrupt:
                 raise ValueError(f"undecodable frame {count}: its data is damaged")
             if count in wanted:
-                found[count] = _upright(image)
+                yield count, _upright(image)
             count += 1
             if count > last:
-                break
-    if len(found) < len(wanted):
-        raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
-    return found
+                return
+    raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
 
 
 def probe(video: bytes | str | Path) -> VideoFacts:
@@ -155,6 +162,40 @@ def span_frames(span: tuple[float, float], facts: VideoFacts) -> tuple[int, int]
 def span_indices(span: tuple[float, float], facts: VideoFacts, num: int) -> list[int]:
     """`num` frame numbers spread evenly over a span of seconds."""
     return uniform_indices(*span_frames(span, facts), num)
+
+
+def clip_indices(start: float, num: int, fps: float, facts: VideoFacts) -> list[int]:
+    """The frames on screen at `start`, `start` + 1 / fps, ...: a clip of `num` frames at another rate.
+
+    Frames are dropped or repeated, never blended. Where `fps` is the video's own, they are `num` consecutive ones.
+
+    Args:
+        start: the clip's first moment, in seconds.
+        num: frames in the clip.
+        fps: the clip's rate.
+        facts: of the video; moments after its end show its last frame.
+    """
+    # The tolerance is for rates that were written as rounded decimals, as in `span_frames`.
+    return [min(int((start + number / fps) * facts.fps + 0.01), facts.frames - 1) for number in range(num)]
+
+
+def fit_frame(frame: Tensor, height: int, width: int) -> Tensor:
+    """A frame resized until it covers height x width, its middle cut out.
+
+    Args:
+        frame: (3, H, W) uint8 of any size.
+        height: in pixels.
+        width: in pixels.
+
+    Returns:
+        (3, height, width) uint8; equal to `frame` where it has that size.
+    """
+    scale = max(height / frame.shape[1], width / frame.shape[2])
+    size = (max(height, round(frame.shape[1] * scale)), max(width, round(frame.shape[2] * scale)))
+    if size != frame.shape[1:]:
+        frame = F.interpolate(frame[None], size=size, mode="bicubic", antialias=True)[0]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return frame[:, top : top + height, left : left + width].contiguous()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def test_config_parses(path: Path) -> None:
     for verb in set(verbs(path)) & {"fit", "validate", "test", "predict"}:
         assert parsed(verb, path).model.class_path
     if path not in EXPERIMENTS:
-        source = re.search(r"vidpref prepare (\w+)", header(path))
+        source = re.search(r"vidpref prepare ([\w-]+)", header(path))
         assert source is not None
         parser = vidpref.prepare_parser(source[1], vidpref.function_of(vidpref.PREPARE[source[1]]))
         parser.parse_args(["--config", str(path)])
@@ -114,7 +114,7 @@ def test_overlay_appends_and_never_replaces(path: Path) -> None:
 @pytest.mark.parametrize("path", BASES, ids=relative)
 def test_a_method_with_a_reference_has_its_callback(path: Path) -> None:
     config = parsed("fit", path)
-    has_reference = config.model.class_path.endswith(".VistaDPO")
+    has_reference = config.model.class_path.endswith((".VistaDPO", ".DenseDPO"))
     assert ("ReferenceModel" in callbacks_of(config)) == has_reference
 
 

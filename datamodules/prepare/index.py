@@ -7,16 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.shards import index_shards, verify
+from datamodules.shards import Index, index_shards, verify
 
 
-def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista") -> None:
+def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista", made_from: str | None = None) -> None:
     """Make the index of tar shards that exist already.
 
     Args:
         shards: tar files or patterns such as 'data/train-*.tar', all in one folder.
         output: the index to write, NAME.index.json in the folder of the shards.
         schema: what the shards hold.
+        made_from: for side shards such as labels, the index of the shards that they add to.
 
     Raises:
         ValueError: everything that is wrong with any of the shards, or where the index would lie.
@@ -29,7 +30,8 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista")
         raise ValueError(f"{output}: is there already; delete it, or choose another name")
     if any(Path(path).parent.resolve() != target.parent.resolve() for path in paths):
         raise ValueError(f"{output}: must be in the folder of its shards, which is how they are found")
-    index = index_shards(paths, schema)
+    source = None if made_from is None else {"fingerprint": Index.read(made_from).fingerprint}
+    index = index_shards(paths, schema, made_from=source)
     index.write(target)
     Console().print(f"{output}: {len(index)} samples in {len(index.shards)} shards", highlight=False, soft_wrap=True)
 

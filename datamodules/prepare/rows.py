@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from datamodules.samples import Fault, PreferenceRow, VideoFacts
+from datamodules.samples import Fault, VideoFacts
 from datamodules.shards import Index, write_shards
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
@@ -28,12 +28,14 @@ class SourceRow:
         line: the line as it was read.
         data: its JSON object; empty when the line holds none.
         faults: everything wrong with it, under the annotation file's own field names.
+        name: what messages call it where it is not a line of a file.
     """
 
     number: int
     line: str
     data: dict[str, Any]
     faults: list[Fault] = field(default_factory=list)
+    name: str = ""
 
     def refuse(self, name: str, why: str) -> None:
         """Note a fault of one field; the same one counts once."""
@@ -78,15 +80,28 @@ class SourceRow:
         }
 
     def __str__(self) -> str:
+        if self.name:
+            return self.name
         name = self.data.get("id")
         return f"row {self.number} ({name})" if isinstance(name, str) and name else f"row {self.number}"
+
+
+class Record(Protocol):
+    """What becomes ``key.json``."""
+
+    @property
+    def key(self) -> str:
+        """The sample's name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A row without faults, and a function that gives its members but ``json``, by suffix."""
 
-    row: PreferenceRow
+    row: Record
     members: Callable[[], dict[str, bytes]]
 
 
@@ -110,7 +125,7 @@ def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
 
     Args:
         path: a JSONL file.
-        unique: the fields that together name a row; later rows that repeat them are faults.
+        unique: the fields that together name a row; later rows that repeat them are faults. None: rows may repeat.
 
     Raises:
         ValueError: no such file, not UTF-8, or no rows.
@@ -126,7 +141,7 @@ def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
         raise ValueError(f"{path}: holds no rows; give one JSON object a line")
     first: dict[str, int] = {}
     for row in rows:
-        if not all(isinstance(row.data.get(name), str) for name in unique):
+        if not unique or not all(isinstance(row.data.get(name), str) for name in unique):
             continue
         name = json.dumps([row.data[name] for name in unique])
         if name in first:
@@ -171,11 +186,42 @@ def write_rows(
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or no row is good.
     """
-    rows = read_rows(path, unique)
+
+    def samples_of(row: SourceRow) -> Iterator[Sample]:
+        sample = check(row) if row.data else None
+        if sample is not None:
+            yield sample
+
     prefix = output_prefix(output, path)
+    return write_samples(read_rows(path, unique), path, samples_of, prefix, skip_bad, samples_per_shard)
+
+
+def write_samples(
+    rows: Sequence[SourceRow],
+    source: Path,
+    samples_of: Callable[[SourceRow], Iterable[Sample]],
+    prefix: Path,
+    skip_bad: bool,
+    samples_per_shard: int,
+    schema: str = "vidpref/vista",
+) -> Index:
+    """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
+
+    Args:
+        rows: all rows, with the faults found so far.
+        source: where they come from, for messages.
+        samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
+        prefix: folder and common name of the shards.
+        skip_bad: write what the good rows give.
+        samples_per_shard: samples in one tar file.
+        schema: what the members mean.
+
+    Raises:
+        ValueError: as `write_rows`; or no row gives a sample.
+    """
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
-    samples = _good_samples(path, rows, check, skipped, skip_bad)
-    index = write_shards(samples, prefix, samples_per_shard=samples_per_shard)
+    samples = _good_samples(source, rows, samples_of, skipped, skip_bad)
+    index = write_shards(samples, prefix, schema, samples_per_shard=samples_per_shard)
     bad = [row for row in rows if row.faults]
     if bad:
         skipped.write_text("".join(json.dumps(row.record()) + "\n" for row in bad))
@@ -185,21 +231,29 @@ def write_rows(
 
 
 def _good_samples(
-    path: Path, rows: Sequence[SourceRow], check: Callable[[SourceRow], Sample | None], skipped: Path, skip_bad: bool
+    path: Path,
+    rows: Sequence[SourceRow],
+    samples_of: Callable[[SourceRow], Iterable[Sample]],
+    skipped: Path,
+    skip_bad: bool,
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Keys and members of the good rows, in order; raises at the end if there were bad ones that may not be skipped.
 
     So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
     """
-    wanted = skip_bad or not any(row.faults for row in rows)
+    wanted, given = skip_bad or not any(row.faults for row in rows), False
     for row in _with_progress(rows, path.name):
-        sample = check(row) if row.data else None
+        for sample in samples_of(row):
+            wanted = wanted and (skip_bad or not row.faults)
+            if wanted and not row.faults:
+                yield sample.row.key, {"json": json.dumps(sample.row.to_json()).encode(), **sample.members()}
+                given = True
         wanted = wanted and (skip_bad or not row.faults)
-        if wanted and sample is not None and not row.faults:
-            yield sample.row.key, {"json": json.dumps(sample.row.to_json()).encode(), **sample.members()}
     bad = [row for row in rows if row.faults]
-    if len(bad) == len(rows) or (bad and not skip_bad):
+    if bad and (len(bad) == len(rows) or not skip_bad):
         raise ValueError(_report(path, bad, len(rows), skipped))
+    if not given:
+        raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
 
 
 def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
@@ -209,7 +263,7 @@ def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> 
     lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:
         lines.append(
-            f"Mend them, or set skip_bad to write the other {total - len(bad)} and list these in {skipped.name}"
+            f"Mend them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
         )
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flow_shards import write_flow_shards
 from safetensors.torch import save
 from shard_samples import flip_byte, sample, small_shards
 
@@ -26,6 +27,16 @@ def test_index_of_shards_that_others_wrote(tmp_path: Path, capsys: pytest.Captur
     prepare_index([str(tmp_path / "train-*.tar")], str(tmp_path / "mine.index.json"))
     assert "23 samples in 5 shards" in capsys.readouterr().out
     assert Index.read(tmp_path / "mine.index.json").fingerprint == index.fingerprint
+
+
+def test_an_index_of_labels_names_the_pairs_they_were_made_for(tmp_path: Path) -> None:
+    shards = write_flow_shards(tmp_path)
+    written = Index.read(shards.labels)
+    (Path(shards.labels)).unlink()
+    pattern = shards.labels.replace(".index.json", "-*.tar")
+    prepare_index([pattern], shards.labels, "vidpref/labels", made_from=shards.pairs)
+    assert Index.read(shards.labels).made_from["fingerprint"] == Index.read(shards.pairs).fingerprint
+    assert Index.read(shards.labels).made_from["fingerprint"] == written.made_from["fingerprint"]
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from datamodules.samples import VideoFacts
 from datamodules.video_io import (
+    clip_indices,
     decode_frames,
     decode_image,
     encode_mp4,
+    fit_frame,
     probe,
     span_frames,
     span_indices,
+    stream_frames,
     uniform_indices,
 )
 
@@ -161,3 +164,43 @@ def test_a_span_is_never_empty_and_stays_in_the_video(frames: int, fps: float, s
     middle = begin + length * (facts.duration - begin)
     if last > first and last < frames - 1:
         assert span_frames((middle, facts.duration), facts)[0] == last + 1
+
+
+def test_frames_stream_in_order_each_once_and_a_short_video_says_so(frames: torch.Tensor, lossless: bytes) -> None:
+    streamed = list(stream_frames(lossless, [7, 2, 7]))
+    assert [number for number, _ in streamed] == [2, 7]
+    assert torch.equal(streamed[1][1], frames[7])
+    stream = stream_frames(lossless, [11, 12])
+    assert next(stream)[0] == 11
+    with pytest.raises(ValueError, match="undecodable frame 12: the video has 12 frames"):
+        next(stream)
+
+
+def test_a_clip_shows_what_was_on_screen() -> None:
+    video = VideoFacts(60, 30.0, 50, 34)
+    assert clip_indices(0.0, 5, 30.0, video) == [0, 1, 2, 3, 4]
+    assert clip_indices(0.5, 5, 16.0, video) == [15, 16, 18, 20, 22]  # 15 + 30 / 16 i, rounded down
+    assert clip_indices(0.0, 4, 60.0, video) == [0, 0, 1, 1]
+    assert clip_indices(1.9, 4, 10.0, video) == [57, 59, 59, 59]
+    ntsc = VideoFacts(219, 24000 / 1001, 50, 34)
+    assert clip_indices(10 / ntsc.fps, 100, ntsc.fps, ntsc) == list(range(10, 110))
+
+
+@pytest.mark.parametrize(("height", "width"), [(34, 50), (20, 20), (68, 100), (10, 50)])
+def test_a_frame_is_resized_to_cover_and_its_middle_cut_out(frames: torch.Tensor, height: int, width: int) -> None:
+    fitted = fit_frame(frames[0], height, width)
+    assert fitted.shape == (3, height, width)
+    assert fitted.dtype == torch.uint8
+    if (height, width) == (34, 50):
+        assert torch.equal(fitted, frames[0])
+    if (height, width) == (10, 50):
+        assert torch.equal(fitted, frames[0, :, 12:22])
+
+
+def test_resizing_keeps_the_middle_in_the_middle() -> None:
+    frame = torch.zeros(3, 40, 80, dtype=torch.uint8)
+    frame[:, 15:25, 35:45] = 255
+    fitted = fit_frame(frame, 20, 20)
+    assert fitted[:, 8:12, 8:12].min() > 240
+    assert fitted[:, :5].max() < 15
+    assert torch.equal(fitted, fitted.flip(1, 2))

@@ -1,0 +1,115 @@
+"""Pairs of videos in full, for `predict`: what a judge is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.flow_facts import pair_row
+from datamodules.flow_samples import PairRow, PairVideoBatch
+from datamodules.plan import PlannedBatch
+from datamodules.planned_data import OnBadSample, Paths, Split, StartMethod, Workings
+from datamodules.predict_data import PredictData, remaining
+from datamodules.reading import ByteReader
+from datamodules.shard_index import Index, SampleEntry
+from datamodules.stream import SampleRead
+from datamodules.video_io import decode_frames
+
+
+class PairVideos(PredictData[PairVideoBatch]):
+    """The videos of pairs in full, each pair once, for `SegmentJudge`. Latents and prompt embeddings are not read.
+
+    Args:
+        predict: index file of shards of the schema vidpref/pairs, or several.
+        batch_size: pairs per rank that are judged together. What a judge is asked at once comes from one batch; a run
+            that is stopped repeats the batch that it was at.
+        num_workers: processes per rank that read and decode; 0 = none.
+        limit: only the first pairs, for a quick look; null = all.
+        on_bad_sample: an altered or undecodable pair stops the run, or is skipped.
+        max_bad_samples: how many pairs may be skipped before the run stops after all.
+        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; null = the platform's default.
+        reader: how bytes are fetched (attempts, backoff, timeout); null = the defaults.
+    """
+
+    schema = "vidpref/pairs"
+
+    def __init__(
+        self,
+        predict: Paths,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        limit: int | None = None,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int = 10,
+        multiprocessing_context: StartMethod | None = None,
+        reader: ByteReader | None = None,
+    ) -> None:
+        super().__init__(
+            predict, batch_size, num_workers, limit, on_bad_sample, max_bad_samples, multiprocessing_context, reader
+        )
+
+    def rows(self, skipped: bool = True) -> list[PairRow]:
+        """The rows of the pairs up to the limit, without their prompts.
+
+        Args:
+            skipped: with those that are labelled already.
+        """
+        entries = self.index("predict").entries
+        wanted = range(len(self.keys)) if skipped else remaining(self.keys, self._skipped).tolist()
+        return [pair_row(entries[at].key, entries[at].facts) for at in wanted]
+
+    def transfer_batch_to_device(self, batch: PairVideoBatch, device: torch.device, dataloader_idx: int) -> Any:
+        """Videos stay where they are: judges take them as pictures."""
+        return batch
+
+    def workings(self, split: Split) -> Workings:
+        """Both videos of a pair, decoded in full."""
+        return Workings(_decoded, _Collate(self.index(split)), _members)
+
+
+class _Pair(NamedTuple):
+    row: PairRow
+    first: Tensor
+    second: Tensor
+
+
+def _members(entry: SampleEntry) -> list[str]:
+    return ["json", "first.mp4", "second.mp4"]
+
+
+def _decoded(read: SampleRead) -> _Pair:
+    row = PairRow.from_json(json.loads(read.members["json"]))
+    first, second = (decode_frames(read.members[f"{side}.mp4"], range(row.video.frames)) for side in _SIDES)
+    return _Pair(row, first, second)
+
+
+_SIDES = ("first", "second")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Collate:
+    """Pairs of one batch; padding has the row of a real pair and videos without a frame."""
+
+    index: Index
+
+    def __call__(self, pairs: list[_Pair | None], planned: PlannedBatch) -> PairVideoBatch:
+        found = [
+            pair or self._blank(self.index.entries[slot.position])
+            for pair, slot in zip(pairs, planned.slots, strict=True)
+        ]
+        return PairVideoBatch(
+            keys=[pair.row.key for pair in found],
+            rows=[pair.row for pair in found],
+            first=[pair.first for pair in found],
+            second=[pair.second for pair in found],
+            mask=torch.tensor([slot.mask for slot in planned.slots]),
+        )
+
+    def _blank(self, entry: SampleEntry) -> _Pair:
+        row = pair_row(entry.key, entry.facts)
+        nothing = torch.zeros(0, 3, row.video.height, row.video.width, dtype=torch.uint8)
+        return _Pair(row, nothing, nothing)

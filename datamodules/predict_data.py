@@ -1,0 +1,97 @@
+"""What the data modules of `predict` share: every sample once over all ranks, without those that are done already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import numpy as np
+
+from datamodules.plan import EvalPlan, Positions
+from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, require_least
+from datamodules.reading import ByteReader
+from datamodules.shard_index import Index
+
+BatchT = TypeVar("BatchT")
+
+
+class PredictData(PlannedData[BatchT]):
+    """Shards -> batches, each sample once, in the index's order; a `SkippableData`.
+
+    Args:
+        predict: index file of the shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
+        batch_size: samples per rank and batch.
+        num_workers: processes per rank that read and decode; 0 = none.
+        limit: only the first samples, for a quick look; None = all.
+        on_bad_sample: an altered or undecodable sample stops the run, or is skipped.
+        max_bad_samples: how many samples may be skipped before the run stops after all.
+        multiprocessing_context: how workers start; None = the platform's default.
+        reader: how bytes are fetched; None = the defaults.
+    """
+
+    def __init__(
+        self,
+        predict: Paths,
+        batch_size: int,
+        num_workers: int,
+        limit: int | None,
+        on_bad_sample: OnBadSample,
+        max_bad_samples: int,
+        multiprocessing_context: StartMethod | None,
+        reader: ByteReader | None,
+    ) -> None:
+        super().__init__(
+            {"predict": predict},
+            batch_size,
+            num_workers,
+            seed=0,
+            window=1,
+            on_bad_sample=on_bad_sample,
+            max_bad_samples=max_bad_samples,
+            multiprocessing_context=multiprocessing_context,
+            reader=reader,
+        )
+        if limit is not None:
+            require_least(limit=(limit, 1))
+        self.limit = limit
+        self._skipped: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all samples up to the limit, in order, whatever is skipped."""
+        return [entry.key for entry in self.index("predict").entries[: self.limit]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the index that the samples are read from."""
+        return self.index("predict").fingerprint
+
+    def skip(self, keys: Collection[str]) -> None:
+        """Leave these samples out; said before the loader is made, alike on every rank. Replaces what was said before.
+
+        Args:
+            keys: the samples' keys; unknown ones do nothing.
+        """
+        self._skipped = frozenset(keys)
+
+    def check(self, split: Split, index: Index) -> None:
+        """All that the index tells was checked when the shards were made."""
+
+    def selection(self, split: Split) -> Selection:
+        """The samples up to the limit that are not done."""
+        return Selection(keep=remaining(self.keys, self._skipped))
+
+    def predict_dataloader(self) -> Any:
+        """Every sample that is not skipped, once; an empty list where none is left."""
+        return super().predict_dataloader() if len(remaining(self.keys, self._skipped)) else []
+
+
+def remaining(keys: Collection[str], skipped: Collection[str]) -> Positions:
+    """The positions of the keys that are not skipped."""
+    return np.array([position for position, key in enumerate(keys) if key not in skipped], dtype=np.int64)
+
+
+def share_of(plan: EvalPlan) -> list[list[tuple[int, bool]]]:
+    """One rank's batches of a plan as (position, mask) pairs, for sources that are not shards."""
+    starts = range(0, len(plan) * plan.global_batch, plan.global_batch)
+    return [[(slot.position, slot.mask) for slot in plan.batch(start).slots] for start in starts]

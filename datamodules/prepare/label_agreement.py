@@ -1,0 +1,197 @@
+"""How far two sets of labels agree: judge against people, judge against judge, annotator against annotator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.flow_facts import label_row
+from datamodules.prepare.labels import WHOLE, Place, by_place, majority, read_judgements
+from datamodules.segments import majority_label
+from datamodules.shard_checks import load_index
+
+_NAMES = {1: "first", -1: "second", 0: "tie"}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Numbers of one comparison; None where there is nothing to divide by.
+
+    Attributes:
+        items: segments (or videos) that both sets label.
+        accuracy: the share with equal labels, ties being a label like the others.
+        accuracy_without_ties: the share with equal labels among those that are no tie in the second set, the truth; a
+            tie in the first set is a miss. What the paper (DenseDPO, table 3) reports.
+        accuracy_both_decided: the share with equal labels among those that are a tie in neither.
+        kappa: Cohen's kappa over the three labels: 0 = as chance would have it, 1 = the same.
+        confusion: "FIRST/SECOND" -> how often the first set said FIRST where the second said SECOND.
+    """
+
+    items: int
+    accuracy: float | None
+    accuracy_without_ties: float | None
+    accuracy_both_decided: float | None
+    kappa: float | None
+    confusion: dict[str, int]
+
+
+def agreement(first: Sequence[int], second: Sequence[int]) -> Agreement:
+    """Compare two lists of labels in {-1, 0, 1}, item by item; the second one is the truth where that matters."""
+    both = list(zip(first, second, strict=True))
+    counts, here, there = Counter(both), Counter(first), Counter(second)
+    observed = _share([a == b for a, b in both])
+    kappa = None
+    if observed is not None:
+        chance = sum(here[label] * there[label] for label in _NAMES) / len(both) ** 2
+        kappa = None if chance == 1 else (observed - chance) / (1 - chance)
+    confusion = {f"{_NAMES[a]}/{_NAMES[b]}": counts[a, b] for a in _NAMES for b in _NAMES}
+    return Agreement(
+        items=len(both),
+        accuracy=observed,
+        accuracy_without_ties=_share([a == b for a, b in both if b]),
+        accuracy_both_decided=_share([a == b for a, b in both if a and b]),
+        kappa=kappa,
+        confusion=confusion,
+    )
+
+
+def label_agreement(
+    first: str | Path, second: str | Path, level: Literal["segments", "whole"] = "segments"
+) -> dict[str, Any]:
+    """Print how far two sets of labels agree, and return the numbers.
+
+    A set is the index file of label shards, or a CSV of human labels (docs/data.md). Of a CSV with several annotators
+    the majority is compared, and each annotator besides.
+
+    Args:
+        first: the labels to be tested.
+        second: the labels that count as the truth.
+        level: segments = compare segment by segment; whole = the whole videos' labels: the one that was given, else
+            that of most segments.
+
+    Returns:
+        `Agreement`'s fields, "only_first" and "only_second" (items that the other set lacks), and "annotators": who ->
+        `Agreement`'s fields against the other set.
+
+    Raises:
+        ValueError: a set cannot be read, its segments have another length, or no item is in both.
+    """
+    sets = [_Labels.read(path, level) for path in (first, second)]
+    faults = _length_faults(sets[0], sets[1])
+    common = [place for place in sets[0].labels if place in sets[1].labels]
+    if not common and not faults:
+        faults = [f"{first} and {second} have no {'segment' if level == 'segments' else 'video'} in common"]
+    if faults:
+        raise ValueError("\n".join(faults))
+    result = {
+        **asdict(_compared(sets[0].labels, sets[1].labels)),
+        "only_first": len(sets[0].labels) - len(common),
+        "only_second": len(sets[1].labels) - len(common),
+        "annotators": {
+            **{who: asdict(_compared(labels, sets[1].labels)) for who, labels in sets[0].annotators.items()},
+            **{who: asdict(_compared(sets[0].labels, labels)) for who, labels in sets[1].annotators.items()},
+        },
+    }
+    _print(result, str(first), str(second), level)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """One set: what was judged -> label, and the same for each annotator; frames per segment of each key, if known."""
+
+    path: str
+    labels: dict[Place, int]
+    annotators: dict[str, dict[Place, int]]
+    lengths: dict[str, int]
+
+    @classmethod
+    def read(cls, path: str | Path, level: str) -> _Labels:
+        if str(path).endswith(".csv"):
+            judged = by_place(read_judgements(path))
+            who = sorted({one for by in judged.values() for one in by})
+            each = {
+                name: _at({place: by[name] for place, by in judged.items() if name in by}, level)
+                for name in (who if len(who) > 1 else [])
+            }
+            return cls(
+                str(path), _at({place: majority(list(by.values())) for place, by in judged.items()}, level), each, {}
+            )
+        rows = [label_row(entry.key, entry.facts) for entry in load_index(path, "vidpref/labels").entries]
+        found: dict[Place, int] = {}
+        for row in rows:
+            found |= {Place(row.key, number): label for number, label in enumerate(row.labels)}
+            if row.whole is not None:
+                found[Place(row.key, WHOLE)] = row.whole
+        return cls(str(path), _at(found, level), {}, {row.key: row.frames_per_segment for row in rows})
+
+
+def _at(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
+    """Labels of segments, or one for each whole video: the one that was given, else that of most segments."""
+    if level == "segments":
+        return {place: label for place, label in labels.items() if place.segment is not WHOLE}
+    segments: dict[str, list[int]] = {}
+    for place, label in labels.items():
+        segments.setdefault(place.key, [])
+        if place.segment is not WHOLE:
+            segments[place.key].append(label)
+    return {
+        Place(key, WHOLE): labels.get(Place(key, WHOLE), majority_label(of_video)) for key, of_video in segments.items()
+    }
+
+
+def _length_faults(first: _Labels, second: _Labels) -> list[str]:
+    """Segments of different lengths are different segments. Whole videos may come from either."""
+    if any(place.segment is WHOLE for place in first.labels):
+        return []
+    differ = [key for key, length in first.lengths.items() if second.lengths.get(key, length) != length]
+    if not differ:
+        return []
+    key = differ[0]
+    return [
+        f"segments differ: of {key!r} and {len(differ) - 1} others, {first.path} has {first.lengths[key]} frames a "
+        f"segment and {second.path} {second.lengths[key]}; compare whole videos (level: whole)"
+    ]
+
+
+def _compared(first: Mapping[Place, int], second: Mapping[Place, int]) -> Agreement:
+    common = [place for place in first if place in second]
+    return agreement([first[place] for place in common], [second[place] for place in common])
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None
+
+
+def _print(result: Mapping[str, Any], first: str, second: str, level: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    columns = {
+        "items": "items",
+        "accuracy_without_ties": "accuracy\nwithout ties",
+        "accuracy_both_decided": "accuracy\nboth decided",
+        "accuracy": "accuracy\nwith ties",
+        "kappa": "kappa",
+    }
+    table.add_column("labels")
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for name, one in {"all": result, **result["annotators"]}.items():
+        table.add_row(name, *(_shown(one[column]) for column in columns))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{'Segments' if level == 'segments' else 'Whole videos'}: {first} against {second}")
+    console.print(table)
+    counts = ", ".join(f"{pair} {count}" for pair, count in result["confusion"].items() if count)
+    console.print(f"first set/second set: {counts}")
+    console.print(f"not in the other set: {result['only_first']} of the first, {result['only_second']} of the second")
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,217 @@
+"""Labels that people gave, from a CSV, as label shards beside the pairs'.
+
+The CSV has a header and one row a judgement:
+
+- ``key``: the pair's key in its shards;
+- ``segment``: its number from 0 (segment k begins after k x segment_seconds), or ``whole`` for the whole video;
+- ``label``: ``first``, ``second`` or ``tie`` (also 1, -1, 0): which of the pair's videos is better;
+- ``annotator``, optional: who said so; then several rows may judge the same segment, one an annotator.
+
+Of several annotators the label is the one that most of them gave. Where two labels share the first place it is a tie:
+one for the first video and one for the second are a tie, one for the first and one tie are a tie, two for the first and
+one tie are +1. The rule is ours; the paper (DenseDPO) has a reviewer look at its two labellers' work instead.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datamodules.flow_facts import pair_row
+from datamodules.flow_rows import LabelRow, PairRow
+from datamodules.segments import num_segments
+from datamodules.shard_checks import load_index
+from datamodules.shards import Index, write_shards
+from datamodules.written import json_bytes
+
+#: The segment of a judgement on the whole video.
+WHOLE = None
+
+_LABELS = {"first": 1, "second": -1, "tie": 0, "1": 1, "+1": 1, "-1": -1, "0": 0}
+_COLUMNS = ("key", "segment", "label")
+_OPTIONAL = ("annotator",)
+
+
+class Place(NamedTuple):
+    """What is judged: a segment of a pair, or (None) its whole video."""
+
+    key: str
+    segment: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One row of the CSV.
+
+    Attributes:
+        line: its line in the file.
+        place: what was judged.
+        label: +1, 0 or -1.
+        annotator: who said so; "" where the file does not say.
+    """
+
+    line: int
+    place: Place
+    label: int
+    annotator: str = ""
+
+
+def read_judgements(path: str | Path) -> list[Judgement]:
+    """The rows of a CSV of labels, as the module describes it.
+
+    Raises:
+        ValueError: lists every fault of every row.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            _check_header(path, header)
+            rows = [(reader.line_num, _fields(row)) for row in reader]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; give the CSV of labels") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: is not a CSV file in UTF-8 ({error})") from error
+    found: list[Judgement] = []
+    faults: list[str] = []
+    seen: dict[tuple[Place, str], int] = {}
+    for line, row in rows:
+        if not (whys := _row_faults(row)):
+            segment = WHOLE if row["segment"].lower() == "whole" else int(row["segment"])
+            one = Judgement(line, Place(row["key"], segment), _LABELS[row["label"].lower()], row.get("annotator", ""))
+            if (before := seen.setdefault((one.place, one.annotator), line)) != line:
+                whys = [f"repeats line {before}; one row for each segment and annotator"]
+            found.append(one)
+        faults += [f"line {line}: {why}" for why in whys]
+    if not rows:
+        faults.append("holds no rows")
+    if faults:
+        raise ValueError("\n".join([f"{path}: mend these rows, nothing was written:", *faults]))
+    return found
+
+
+def majority(labels: Sequence[int]) -> int:
+    """The label that most annotators gave, 0 where two labels share the first place."""
+    (label, most), *others = Counter(labels).most_common()
+    return 0 if others and others[0][1] == most else label
+
+
+def by_place(judgements: Sequence[Judgement]) -> dict[Place, dict[str, int]]:
+    """What was judged -> annotator -> label."""
+    found: dict[Place, dict[str, int]] = defaultdict(dict)
+    for one in judgements:
+        found[one.place][one.annotator] = one.label
+    return dict(found)
+
+
+def prepare_labels(
+    labels: str | Path,
+    pairs: str | Path,
+    output: str | Path,
+    segment_seconds: float = 1.0,
+    judge: str = "human",
+    samples_per_shard: int = 1024,
+) -> Index:
+    """Turn a CSV of human labels into label shards; docs/data.md describes the CSV.
+
+    Several annotators' labels of one segment become one by majority, a draw being a tie. Pairs that the CSV does not
+    name get no label and are not trained on; a pair that it names needs a label for each of its segments, or one for
+    the whole video, or both.
+
+    Args:
+        labels: the CSV: columns key, segment, label and, optionally, annotator.
+        pairs: index file of the pairs' shards.
+        output: folder and common name of the label shards.
+        segment_seconds: length of a segment.
+        judge: how the labels are called in results.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
+    """
+    index = load_index(pairs, "vidpref/pairs")
+    known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
+    judged = {place: majority(list(by.values())) for place, by in by_place(read_judgements(labels)).items()}
+    named = {place.key for place in judged}
+    faults = [f"key {key!r} is no pair of {pairs}" for key in sorted(named - set(known))]
+    rows: list[LabelRow] = []
+    for key in (key for key in known if key in named):
+        try:
+            rows.append(_label_row(known[key], judged, segment_seconds, judge))
+        except ValueError as error:
+            faults.append(f"key {key!r}: {error}")
+    if faults:
+        raise ValueError("\n".join([f"{labels}: nothing was written:", *faults]))
+    lengths = {row.frames_per_segment for row in rows}
+    made_from = {
+        "fingerprint": index.fingerprint,
+        "judge": judge,
+        "frames_per_segment": lengths.pop() if len(lengths) == 1 else None,
+        "segment_seconds": segment_seconds,
+    }
+    written = write_shards(
+        _samples(rows), output, "vidpref/labels", samples_per_shard=samples_per_shard, made_from=made_from
+    )
+    print(f"labels of {len(rows)} of {len(known)} pairs: {output}.index.json")
+    return written
+
+
+def _label_row(row: PairRow, judged: Mapping[Place, int], segment_seconds: float, judge: str) -> LabelRow:
+    """The labels of one pair.
+
+    Raises:
+        ValueError: segments without a label, or labels of segments that the pair does not have.
+    """
+    mine = {place.segment: label for place, label in judged.items() if place.key == row.key}
+    whole = mine.pop(WHOLE, None)
+    ratio = row.latent_space.temporal_ratio
+    if not mine:  # judged as a whole only: one segment that is the whole video
+        assert whole is not None, "a pair that is named has a label"
+        return LabelRow(row.key, (whole,), max(row.video.frames, ratio), judge=judge, whole=whole)
+    length = round(segment_seconds * row.video.fps)
+    wanted = range(num_segments(row.video.frames, length, ratio))
+    faults = [f"segment {number} has no label" for number in wanted if number not in mine]
+    faults += [
+        f"segment {number} does not exist, {len(wanted)} segments of {segment_seconds:g} s count from 0"
+        for number in sorted(number for number in mine if number is not None and number not in wanted)
+    ]
+    if faults:
+        raise ValueError("; ".join(faults))
+    return LabelRow(row.key, tuple(mine[number] for number in wanted), length, judge=judge, whole=whole)
+
+
+def _samples(rows: Sequence[LabelRow]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    return ((row.key, {"json": json_bytes(row.to_json())}) for row in rows)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    lacking = [name for name in _COLUMNS if name not in header]
+    strange = [name for name in header if name not in _COLUMNS + _OPTIONAL]
+    if lacking or strange or len(set(header)) < len(header):
+        raise ValueError(
+            f"{path}: the first line must name the columns {', '.join(_COLUMNS)} and, optionally, "
+            f"{', '.join(_OPTIONAL)}; it is {','.join(header)!r}"
+        )
+
+
+def _fields(row: Mapping[str | None, Any]) -> dict[str, str]:
+    """A row's fields without the blanks around them; what stands behind the last column is field ""."""
+    rest = ",".join(row.get(None) or [])
+    return {**{name: (value or "").strip() for name, value in row.items() if name is not None}, "": rest}
+
+
+def _row_faults(row: Mapping[str, str]) -> list[str]:
+    found = [] if row["key"] else ["key is empty"]
+    if row["segment"].lower() != "whole" and not (row["segment"].isascii() and row["segment"].isdigit()):
+        found.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
+    if row["label"].lower() not in _LABELS:
+        found.append(f"label {row['label']!r} is none of first, second and tie")
+    if row[""]:
+        found.append(f"has more fields than the first line: {row['']!r}")
+    return found

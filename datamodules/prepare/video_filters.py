@@ -1,0 +1,201 @@
+"""Which videos are good enough to make pairs from: one small class a criterion, each with its reason for a rejection.
+
+The paper (DenseDPO, appendix A.1) names resolution, duration, aesthetics, motion, and prompts that ask for challenging
+dynamics; it gives no thresholds. All defaults here are ours.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, product
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.optical_flow import MEASURED_FPS, DisFlow, OpticalFlow, mean_motion
+from datamodules.samples import VideoFacts
+
+#: What a filter looks at, the cheapest first; one that rejects spares a video those that come later.
+Looks = Literal["facts", "frames", "caption"]
+#: Pixels on the shorter side that colours are counted from.
+_SIDE = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A clip on trial.
+
+    Attributes:
+        caption: what it shows.
+        source: the whole video that it is cut from.
+        frames: (T, 3, H, W) uint8, the clip as it would be stored; None until it is decoded ("facts" filters).
+        fps: the clip's frames per second.
+    """
+
+    caption: str
+    source: VideoFacts
+    frames: Tensor | None
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a filter says of a clip.
+
+    Attributes:
+        scores: what it measured, by name.
+        why: the reason for a rejection; None = it may stay.
+    """
+
+    scores: dict[str, float] = field(default_factory=dict)
+    why: str | None = None
+
+
+class VideoFilter(ABC):
+    """One criterion."""
+
+    looks_at: ClassVar[Looks] = "frames"
+
+    @abstractmethod
+    def judge(self, clip: Candidate) -> Finding:
+        """Measure a clip, and say why it cannot stay if it cannot."""
+
+    def expect(self, captions: Sequence[str]) -> None:  # noqa: B027 a hook, for those who can use it
+        """Told once, before the first clip: all captions that may come."""
+
+
+def bounded(name: str, value: float, least: float | None, most: float | None, unit: str = "") -> Finding:
+    """A finding about one number that shall lie between two bounds, both allowed, None = none."""
+    why = None
+    if least is not None and value < least:
+        why = f"{name} {value:.4g}{unit} is below {least:g}{unit}"
+    elif most is not None and value > most:
+        why = f"{name} {value:.4g}{unit} is above {most:g}{unit}"
+    return Finding({name: value}, why)
+
+
+class Duration(VideoFilter):
+    """The length of the whole video.
+
+    Args:
+        least: seconds; None = no bound.
+        most: seconds; None = no bound.
+    """
+
+    looks_at = "facts"
+
+    def __init__(self, least: float | None = None, most: float | None = None) -> None:
+        self.least, self.most = least, most
+
+    def judge(self, clip: Candidate) -> Finding:
+        """Seconds, as `duration`."""
+        return bounded("duration", clip.source.duration, self.least, self.most, " s")
+
+
+class Resolution(VideoFilter):
+    """The shorter side of the video as it was found, so that nothing small is blown up.
+
+    Args:
+        least: pixels; None = no bound.
+        most: pixels; None = no bound.
+    """
+
+    looks_at = "facts"
+
+    def __init__(self, least: int | None = 480, most: int | None = None) -> None:
+        self.least, self.most = least, most
+
+    def judge(self, clip: Candidate) -> Finding:
+        """Pixels, as `shorter_side`."""
+        side = float(min(clip.source.width, clip.source.height))
+        return bounded("shorter_side", side, self.least, self.most, " pixels")
+
+
+class Motion(VideoFilter):
+    """How much moves: see `optical_flow.mean_motion` for the unit, shorter sides of the frame per second.
+
+    Args:
+        least: below it hardly anything moves; None = no bound.
+        most: above it the camera shakes or the picture flickers; None = no bound.
+        flow: what measures it; None = OpenCV's DIS.
+        fps: frames a second that are compared.
+    """
+
+    def __init__(
+        self,
+        least: float | None = 0.02,
+        most: float | None = 1.0,
+        flow: OpticalFlow | None = None,
+        fps: float = MEASURED_FPS,
+    ) -> None:
+        if fps <= 0:
+            raise ValueError(f"fps is {fps:g}; give the frames a second at which motion is measured")
+        self.least, self.most, self.fps = least, most, fps
+        self.flow = flow or DisFlow()
+
+    def judge(self, clip: Candidate) -> Finding:
+        """The clip's `motion`."""
+        assert clip.frames is not None, "asked after decoding"
+        return bounded("motion", mean_motion(self.flow, clip.frames, clip.fps, self.fps), self.least, self.most)
+
+
+class Cuts(VideoFilter):
+    """Cuts within the clip: neighbouring frames whose colours differ, see `colour_distances`.
+
+    Args:
+        most: cuts that a clip may have.
+        threshold: the distance, 0 to 1, from which on neighbours are said to be of two shots. On the natural and
+            generated videos that we tried, neighbours within a shot were at most 0.2 apart, two videos at least 0.5.
+    """
+
+    def __init__(self, most: int = 0, threshold: float = 0.4) -> None:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold is {threshold:g}; colour distances lie between 0 and 1")
+        self.most, self.threshold = most, threshold
+
+    def judge(self, clip: Candidate) -> Finding:
+        """The number of `cuts`, and `cut_distance`, the largest distance of neighbours."""
+        assert clip.frames is not None, "asked after decoding"
+        distances = colour_distances(clip.frames)
+        at = [number + 1 for number, distance in enumerate(distances) if distance >= self.threshold]
+        finding = bounded("cuts", float(len(at)), None, self.most)
+        scores = {**finding.scores, "cut_distance": max(distances, default=0.0)}
+        where = ", ".join(f"{number / clip.fps:.2f}" for number in at[:5])
+        return Finding(scores, finding.why and f"{finding.why} (at {where} s of the clip)")
+
+
+def colour_distances(frames: Tensor, bins: int = 8) -> list[float]:
+    """How much neighbouring frames differ in colour: half the L1 distance of their colour histograms, 0 to 1.
+
+    Movement within a shot keeps its colours and so is small; 1 means that no colour is shared. Two shots of one palette
+    are not told apart.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        bins: of each channel.
+    """
+    return [0.5 * float(np.abs(b - a).sum()) for a, b in pairwise(_histogram(frame, bins) for frame in frames)]
+
+
+def _histogram(frame: Tensor, bins: int) -> NDArray[np.float64]:
+    """(bins^3,) that sum to 1, of pixels in steps that leave about `_SIDE` on the shorter side.
+
+    A pixel counts in the two bins nearest to it of each channel, the more the nearer: so a slight change of light moves
+    little, wherever the borders of the bins are.
+    """
+    step = max(1, min(frame.shape[-2:]) // _SIDE)
+    place = (frame[:, ::step, ::step].numpy().reshape(3, -1) + 0.5) * (bins / 256) - 0.5
+    lower = np.floor(place)
+    upper_share = place - lower
+    found: NDArray[np.float64] = np.zeros(bins**3)
+    for corner in product((0, 1), repeat=3):
+        cell, share = np.zeros(place.shape[1], dtype=np.int64), np.full(place.shape[1], 1 / place.shape[1])
+        for channel, up in enumerate(corner):
+            cell = cell * bins + np.clip(lower[channel] + up, 0, bins - 1).astype(np.int64)
+            share = share * (upper_share[channel] if up else 1 - upper_share[channel])
+        found = found + np.bincount(cell, weights=share, minlength=bins**3)
+    return found

@@ -1,0 +1,158 @@
+"""Prompts for `predict`: what videos a model is asked for, and how often each."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from datamodules.plan import EvalPlan
+from datamodules.planned_data import require_least
+from datamodules.predict_data import remaining, share_of
+from datamodules.written import VideoRequest
+
+
+@dataclass(slots=True)
+class PromptBatch:
+    """Videos to make.
+
+    Attributes:
+        keys: the B requests' names, which depend on prompt and index alone.
+        prompts: their texts.
+        index: for each, which of the prompt's videos it is, from 0; another index is other noise.
+        mask: (B,) bool; False marks padding.
+    """
+
+    keys: list[str]
+    prompts: list[str]
+    index: list[int]
+    mask: Tensor
+
+
+class Prompts(LightningDataModule):
+    """Every prompt of a text file `num_samples` times, each request once over all ranks; a `SkippableData`.
+
+    Args:
+        file: UTF-8 text, one prompt a line; empty lines are left out.
+        num_samples: videos for each prompt (VBench: 5).
+        batch_size: requests per rank and batch.
+        limit: only the first prompts, for a quick look; null = all.
+    """
+
+    def __init__(self, file: str, num_samples: int = 1, batch_size: int = 1, limit: int | None = None) -> None:
+        super().__init__()
+        require_least(num_samples=(num_samples, 1), batch_size=(batch_size, 1))
+        if limit is not None:
+            require_least(limit=(limit, 1))
+        self.file = Path(file)
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.limit = limit
+        #: What is asked for, in the file's order, after `setup`; a prompt's samples follow one another.
+        self.requests: list[VideoRequest] = []
+        self._skipped: frozenset[str] = frozenset()
+
+    def setup(self, stage: str) -> None:
+        """Read the file.
+
+        Raises:
+            ValueError: no such file, no prompt in it, or prompts that come twice (all of them).
+        """
+        self.requests = [
+            VideoRequest(request_key(prompt, index), prompt, index)
+            for prompt in read_prompts(self.file)[: self.limit]
+            for index in range(self.num_samples)
+        ]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all requests in order, whatever is skipped."""
+        return [request.key for request in self.requests]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prompts and indices."""
+        content = [(request.prompt, request.index) for request in self.requests]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def skip(self, keys: Collection[str]) -> None:
+        """Leave these requests out; said before the loader is made, alike on every rank. Replaces what was said before.
+
+        Args:
+            keys: the requests' keys; unknown ones do nothing.
+        """
+        self._skipped = frozenset(keys)
+
+    def predict_dataloader(self) -> Any:
+        """This rank's batches, as many as every rank has; an empty list where nothing is left."""
+        keep = remaining(self.keys, self._skipped)
+        if not len(keep):
+            return []
+        share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
+        plan = EvalPlan(
+            shard_counts=[len(self.requests)],
+            batch_size=self.batch_size,
+            keep=keep,
+            rank=share["rank"],
+            world=share["num_replicas"],
+        )
+        return PromptLoader(self.requests, share_of(plan))
+
+
+class PromptLoader:
+    """A sized iterable over batches; not a DataLoader, whose batches Lightning would split over ranks again."""
+
+    def __init__(self, requests: Sequence[VideoRequest], batches: Sequence[Sequence[tuple[int, bool]]]) -> None:
+        self.requests = requests
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[PromptBatch]:
+        for batch in self.batches:
+            asked = [self.requests[position] for position, _ in batch]
+            yield PromptBatch(
+                [one.key for one in asked],
+                [one.prompt for one in asked],
+                [one.index for one in asked],
+                torch.tensor([mask for _, mask in batch]),
+            )
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The prompts of a text file, white space around them taken off.
+
+    Raises:
+        ValueError: no such file, not UTF-8, no prompt in it, or prompts that come twice (all of them).
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
+    except FileNotFoundError as error:
+        raise ValueError(f"{file}: no such file; give a text file with one prompt a line") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 text ({error})") from error
+    first: dict[str, int] = {}
+    faults = []
+    for number, prompt in enumerate(lines, 1):
+        if prompt and first.setdefault(prompt, number) != number:
+            faults.append(f"  line {number} repeats line {first[prompt]}: {prompt[:60]}")
+    if faults:
+        told = "prompts come twice; leave one out, and raise num_samples for more videos of each"
+        raise ValueError("\n".join([f"{file}: {told}", *faults]))
+    if not first:
+        raise ValueError(f"{file}: holds no prompt; write one a line")
+    return list(first)
+
+
+def request_key(prompt: str, index: int) -> str:
+    """The name of a request: readable, without a dot, and the same wherever in a file the prompt stands."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", prompt)[:40].strip("-")
+    return "-".join(filter(None, (words, hashlib.sha256(prompt.encode()).hexdigest()[:12], str(index))))

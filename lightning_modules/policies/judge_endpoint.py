@@ -1,0 +1,239 @@
+"""Any OpenAI-compatible chat endpoint as a judge: OpenAI itself, vLLM, SGLang, llama.cpp, a gateway."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from lightning_modules.policies.judge_cache import ReplyCache, request_key
+from lightning_modules.policies.judge_http import ChatEndpoint
+from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError, Picture, Workload
+
+URL_VARIABLE, MODEL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_API_KEY"
+#: Assumed where `options` do not bound a reply: a reason and a verdict.
+_REPLY_TOKENS = 200
+_CHARACTERS_PER_TOKEN = 4
+_JPEG_QUALITY = 92
+_BEGINNINGS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrices:
+    """What a million tokens cost, in any currency.
+
+    Attributes:
+        prompt: a million tokens of questions.
+        reply: a million tokens of replies.
+    """
+
+    prompt: float
+    reply: float
+
+
+class EndpointJudge(Judge):
+    """Asks a chat endpoint, several questions at a time; no question twice.
+
+    Address, model and key come from the environment: OPENAI_BASE_URL (as ``http://localhost:8000/v1``), OPENAI_MODEL
+    and OPENAI_API_KEY, which a server of one's own may not need. The key is nowhere else: not in the configuration, the
+    cache or a message. Every reply is in the cache at once, so whatever ends a run, the next one goes on from there.
+
+    Args:
+        model: the model's name; None = from the environment.
+        base_url: the address up to ``/v1``; None = from the environment.
+        key_variable: the environment variable that holds the key.
+        cache: the folder of replies, shared by all runs and processes.
+        concurrency: requests under way at once, in each process.
+        attempts: how often one request is tried before the judge counts as staying away.
+        backoff_s: seconds to wait after a first failure; doubles with each one. Retry-After is honoured.
+        longest_wait_s: no wait is longer; a server that asks for more counts as staying away.
+        timeout_s: seconds for one reply.
+        options: fields added to every request, as {temperature: 0, max_completion_tokens: 300}.
+        image_format: how pictures are sent; png is exact, jpeg a tenth of the size.
+        limit: new requests in this process, after which the run stops and says how to continue; retries of one request
+            and replies from the cache do not count. None = no limit.
+        tokens_per_image: for the estimate; None = one token for each 28 x 28 pixels, as Qwen's models count.
+        prices: for the estimate and the summary; None = tokens only.
+
+    Raises:
+        ValueError: no address or model is known, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        base_url: str | None = None,
+        key_variable: str = KEY_VARIABLE,
+        cache: str = "runs/judge_cache",
+        concurrency: int = 8,
+        attempts: int = 6,
+        backoff_s: float = 1.0,
+        longest_wait_s: float = 120.0,
+        timeout_s: float = 180.0,
+        options: dict[str, Any] | None = None,
+        image_format: Literal["png", "jpeg"] = "png",
+        limit: int | None = None,
+        tokens_per_image: int | None = None,
+        prices: TokenPrices | None = None,
+    ) -> None:
+        for what, value, least in (("concurrency", concurrency, 1), ("attempts", attempts, 1), ("limit", limit, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"judge.{what} is {value}; give {least} or more")
+        self.model = _given(model, MODEL_VARIABLE, "the judge's model")
+        self.base_url = _checked_url(_given(base_url, URL_VARIABLE, "the judge's address, as http://localhost:8000/v1"))
+        self.cache = ReplyCache(cache)
+        self.concurrency = concurrency
+        self.options = dict(options or {})
+        self.image_format = image_format
+        self.limit = limit
+        self.tokens_per_image = tokens_per_image
+        self.prices = prices
+        self._stop = threading.Event()
+        self._endpoint = ChatEndpoint(
+            self.base_url,
+            os.environ.get(key_variable, ""),
+            attempts,
+            backoff_s,
+            longest_wait_s,
+            timeout_s,
+            self._stop,
+        )
+        self._counting = threading.Lock()
+        self._spent = dict.fromkeys(("new", "known", "prompt", "reply"), 0)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def settings(self) -> dict[str, Any]:
+        """How it is asked; the address is left out, a server may move."""
+        return {"options": self.options, "image_format": self.image_format}
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        """The replies, in order.
+
+        Raises:
+            JudgeStoppedError: the endpoint stays away, or the limit is reached; says how to continue.
+            ValueError: the endpoint refuses the request.
+        """
+        self._stop.clear()
+        with ThreadPoolExecutor(self.concurrency) as threads:
+            futures = [threads.submit(self._reply, question) for question in questions]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()  # raises the first failure before the others have waited for theirs
+                return [future.result() for future in futures]
+            except BaseException:
+                # What is under way ends its request, and its reply is kept: it was paid for.
+                threads.shutdown(wait=False, cancel_futures=True)
+                self._stop.set()
+                raise
+
+    def estimate(self, work: Workload) -> str:
+        """Requests, pictures, tokens and, with prices, the cost; at most, since what is cached costs nothing."""
+        width, height = work.image_size or (0, 0)
+        tokens = -(-width // 28) * -(-height // 28) if self.tokens_per_image is None else self.tokens_per_image
+        asked = work.characters // _CHARACTERS_PER_TOKEN + work.images * tokens
+        bound = self.options.get("max_completion_tokens") or self.options.get("max_tokens") or _REPLY_TOKENS
+        said = work.questions * int(bound)
+        line = (
+            f"{self.model} at {self.base_url}: at most {work.questions:,} requests with {work.images:,} pictures, "
+            f"about {asked:,} tokens of questions and {said:,} of replies{self._cost(asked, said)}"
+        )
+        known = f"what {self.cache.folder} knows is not asked again"
+        return f"{line}; {known}" + ("" if self.limit is None else f"; stops after {self.limit:,} new requests")
+
+    def summary(self) -> str:
+        """What was asked and what it took, as far as the endpoint says."""
+        new, known, prompt, reply = self._spent.values()
+        return (
+            f"{self.model}, in this process: {new:,} new requests, {known:,} replies from {self.cache.folder}; "
+            f"{prompt:,} tokens of questions and {reply:,} of replies{self._cost(prompt, reply)}"
+        )
+
+    def _cost(self, prompt: int, reply: int) -> str:
+        if self.prices is None:
+            return ""
+        return f", cost about {(prompt * self.prices.prompt + reply * self.prices.reply) / 1e6:,.2f}"
+
+    def _reply(self, question: JudgeQuestion) -> str:
+        same = {"url": self._endpoint.url, "model": self.model, **self.settings()}
+        try:
+            reply, new = self.cache.reply(request_key(same, question), lambda: self._asked(question))
+        except JudgeStoppedError as error:
+            raise JudgeStoppedError(f"{error}. {self._continuation()}") from error
+        except ValueError as error:
+            raise ValueError(f"question {question.key!r}: {error}") from error
+        if not new:
+            self._count(known=1)
+        return reply
+
+    def _asked(self, question: JudgeQuestion) -> str:
+        with self._counting:
+            if self.limit is not None and self._spent["new"] >= self.limit:
+                raise JudgeStoppedError(f"the limit of {self.limit} new requests is reached")
+            self._spent["new"] += 1
+        body = {"model": self.model, "messages": self._messages(question), **self.options}
+        completion = self._endpoint.complete(body)
+        self._count(prompt=completion.prompt_tokens, reply=completion.reply_tokens)
+        return completion.reply
+
+    def _messages(self, question: JudgeQuestion) -> list[dict[str, Any]]:
+        content = question.content()
+        parts = [self._part(one) for one in content]
+        # Servers of text models take plain text only.
+        asked = {"role": "user", "content": parts if question.images else question.text}
+        return ([{"role": "system", "content": question.system}] if question.system else []) + [asked]
+
+    def _part(self, one: str | Picture) -> dict[str, Any]:
+        if isinstance(one, str):
+            return {"type": "text", "text": one}
+        data = one if isinstance(one, bytes) else _encoded(one.cpu().numpy(), self.image_format)
+        kind = next((kind for start, kind in _BEGINNINGS.items() if data.startswith(start)), None)
+        if kind is None:
+            raise ValueError("a picture is neither PNG nor JPEG; give one of these, or a (3, H, W) uint8 tensor")
+        return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{base64.b64encode(data).decode()}"}}
+
+    def _count(self, **more: int) -> None:
+        with self._counting:
+            for name, value in more.items():
+                self._spent[name] += value
+
+    def _continuation(self) -> str:
+        return (
+            f"{self._spent['new']} new requests were made, all replies are in {self.cache.folder}; "
+            "run the same command again to continue, nothing is asked twice"
+        )
+
+
+def _given(value: str | None, variable: str, what: str) -> str:
+    found = value or os.environ.get(variable)
+    if not found:
+        raise ValueError(f"{what} is not known; set {variable} in the environment, or give it in the configuration")
+    return found
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.query:
+        raise ValueError(f"the judge's address {url!r} is not of the form https://host/v1")
+    return url
+
+
+def _encoded(pixels: np.ndarray, image_format: str) -> bytes:
+    """PNG or JPEG bytes of (3, H, W) uint8."""
+    image = cv2.cvtColor(np.ascontiguousarray(pixels.transpose(1, 2, 0)), cv2.COLOR_RGB2BGR)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if image_format == "jpeg" else []
+    done, data = cv2.imencode(".jpg" if image_format == "jpeg" else ".png", image, quality)
+    assert done, "uint8 pictures can be encoded"
+    return data.tobytes()

@@ -1,0 +1,137 @@
+"""A vision-language model of one's own as a judge, through transformers' image-text classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from datamodules.video_io import decode_image
+from lightning_modules.policies.judge_cache import ReplyCache, request_key
+from lightning_modules.policies.judges import Judge, JudgeQuestion, Picture
+
+
+class LocalJudge(Judge):
+    """Asks a local model, greedily: Qwen-VL, InternVL, LLaVA, SmolVLM or any other with a chat template.
+
+    A video is shown as its frames, picture by picture, as an endpoint would be shown it.
+
+    Args:
+        path: a checkpoint folder or hub id that `AutoModelForImageTextToText` reads.
+        dtype: type of the weights in memory.
+        max_new_tokens: the longest reply, in tokens.
+        batch_size: questions to the model at once.
+        chat_template: a file with another chat template, for checkpoints that have none.
+        attn_implementation: transformers' attention.
+        cache: a folder of replies that are not asked for again; None = ask always. Replies are known by `path`, so
+            after changing the weights there, take another folder.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        max_new_tokens: int = 256,
+        batch_size: int = 1,
+        chat_template: str | None = None,
+        attn_implementation: Literal["sdpa", "eager"] = "sdpa",
+        cache: str | None = None,
+    ) -> None:
+        if max_new_tokens < 1 or batch_size < 1:
+            raise ValueError("judge.max_new_tokens and judge.batch_size must be at least 1")
+        self.path = path
+        self.dtype = dtype
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.chat_template = None if chat_template is None else Path(chat_template).read_text(encoding="utf-8")
+        self.attn_implementation = attn_implementation
+        self.cache = None if cache is None else ReplyCache(cache)
+        self._model: Any = None
+        self._processor: Any = None
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return Path(self.path).name if Path(self.path).is_dir() else self.path
+
+    def settings(self) -> dict[str, Any]:
+        """How it is asked."""
+        names = ("dtype", "max_new_tokens", "chat_template")
+        return {name: getattr(self, name) for name in names}
+
+    def load(self, device: torch.device) -> None:
+        """Read the weights.
+
+        Raises:
+            ValueError: `path` holds no model of this kind, or no chat template.
+        """
+        if self._model is not None:
+            return
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        try:
+            processor = AutoProcessor.from_pretrained(self.path)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                self.path, dtype=getattr(torch, self.dtype), attn_implementation=self.attn_implementation
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path} cannot judge: {error}") from error
+        if not (self.chat_template or getattr(processor, "chat_template", None)):
+            raise ValueError(f"{self.path} has no chat template; give one as judge.chat_template")
+        processor.tokenizer.padding_side = "left"  # every reply begins right behind its question
+        self._processor, self._model = processor, model.to(device).eval().requires_grad_(False)
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        """The replies, in order."""
+        self.load(torch.device("cpu"))
+        if self.cache is None:
+            return self._asked(questions)
+        same = {"path": self.path, **self.settings()}
+        return [self.cache.reply(request_key(same, one), partial(self._one, one))[0] for one in questions]
+
+    def _one(self, question: JudgeQuestion) -> str:
+        return self._asked([question])[0]
+
+    def _asked(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        replies: list[str] = []
+        for start in range(0, len(questions), self.batch_size):
+            batch = questions[start : start + self.batch_size]
+            # A processor takes pictures for all texts of a batch or for none.
+            alike = len({bool(question.images) for question in batch}) == 1
+            for part in [batch] if alike else [[question] for question in batch]:
+                replies += self._generated(part)
+        return replies
+
+    @torch.no_grad()
+    def _generated(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        texts = [
+            self._processor.apply_chat_template(
+                _messages(question), add_generation_prompt=True, chat_template=self.chat_template
+            )
+            for question in questions
+        ]
+        images = [[_pixels(one) for one in question.images] for question in questions]
+        inputs = self._processor(
+            text=texts, images=images if images[0] else None, padding=True, return_tensors="pt"
+        ).to(self._model.device, self._model.dtype)
+        written = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        replies: list[str] = self._processor.batch_decode(
+            written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        return [reply.strip() for reply in replies]
+
+
+def _messages(question: JudgeQuestion) -> list[dict[str, Any]]:
+    content = [
+        {"type": "text", "text": one} if isinstance(one, str) else {"type": "image"} for one in question.content()
+    ]
+    system = [{"role": "system", "content": [{"type": "text", "text": question.system}]}] if question.system else []
+    return [*system, {"role": "user", "content": content}]
+
+
+def _pixels(picture: Picture) -> Tensor:
+    return decode_image(picture) if isinstance(picture, bytes) else picture.cpu()

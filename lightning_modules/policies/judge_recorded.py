@@ -1,0 +1,118 @@
+"""A judge that repeats what another one said, and the file that it reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+
+
+class RecordedJudge(Judge):
+    """Repeats the replies in a JSONL file, one object a line: {"key", "segment", "shown_first", "attempt", "reply"}.
+
+    `ReplyLog` writes such files. All but "key" and "reply" may be left out: null and attempt 0. Of several lines on one
+    question the last counts.
+
+    Args:
+        replies: the file.
+        name: who said it; None = "recorded:" and the file's name.
+    """
+
+    def __init__(self, replies: str, name: str | None = None) -> None:
+        self.path = Path(replies)
+        self._name = name or f"recorded:{self.path.name}"
+        self._replies: dict[tuple[Any, ...], str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Who judges."""
+        return self._name
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        """The recorded replies.
+
+        Raises:
+            ValueError: the file is faulty, or lacks replies to some of the questions.
+        """
+        if self._replies is None:
+            self._replies = read_replies(self.path)
+        lacking = [question for question in questions if _place(question) not in self._replies]
+        if lacking:
+            raise ValueError(
+                f"{self.path} lacks {len(lacking)} of {len(questions)} replies, the first is to {_told(lacking[0])}; "
+                "record them with the judge that was asked before"
+            )
+        return [self._replies[_place(question)] for question in questions]
+
+
+class ReplyLog:
+    """Appends replies to a JSONL file that `RecordedJudge` reads; several processes may write to one file.
+
+    Args:
+        path: the file; its folder is made if need be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def write(self, questions: Sequence[JudgeQuestion], replies: Sequence[str]) -> None:
+        """Append one line a reply, all of them in one write."""
+        lines = [
+            {
+                "key": question.key,
+                "segment": question.segment,
+                "shown_first": question.shown_first,
+                "attempt": question.attempt,
+                "reply": reply,
+            }
+            for question, reply in zip(questions, replies, strict=True)
+        ]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        finally:
+            os.close(file)
+
+
+def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
+    """(key, segment, shown_first, attempt) -> reply, from a file that `ReplyLog` wrote.
+
+    Raises:
+        ValueError: no such file, or lists every line that is no reply.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file of replies") from error
+    found: dict[tuple[Any, ...], str] = {}
+    faults: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            faults.append(f"line {number} is not JSON ({error})")
+            continue
+        if not (isinstance(data, Mapping) and isinstance(data.get("key"), str) and isinstance(data.get("reply"), str)):
+            faults.append(f'line {number} lacks "key" or "reply"')
+            continue
+        found[data["key"], data.get("segment"), data.get("shown_first"), data.get("attempt", 0)] = data["reply"]
+    if faults:
+        raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
+    return found
+
+
+def _place(question: JudgeQuestion) -> tuple[Any, ...]:
+    return question.key, question.segment, question.shown_first, question.attempt
+
+
+def _told(question: JudgeQuestion) -> str:
+    segment = "the whole video" if question.segment is None else f"segment {question.segment}"
+    shown = "" if question.shown_first is None else f", {question.shown_first} video shown first"
+    return f"key {question.key!r}, {segment}{shown}, attempt {question.attempt}"

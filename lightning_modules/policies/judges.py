@@ -1,0 +1,196 @@
+"""The seam behind which a judge lives: questions with pictures in, replies as text out.
+
+`SegmentJudge` and the benchmarks ask through it. An OpenAI-compatible endpoint is in judge_endpoint.py, a local model
+in judge_local.py, replies that were recorded in judge_recorded.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, device
+
+from datamodules.segments import Verdict
+
+#: Where a picture stands in a question's text.
+PICTURE = "<picture>"
+
+#: A picture: (3, H, W) uint8, or an encoded PNG or JPEG.
+Picture = Tensor | bytes
+
+#: Which of a pair's two videos.
+Side = Literal["first", "second"]
+
+
+class JudgeStoppedError(OSError):
+    """A judge that gives no more replies in this run: it stays away, or the limit on new requests is reached.
+
+    What it said before is kept by those who asked; the message says how to continue.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgeQuestion:
+    """One question to a judge; what it is about is in the last fields, for judges that know the truth by heart.
+
+    Attributes:
+        text: the question. Each `PICTURE` in it stands for the next of `images`; without any they come before it.
+        images: pictures in order, (3, H, W) uint8 tensors or encoded PNG or JPEG.
+        key: the sample's key.
+        segment: which segment of the pair, from 0; None = the whole video, or a question that is about no pair.
+        frames: the frames of the pair's videos that the question is about.
+        shown_first: which of the pair's videos is shown first; None for a question that is about no pair.
+        system: the system prompt, for published protocols that have one.
+        attempt: how often the same was asked before, because the reply could not be read.
+    """
+
+    text: str
+    images: Sequence[Picture] = ()
+    key: str = ""
+    segment: int | None = None
+    frames: range | None = None
+    shown_first: Side | None = None
+    system: str | None = None
+    attempt: int = 0
+
+    def content(self) -> list[str | Picture]:
+        """Texts and pictures in the order in which they are shown; empty texts are left out.
+
+        Raises:
+            ValueError: the text has places for another number of pictures than there are.
+        """
+        if not self.images:
+            return [self.text]
+        pieces = self.text.split(PICTURE)
+        if len(pieces) == 1:
+            return [*self.images, self.text]
+        if len(pieces) - 1 != len(self.images):
+            raise ValueError(
+                f"question {self.key!r} has {len(pieces) - 1} places {PICTURE} for {len(self.images)} pictures"
+            )
+        found: list[str | Picture] = [pieces[0]]
+        for image, piece in zip(self.images, pieces[1:], strict=True):
+            found += [image, piece]
+        return [one for one in found if not isinstance(one, str) or one.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What will be asked, for an estimate of the cost.
+
+    Attributes:
+        questions: how many.
+        images: pictures in all questions together.
+        characters: of all texts together.
+        image_size: width and height of a picture in pixels; None = no pictures.
+    """
+
+    questions: int
+    images: int = 0
+    characters: int = 0
+    image_size: tuple[int, int] | None = None
+
+
+class Judge(Protocol):
+    """Someone who answers questions about videos or texts. Inherit from it: all but `name` and `ask` has a default.
+
+    Building one checks its settings and loads nothing.
+    """
+
+    @property
+    def name(self) -> str:
+        """Who judges, for results and labels: numbers depend on it."""
+        ...
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        """The replies, in order, one a question. "" where the judge said nothing.
+
+        Raises:
+            JudgeStoppedError: no reply will come in this run.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What else decides the replies (sampling, the size of a reply), in plain JSON types; nothing secret."""
+        return {}
+
+    def load(self, device: device) -> None:
+        """Bring in weights, on `device`; idempotent. Nothing to do for a judge that has none."""
+
+    def estimate(self, work: Workload) -> str:
+        """One or several lines on what the work will cost at most; "" where it costs nothing."""
+        return ""
+
+    def summary(self) -> str:
+        """One line on what this process has spent so far; "" where there is nothing to say."""
+        return ""
+
+
+_THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+_NAMED = re.compile(r"\bverdict\b[^\w\n]*(?:is\b[^\w\n]*)?([^\n]*)", re.IGNORECASE)
+#: The words of a verdict; what else may stand beside them on the line says nothing.
+_FILLERS = {"the", "video", "clip", "one", "is", "a", "it", "s", "better", "verdict"}
+_WORDS: dict[str, Verdict] = {
+    "first": "first",
+    "1": "first",
+    "1st": "first",
+    "second": "second",
+    "2": "second",
+    "2nd": "second",
+    "tie": "tie",
+    "equal": "tie",
+    "neither": "tie",
+    "both": "tie",
+    "draw": "tie",
+}
+
+
+def parse_verdict(reply: str) -> Verdict | None:
+    """Which video a reply names; None = it cannot be told.
+
+    Taken is the last JSON object with a "verdict", else the last line that says "verdict: ...", else the last line
+    where it is nothing but the verdict ("The second video."). Reasons are not searched for words: "the first video has
+    fewer faults than the second" says neither. What a model thought aloud (``<think>``) is left out.
+    """
+    said = _THOUGHTS.sub("", reply)
+    for text in reversed(_OBJECT.findall(said)):
+        verdict = _verdict_of(text)
+        if verdict is not None:
+            return verdict
+    plain = re.sub(r"[*_`#\"']", "", said)
+    for rest in reversed(_NAMED.findall(plain)):
+        if verdict := _leading(rest):
+            return verdict
+    lines = [line for line in plain.splitlines() if line.strip()]
+    return _alone(lines[-1]) if lines else None
+
+
+def _verdict_of(text: str) -> Verdict | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    found = {str(name).lower(): one for name, one in value.items()}.get("verdict")
+    return None if found is None else _leading(str(found))
+
+
+def _leading(text: str) -> Verdict | None:
+    """The verdict that a text begins with; None where it names another one besides, as an echo of the choices does."""
+    words = _words(text)
+    named = {_WORDS[word] for word in words if word in _WORDS}
+    return named.pop() if len(named) == 1 and words[0] in _WORDS else None
+
+
+def _alone(text: str) -> Verdict | None:
+    """The verdict that a text consists of."""
+    words = _words(text)
+    return _WORDS.get(words[0]) if len(words) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in _FILLERS]

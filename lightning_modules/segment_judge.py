@@ -1,0 +1,237 @@
+"""`predict`: pairs of videos -> one label a segment, by a judge that is asked in both orders of showing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import distributed
+
+from datamodules.flow_samples import LabelRow, PairRow, PairVideoBatch
+from datamodules.pair_videos import PairVideos
+from datamodules.segments import Verdict, agreed_label
+from datamodules.written import WrittenSample, json_bytes
+from lightning_modules.policies.judge_recorded import ReplyLog
+from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
+from lightning_modules.segment_questions import (
+    INSTRUCTIONS,
+    REMINDER,
+    Granularity,
+    SegmentQuestions,
+    frames_per_segment,
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run's labels add up to.
+
+    Attributes:
+        pairs: pairs labelled.
+        segments: labels.
+        first: labels +1.
+        second: labels -1.
+        disagreements: ties because the judge named another video, or a tie, in the other order of showing.
+        unparsed: replies without a verdict after all attempts; they count as ties.
+        verdicts: replies with a verdict.
+        shown_first: verdicts for the video that was shown first, whichever that was. A judge without a bias towards
+            the order says so as often as it names the one shown second.
+        shown_second: likewise.
+    """
+
+    pairs: int = 0
+    segments: int = 0
+    first: int = 0
+    second: int = 0
+    disagreements: int = 0
+    unparsed: int = 0
+    verdicts: int = 0
+    shown_first: int = 0
+    shown_second: int = 0
+
+    def add(self, row: LabelRow, given: Sequence[Verdict | None]) -> None:
+        """Count a pair: its row, and the verdicts as they were found."""
+        self.pairs += 1
+        self.segments += len(row.labels)
+        self.first += row.labels.count(1)
+        self.second += row.labels.count(-1)
+        self.unparsed += row.unparsed
+        self.verdicts += len(given) - row.unparsed
+        self.shown_first += sum(verdict == "first" for verdict in given)
+        self.shown_second += sum(verdict == "second" for verdict in given)
+        for label, both in zip(row.labels, zip(given[::2], given[1::2], strict=True), strict=True):
+            self.disagreements += label == 0 and None not in both and both != ("tie", "tie")
+
+    def merged(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
+
+    def __str__(self) -> str:
+        ties = self.segments - self.first - self.second
+        return (
+            f"{self.pairs} pairs labelled in this run, {self.segments} labels: {self.first} for the first video, "
+            f"{self.second} for the second, {ties} ties ({self.disagreements} because the orders of showing "
+            f"disagree); {self.unparsed} of {self.verdicts + self.unparsed} replies could not be read and count as "
+            f"ties; named was the video shown first {self.shown_first} times, the one shown second {self.shown_second}"
+        )
+
+
+class SegmentJudge(LightningModule):
+    """Labels pairs, as samples of the schema vidpref/labels for `ShardWriter`.
+
+    About each segment the judge is asked twice, with either video shown first; where the two verdicts name the same
+    video that is the label, otherwise it is a tie. A reply without a verdict is asked for again, and then is a tie that
+    is counted, in the row and in the summary at the end.
+
+    Args:
+        judge: who is asked.
+        segments: each = one label a segment (dense); whole = one label for the whole video (vanilla, structural).
+        segment_seconds: length of a segment (paper: 1 s); in frames, rounded.
+        frames_per_second: frames shown of each second (paper: 8).
+        attempts: how often the same is asked until a reply can be read.
+        frame_side: the longest side, in pixels, at which frames are shown; None = as stored.
+        instructions: what the judge shall look for, and how to answer.
+        replies: a JSONL file to which every reply is appended, for people and for `RecordedJudge`; None = none.
+    """
+
+    schema = "vidpref/labels"
+
+    def __init__(
+        self,
+        judge: Judge,
+        segments: Granularity = "each",
+        segment_seconds: float = 1.0,
+        frames_per_second: float = 8.0,
+        attempts: int = 2,
+        frame_side: int | None = None,
+        instructions: str = INSTRUCTIONS,
+        replies: str | None = None,
+    ) -> None:
+        super().__init__()
+        if segment_seconds <= 0 or frames_per_second <= 0:
+            raise ValueError(
+                f"segment_seconds {segment_seconds} and frames_per_second {frames_per_second} must be positive"
+            )
+        if attempts < 1 or (frame_side is not None and frame_side < 1):
+            raise ValueError(f"attempts {attempts} and frame_side {frame_side} must be at least 1")
+        self.judge = judge
+        self.asks = SegmentQuestions(segments, segment_seconds, frames_per_second, frame_side, instructions)
+        self.attempts = attempts
+        self.replies = None if replies is None else ReplyLog(replies)
+        self.tally = Tally()
+
+    @property
+    def pairs(self) -> PairVideos:
+        """The data module that shows the pairs.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        source = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(source, PairVideos):
+            raise ValueError(f"SegmentJudge is shown pairs by PairVideos, not by {type(source).__name__}")
+        return source
+
+    def made_from(self, trainer: Trainer) -> dict[str, Any]:
+        """The pairs, the judge and the questions that the labels depend on."""
+        return {
+            "fingerprint": self.pairs.fingerprint,
+            "judge": self.judge.name,
+            "judge_settings": self.judge.settings(),
+            "frames_per_segment": frames_per_segment(self.asks, self.pairs.rows()),
+            "attempts": self.attempts,
+            **self.asks.settings(),
+        }
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Refuse segments that do not fit the videos, before anything is asked.
+
+        Raises:
+            ValueError: the first pair that has none.
+        """
+        self.asks.work(self.pairs.rows())
+
+    def on_predict_start(self) -> None:
+        """Say what it will cost, and load the judge's weights where it has any."""
+        self.tally = Tally()
+        if self.trainer.is_global_zero and (
+            told := self.judge.estimate(self.asks.work(self.pairs.rows(skipped=False)))
+        ):
+            print(told)
+        self.judge.load(self.device)
+
+    def predict_step(self, batch: PairVideoBatch, batch_idx: int) -> list[WrittenSample]:
+        """The labels of each pair.
+
+        Raises:
+            JudgeStoppedError: the judge stays away, or its limit is reached; says how to continue.
+        """
+        videos = zip(batch.rows, batch.first, batch.second, batch.mask.tolist(), strict=True)
+        asked = [(row, self.asks.questions(row, first, second)) for row, first, second, wanted in videos if wanted]
+        verdicts = iter(self._verdicts([question for _, questions in asked for question in questions]))
+        made = []
+        for row, questions in asked:
+            given = [next(verdicts) for _ in questions]
+            labels = self._labels(row, given)
+            self.tally.add(labels, given)
+            made.append(WrittenSample(row.key, {"json": json_bytes(labels.to_json())}))
+        return made
+
+    def on_predict_end(self) -> None:
+        """Print what the labels add up to over all ranks, and what the judge has spent."""
+        tally = self.tally
+        if distributed.is_initialized():
+            every: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(every, asdict(tally))
+            tally = Tally()
+            for one in every:
+                tally = tally.merged(Tally(**one))
+        if self.trainer.is_global_zero:
+            print(tally)
+            if told := self.judge.summary():
+                print(told)
+
+    # Parts
+
+    def _verdicts(self, questions: Sequence[JudgeQuestion]) -> list[Verdict | None]:
+        """A verdict for each question; None where no attempt brought one."""
+        found: list[Verdict | None] = [None] * len(questions)
+        for attempt in range(self.attempts):
+            waiting = [number for number, verdict in enumerate(found) if verdict is None]
+            if not waiting:
+                break
+            asked = [questions[number] for number in waiting]
+            if attempt:
+                asked = [replace(one, text=one.text + REMINDER, attempt=attempt) for one in asked]
+            for number, reply in zip(waiting, self._asked(asked), strict=True):
+                found[number] = parse_verdict(reply)
+        return found
+
+    def _asked(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        try:
+            replies = self.judge.ask(questions)
+        except JudgeStoppedError as error:
+            kept = f"The labels of the {self.tally.pairs} pairs that were judged in this run are kept"
+            raise JudgeStoppedError(f"{error}. {kept}") from error
+        if self.replies is not None:
+            self.replies.write(questions, replies)
+        return replies
+
+    def _labels(self, row: PairRow, given: Sequence[Verdict | None]) -> LabelRow:
+        """The row of a pair from its verdicts, two a segment."""
+        verdicts = [verdict or "tie" for verdict in given]
+        both = tuple(zip(verdicts[::2], verdicts[1::2], strict=True))
+        labels = tuple(agreed_label(verdict, swapped) for verdict, swapped in both)
+        return LabelRow(
+            key=row.key,
+            labels=labels,
+            frames_per_segment=self.asks.frames_per_segment(row),
+            verdicts=both,
+            judge=self.judge.name,
+            unparsed=sum(verdict is None for verdict in given),
+            whole=labels[0] if self.asks.segments == "whole" else None,
+        )

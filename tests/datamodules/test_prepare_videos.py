@@ -1,0 +1,324 @@
+"""Videos with captions to shards of clips: size, length and rate, faults, filters and their report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from moving_clips import sliding
+
+import vidpref
+from datamodules.flow_samples import VideoRow
+from datamodules.prepare import videos as module
+from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Finding, Motion, VideoFilter
+from datamodules.prepare.videos import ClipFormat, prepare_videos, sample_key
+from datamodules.samples import VideoFacts
+from datamodules.shards import Index, SampleReader, verify
+from datamodules.video_io import decode_frames, encode_mp4
+
+#: Small clips: nine frames at eight a second are 1.125 s.
+SMALL = {"height": 32, "width": 48, "num_frames": 9, "fps": 8.0}
+
+
+def numbered(count: int, fps: float = 16.0) -> bytes:
+    """Frame i is a plain 3 i, lossless."""
+    frames = (torch.arange(count) * 3).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 48)
+    return encode_mp4(frames.contiguous(), fps, lossless=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One video of 40 frames at 16 a second, 2.5 s, with a caption."""
+    root = tmp_path / "films"
+    root.mkdir()
+    (root / "a.mp4").write_bytes(numbered(40))
+    (root / "a.txt").write_text("It gets brighter.")
+    return root
+
+
+def prepare(folder: Path, name: str = "out", **options: Any) -> Index:
+    return prepare_videos([str(folder)], str(folder.parent / name), **{**SMALL, "lossless": True, **options})
+
+
+def shown(index: Index, position: int = 0) -> list[int]:
+    """The numbers of the frames of `numbered` in a clip."""
+    row, frames = sample(index, position)
+    assert frames.shape == (row.video.frames, 3, row.video.height, row.video.width)
+    return [round(int(value) / 3) for value in frames[:, 0, 0, 0]]
+
+
+def sample(index: Index, position: int = 0) -> tuple[VideoRow, torch.Tensor]:
+    members = SampleReader(index).read(position)
+    row = VideoRow.from_json(json.loads(members["json"]))
+    return row, decode_frames(members["mp4"], range(row.video.frames))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_clip_is_the_middle_of_the_video_at_the_rate_asked_for(folder: Path) -> None:
+    index = prepare(folder, source="mine")
+    assert index.schema == "vidpref/videos"
+    assert verify(folder.parent / "out.index.json") == []
+    row, _ = sample(index)
+    assert row == VideoRow("a", "a.mp4", "It gets brighter.", VideoFacts(9, 8.0, 48, 32), "mine", {})
+    assert shown(index) == list(range(11, 28, 2))  # 17 of 40 frames, 11.5 before and after
+    assert index.entries[0].facts == {
+        "video_id": "a.mp4", "frames": 9, "fps": 8.0, "width": 48, "height": 32, "source": "mine", "scores": {},
+    }  # fmt: skip
+
+
+def test_the_videos_own_rate_and_exact_length(folder: Path) -> None:
+    (folder / "a.mp4").write_bytes(numbered(9, fps=30000 / 1001))
+    index = prepare(folder, fps=None)
+    assert shown(index) == list(range(9))
+    assert sample(index)[0].video.fps == pytest.approx(30000 / 1001)
+
+
+def test_several_clips_do_not_overlap_and_spread_evenly(folder: Path) -> None:
+    index = prepare(folder, clips_per_video=5)
+    assert [entry.key for entry in index.entries] == ["a-00", "a-01"]
+    first, second = shown(index), shown(index, 1)
+    assert first == list(range(first[0], first[0] + 17, 2))
+    assert second == list(range(second[0], second[0] + 17, 2))
+    assert second[0] - first[0] >= 18
+    assert first[0] == pytest.approx(39 - second[-1], abs=1)
+    assert {entry.facts["video_id"] for entry in index.entries} == {"a.mp4"}
+
+
+def test_frames_are_resized_and_cropped(folder: Path) -> None:
+    frames = torch.zeros(9, 3, 40, 120, dtype=torch.uint8)
+    frames[:, :, :, 40:80] = 200
+    (folder / "a.mp4").write_bytes(encode_mp4(frames, 8, lossless=True))
+    _, decoded = sample(prepare(folder, height=20, width=20))
+    assert decoded.shape == (9, 3, 20, 20)
+    assert decoded[..., 2:-2].min() > 190
+
+
+def test_lossy_clips_are_close(folder: Path) -> None:
+    exact, lossy = sample(prepare(folder))[1], sample(prepare(folder, "lossy", lossless=False))[1]
+    assert (exact.float() - lossy.float()).abs().mean() < 4
+
+
+@pytest.fixture
+def bad_folder(folder: Path) -> Path:
+    """The good video and every kind of bad one."""
+    (folder / "b.mp4").write_bytes(numbered(10))
+    (folder / "c.mp4").write_bytes(numbered(40, fps=4.0))
+    (folder / "d.mp4").write_bytes(b"no video")
+    (folder / "f.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    for name in "bcd":
+        (folder / f"{name}.txt").write_text("A caption.")
+    return folder
+
+
+def test_all_faults_are_told_at_once_and_nothing_is_written(bad_folder: Path) -> None:
+    with pytest.raises(ValueError, match="4 of 5 rows are bad, nothing was written") as caught:
+        prepare(bad_folder, filters=[Cuts()])
+    for told in (
+        "  b.mp4, video: is too short: 10 frames at 16 a second are 0.62 s, 9 at 8 need 1.12 s",
+        "  c.mp4, video: has 4 frames a second, 8 are asked for; lower fps, or set repeat_frames",
+        "  d.mp4, video: undecodable video",
+        "  f.mp4, caption: there is no f.txt beside it",
+    ):
+        assert told in str(caught.value)
+    assert not list(bad_folder.parent.glob("out*"))
+
+
+def test_skip_bad_writes_the_good_and_lists_the_rest(bad_folder: Path) -> None:
+    index = prepare(bad_folder, skip_bad=True, filters=[Cuts()])
+    assert [entry.key for entry in index.entries] == ["a"]
+    listed = lines(bad_folder.parent / "out.skipped.jsonl")
+    assert [row["content"]["video"] for row in listed] == ["b.mp4", "c.mp4", "d.mp4", "f.mp4"]
+    assert [trial["key"] for trial in lines(bad_folder.parent / "out.report.jsonl")] == ["a"]
+
+
+def test_a_slow_video_may_repeat_its_frames(folder: Path) -> None:
+    (folder / "a.mp4").write_bytes(numbered(5, fps=4.0))
+    assert shown(prepare(folder, repeat_frames=True)) == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+def test_the_list_of_skipped_videos_can_be_mended_and_prepared(bad_folder: Path) -> None:
+    prepare(bad_folder, skip_bad=True)
+    listed = lines(bad_folder.parent / "out.skipped.jsonl")
+    mended = bad_folder.parent / "mended.jsonl"
+    content = {**listed[3]["content"], "caption": "It gets brighter too."}
+    mended.write_text(json.dumps(content) + "\n")
+    options: dict[str, Any] = {**SMALL, "captions": str(mended)}
+    index = prepare_videos([str(bad_folder / "f.mp4")], str(bad_folder.parent / "more"), **options)
+    assert sample(index)[0].caption == "It gets brighter too."
+
+
+class _Recording(VideoFilter):
+    """Rejects captions with a word; remembers what it saw."""
+
+    looks_at = "caption"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.seen: list[str] = []
+        self.expected: list[str] = []
+
+    def expect(self, captions: Any) -> None:
+        self.expected += captions
+
+    def judge(self, clip: Candidate) -> Finding:
+        self.seen.append(clip.caption)
+        return Finding({"length": float(len(clip.caption))}, "too dull" if self.word in clip.caption else None)
+
+
+@pytest.fixture
+def mixed_folder(tmp_path: Path) -> Path:
+    """A short video, a still one, one with a cut, a dull one and a good one, 8 frames a second each."""
+    root = tmp_path / "films"
+    root.mkdir()
+    cut = torch.cat([sliding(2, count=5), sliding(2, count=4, hue=1)])
+    for name, frames in {
+        "short": sliding(2, count=4),
+        "still": sliding(0, count=9),
+        "cut": cut,
+        "dull": sliding(2, count=9),
+        "good": sliding(2, count=9),
+    }.items():
+        (root / f"{name}.mp4").write_bytes(encode_mp4(frames, 8))
+        (root / f"{name}.txt").write_text(f"A {name} video.")
+    return root
+
+
+def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording = _Recording("dull")
+    index = prepare(mixed_folder, filters=[recording, Motion(), Cuts(), Duration(least=1)])
+    assert [entry.key for entry in index.entries] == ["good"]
+    report = {trial["video"]: trial for trial in lines(mixed_folder.parent / "out.report.jsonl")}
+    assert {video: [reason["filter"] for reason in trial["reasons"]] for video, trial in report.items()} == {
+        "cut.mp4": ["Cuts"],
+        "dull.mp4": ["_Recording"],
+        "good.mp4": [],
+        "short.mp4": ["Duration"],
+        "still.mp4": ["Motion"],
+    }
+    assert "duration 0.5 s is below 1 s" in report["short.mp4"]["reasons"][0]["why"]
+    assert report["short.mp4"]["start"] is None
+    assert set(report["short.mp4"]["scores"]) == {"duration"}
+    assert [video for video, trial in report.items() if trial["kept"]] == ["good.mp4"]
+    scores = sample(index)[0].scores
+    assert scores == report["good.mp4"]["scores"]
+    assert set(scores) == {"duration", "motion", "cuts", "cut_distance", "length"}
+    # The dearest is asked last, about what the others let through, and was told before what may come.
+    assert recording.seen == ["A dull video.", "A good video."]
+    assert len(recording.expected) == 5
+    table = capsys.readouterr().out
+    assert "1 of 5 clips are kept" in table
+    assert "rejected by Motion" in table
+
+
+def test_filters_that_leave_nothing_leave_their_report(mixed_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="none of its 5 rows gives a sample"):
+        prepare(mixed_folder, filters=[Duration(least=100)])
+    assert len(lines(mixed_folder.parent / "out.report.jsonl")) == 5
+    assert "0 of 5 clips are kept" in capsys.readouterr().out
+
+
+def test_one_clip_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.mp4").write_bytes(numbered(80))
+    alive: list[int] = []
+    most: list[int] = []
+    stream_frames = module.stream_frames
+
+    def counted(*arguments: Any) -> Iterator[tuple[int, torch.Tensor]]:
+        for index, frame in stream_frames(*arguments):
+            alive.append(index)
+            yield index, frame
+
+    def seen(self: Any, trial: Any, clip: Candidate) -> bool:
+        most.append(len(alive))
+        alive.clear()
+        return True
+
+    monkeypatch.setattr(module, "stream_frames", counted)
+    monkeypatch.setattr(module._Cutter, "_stays", seen)
+    assert len(prepare(folder, clips_per_video=4)) == 4
+    assert most == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"num_frames": 8}, "num_frames is 8; autoencoders want 4k . 1, as 5 or 9"),
+        ({"num_frames": 0}, "as 1 or 5"),
+        ({"height": 33}, "33 x 48 is no size"),
+        ({"fps": 0.0}, "fps is 0"),
+        ({"clips_per_video": 0}, "clips_per_video is 0"),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        prepare_videos([str(tmp_path / "none")], str(tmp_path / "out"), **{**SMALL, **options})
+
+
+def test_clips_start_within_the_video() -> None:
+    clips = ClipFormat(32, 48, 17, 16.0, repeat=False)
+    assert clips.starts(VideoFacts(17, 16.0, 48, 32), 3) == [0.0]
+    assert clips.starts(VideoFacts(34, 16.0, 48, 32), 3) == pytest.approx([0.0, 17 / 16])
+    assert clips.starts(VideoFacts(33, 16.0, 48, 32), 3) == pytest.approx([0.5])
+    assert clips.starts(VideoFacts(24, 24000 / 1001, 48, 32), 1)[0] == pytest.approx(0, abs=0.05)
+    with pytest.raises(ValueError, match="too short"):
+        clips.starts(VideoFacts(16, 16.0, 48, 32), 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a.mp4", "a.mov"), ("a b.mp4", "a-b.mp4"), ("a/b.mp4", "a-b.mp4"), ("x" * 80 + ".mp4", "x" * 81 + ".mp4")],
+)
+def test_keys_are_legal_and_unique(first: str, second: str) -> None:
+    from datamodules.shard_index import key_fault
+
+    assert sample_key(first) != sample_key(second)
+    assert key_fault(sample_key(first)) is None
+    assert len(sample_key(first)) < 80
+
+
+def test_the_command_takes_a_configuration(mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = vidpref.Prepare("datamodules.prepare.videos", "prepare_videos", "videos with captions")
+    monkeypatch.setitem(vidpref.PREPARE, "videos", source)
+    config = tmp_path / "config.yaml"
+    text = (Path(__file__).parents[2] / "configs/dense_dpo/prepare_videos.yaml").read_text()
+    for before, after in {
+        "data/videos-480p/train": f"{tmp_path}/out",
+        "data/videos]": f"{mixed_folder}]",
+        "height: 480": "height: 32",
+        "width: 832": "width: 48",
+        "num_frames: 81": "num_frames: 9",
+        "fps: 16": "fps: 8",
+        "least: 5,": "least: 1,",
+        "least: 480": "least: 32",
+    }.items():
+        assert before in text
+        text = text.replace(before, after)
+    config.write_text(text)
+    assert vidpref.main(["prepare", "videos", "--config", str(config)]) == 0
+    assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == ["dull", "good"]
+
+
+def test_the_optional_filters_of_the_configuration_can_be_switched_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:9/v1")
+    monkeypatch.setenv("OPENAI_MODEL", "none")
+    text = (Path(__file__).parents[2] / "configs/dense_dpo/prepare_videos.yaml").read_text()
+    before, _, filters = text.partition("filters:\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{before}filters:\n" + filters.replace("  # - ", "  - ").replace("  #   ", "    "))
+    parser = vidpref.prepare_parser("videos", prepare_videos)
+    options = parser.instantiate(parser.parse_args(["--config", str(config)]))
+    names = [type(one).__name__ for one in options["filters"]]
+    assert names == ["Duration", "Resolution", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
+    assert type(options["filters"][5].asked).__name__ == "EndpointJudge"
+    monkeypatch.delenv("OPENAI_MODEL")
+    with pytest.raises(ValueError, match="set OPENAI_MODEL in the environment"):
+        parser.instantiate(parser.parse_args(["--config", str(config)]))

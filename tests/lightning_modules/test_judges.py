@@ -1,0 +1,102 @@
+"""Questions, verdicts in replies of all kinds, and replies that were recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.policies.judge_recorded import RecordedJudge, ReplyLog
+from lightning_modules.policies.judges import PICTURE, JudgeQuestion, Workload, parse_verdict
+
+RED, BLUE = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
+
+
+def test_pictures_stand_where_the_text_has_places_for_them() -> None:
+    question = JudgeQuestion(f"One:\n{PICTURE}Two:\n{PICTURE}\nWhich?", [RED, BLUE], "k")
+    assert question.content() == ["One:\n", RED, "Two:\n", BLUE, "\nWhich?"]
+
+
+def test_without_places_pictures_come_first_and_without_pictures_the_text_is_left_alone() -> None:
+    assert JudgeQuestion("Which?", [RED, BLUE]).content() == [RED, BLUE, "Which?"]
+    assert JudgeQuestion(f"What does {PICTURE} mean?").content() == [f"What does {PICTURE} mean?"]
+
+
+def test_a_wrong_number_of_places_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"question 'k' has 1 places <picture> for 2 pictures"):
+        JudgeQuestion(f"{PICTURE}?", [RED, BLUE], "k").content()
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ('The hand melts.\n{"reason": "melting hand", "verdict": "first"}', "first"),
+        ('```json\n{"verdict": "second", "reason": "x"}\n```', "second"),
+        ('{"Verdict": "Tie"}', "tie"),
+        ('{"verdict": "the second video"}', "second"),
+        ('{"verdict": 2}', "second"),
+        # What came before is corrected by what comes last.
+        ('{"verdict": "first"} No, wait: {"verdict": "tie"}', "tie"),
+        ("**Verdict:** First", "first"),
+        ("verdict: second\nThank you.", "second"),
+        ("My verdict is: tie.", "tie"),
+        ("Verdict: first, its hand is whole.", "first"),
+        ('{"reason": "a {brace}", "verdict": "second"}', "second"),
+        ("The first one has a melted arm.\n\nSecond.", "second"),
+        ("tie", "tie"),
+        ("The second video is better.", "second"),
+        ('<think>{"verdict": "first"} or not?</think>{"verdict": "second"}', "second"),
+        # No verdict, or none that is one.
+        ("", None),
+        ("I cannot help with that.", None),
+        ("The first video has fewer faults than the second", None),
+        ('{"reason": "...", "verdict": "first|second|tie"}', None),
+        ("verdict: first or second", None),
+        ("verdict: first, but the second is no worse", None),
+        ("verdict: hard to say, the first", None),
+        ('{"verdict": null}', None),
+        ('{"reason": "cut short", "verdict": "fir', None),
+        ("<think>the first is better, verdict: first", None),
+        ("first\nsecond\nthird", None),
+        ("\x00\ud83d nonsense }{", None),
+    ],
+)
+def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
+    assert parse_verdict(reply) == verdict
+
+
+def test_recorded_replies_are_repeated_by_place_and_attempt(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "replies.jsonl"
+    asked = [
+        JudgeQuestion("?", key="a", segment=0, shown_first="first"),
+        JudgeQuestion("?", key="a", segment=0, shown_first="second"),
+        JudgeQuestion("?", key="a", segment=0, shown_first="second", attempt=1),
+        JudgeQuestion("?", key="b"),
+    ]
+    log = ReplyLog(path)
+    log.write(asked[:3], ["one", "hm\nhm", "two"])
+    log.write(asked[3:], ["old"])
+    log.write(asked[3:], ["new"])
+    judge = RecordedJudge(str(path))
+    assert judge.name == "recorded:replies.jsonl"
+    assert judge.ask(list(reversed(asked))) == ["new", "two", "hm\nhm", "one"]
+    assert (judge.estimate(Workload(4)), judge.summary()) == ("", "")
+
+
+def test_a_reply_that_was_not_recorded_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    path.write_text('{"key": "a", "reply": "x"}\n')
+    judge = RecordedJudge(str(path))
+    assert judge.ask([JudgeQuestion("?", key="a")]) == ["x"]
+    with pytest.raises(ValueError, match=r"lacks 1 of 2 replies, the first is to key 'a', segment 3, second video"):
+        judge.ask([JudgeQuestion("?", key="a"), JudgeQuestion("?", key="a", segment=3, shown_first="second")])
+
+
+def test_a_faulty_file_of_replies_is_refused_with_all_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    path.write_text('{"key": "a"}\n\nnot json\n[1]\n')
+    with pytest.raises(ValueError, match=r'line 1 lacks "key" or "reply"\n.*line 3 is not JSON.*\n.*line 4 lacks'):
+        RecordedJudge(str(path)).ask([JudgeQuestion("?", key="a")])
+    with pytest.raises(ValueError, match="no such file of replies"):
+        RecordedJudge(str(tmp_path / "absent.jsonl")).ask([JudgeQuestion("?", key="a")])

@@ -1,0 +1,192 @@
+"""Pairs in, label shards out: agreement of both orders, replies that cannot be read, judges that go away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow_shards import LABELS, write_pairs
+from judged_pairs import BrightnessJudge, read_labels, truth, write_judged_pairs
+from lightning.pytorch import LightningDataModule, Trainer
+
+from callbacks.shard_writer import ShardWriter
+from datamodules.pair_labels import join_labels
+from datamodules.pair_videos import PairVideos
+from datamodules.shards import Index
+from lightning_modules.policies.judge_recorded import RecordedJudge
+from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError
+from lightning_modules.segment_judge import SegmentJudge
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_judged_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+def label(pairs: str, output: Path, judge: Judge, data: dict[str, Any] | None = None, **settings: Any) -> SegmentJudge:
+    module = SegmentJudge(judge, **settings)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        default_root_dir=output.parent,
+        callbacks=[ShardWriter(str(output))],
+    )
+    trainer.predict(module, datamodule=PairVideos(pairs, **(data or {})))
+    return module
+
+
+def test_labels_are_the_truth_and_fit_the_pairs(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = BrightnessJudge()
+    module = label(pairs, tmp_path / "labels", judge, {"batch_size": 2})
+    rows = read_labels(tmp_path / "labels.index.json")
+    assert list(rows) == [f"p{number:02d}" for number in range(5)]
+    assert [row.labels for row in rows.values()] == list(LABELS[:5])
+    assert rows["p02"].verdicts == (("second", "first"), ("tie", "tie"), ("first", "second"))
+    assert {(row.frames_per_segment, row.judge, row.unparsed, row.whole) for row in rows.values()} == {
+        (4, "brightness", 0, None)
+    }
+    index, source = Index.read(tmp_path / "labels.index.json"), Index.read(pairs)
+    index.require_made_from(fingerprint=source.fingerprint, judge="brightness", frames_per_segment=4)
+    assert join_labels([source], [index]).faults() == []
+    assert len(judge.asked) == 5 * 3 * 2
+    told = capsys.readouterr().out
+    assert "5 pairs labelled in this run, 15 labels: 4 for the first video, 4 for the second, 7 ties (0 because" in told
+    assert "0 of 30 replies could not be read" in told
+    assert module.tally.shown_first == module.tally.shown_second == 8
+
+
+def test_a_judge_with_a_taste_for_the_first_says_nothing(pairs: str, tmp_path: Path) -> None:
+    module = label(pairs, tmp_path / "labels", BrightnessJudge(lambda question, number: '{"verdict": "first"}'))
+    rows = read_labels(tmp_path / "labels.index.json")
+    assert {row.labels for row in rows.values()} == {(0, 0, 0)}
+    assert rows["p00"].verdicts == (("first", "first"),) * 3
+    assert (module.tally.disagreements, module.tally.shown_first, module.tally.shown_second) == (15, 30, 0)
+
+
+def test_a_reply_that_cannot_be_read_is_asked_again_with_a_reminder(pairs: str, tmp_path: Path) -> None:
+    def spoil(question: JudgeQuestion, number: int) -> str | None:
+        return None if question.attempt else "Well, well."
+
+    judge = BrightnessJudge(spoil)
+    module = label(pairs, tmp_path / "labels", judge)
+    assert [row.labels for row in read_labels(tmp_path / "labels.index.json").values()] == list(LABELS[:5])
+    assert len(judge.asked) == 60
+    again = [one for one in judge.asked if one.attempt]
+    assert {one.text.endswith('{"verdict": "first"}, or second, or tie.') for one in again} == {True}
+    assert module.tally.unparsed == 0
+
+
+def test_what_stays_unreadable_is_a_tie_that_is_counted(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(question: JudgeQuestion, number: int) -> str | None:
+        return (
+            "No idea." if (question.key, question.segment) == ("p00", 0) and question.shown_first == "first" else None
+        )
+
+    judge = BrightnessJudge(spoil)
+    label(pairs, tmp_path / "labels", judge, attempts=3)
+    rows = read_labels(tmp_path / "labels.index.json")
+    assert rows["p00"].labels == (0, *LABELS[0][1:])
+    assert (rows["p00"].unparsed, rows["p00"].verdicts[0]) == (1, ("tie", "second"))  # type: ignore[index]
+    assert sum(row.unparsed for row in rows.values()) == 1
+    assert [one.attempt for one in judge.asked if one.key == "p00" and one.segment == 0] == [0, 0, 1, 2]
+    assert "1 of 30 replies could not be read and count as ties" in capsys.readouterr().out
+
+
+def test_whole_videos_get_one_label(pairs: str, tmp_path: Path) -> None:
+    judge = BrightnessJudge()
+    label(pairs, tmp_path / "labels", judge, segments="whole")
+    rows = read_labels(tmp_path / "labels.index.json")
+    # (1, 1, 0), (0, 0, 0), (-1, 0, 1) with a longer last segment, (-1, -1, -1), (0, 1, 0)
+    assert [row.whole for row in rows.values()] == [1, 0, 0, -1, 1]
+    assert {(row.labels, row.frames_per_segment) for row in rows.values()} == {((w,), 13) for w in (1, 0, -1)}
+    assert len(judge.asked) == 10
+    index = Index.read(tmp_path / "labels.index.json")
+    assert join_labels([Index.read(pairs)], [index]).faults() == []
+
+
+def test_a_judge_that_stays_away_costs_no_label(pairs: str, tmp_path: Path) -> None:
+    def away(question: JudgeQuestion, number: int) -> str | None:
+        if number > 14:
+            raise JudgeStoppedError("the judge is out. Run the same command again to continue")
+        return None
+
+    with pytest.raises(JudgeStoppedError, match=r"is out\. Run the same.*\. The labels of the 2 pairs that"):
+        label(pairs, tmp_path / "labels", BrightnessJudge(away))
+    assert not (tmp_path / "labels.index.json").exists()
+    back = BrightnessJudge()
+    label(pairs, tmp_path / "labels", back)
+    assert {one.key for one in back.asked} == {"p02", "p03", "p04"}
+    assert [row.labels for row in read_labels(tmp_path / "labels.index.json").values()] == list(LABELS[:5])
+
+
+def test_labels_of_another_judge_are_not_continued(pairs: str, tmp_path: Path) -> None:
+    label(pairs, tmp_path / "labels", BrightnessJudge())
+    other = BrightnessJudge()
+    other.name = "someone-else"  # type: ignore[misc]
+    with pytest.raises(ValueError, match=r'judge was "brightness", is "someone-else"'):
+        label(pairs, tmp_path / "labels", other)
+    assert not other.asked
+
+
+def test_recorded_replies_make_the_same_labels(pairs: str, tmp_path: Path) -> None:
+    spoil = BrightnessJudge(lambda question, number: "hm" if number % 7 == 0 else None)
+    label(pairs, tmp_path / "live", spoil, replies=str(tmp_path / "replies.jsonl"))
+    label(pairs, tmp_path / "again", RecordedJudge(str(tmp_path / "replies.jsonl"), "brightness"))
+    assert read_labels(tmp_path / "live.index.json") == read_labels(tmp_path / "again.index.json")
+
+
+def test_the_cost_of_what_is_left_is_told_before_it_starts(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Costly(BrightnessJudge):
+        def estimate(self, work: Any) -> str:
+            assert not self.asked
+            return f"{work.questions} questions"
+
+        def summary(self) -> str:
+            return f"spent {len(self.asked)}"
+
+    label(pairs, tmp_path / "labels", Costly(), {"limit": 2})
+    assert "12 questions\n" in (told := capsys.readouterr().out)
+    assert told.endswith("spent 12\n")
+    assert list(read_labels(tmp_path / "labels.index.json")) == ["p00", "p01"]
+
+
+def test_faults_are_found_before_anything_is_asked(pairs: str, tmp_path: Path) -> None:
+    judge = BrightnessJudge()
+    with pytest.raises(ValueError, match=r"pair 'p00', 0\.25 s at 4 fps"):
+        label(pairs, tmp_path / "labels", judge, segment_seconds=0.25)
+    for settings in ({"segment_seconds": 0}, {"frames_per_second": -1.0}, {"attempts": 0}, {"frame_side": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            SegmentJudge(judge, **settings)  # type: ignore[arg-type]
+    module = SegmentJudge(judge)
+    module._trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    module.trainer.datamodule = LightningDataModule()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="shown pairs by PairVideos, not by LightningDataModule"):
+        module.setup("predict")
+    assert not judge.asked
+
+
+def test_undecodable_pairs_are_named(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path, 2)  # their mp4 files are placeholders
+    with pytest.raises(ValueError, match=r"pairs-000000\.tar: sample 'p00': undecodable"):
+        label(pairs, tmp_path / "labels", BrightnessJudge())
+
+
+def test_replies_of_a_truthful_judge_are_json() -> None:
+    assert set(json.loads(truth(JudgeQuestion("?", [*_grey(90), *_grey(190)])))) == {"reason", "verdict"}
+
+
+def _grey(value: int) -> list[Any]:
+    import torch
+
+    return [torch.full((3, 4, 4), value, dtype=torch.uint8)] * 2
