@@ -39,6 +39,7 @@ class Progress(RichProgressBar):
         self.seconds_between_lines = seconds_between_lines
         self._next_update = 0.0
         self._next_line = 0.0
+        self._started = 0.0
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """What, bar, batches, elapsed and left in the epoch; the metrics column follows."""
@@ -76,6 +77,29 @@ class Progress(RichProgressBar):
                 self._next_line = now + self.seconds_between_lines
                 metrics = " ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
                 self._console.print(f"step {trainer.global_step}: {metrics}", soft_wrap=True, highlight=False)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        super().on_predict_start(trainer, pl_module)
+        self._started, self._next_line = monotonic(), 0.0
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move the bar; without a terminal, write a line now and then, and the last one always."""
+        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if self.is_enabled and self._console is not None and not self._console.is_terminal:
+            now, done, total = monotonic(), batch_idx + 1, self.total_predict_batches_current_dataloader
+            if now >= self._next_line or done == total:
+                self._next_line = now + self.seconds_between_lines
+                left = timedelta(seconds=round((now - self._started) / done * (total - done)))
+                self._console.print(f"predict: {done} of {total} batches, left {left}", soft_wrap=True, highlight=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What stays on the screen are the epoch's last numbers."""

@@ -11,6 +11,8 @@ import pytest
 import torch
 from command_fakes import TinyData, TinyModule, TinyPolicy
 from lightning.pytorch import Trainer
+from predict_fakes import Maker, Source
+from predict_fakes import trainer_with as predict_trainer
 from rich.console import Console
 
 import callbacks.throughput
@@ -73,6 +75,17 @@ def test_without_a_terminal_it_writes_lines(monkeypatch: pytest.MonkeyPatch) -> 
     assert [line.partition(":")[0] for line in lines] == ["step 1", "step 2", "step 3", "step 4"]
     assert all("loss " in line and "response " in line and "samples/s " in line for line in lines)
     assert "left 0:00:00" in lines[-1]
+
+
+def test_predict_writes_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=False, width=200)
+    monkeypatch.setattr("lightning.pytorch.callbacks.progress.rich_progress.get_console", lambda: console)
+    bar = Progress(seconds_between_lines=1000.0)
+    predict_trainer([bar]).predict(Maker(), Source(["a", "b", "c", "d", "e"]), return_predictions=False)
+    lines = [line for line in written.getvalue().splitlines() if line.startswith("predict: ")]
+    assert [line.partition(",")[0] for line in lines] == ["predict: 1 of 3 batches", "predict: 3 of 3 batches"]
+    assert lines[-1].endswith("left 0:00:00")
 
 
 # Throughput

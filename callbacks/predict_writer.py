@@ -1,0 +1,126 @@
+"""What the writers of predicted samples share: an interrupted run is continued, and no sample is made twice."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from datamodules.written import SkippableData, plain
+
+
+class PredictWriter(Callback, ABC):
+    """Writes each sample when it is made, and tells the data module at the start which are there already.
+
+    The same command again continues an interrupted run, with any number of ranks; one whose settings differ is refused.
+    The module says what its samples depend on (`made_from`), the data module is a `SkippableData`. All ranks must see
+    the same folder.
+    """
+
+    #: What was made, for messages.
+    noun = "samples"
+    #: What the samples are made from, since `setup`.
+    settings: Mapping[str, Any]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look what is there, after the data module's own set-up and before weights are loaded.
+
+        Raises:
+            ValueError: what is there was made with other settings.
+        """
+        if stage != "predict":
+            return
+        # Lightning would keep every prediction in memory until the end.
+        trainer.predict_loop.return_predictions = False
+        module: Any = pl_module
+        data: SkippableData = trainer.datamodule  # type: ignore[attr-defined]
+        self.settings = plain(module.made_from(trainer))
+        if trainer.is_global_zero:
+            self.begin(data)
+        trainer.strategy.barrier(f"{self.noun}: begin")
+        self.check(data)
+        done = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
+        data.skip(done)
+        total = len(data.keys)
+        if done:
+            rank_zero_info(f"{self.place}: {len(done)} of {total} {self.noun} are there already")
+        if len(done) == total:
+            # No loader is made, so the hooks of the loop are not called either.
+            trainer.limit_predict_batches = 0
+            self._end(trainer)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the batch's samples."""
+        for sample in outputs:
+            self.write(sample)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish what all ranks have written."""
+        self._end(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        trainer.strategy.barrier(f"{self.noun}: written")
+        if trainer.is_global_zero:
+            self.finish(trainer.datamodule)  # type: ignore[attr-defined]
+        trainer.strategy.barrier(f"{self.noun}: finished")
+
+    # What a writer is
+
+    @property
+    @abstractmethod
+    def place(self) -> Path:
+        """Where the result is, for messages."""
+
+    @abstractmethod
+    def begin(self, data: SkippableData) -> None:
+        """Prepare the folder; called on rank 0 alone, so it must not refuse anything."""
+
+    @abstractmethod
+    def check(self, data: SkippableData) -> None:
+        """Refuse what was made otherwise; called on all ranks, so that all stop."""
+
+    @abstractmethod
+    def finished(self, data: SkippableData) -> Collection[str]:
+        """The keys of the samples that are there."""
+
+    @abstractmethod
+    def write(self, sample: Any) -> None:
+        """Write one sample, whole or not at all; called on the rank that made it."""
+
+    @abstractmethod
+    def finish(self, data: SkippableData) -> None:
+        """Make the result of what is there; called on rank 0 when all ranks are through."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, and a run that is continued, never sees half of it."""
+    partial = path.with_name(f".{uuid.uuid4().hex}.tmp")  # `path`'s own name may have all the length that is allowed
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def refuse_other_settings(place: Path, faults: Sequence[str], mend: str) -> None:
+    """Say in one error everything in which the settings differ.
+
+    Raises:
+        ValueError: there is a fault.
+    """
+    if faults:
+        raise ValueError(f"{place} was made with other settings: {'; '.join(faults)}; {mend}")

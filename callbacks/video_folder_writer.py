@@ -1,0 +1,102 @@
+"""Sampled videos as files, named as benchmarks look for them, beside a manifest that tells every file's prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from callbacks.predict_writer import PredictWriter, refuse_other_settings, write_whole
+from datamodules.shard_index import digest
+from datamodules.written import SkippableData, VideoRequest, WrittenVideo, differences
+
+MANIFEST = "manifest.json"
+#: What common file systems allow in a name, in bytes.
+_LONGEST = 255
+
+
+def video_name(request: VideoRequest) -> str:
+    """``{prompt}-{index}.mp4``, as VBench expects.
+
+    A prompt that is too long for a file name, or has a character that no file name can have, is cut to its readable
+    beginning and a hash of all of it; the manifest has the whole.
+    """
+    name = f"{request.prompt}-{request.index}.mp4"
+    if request.prompt.isprintable() and "/" not in name and len(name.encode()) <= _LONGEST and name[0] != ".":
+        return name
+    readable = "".join(one if one.isalnum() else " " for one in request.prompt)
+    start = " ".join(readable.split()).encode()[:120].decode(errors="ignore")
+    return f"{start} {digest(request.prompt.encode())[:12]}-{request.index}.mp4"
+
+
+class VideoFolderWriter(PredictWriter):
+    """Writes `WrittenVideo`s as ``FOLDER/{prompt}-{index}.mp4`` and ``FOLDER/manifest.json``.
+
+    The manifest is there from the start: {"made_from": settings, "videos": {file name: {"prompt", "index"}}}. The same
+    command again makes the videos that are missing; prompts and samples may have been added, other settings need
+    another folder.
+
+    Args:
+        folder: where the videos go; on a file system that all ranks see.
+    """
+
+    noun = "videos"
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self._names: dict[str, str] = {}
+
+    @property
+    def place(self) -> Path:
+        """The folder."""
+        return self.folder
+
+    def begin(self, data: SkippableData) -> None:
+        """Write the manifest, or add to it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()
+        manifest = self._manifest() or {"made_from": self.settings, "videos": {}}
+        if manifest["made_from"] == self.settings:
+            asked = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in _requests(data)}
+            content = {**manifest, "videos": {**manifest["videos"], **asked}}
+            write_whole(self.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
+
+    def check(self, data: SkippableData) -> None:
+        """Refuse a folder that other settings made.
+
+        Raises:
+            ValueError: says what differs, or which requests would have one name.
+        """
+        manifest = self._manifest()
+        assert manifest is not None, "rank 0 has written it"
+        mend = "take those settings again to continue it, or choose another `folder`"
+        refuse_other_settings(self.folder, differences(manifest["made_from"], self.settings), mend)
+        requests = _requests(data)
+        self._names = {one.key: video_name(one) for one in requests}
+        if len(set(self._names.values())) < len(requests):
+            raise ValueError("two requests have the same prompt and index; give each prompt once")
+
+    def finished(self, data: SkippableData) -> list[str]:
+        """The requests whose file is there."""
+        there = {path.name for path in self.folder.glob("*.mp4")}
+        return [key for key in data.keys if self._names[key] in there]
+
+    def write(self, sample: WrittenVideo) -> None:
+        """Write one video under its name."""
+        write_whole(self.folder / self._names[sample.key], sample.mp4)
+
+    def finish(self, data: SkippableData) -> None:
+        """Nothing is left to do: every file has its name, and the manifest all names."""
+
+    def _manifest(self) -> dict[str, Any] | None:
+        path = self.folder / MANIFEST
+        found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return found
+
+
+def _requests(data: Any) -> Sequence[VideoRequest]:
+    """All videos that are asked for, in order."""
+    requests: Sequence[VideoRequest] = data.requests
+    return requests

@@ -1,0 +1,136 @@
+"""What the modules that sample from a flow policy share: loading it, noise with a seed of its own, denoising.
+
+Whatever is random about a sample is drawn from the run's seed and the sample's own name, and a sample passes the
+transformer by itself: the result depends neither on the number of ranks nor on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+
+from datamodules.sample_facts import generator
+from lightning_modules.policies.video_flow import VideoFlow
+from lightning_modules.policy_loading import load_policy, settings_of, weights_of
+
+
+def video_seed(seed: int, name: str, purpose: str) -> int:
+    """The seed of one video's noise, from the run's seed, the sample's name and which of its videos it is."""
+    # Below 2^53: every reader of JSON keeps it exactly.
+    return int(generator(seed, name, purpose).integers(2**53))
+
+
+def seeded_noise(seed: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise of any shape, float32 on the CPU: the same numbers on every machine."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32))
+
+
+class FlowSampler(LightningModule):
+    """A policy that denoises; a subclass says from where, and what becomes of it.
+
+    Args:
+        policy: the model, with or without an adapter (``policy.adapter``).
+        num_steps: steps of the full schedule.
+        shift: of the schedule towards noise, see `shift_time`.
+        guidance_scale: of classifier-free guidance; 1 and below is without.
+        negative_prompt: what guidance leads away from.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        policy: VideoFlow,
+        num_steps: int,
+        shift: float,
+        guidance_scale: float,
+        negative_prompt: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if num_steps < 1 or shift <= 0 or seed < 0:
+            raise ValueError(
+                f"num_steps {num_steps} and shift {shift} must be positive, and seed {seed} not be negative"
+            )
+        self.policy = policy
+        self.num_steps = num_steps
+        self.shift = shift
+        self.guidance_scale = guidance_scale
+        self.negative_prompt = negative_prompt
+        self.seed = seed
+        self._loaded = False
+        self._negative: Tensor | None = None
+
+    def configure_model(self) -> None:
+        """Load the transformer; under FSDP2, sharded from the start."""
+        if not self._loaded:
+            load_policy(self, self.policy)
+            self._loaded = True
+
+    @property
+    def sharded(self) -> bool:
+        """Whether every forward needs all ranks, so that masked slots are denoised too."""
+        return isinstance(self.trainer.strategy, ModelParallelStrategy)
+
+    def settings(self) -> dict[str, Any]:
+        """What the samples depend on, in plain JSON types: a run is continued only with the same."""
+        return {
+            "module": type(self).__qualname__,
+            "num_steps": self.num_steps,
+            "shift": self.shift,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "policy": settings_of(self.policy),
+            "trained": weights_of(self.policy),
+        }
+
+    def sampler(self) -> dict[str, Any]:
+        """What of the settings stands in every sample's own row."""
+        policy = settings_of(self.policy)
+        return {
+            "shift": self.shift,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            "checkpoint": policy.get("path"),
+            "adapter": policy.get("adapter"),
+        }
+
+    def denoised(self, latents: Tensor, sigmas: Tensor, prompt: Tensor, name: str, longest: int) -> Tensor:
+        """Run the one Euler loop on the videos of one sample.
+
+        Args:
+            latents: (n, C, F, H, W) at noise level ``sigmas[0]``.
+            sigmas: (S + 1,) falling to 0.
+            prompt: (m, D) one prompt for all n.
+            name: the sample's, for the error.
+            longest: the longest `sigmas` of this run, which a sharded run takes for all.
+
+        Returns:
+            (n, C, F, H, W) clean latents.
+
+        Raises:
+            FloatingPointError: they are not finite.
+        """
+        if self.sharded:
+            # Ranks make their forwards together, so all need as many: steps from 0 to 0 change nothing.
+            sigmas = F.pad(sigmas, (0, longest - len(sigmas)))
+        clean = self.policy.denoise(latents, sigmas, [prompt] * len(latents), self.guidance_scale, self._guide())
+        if not torch.isfinite(clean).all():
+            raise FloatingPointError(
+                f"sample {name!r}: denoising ended in values that are not finite; look at the adapter, or compute in "
+                "another precision (policy.dtype, trainer.precision)"
+            )
+        return clean
+
+    def _guide(self) -> Tensor | None:
+        """(m, D) what guidance leads away from, embedded once; None without guidance."""
+        if self.guidance_scale > 1 and self._negative is None:
+            self._negative = self.policy.encode_prompt([self.negative_prompt], allow_empty=True)[0]
+        return self._negative

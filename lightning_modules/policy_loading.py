@@ -1,0 +1,57 @@
+"""What every module with a policy does with it before its first step: load it, sharded or not, and describe it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from datamodules.shard_index import digest
+from datamodules.shard_scan import file_sha256
+from lightning_modules.policies.sharding import load_sharded
+
+
+def load_policy(module: LightningModule, policy: Any) -> None:
+    """Load a policy's weights, for `configure_model`; under FSDP2, sharded from the start.
+
+    Args:
+        module: the module in its trainer.
+        policy: a `VideoLLM` or `VideoFlow`, of which the constructor has read the configuration only.
+    """
+    strategy = module.trainer.strategy
+    if isinstance(strategy, ModelParallelStrategy):
+        assert module.device_mesh is not None
+        load_sharded(policy, module.device_mesh["data_parallel"], getattr(strategy, "mixed_precision", None))
+    else:
+        policy.load()
+
+
+def settings_of(policy: Any) -> dict[str, Any]:
+    """A policy's class and plain settings in JSON types, for people who find later what it has made."""
+    settings = {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in vars(policy).items()
+        if not name.startswith("_") and name != "training" and (_is_plain(value) or is_dataclass(value))
+    }
+    return {"class": type(policy).__qualname__, **settings}
+
+
+def weights_of(policy: Any) -> dict[str, str]:
+    """A hash of the trained weights that a policy starts from, for each of its folders that is local.
+
+    A path alone does not tell that a later training has written other weights under the same name.
+    """
+    found = {}
+    for name in ("adapter", "weights"):
+        folder = getattr(policy, name, None)
+        files = sorted(Path(folder).glob("*.safetensors")) if isinstance(folder, str) else []
+        if files:
+            found[name] = digest("".join(file_sha256(file) for file in files).encode())
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)

@@ -1,0 +1,146 @@
+"""Predicted samples as shards: order, continuing, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predict_fakes import MEMBER, Maker, Source, predict
+
+from callbacks.shard_writer import ShardWriter
+from datamodules.shards import Index, SampleReader
+from datamodules.written import WrittenSample
+
+KEYS = ["b/2", "a", "c", "long-" + "x" * 300, "d", "e"]
+
+
+def run(folder: Path, module: Maker | None = None, data: Source | None = None, per_shard: int = 4) -> Maker:
+    module = module or Maker()
+    predict(ShardWriter(str(folder / "out"), per_shard), module, data or Source(KEYS))
+    return module
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_samples_are_joined_in_the_sources_order_and_the_parts_removed(whole: Path) -> None:
+    index = Index.read(whole / "out.index.json", "vidpref/side")
+    assert [entry.key for entry in index.entries] == KEYS
+    assert index.shard_counts == [4, 2]
+    assert index.made_from == {"fingerprint": "source", "seed": 0, "sizes": [1, 2]}
+    assert SampleReader(index).read(3) == dict(Maker().sample(KEYS[3]).members)
+    assert names(whole) == ["out-000000.tar", "out-000001.tar", "out.index.json"]
+
+
+def test_an_interrupted_run_goes_on_and_makes_nothing_twice(whole: Path, tmp_path: Path) -> None:
+    first = run(tmp_path, Maker(fails_at="d"))
+    assert first.made == KEYS[:4]
+    assert names(tmp_path) == ["out.parts"]
+    second = run(tmp_path, data=Source(KEYS, batch_size=1))
+    assert second.made == KEYS[4:]
+    assert names(tmp_path) == names(whole)
+    assert all((tmp_path / name).read_bytes() == (whole / name).read_bytes() for name in names(whole))
+
+
+def test_a_sample_that_a_kill_cut_is_made_again(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="d"))
+    parts = tmp_path / "out.parts"
+    indexes = sorted(parts.glob("*.index.json"))
+    indexes[0].unlink()  # its shard is there, whole or not
+    (parts / f"{indexes[0].name}.tmp").write_text("{")
+    (parts / "0123-000000.tar.tmp").write_text("half")
+    second = run(tmp_path)
+    assert len(second.made) == 3
+    assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == KEYS
+    assert names(tmp_path) == names(whole)
+
+
+def test_a_kill_while_joining_leaves_nothing_to_make(whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("callbacks.shard_writer.Index.write", killed_when_joined(killed))
+    run(tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "out-000000.tar").exists()
+    assert not (tmp_path / "out.index.json").exists()
+    assert run(tmp_path).made == []
+    assert names(tmp_path) == names(whole)
+
+
+def killed_when_joined(killed: Any) -> Any:
+    write = Index.write
+    return lambda index, path: (killed if str(path).endswith("out.index.json") else write)(index, path)
+
+
+def test_a_finished_run_does_nothing_and_clears_what_a_kill_left(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "out.parts").mkdir()
+    (tmp_path / "out.parts" / "rest.tar").write_text("")
+    assert run(tmp_path).made == []
+    assert names(tmp_path) == names(whole)
+
+
+def test_other_settings_are_refused_with_the_mend(tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="d"))
+    with pytest.raises(ValueError, match=r"out\.parts was made with other settings: seed was 0, is 1; .*delete that"):
+        run(tmp_path, Maker(seed=1))
+    assert run(tmp_path).made == KEYS[4:], "the refusal has harmed nothing"
+    with pytest.raises(ValueError, match=r"out\.index\.json was made with other settings: seed was 0, is 1; choose"):
+        run(tmp_path, Maker(seed=1))
+
+
+def test_a_finished_index_without_some_samples_is_refused(whole: Path) -> None:
+    with pytest.raises(ValueError, match="finished without 1 of 7 samples, the first is 'new'"):
+        run(whole, data=Source([*KEYS, "new"]))
+
+
+def test_shards_of_others_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "out-000000.tar").write_text("precious")
+    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
+        run(tmp_path)
+    assert (tmp_path / "out-000000.tar").read_text() == "precious"
+
+
+def test_a_sample_that_is_none_of_its_schema_stops_the_run_at_once(tmp_path: Path) -> None:
+    class Wrong(Maker):
+        schema = "vidpref/pairs"
+
+    module = Wrong()
+    with pytest.raises(ValueError, match="b/2"):
+        run(tmp_path, module)
+    assert module.made == KEYS[:2]
+
+
+def test_a_refused_member_stops_the_run(tmp_path: Path) -> None:
+    class Pickler(Maker):
+        def sample(self, key: str) -> WrittenSample:
+            return WrittenSample(key, {"pkl": b""})
+
+    with pytest.raises(ValueError, match=r"member \.pkl is refused"):
+        run(tmp_path, Pickler())
+
+
+def test_settings_lie_beside_the_parts(tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="a"))
+    settings = json.loads((tmp_path / "out.parts/settings.json").read_text())
+    assert settings == {"schema": "vidpref/side", "fingerprint": "source", "seed": 0, "sizes": [1, 2]}
+
+
+def test_samples_per_shard_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="samples_per_shard is 0"):
+        ShardWriter("out", 0)
+
+
+def test_members_come_back(whole: Path) -> None:
+    assert set(Index.read(whole / "out.index.json").entries[0].members) == {MEMBER}
