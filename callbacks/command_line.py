@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,7 +94,7 @@ class VidprefCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args`, or the command line; being called from Python is nothing to warn of."""
         assert args is None or isinstance(args, list)
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(with_nulls(sys.argv[1:] if args is None else args))
         own_folder_of_a_trial(self.config[self.config["subcommand"]]["trainer"])
 
     def _parse_ckpt_path(self) -> None:
@@ -110,6 +112,20 @@ class VidprefCLI(LightningCLI):
         """The trainer, with the pieces that every run gets."""
         given = self._get(self.config_init, "trainer", default={})
         return super().instantiate_trainer(**default_pieces(given, str(self.subcommand)), **kwargs)
+
+
+def with_nulls(arguments: list[str]) -> list[str]:
+    """Flags such as ``--model.policy.adapter null``, handed over as configurations.
+
+    Through a flag the parser makes the text 'None' of a null that is meant for a text within a class.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        found += [argument.removesuffix("=null"), "null"] if argument.endswith("=null") else [argument]
+    for at, (flag, value) in enumerate(pairwise(found)):
+        if value == "null" and flag.startswith(("--model.", "--data.")):
+            found[at : at + 2] = ["--config", json.dumps({flag[2:]: None})]
+    return found
 
 
 def own_folder_of_a_trial(trainer: Any) -> None:

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from callbacks.reference_guard import Guard, Score, difference, first_view, moved
+from callbacks.reference_guard import Guard
+from callbacks.reference_probes import PROBES, Probe, Said, Score, probe_of
 from callbacks.reference_sources import (
     SPLITS,
     AdapterSource,
@@ -19,10 +20,9 @@ from callbacks.reference_sources import (
     gathered,
     trained_outside_adapters,
 )
-from datamodules.samples import AnswerScores, VistaBatch
 from lightning_modules.preference import PreferenceModule
 
-#: Nats per token by which one forward may differ from an equal one.
+#: By how much one forward may differ from an equal one: nats per token, or a share of a velocity error.
 TOLERANCE = 1e-3
 #: The same where batch, hardware or kernel may be another and numbers are not float32 on a CPU.
 LOOSE_TOLERANCE = 5e-2
@@ -37,15 +37,16 @@ class ReferenceModel(Callback):
       of that one. Costs next to no memory.
     - ``copy``: a frozen second model, for full fine-tuning. It is loaded from the policy's own configuration, so it has
       the starting weights also when the run resumes from a checkpoint, and no checkpoint holds it.
-    - ``cached``: what `vidpref predict` with `ReferenceCacheWriter` wrote. Costs no forward.
+    - ``cached``: what `vidpref predict` with `ReferenceCacheWriter` wrote. Costs no forward. For answers only: the
+      errors of a flow model hang on time and noise, which are drawn anew in every epoch.
 
     Scores come without a graph and in the precision of the step: hooks run outside autocast, and with another precision
     policy and reference would differ at the start.
 
-    The guard keeps one small view with what the reference said of it. It asks again every `guard_every_n_steps`, at the
-    start of each validation and after a resume, and stops the run when the answer moved, without a refresh, by more
-    than 1e-3 nats per token (after a resume 5e-2, unless in float32 on a CPU). A cache is compared with the live policy
-    before the first step, with the same bounds.
+    The guard keeps one small sample with what the reference said of it. It asks again every `guard_every_n_steps`, at
+    the start of each validation and after a resume, and stops the run when the answer moved, without a refresh, by more
+    than 1e-3 nats per token, or of a flow model by more than 1e-3 of a velocity error (after a resume 5e-2, unless in
+    float32 on a CPU). A cache is compared with the live policy before the first step, with the same bounds.
 
     Args:
         mode: see above.
@@ -104,9 +105,7 @@ class ReferenceModel(Callback):
             self.source.prepare(trainer, _preference(pl_module), split)
         self._started = False
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: VistaBatch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Refresh if it is due, look whether the reference moved, and put its scores into the batch."""
         module, step = _preference(pl_module), trainer.global_step
         self._resume(trainer, module)
@@ -130,7 +129,7 @@ class ReferenceModel(Callback):
         self.guard.look(self._scorer(trainer, module), TOLERANCE)
 
     def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: VistaBatch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the reference's scores into the batch."""
         self._fill(trainer, _preference(pl_module), batch, "val")
@@ -139,7 +138,7 @@ class ReferenceModel(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the reference's scores into a batch of preferences; a benchmark's batch has no need of them."""
-        if isinstance(pl_module, PreferenceModule) and isinstance(batch, VistaBatch):
+        if isinstance(pl_module, PreferenceModule) and isinstance(batch, tuple(PROBES)):
             self.source.prepare(trainer, pl_module, "val")
             self._resume(trainer, pl_module)
             self._fill(trainer, pl_module, batch, "val")
@@ -175,30 +174,32 @@ class ReferenceModel(Callback):
 
     # Scores
 
-    def _fill(self, trainer: Trainer, module: PreferenceModule, batch: VistaBatch, split: Split) -> None:
+    def _fill(self, trainer: Trainer, module: PreferenceModule, batch: Any, split: Split) -> None:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            batch.reference, batch.reference_head = self.source.scores(module, batch, split)
+            batch.reference, head = self.source.scores(module, batch, split)
+        if head is not None:
+            batch.reference_head = head
 
     def _scorer(self, trainer: Trainer, module: PreferenceModule, source: ReferenceSource | None = None) -> Score:
-        """Scores a batch that may lie on another device."""
+        """Scores a probe that may lie on another device."""
 
-        def score(batch: VistaBatch) -> AnswerScores:
+        def score(probe: Probe[Any]) -> Said:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                return (source or self.source).scores(module, moved(batch, module.device), "train")[0]
+                return probe.said((source or self.source).scores(module, probe.on(module.device), "train")[0])
 
         return score
 
-    def _start(self, trainer: Trainer, module: PreferenceModule, batch: VistaBatch) -> None:
+    def _start(self, trainer: Trainer, module: PreferenceModule, batch: Any) -> None:
         """Begin to watch. A cache cannot move: it is compared once with the policy, while that is the reference."""
         self._started = True
         if self.mode != "cached":
             if not self.guard.watching:
                 self.guard.watch(batch, self._scorer(trainer, module))
         elif trainer.global_step == 0 or not trained_outside_adapters(module.policy):
-            view = first_view(batch)
-            live = self._scorer(trainer, module, AdapterSource())(view)
-            found = difference(view, self._scorer(trainer, module)(view), live, _tolerance_elsewhere(trainer, module))
-            if bool(view.mask[0]) and found:
+            probe = probe_of(batch)
+            live, cached = self._scorer(trainer, module, AdapterSource())(probe), self._scorer(trainer, module)(probe)
+            found = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
+            if probe.real and found:
                 raise ValueError(f"the cached scores are not this policy's, make them anew: in the cache {found}")
 
 

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from callbacks.reference_cache import ReferenceCache, names_of, refuse_resampling
 from datamodules.samples import AnswerScores, VistaBatch
+from lightning_modules.answer_module import AnswerModule
 from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
 from lightning_modules.policies.sharding import load_sharded
 from lightning_modules.preference import PreferenceModule
@@ -35,7 +36,7 @@ class ReferenceSource(ABC):
         """Called when weights are loaded, before the first score of a split; does its work once."""
 
     @abstractmethod
-    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
         """The reference's scores, and its output head where that is not the policy's own."""
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
@@ -94,7 +95,7 @@ class AdapterSource(ReferenceSource):
                 "mode cached after `vidpref predict` with ReferenceCacheWriter"
             )
 
-    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
         """One forward in the policy's reference mode."""
         with module.policy.reference_mode():
             return module.scores(batch), None
@@ -136,9 +137,10 @@ class CopySource(ReferenceSource):
         self._copy.to(module.device)
         self._ready = True
 
-    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
-        """One forward of the copy on the encoding that it shares with the policy."""
-        return module.scores(batch, self._copy), self._copy.logits
+    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
+        """One forward of the copy, on the encoding that it shares with the policy where the family has one."""
+        # A flow model has no output head.
+        return module.scores(batch, self._copy), getattr(self._copy, "logits", None)
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Copy what trains, or average it."""
@@ -170,6 +172,19 @@ class CachedSource(ReferenceSource):
         self._caches: dict[Split, ReferenceCache] = {}
         self._head_checked = False
 
+    def setup(self, trainer: Trainer, module: PreferenceModule) -> None:
+        """Refuse a method whose scores no cache can hold.
+
+        Raises:
+            ValueError: it is a flow model's.
+        """
+        if not isinstance(module, AnswerModule):
+            raise ValueError(
+                f"ReferenceModel: mode is cached, but the scores of {type(module).__name__} are errors at a time and "
+                "under a noise that are drawn anew in every epoch, so none of them is ever asked for twice; use mode "
+                "adapter, or copy for full fine-tuning"
+            )
+
     def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
         """Find the cache of the split's shards, and refuse it where it does not fit the run.
 
@@ -191,6 +206,7 @@ class CachedSource(ReferenceSource):
                 f"none of {', '.join(self.paths)} was made from the {split} shards (fingerprint {index.fingerprint}); "
                 f"run `vidpref predict` on them with ReferenceCacheWriter, and name the cache in ReferenceModel.cache"
             )
+        assert isinstance(module, AnswerModule)
         hidden = [f"{view}/{answer}" for view, answer in module.kept_hidden()]
         fitting[0].check(data.views_fingerprint(split), names_of(module.needs()), hidden, list(index.positions))
         self._caches[split] = fitting[0]
@@ -201,6 +217,7 @@ class CachedSource(ReferenceSource):
         Raises:
             ValueError: a sample or an answer is missing, or the output head trains while hidden states are stored.
         """
+        assert isinstance(module, AnswerModule)
         if not module.kept_hidden():
             return self._caches[split].scores(batch), None
         if batch.encoded is None:
@@ -209,7 +226,7 @@ class CachedSource(ReferenceSource):
         self._check_head(module, scores)
         return scores, None
 
-    def _check_head(self, module: PreferenceModule, scores: AnswerScores) -> None:
+    def _check_head(self, module: AnswerModule, scores: AnswerScores) -> None:
         """The cache holds hidden states: logits follow from them while the head is the one that made them."""
         if self._head_checked:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,6 +33,8 @@ def video_hash(video: bytes | str | Path) -> VideoHash:
 
 
 def _frame_hash(frame: Tensor) -> tuple[int, bool]:
+    import cv2
+
     gray = cv2.cvtColor(frame.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (_SIDE + 1, _SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits = np.packbits((small[:, 1:] > small[:, :-1]).ravel())

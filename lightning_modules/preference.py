@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,9 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from datamodules.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
-from lightning_modules.policies.sharding import load_sharded
-from lightning_modules.policies.video_llm import VideoLLM
+from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -25,35 +26,63 @@ Schedule = Literal["constant", "linear", "cosine"]
 TRAINED_KEY = "vidpref_trained"
 
 
+class Policy(Protocol):
+    """What training asks of any model family; `VideoLLM` and `VideoFlow` say how such a family is scored."""
+
+    def load(self) -> None:
+        """Bring in weights and adapters."""
+
+    def reference_mode(self) -> AbstractContextManager[None]:
+        """While it is entered, the module computes as the reference."""
+
+    def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write what was trained."""
+
+
+class StepBatch(Protocol):
+    """What a batch of any family has: its samples' keys, which of them are real, and the terms' denominators."""
+
+    keys: list[str]
+    mask: Tensor
+    normalizers: dict[str, float]
+
+
 @dataclass(slots=True)
 class Term:
     """One named part of the loss, before it is averaged and weighted.
 
     Attributes:
-        values: (n,) float32, one loss for each sample that takes part.
-        samples: the n positions in the batch.
+        values: (n,) float32, one loss for each item that takes part: a sample, a pair, a frame, as the method has it.
+        samples: the position in the batch of the sample that each value comes from.
         chosen_rewards: (n,) implicit rewards in nats, already scaled by beta, or None for a term without a preference.
         rejected_rewards: likewise, of the side that shall lose.
+        draw: what two equal rewards count in the accuracy: 0 as TRL has it, 0.5 as diffusion's DPO has it.
     """
 
     values: Tensor
     samples: list[int]
     chosen_rewards: Tensor | None = None
     rejected_rewards: Tensor | None = None
+    draw: float = 0.0
 
-    def detach(self) -> Term:
+    def detach(self) -> Self:
         """The same numbers without their graph, for callbacks."""
-        rewards = {
-            name: value.detach()
-            for name in ("chosen_rewards", "rejected_rewards")
-            if (value := getattr(self, name)) is not None
+        tensors: dict[str, Any] = {
+            one.name: value.detach() for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)
         }
-        return replace(self, values=self.values.detach(), **rewards)
+        return replace(self, **tensors)
 
 
 def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
-    """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule."""
-    rising = max(1, round(warmup * total))
+    """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule.
+
+    Args:
+        step: optimizer step, from 0.
+        total: all optimizer steps.
+        warmup: below 1 a share of all steps, above 1 a number of steps.
+        schedule: what follows the warm-up.
+    """
+    rising = max(1, round(warmup if warmup > 1 else warmup * total))
     if warmup > 0 and step < rising:
         return (step + 1) / rising
     done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
@@ -69,35 +98,40 @@ def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> f
 class PreferenceModule(LightningModule, ABC):
     """A policy trained by a weighted sum of named terms.
 
-    A subclass says which answers it scores under which view (`needs`), and turns a batch into terms (`terms`). A term's
-    denominator is the number of its items in the whole optimizer step and travels in the batch, so the loss does not
-    depend on how a global batch is split over ranks and micro-batches.
+    A subclass says how a batch is scored (`scores`, alike for policy and reference) and turns it into terms (`terms`).
+    A term's denominator is the number of its items in the whole optimizer step and travels in the batch, so the loss
+    does not depend on how a global batch is split over ranks and micro-batches.
 
     Args:
         policy: the model that is trained; built from its configuration only, weights load in `configure_model`.
         optimizer: makes the optimizer from the trainable parameters.
         schedule: the learning rate after warm-up.
-        warmup: share of all optimizer steps over which the learning rate rises linearly.
+        warmup: over which the learning rate rises linearly from 0: below 1 a share of all optimizer steps, above 1 a
+            number of steps.
         weights: the terms and their starting weights.
     """
 
     def __init__(
         self,
-        policy: VideoLLM,
+        policy: Policy,
         optimizer: OptimizerCallable,
         schedule: Schedule,
         warmup: float,
         weights: dict[str, float],
     ) -> None:
         super().__init__()
-        if not 0.0 <= warmup < 1.0:
-            raise ValueError(f"warmup is {warmup}; it is a share of all steps, give a number in [0, 1)")
+        if warmup < 0 or warmup == 1 or (warmup > 1 and warmup != int(warmup)):
+            raise ValueError(
+                f"warmup is {warmup}; give a share of all steps, a number in [0, 1), or a whole number of steps above 1"
+            )
+        if negative := {name: weight for name, weight in weights.items() if weight < 0}:
+            raise ValueError(f"negative term weights {negative}: give 0 to leave a term out")
         self.policy = policy
         self.optimizer = optimizer
         self.schedule = schedule
         self.warmup = warmup
         self.weights = weights
-        #: Terms that a schedule may raise above 0 later; their views are made from the start.
+        #: Terms that a schedule may raise above 0 later; what they need is made from the start.
         self.scheduled: set[str] = set()
         # Checkpoints hold what trains; `on_load_checkpoint` checks what strict loading would have checked.
         self.strict_loading = False
@@ -107,16 +141,17 @@ class PreferenceModule(LightningModule, ABC):
     # What a method says of itself
 
     @abstractmethod
-    def needs(self) -> Needs:
-        """Which answers are scored under which view, given the terms in use."""
+    def scores(self, batch: Any, policy: Any = None) -> Any:
+        """What the terms compare, alike for policy and reference.
+
+        Args:
+            batch: of the method's own class.
+            policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
+        """
 
     @abstractmethod
-    def terms(self, batch: VistaBatch) -> dict[str, Term]:
+    def terms(self, batch: Any) -> dict[str, Term]:
         """The loss terms of a batch; every term in use is there, also when no sample takes part in it."""
-
-    def kept_hidden(self) -> tuple[tuple[ViewName, AnswerName], ...]:
-        """The (view, answer) pairs whose hidden states a term asks for."""
-        return ()
 
     def active(self) -> tuple[str, ...]:
         """The terms in use: those with a weight, now or by a schedule later."""
@@ -128,12 +163,7 @@ class PreferenceModule(LightningModule, ABC):
         """Load the weights; under FSDP2, sharded from the start. Called again by Lightning for every verb."""
         if self._loaded:
             return
-        strategy = self.trainer.strategy
-        if isinstance(strategy, ModelParallelStrategy):
-            assert self.device_mesh is not None
-            load_sharded(self.policy, self.device_mesh["data_parallel"], getattr(strategy, "mixed_precision", None))
-        else:
-            self.policy.load()
+        load_policy(self, self.policy)
         self._loaded = True
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -152,23 +182,11 @@ class PreferenceModule(LightningModule, ABC):
 
     # Steps
 
-    def scores(self, batch: VistaBatch, policy: VideoLLM | None = None) -> AnswerScores:
-        """The scores of all answers of a batch, alike for policy and reference; the video is encoded once.
-
-        Args:
-            batch: the batch; its `encoded` is filled at the first call.
-            policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
-        """
-        if batch.encoded is None:
-            batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
-        scores: AnswerScores = (policy or self.policy)(batch.encoded)  # type: ignore[operator]
-        return scores
-
-    def weighted(self, terms: dict[str, Term], batch: VistaBatch) -> dict[str, Tensor]:
-        """Each term's sum over its samples, divided by its items in the whole optimizer step."""
+    def weighted(self, terms: dict[str, Term], batch: StepBatch) -> dict[str, Tensor]:
+        """Each term's sum over its items, divided by its items in the whole optimizer step."""
         return {name: term.values.sum() / batch.normalizers[name] for name, term in terms.items()}
 
-    def training_step(self, batch: VistaBatch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""
         terms = self.terms(batch)
         means = self.weighted(terms, batch)
@@ -191,8 +209,8 @@ class PreferenceModule(LightningModule, ABC):
         for metric in self._validation.values():
             metric.update(torch.zeros((), device=self.device), weight=0.0)  # a rank may have no such sample
 
-    def validation_step(self, batch: VistaBatch, batch_idx: int) -> dict[str, Any]:
-        """The terms of a batch, averaged over samples at the epoch's end."""
+    def validation_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
+        """The terms of a batch, averaged over its items at the epoch's end."""
         terms = self.terms(batch)
         for name, term in terms.items():
             if len(term.samples):
@@ -200,7 +218,7 @@ class PreferenceModule(LightningModule, ABC):
         return {"terms": terms, "keys": batch.keys}
 
     def on_validation_epoch_end(self) -> None:
-        """Log every term's mean over all samples and ranks, and their weighted sum."""
+        """Log every term's mean over all items and ranks, and their weighted sum."""
         total = torch.zeros((), device=self.device)
         for name, metric in self._validation.items():
             mean = metric.compute()
@@ -208,11 +226,6 @@ class PreferenceModule(LightningModule, ABC):
                 self.log(f"val/loss/{name}", mean, sync_dist=True)
                 total = total + self.weights[name] * mean
         self.log("val/loss", total, sync_dist=True)
-
-    def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
-        """The reference's scores, which a callback writes into side shards."""
-        with self.policy.reference_mode():
-            return self.scores(batch)
 
     # Checkpoints
 

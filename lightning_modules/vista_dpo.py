@@ -9,10 +9,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from datamodules.samples import AnswerName, Needs, ViewName, VistaBatch
+from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.video_llm import VideoLLM
-from lightning_modules.preference import PreferenceModule, Schedule, Term
+from lightning_modules.preference import Schedule, Term
 
 #: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
 CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {
@@ -33,7 +34,7 @@ class VistaWeights:
     token: float = 0.1
 
 
-class VistaDPO(PreferenceModule):
+class VistaDPO(AnswerModule):
     """L = response + video + 0.4 temporal + 0.2 object + 0.1 token, with a gradient through every level.
 
     Each level is a DPO loss on the chosen answer under a view and under its negative; the response term sets the chosen
@@ -67,9 +68,6 @@ class VistaDPO(PreferenceModule):
         super().__init__(policy, optimizer, schedule, warmup, asdict(weights))
         if beta <= 0:
             raise ValueError(f"beta is {beta}; give a positive number (the paper's is 0.1)")
-        negative = {name: weight for name, weight in self.weights.items() if weight < 0}
-        if negative:
-            raise ValueError(f"negative term weights {negative}: give 0 to leave a term out")
         self.beta = beta
         self.relevant_weight = relevant_weight
         self.irrelevant_weight = irrelevant_weight

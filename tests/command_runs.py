@@ -44,13 +44,7 @@ def _uneven_samples(num_samples: int) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 def fit(folder: Path, *flags: str, probe: str | None = None) -> subprocess.CompletedProcess[str]:
     """`vidpref fit` with all five terms on the tiny checkpoint `tiny` and the shards `train` in the folder."""
-    config = [f"{ROOT}/configs/vista_dpo/video_llava_lora.yaml"]
     settings: dict[str, Any] = {
-        "trainer.accelerator": "cpu",
-        "trainer.devices": 1,
-        "trainer.precision": "32-true",
-        "trainer.enable_progress_bar": False,
-        "trainer.accumulate_grad_batches": 1,
         "model.policy.path": "tiny",
         "model.policy.dtype": "float32",
         "model.policy.lora": "{r: 4, alpha: 8}",
@@ -60,7 +54,21 @@ def fit(folder: Path, *flags: str, probe: str | None = None) -> subprocess.Compl
         "data.num_frames": 4,
         "data.num_workers": 0,
     }
-    command = [sys.executable, "-m", "vidpref", "fit", "--config", *config]
+    return run_fit(folder, f"{ROOT}/configs/vista_dpo/video_llava_lora.yaml", settings, *flags, probe=probe)
+
+
+def run_fit(
+    folder: Path, config: str, settings: dict[str, Any], *flags: str, probe: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`vidpref fit` in the folder, on one CPU unless the flags (and overlays among them) say otherwise."""
+    settings = {
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.precision": "32-true",
+        "trainer.enable_progress_bar": False,
+        "trainer.accumulate_grad_batches": 1,
+    } | settings
+    command = [sys.executable, "-m", "vidpref", "fit", "--config", config]
     overlays = [part for part in flags if part.endswith(".yaml")]
     for overlay in overlays:
         command += ["--config", overlay]

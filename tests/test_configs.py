@@ -147,3 +147,9 @@ def test_fsdp_computes_in_bfloat16_and_reduces_in_float32() -> None:
     ).trainer.strategy
     assert strategy.class_path == "lightning_modules.strategies.AdapterFSDP"
     assert (strategy.init_args.param_dtype, strategy.init_args.reduce_dtype) == ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize("given", [["--model.policy.adapter", "null"], ["--model.policy.adapter=null"]])
+def test_null_takes_back_what_a_configuration_gave(given: list[str]) -> None:
+    arguments = ["fit", "--config", str(CONFIGS / "toy/vista.yaml"), "--model.policy.adapter", "somewhere", *given]
+    assert ParseOnly(arguments).config.fit.model.init_args.policy.init_args.adapter is None

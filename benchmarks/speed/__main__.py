@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed vista | dpo`."""
+"""`python -m benchmarks.speed vista | dpo | dense`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from benchmarks.speed.dense import dense
 from benchmarks.speed.dpo import dpo
-from benchmarks.speed.options import DpoOptions, Options, VistaOptions
+from benchmarks.speed.options import DenseOptions, DpoOptions, Options, VistaOptions
 from benchmarks.speed.vista import vista
 
 COMMANDS: dict[str, tuple[type[Options], Callable[[Any], dict[str, Any]], str]] = {
     "vista": (VistaOptions, vista, "VistaDPO's step against the released schedule and against separate sequences"),
     "dpo": (DpoOptions, dpo, "plain DPO's step against TRL's DPOTrainer"),
+    "dense": (DenseOptions, dense, "DenseDPO's step with the reference by adapters off, and by a frozen copy"),
 }
 #: Options that are given without a value, and as `--no_...`.
 SWITCHES = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.options import Options, VistaOptions
+from benchmarks.speed.options import DenseOptions, LanguageOptions, VistaOptions
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<video>", "USER:", "ASSISTANT:")
 
@@ -33,13 +33,13 @@ def build_tokenizer(vocabulary: int) -> Any:
     )
 
 
-def words(count: int, options: Options, generator: torch.Generator) -> str:
+def words(count: int, options: LanguageOptions, generator: torch.Generator) -> str:
     """A text of so many random words."""
     numbers = torch.randint(options.vocabulary - len(SPECIAL), (count,), generator=generator)
     return " ".join(f"w{number}" for number in numbers.tolist())
 
 
-def llama_config(options: Options) -> Any:
+def llama_config(options: LanguageOptions) -> Any:
     """The language model's configuration."""
     from transformers import LlamaConfig
 
@@ -95,6 +95,30 @@ def save_video_llava(options: VistaOptions, folder: Path) -> None:
         tokenizer=build_tokenizer(options.vocabulary),
         patch_size=options.patch_size,
     ).save_pretrained(folder)
+
+
+def save_wan(options: DenseOptions, folder: Path) -> None:
+    """Write a random Wan pipeline of which only the transformer has the chosen sizes; nothing else runs in a step."""
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+    from diffusers.utils.logging import set_verbosity_error
+
+    set_verbosity_error()  # that there is no text encoder is meant
+    channels = 16
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        transformer = WanTransformer3DModel(
+            num_attention_heads=options.heads,
+            attention_head_dim=options.width // options.heads,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=options.width,
+            ffn_dim=options.feed_forward,
+            num_layers=options.layers,
+        )
+        vae = AutoencoderKLWan(base_dim=4, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    parts = {"transformer": transformer, "vae": vae, "scheduler": scheduler}
+    WanPipeline(tokenizer=None, text_encoder=None, **parts).save_pretrained(folder)
 
 
 def train_a_little(module: nn.Module, seed: int) -> None:

@@ -8,17 +8,14 @@ from pathlib import Path
 
 @dataclass(kw_only=True)
 class Options:
-    """Sizes of the language model and of the sample, and how to measure.
+    """Sizes of the transformer, and how to measure.
 
     Attributes:
         layers: transformer blocks.
         width: hidden size.
         heads: attention heads.
         feed_forward: width of the feed-forward layers.
-        vocabulary: tokens.
         rank: LoRA rank on every linear of the blocks.
-        prefix: tokens before an answer: the prompt and, in `vista`, the video.
-        answer: tokens of an answer, end of sequence included.
         repeats: timed rounds; every row runs once a round.
         threads: threads of torch; None = as many as torch takes by itself.
         seed: of weights, adapters, frames and words.
@@ -30,10 +27,7 @@ class Options:
     width: int = 512
     heads: int = 8
     feed_forward: int = 1376
-    vocabulary: int = 32000
     rank: int = 16
-    prefix: int = 1080
-    answer: int = 32
     repeats: int = 5
     threads: int | None = None
     seed: int = 0
@@ -42,7 +36,22 @@ class Options:
 
 
 @dataclass(kw_only=True)
-class VistaOptions(Options):
+class LanguageOptions(Options):
+    """A language model and what it reads.
+
+    Attributes:
+        vocabulary: tokens.
+        prefix: tokens before an answer: the prompt and, in `vista`, the video.
+        answer: tokens of an answer, end of sequence included.
+    """
+
+    vocabulary: int = 32000
+    prefix: int = 1080
+    answer: int = 32
+
+
+@dataclass(kw_only=True)
+class VistaOptions(LanguageOptions):
     """VistaDPO: one sample with six views and eight answers.
 
     Attributes:
@@ -68,5 +77,22 @@ class VistaOptions(Options):
 
 
 @dataclass(kw_only=True)
-class DpoOptions(Options):
+class DpoOptions(LanguageOptions):
     """Plain DPO on a text-only Llama, beside TRL's trainer."""
+
+
+@dataclass(kw_only=True)
+class DenseOptions(Options):
+    """DenseDPO: one pair of videos as latents, and their prompt.
+
+    Attributes:
+        latent_frames: latent frames of a video.
+        latent_height: rows of a latent frame; the transformer sees patches of 2 x 2.
+        latent_width: columns.
+        prompt: tokens of the prompt, padded to 512 as Wan does.
+    """
+
+    latent_frames: int = 9
+    latent_height: int = 16
+    latent_width: int = 28
+    prompt: int = 64

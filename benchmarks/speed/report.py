@@ -21,7 +21,7 @@ from benchmarks.speed.options import Options
 COLUMNS = ("row", "seconds", "min to max", "times", "MiB", "+ MiB", "TFLOP", "GFLOP/s", "share")
 #: Wide enough for the table, also where the output is no terminal.
 WIDTH = 110
-PACKAGES = ("torch", "transformers", "peft", "trl")
+PACKAGES = ("torch", "transformers", "diffusers", "peft", "trl")
 
 
 def report(

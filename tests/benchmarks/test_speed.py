@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.speed import dpo, measure, models, vista_case, vista_rows
+from benchmarks.speed import dense, dpo, measure, models, vista_case, vista_rows
 from benchmarks.speed.__main__ import main
-from benchmarks.speed.options import DpoOptions, Options, VistaOptions
+from benchmarks.speed.options import DenseOptions, DpoOptions, LanguageOptions, VistaOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # peft and TRL use old names
 
@@ -23,7 +24,7 @@ SIZES: dict[str, Any] = {
 TINY = VistaOptions(**SIZES, tower=True, frames=2, image_size=28, tower_layers=2, tower_width=64)
 
 
-def flags(options: Options, *names: str) -> list[str]:
+def flags(options: LanguageOptions, *names: str) -> list[str]:
     given = [name for name in (*SIZES, *names) if name != "memory"]
     return ["--no_memory", *(f"--{name}={getattr(options, name)}" for name in given)]
 
@@ -175,3 +176,27 @@ def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
 def test_peak_memory_comes_from_a_process_of_its_own(folder: Path) -> None:
     before, peak = measure.peak_memory(vista_rows.vista_rows, vista_rows.LIVE, TINY, folder)
     assert 0 < before <= peak
+
+
+DENSE = DenseOptions(
+    layers=2, width=32, heads=2, feed_forward=48, rank=2, repeats=1, memory=False, latent_frames=3, latent_height=4,
+    latent_width=6, prompt=5,
+)  # fmt: skip
+
+
+def test_dense_rows_are_one_step_with_two_kinds_of_reference(tmp_path: Path) -> None:
+    models.save_wan(DENSE, tmp_path)
+    rows = dense.dense_rows(DENSE, tmp_path)
+    losses = [float(row().detach()) for row in rows.values()]
+    # beta enlarges what one forward of two videos and two forwards of one differ by.
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)
+    assert abs(losses[0] - math.log(2)) > 1e-3  # policy and reference differ
+    found = []
+    for row in rows.values():
+        row().backward()
+        policy = row.module.policy  # type: ignore[attr-defined]
+        found.append(torch.cat([one.grad.flatten() for one in policy.parameters() if one.requires_grad]))
+        row.clear()
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found[1], found[2], atol=1e-6, rtol=1e-5)

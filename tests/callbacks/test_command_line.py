@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.bad_samples import BadSamples
 from callbacks.checkpoint_io import ReplaceIO
-from callbacks.command_line import checkpoint_file, default_pieces
+from callbacks.command_line import checkpoint_file, default_pieces, with_nulls
 from callbacks.progress import Progress
 from callbacks.throughput import Throughput
 
@@ -57,3 +57,11 @@ def test_given_pieces_are_kept_and_not_doubled() -> None:
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
     assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput, BadSamples]
     assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
+
+
+def test_null_by_flag_is_no_text() -> None:
+    arguments = ["fit", "--model.a.b", "null", "--data.c=null", "--trainer.logger", "null", "--model.d", "nullify"]
+    assert with_nulls(arguments) == [
+        *("fit", "--config", '{"model.a.b": null}', "--config", '{"data.c": null}'),
+        *("--trainer.logger", "null", "--model.d", "nullify"),
+    ]

@@ -1,0 +1,134 @@
+"""`python -m benchmarks.speed dense`: DenseDPO's step with the reference by adapters off, and by a frozen copy."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.speed.measure import Loss, measure, peak_memory
+from benchmarks.speed.models import save_wan, train_a_little
+from benchmarks.speed.options import DenseOptions
+from benchmarks.speed.report import report
+from datamodules.flow_samples import FlowErrors, PairBatch
+from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.policies.wan_adapters import WanLora
+
+COPY_SINGLE, COPY, OURS = "frozen copy, video by video", "frozen copy, both at once", "ours, adapters off"
+
+
+def dense(options: DenseOptions) -> dict[str, Any]:
+    """Measure and report.
+
+    Returns:
+        What the report holds.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save_wan(options, folder)
+        rows, product = measure(dense_rows(options, folder), options.repeats)
+        if options.memory:
+            for row in rows:
+                row.before, row.peak = peak_memory(dense_rows, row.name, options, folder)
+    baselines = {row.name: COPY_SINGLE for row in rows}
+    notes = [f"times: how many times as fast as {COPY_SINGLE!r}"]
+    return report("DenseDPO: one pair of videos, one label a segment", rows, product, baselines, options, notes)
+
+
+def dense_rows(options: DenseOptions, folder: Path) -> dict[str, Loss]:
+    """The rows by name; the frozen copies are made when a row first runs, and so only in the process that needs them.
+
+    Args:
+        options: sizes.
+        folder: the pipeline, see `models.save_wan`.
+    """
+    lora = WanLora(r=options.rank, alpha=options.rank)
+    policy = WanPolicy(str(folder), lora=lora)
+    policy.load()
+    train_a_little(policy, options.seed)
+    module, batch = DenseDPO(policy), pair_batch(options)
+    make = partial(DenseLoss, module, batch)
+    return {COPY_SINGLE: make(True, True), COPY: make(True, False), OURS: make(False, False)}
+
+
+def pair_batch(options: DenseOptions) -> PairBatch:
+    """A random pair in which the first third of the frames is better in one video, the last in the other."""
+    generator = torch.Generator().manual_seed(options.seed)
+    shape = (1, 16, options.latent_frames, options.latent_height, options.latent_width)
+    first, second, noise = (torch.randn(shape, generator=generator) for _ in range(3))
+    segments = torch.arange(options.latent_frames)[None] * 3 // options.latent_frames
+    labels = 1 - segments
+    return PairBatch(
+        keys=["pair"],
+        first=first,
+        second=second,
+        prompts=[torch.randn(options.prompt, options.width, generator=generator)],
+        noise=noise,
+        t=torch.tensor([0.6]),
+        labels=labels.to(torch.int8),
+        segments=segments,
+        preference=torch.ones(1, dtype=torch.int8),
+        mask=torch.ones(1, dtype=torch.bool),
+        normalizers={"preference": float((labels != 0).sum())},
+        epoch=0,
+    )
+
+
+class DenseLoss:
+    """One way to the loss.
+
+    Args:
+        module: the method.
+        batch: the pair.
+        copied: the reference is a frozen copy of the whole transformer; else the policy with its adapters off.
+        single: the two videos pass one after the other; else together.
+    """
+
+    def __init__(self, module: DenseDPO, batch: PairBatch, copied: bool, single: bool) -> None:
+        self.module = module
+        self.batch = batch
+        self.copied = copied
+        self.single = single
+        self._copy: WanPolicy | None = None
+
+    def __call__(self) -> Tensor:
+        """The loss."""
+        with torch.no_grad():
+            self.batch.reference = self._reference()
+        if not self.single:
+            terms = self.module.terms(self.batch)
+        else:
+            scores, self.module.scores = self.module.scores, self._one_by_one  # type: ignore[method-assign]
+            try:
+                terms = self.module.terms(self.batch)
+            finally:
+                self.module.scores = scores  # type: ignore[method-assign]
+        return self.module.weighted(terms, self.batch)["preference"]
+
+    def clear(self) -> None:
+        """Drop the gradients."""
+        self.module.zero_grad()
+
+    def _reference(self) -> FlowErrors:
+        if not self.copied:
+            with self.module.policy.reference_mode():
+                return self.module.scores(self.batch)
+        if self._copy is None:
+            original: Any = self.module.policy
+            self._copy = WanPolicy(original.path)
+            self._copy.load()
+            self._copy.requires_grad_(False)
+        return self._one_by_one(self.batch, self._copy) if self.single else self.module.scores(self.batch, self._copy)
+
+    def _one_by_one(self, batch: PairBatch, policy: Any = None) -> FlowErrors:
+        """What `FlowModule.scores` gives, in two forwards."""
+        first, second = (
+            self.module.errors(clean, batch.noise, batch.t, batch.prompts, policy)
+            for clean in (batch.first, batch.second)
+        )
+        return FlowErrors(first, second)

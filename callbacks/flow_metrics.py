@@ -1,0 +1,151 @@
+"""What tells a healthy run of a flow model from a runaway; its loss alone tells little."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.preference_metrics import reward_statistics
+from callbacks.step_window import StepWindow
+from lightning_modules.dense_dpo import FlowTerm
+
+#: The quantiles of |z| that are logged, in per cent.
+PERCENTS = (50, 90, 99)
+#: Decades of |z| that are told apart, and bins in each: a quantile is right to a tenth of itself.
+_LOWEST, _HIGHEST, _PER_DECADE = -4, 4, 24
+
+
+class FlowMetrics(Callback):
+    """Logs errors, saturation and what happens at which noise level, from the preference term of a flow model.
+
+    Names, and the same under `val/`:
+
+    - `train/error/{winner,loser}`: the velocity error of the better and of the worse video, policy minus reference,
+      over preferred frames. The better one's shall fall, or rise less; both rising on and on is a runaway.
+    - `train/saturation`: the share of sigmoids with |z| above `bound`, which learn next to nothing more.
+    - `train/logits/{q50,q90,q99}`: quantiles of |z|, what stands in the sigmoids. Values of 20 and more come before a
+      loss that spikes.
+    - `train/loss_by_time/0.0-0.2` and `train/accuracies_by_time/0.0-0.2`, for each bin of noise levels that was met.
+
+    All are exact over ranks with unequal shares of ties, but for the quantiles, which come from bins a tenth wide. A
+    training value covers all micro-batches since the last logged one, a validation value the whole set.
+
+    Args:
+        bound: |z| above which a sigmoid is saturated (ours: 5, where its gradient is below 1/100 of the largest).
+        time_bins: equal bins of the noise level from 0 to 1.
+    """
+
+    def __init__(self, bound: float = 5.0, time_bins: int = 5) -> None:
+        if bound <= 0 or time_bins < 1:
+            raise ValueError(f"FlowMetrics: bound is {bound} and time_bins is {time_bins}; both must be positive")
+        self.bound = bound
+        self.time_bins = time_bins
+        self._window = StepWindow()
+        self._validation: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with an empty window."""
+        self._window.start(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the batch to the window; on a step that is logged, log what the window holds of all ranks."""
+        for name, term in _flow_terms(outputs).items():
+            self._window.add(name, self._sums(term))
+        for sums in self._window.due(trainer).values():
+            pl_module.log_dict(self._named("train", sums), batch_size=1)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation."""
+        self._validation = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add the batch."""
+        for name, term in _flow_terms(outputs).items():
+            self._validation[name] = self._validation.get(name, 0) + self._sums(term)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what all ranks saw."""
+        for sums in self._validation.values():
+            total = trainer.strategy.reduce(sums, reduce_op="sum")
+            # Every rank holds the same value already: averaging changes nothing.
+            pl_module.log_dict(self._named("val", total), batch_size=1, sync_dist=True)
+
+    def _sums(self, term: FlowTerm) -> Tensor:
+        """One vector of sums, which add up over batches and ranks, in the order in which `_named` takes them apart."""
+        assert term.chosen_rewards is not None
+        assert term.rejected_rewards is not None
+        assert term.times is not None
+        assert term.winner_errors is not None
+        assert term.loser_errors is not None
+        winner, loser = term.winner_errors.detach().float(), term.loser_errors.detach().float()
+        chosen, rejected = term.chosen_rewards.detach().float(), term.rejected_rewards.detach().float()
+        accuracies = reward_statistics(chosen, rejected, term.draw)[-1]
+        size = (chosen - rejected).abs()
+        at = (term.times * self.time_bins).long().clamp(0, self.time_bins - 1)
+        bins = torch.nn.functional.one_hot(at, self.time_bins).float()
+        sizes = torch.bucketize(size, self._edges.to(size.device), right=True) - 1
+        return torch.cat(
+            [
+                torch.stack([winner.new_tensor(len(winner)), winner.sum(), loser.sum()]),
+                torch.stack([size.new_tensor(len(size)), (size > self.bound).float().sum()]),
+                torch.stack([bins.sum(0), term.values.detach().float() @ bins, accuracies @ bins]).flatten(),
+                torch.nn.functional.one_hot(sizes, len(self._edges)).float().sum(0),
+            ]
+        )
+
+    def _named(self, prefix: str, sums: Tensor) -> dict[str, float]:
+        """The logged values; nothing where all were ties."""
+        values = sums.tolist()
+        frames, winner, loser, items, saturated = values[:5]
+        by_time, sizes = values[5 : 5 + 3 * self.time_bins], values[5 + 3 * self.time_bins :]
+        if not items:
+            return {}
+        found = {
+            f"{prefix}/error/winner": winner / frames,
+            f"{prefix}/error/loser": loser / frames,
+            f"{prefix}/saturation": saturated / items,
+        }
+        found |= {f"{prefix}/logits/q{percent}": self._quantile(sizes, percent / 100) for percent in PERCENTS}
+        counts, losses, accuracies = (by_time[i * self.time_bins : (i + 1) * self.time_bins] for i in range(3))
+        for number, count in enumerate(counts):
+            if count:
+                span = f"{number / self.time_bins:.2g}-{(number + 1) / self.time_bins:.2g}"
+                found[f"{prefix}/loss_by_time/{span}"] = losses[number] / count
+                found[f"{prefix}/accuracies_by_time/{span}"] = accuracies[number] / count
+        return found
+
+    @cached_property
+    def _edges(self) -> Tensor:
+        """The lower edges of the bins of |z|: 0, then powers of ten."""
+        count = (_HIGHEST - _LOWEST) * _PER_DECADE + 1
+        return torch.cat([torch.zeros(1), torch.logspace(_LOWEST, _HIGHEST, count)])
+
+    def _quantile(self, counts: list[float], share: float) -> float:
+        """The |z| below which this share of them lies, evenly spread within its bin."""
+        edges: list[float] = [*self._edges.tolist(), math.inf]
+        left = share * sum(counts)
+        for number, count in enumerate(counts):
+            if left <= count:
+                low, high = edges[number], edges[number + 1]
+                return low if math.isinf(high) or not count else low + (high - low) * left / count
+            left -= count
+        return edges[-2]
+
+
+def _flow_terms(outputs: Any) -> dict[str, FlowTerm]:
+    return {name: term for name, term in outputs["terms"].items() if isinstance(term, FlowTerm)}

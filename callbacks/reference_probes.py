@@ -1,0 +1,216 @@
+"""Small batches that the reference is asked about again and again: one sample of each family, kept on the CPU."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from datamodules.flow_samples import FlowErrors, PairBatch
+from datamodules.samples import AnswerScores, View, VistaBatch
+
+BatchT = TypeVar("BatchT")
+#: What the reference said of a probe, by name, on the CPU.
+Said = Mapping[str, Tensor]
+
+
+class Probe(ABC, Generic[BatchT]):
+    """A batch of one sample, and how two answers of the reference about it are compared.
+
+    Args:
+        kept: the batch.
+    """
+
+    def __init__(self, kept: BatchT) -> None:
+        self.kept = kept
+
+    @classmethod
+    @abstractmethod
+    def of(cls, batch: BatchT) -> Self:
+        """The first real sample's, or the very first one's when every sample is masked."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """The sample's key."""
+
+    @property
+    @abstractmethod
+    def real(self) -> bool:
+        """Whether the sample is no padding."""
+
+    @abstractmethod
+    def thinned(self) -> Self:
+        """The same on the CPU, made small: weights are watched, so what a video shows matters little."""
+
+    @abstractmethod
+    def on(self, device: torch.device) -> BatchT:
+        """A fresh batch on a device."""
+
+    @abstractmethod
+    def said(self, scores: Any) -> Said:
+        """The scores of the batch, to be kept."""
+
+    @abstractmethod
+    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
+        """What to say of the number that differs most, if it differs by more than the tolerance."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """The batch as plain types and tensors."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """The probe that `state` describes."""
+
+
+class AnswerProbe(Probe[VistaBatch]):
+    """One view of one sample; answers may differ by `tolerance` nats per token."""
+
+    #: Longest side of the thinned frames.
+    SIDE = 64
+
+    @classmethod
+    def of(cls, batch: VistaBatch) -> Self:
+        """The first real sample's first view."""
+        view = next((one for one in batch.views if bool(batch.mask[one.sample])), batch.views[0])
+        alone = View(0, view.name, view.frames, view.prompt, dict(view.answers))
+        return cls(VistaBatch([batch.keys[view.sample]], [alone], batch.mask[view.sample : view.sample + 1]))
+
+    @property
+    def key(self) -> str:
+        """The sample's key."""
+        return self.kept.keys[0]
+
+    @property
+    def real(self) -> bool:
+        """Whether the sample is no padding."""
+        return bool(self.kept.mask[0])
+
+    def thinned(self) -> Self:
+        """Every few pixels of each frame."""
+        (view,) = self.kept.views
+        step = math.ceil(max(view.frames.shape[-2:]) / self.SIDE)
+        small = replace(view, frames=view.frames[..., ::step, ::step].clone().cpu())
+        return type(self)(VistaBatch(list(self.kept.keys), [small], self.kept.mask.cpu()))
+
+    def on(self, device: torch.device) -> VistaBatch:
+        """A fresh batch: its views are not encoded."""
+        (view,) = self.kept.views
+        moved = replace(view, frames=view.frames.to(device), answers=dict(view.answers))
+        return VistaBatch(list(self.kept.keys), [moved], self.kept.mask.to(device))
+
+    def said(self, scores: AnswerScores) -> Said:
+        """Log-probabilities and numbers of tokens."""
+        return {"log_probs": scores.log_probs.detach().float().cpu(), "num_tokens": scores.num_tokens.cpu()}
+
+    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
+        """What to say of the answer that differs most, if it does by more than `tolerance` nats per token."""
+        per_token = (now["log_probs"] - before["log_probs"]).abs() / before["num_tokens"].clamp_min(1)
+        row = int(per_token.nan_to_num(nan=math.inf).argmax())
+        if torch.equal(before["num_tokens"], now["num_tokens"]) and float(per_token[row]) <= tolerance:
+            return None
+        old, new = float(before["log_probs"][row]), float(now["log_probs"][row])
+        return (
+            f"the {list(self.kept.views[0].answers)[row]} answer of sample {self.key!r} had {old:.6g} nats over "
+            f"{int(before['num_tokens'][row])} tokens and has {new:.6g} over {int(now['num_tokens'][row])} "
+            f"(difference {new - old:.3g}, allowed are {tolerance:g} per token)"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The view's fields."""
+        (view,) = self.kept.views
+        return {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """The probe of a real sample."""
+        view = View(0, state["view"], state["frames"], state["prompt"], dict(state["answers"]))
+        return cls(VistaBatch([state["key"]], [view], torch.ones(1, dtype=torch.bool)))
+
+
+class PairProbe(Probe[PairBatch]):
+    """One pair, with its noise and its time; an error may differ by the share `tolerance` of itself."""
+
+    #: Frames, rows and columns of the thinned latents: every family's patches divide them.
+    SIZE = (4, 16, 16)
+    _LATENTS = ("first", "second", "noise")
+    _TENSORS = (*_LATENTS, "t", "labels", "segments", "preference", "mask")
+
+    @classmethod
+    def of(cls, batch: PairBatch) -> Self:
+        """The first real pair."""
+        at = int(batch.mask.int().argmax())  # 0 where all are masked
+        alone: dict[str, Any] = {name: getattr(batch, name)[at : at + 1] for name in cls._TENSORS}
+        return cls(PairBatch([batch.keys[at]], prompts=[batch.prompts[at]], **alone))
+
+    @property
+    def key(self) -> str:
+        """The pair's key."""
+        return self.kept.keys[0]
+
+    @property
+    def real(self) -> bool:
+        """Whether the pair is no padding."""
+        return bool(self.kept.mask[0])
+
+    def thinned(self) -> Self:
+        """A corner of the first few latent frames."""
+        frames, height, width = self.SIZE
+        small: dict[str, Any] = {
+            name: getattr(self.kept, name)[:, :, :frames, :height, :width].clone() for name in self._LATENTS
+        }
+        small |= {name: getattr(self.kept, name)[:, :frames].clone() for name in ("labels", "segments")}
+        return type(self)(type(self)(replace(self.kept, **small)).on(torch.device("cpu")))
+
+    def on(self, device: torch.device) -> PairBatch:
+        """A fresh batch."""
+        moved: dict[str, Any] = {name: getattr(self.kept, name).to(device) for name in self._TENSORS}
+        return replace(self.kept, prompts=[one.to(device) for one in self.kept.prompts], **moved)
+
+    def said(self, scores: FlowErrors) -> Said:
+        """The errors of each latent frame of both videos."""
+        both = {"first": scores.first, "second": scores.second}
+        return {name: errors.detach().float().cpu() for name, errors in both.items()}
+
+    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
+        """What to say of the latent frame whose error differs most, if it does by more than its share `tolerance`."""
+        shares = {
+            (video, frame): abs(float(now[video][0, frame]) - old) / max(old, 1e-6)
+            for video in before
+            for frame, old in enumerate(before[video][0].tolist())
+        }
+        video, frame = max(shares, key=lambda at: math.inf if math.isnan(shares[at]) else shares[at])
+        if shares[video, frame] <= tolerance:
+            return None
+        old, new = float(before[video][0, frame]), float(now[video][0, frame])
+        return (
+            f"latent frame {frame} of the {video} video of pair {self.key!r} had an error of {old:.6g} and has "
+            f"{new:.6g} (difference {new - old:.3g}, allowed is {tolerance:g} of the error)"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The pair's tensors."""
+        return {name: getattr(self.kept, name) for name in (*self._TENSORS, "prompts")}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """The probe of the same pair."""
+        return cls(PairBatch([state["key"]], **{name: state[name] for name in (*cls._TENSORS, "prompts")}))
+
+
+#: What a score is asked of, by the batch that it comes from: the families that have a reference.
+PROBES: dict[type, type[Probe[Any]]] = {VistaBatch: AnswerProbe, PairBatch: PairProbe}
+
+Score = Callable[[Probe[Any]], Said]
+
+
+def probe_of(batch: Any) -> Probe[Any]:
+    """The probe of a batch, of its family's kind."""
+    return PROBES[type(batch)].of(batch)

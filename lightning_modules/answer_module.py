@@ -1,0 +1,43 @@
+"""What the methods on a video-language model share: which answers are scored, and how a batch becomes scores."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from datamodules.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
+from lightning_modules.policies.video_llm import VideoLLM
+from lightning_modules.preference import PreferenceModule
+
+
+class AnswerModule(PreferenceModule):
+    """A method whose terms are made of the log-probabilities of answers under views.
+
+    A subclass says which answers it scores under which view (`needs`); the data module makes those and no others.
+    """
+
+    policy: VideoLLM
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which answers are scored under which view, given the terms in use."""
+
+    def kept_hidden(self) -> tuple[tuple[ViewName, AnswerName], ...]:
+        """The (view, answer) pairs whose hidden states a term asks for."""
+        return ()
+
+    def scores(self, batch: VistaBatch, policy: VideoLLM | None = None) -> AnswerScores:
+        """The scores of all answers of a batch, alike for policy and reference; the video is encoded once.
+
+        Args:
+            batch: the batch; its `encoded` is filled at the first call.
+            policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
+        """
+        if batch.encoded is None:
+            batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
+        scores: AnswerScores = (policy or self.policy)(batch.encoded)  # type: ignore[operator]
+        return scores
+
+    def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
+        """The reference's scores, which a callback writes into side shards."""
+        with self.policy.reference_mode():
+            return self.scores(batch)

@@ -1,0 +1,60 @@
+"""What the methods on a video flow model share: noise a video, predict its velocity, and take each frame's error."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.flow_samples import FlowErrors, ItemKind, PairBatch
+from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
+from lightning_modules.policies.video_flow import VideoFlow
+from lightning_modules.preference import PreferenceModule
+
+
+class FlowModule(PreferenceModule):
+    """A method whose terms are made of velocity errors on stored latents, at times and under noise from the batch.
+
+    No video is encoded or decoded here and no prompt is embedded: latents and prompt embeddings come from shards, so a
+    step meets neither the autoencoder nor the text encoder. A subclass says what its terms count (`items`); the data
+    module makes the denominators from that.
+    """
+
+    policy: VideoFlow
+
+    @abstractmethod
+    def items(self) -> dict[str, ItemKind]:
+        """What the denominator of each term in use counts."""
+
+    def scores(self, batch: PairBatch, policy: VideoFlow | None = None) -> FlowErrors:
+        """The frame errors of both videos of every pair, alike for policy and reference, from one forward of 2B.
+
+        Args:
+            batch: the batch; both videos of a pair get its one noise and its one time.
+            policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
+        """
+        clean = torch.cat([batch.first, batch.second])
+        noise, t = torch.cat([batch.noise] * 2), torch.cat([batch.t] * 2)
+        first, second = self.errors(clean, noise, t, [*batch.prompts] * 2, policy).chunk(2)
+        return FlowErrors(first, second)
+
+    def errors(self, clean: Tensor, noise: Tensor, t: Tensor, prompts: Sequence[Tensor], policy: Any = None) -> Tensor:
+        """The velocity error of each latent frame.
+
+        Args:
+            clean: (N, C, F, H, W) float32 latents.
+            noise: like clean.
+            t: (N,) float32 times in [0, 1], 1 being noise.
+            prompts: N prompt embeddings (n_i, D).
+            policy: as in `scores`.
+
+        Returns:
+            (N, F) float32, whatever the policy computes in.
+        """
+        # Called, not `.velocity`: a sharded module is entered through its forward.
+        model: Any = policy or self.policy
+        velocity = model(interpolate(clean, noise, t), t, prompts)
+        return frame_errors(velocity, velocity_target(clean, noise))
