@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -136,6 +135,8 @@ class SegmentQuestions:
 
     def _sized(self, frame: Tensor) -> Tensor:
         """(3, H, W) uint8 of the size at which it is shown."""
+        import cv2
+
         height, width = frame.shape[-2:]
         size = self._size(width, height)
         if size == (width, height):

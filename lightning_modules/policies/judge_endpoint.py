@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 
 from lightning_modules.policies.judge_cache import ReplyCache, request_key
@@ -232,6 +231,8 @@ def _checked_url(url: str) -> str:
 
 def _encoded(pixels: np.ndarray, image_format: str) -> bytes:
     """PNG or JPEG bytes of (3, H, W) uint8."""
+    import cv2
+
     image = cv2.cvtColor(np.ascontiguousarray(pixels.transpose(1, 2, 0)), cv2.COLOR_RGB2BGR)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if image_format == "jpeg" else []
     done, data = cv2.imencode(".jpg" if image_format == "jpeg" else ".png", image, quality)
