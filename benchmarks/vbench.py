@@ -65,9 +65,27 @@ def temporal_flickering(frames_THWC_uint8: Iterable[ArrayLike]) -> float:  # noq
         ValueError: fewer than two frames, or frames that are not uint8.
     """
     frames = (_float_frame(frame) for frame in frames_THWC_uint8)
-    differences = [np.mean(np.abs(following - frame)) for frame, following in pairwise(frames)]
+    return closeness([frame_difference(frame, following) for frame, following in pairwise(frames)])
+
+
+def frame_difference(frame: np.ndarray, other: np.ndarray) -> Any:
+    """The mean absolute difference of two frames, grey levels from 0 to 255: a number in the frames' precision.
+
+    Args:
+        frame: of any shape, not integers, which wrap.
+        other: of the same shape.
+    """
+    return np.mean(np.abs(other - frame))
+
+
+def closeness(differences: Sequence[float]) -> float:
+    """1 - mean / 255 of differences of frames: how flickering and motion smoothness become scores.
+
+    Raises:
+        ValueError: no difference at all.
+    """
     if not differences:
-        raise ValueError("temporal flickering compares neighbouring frames: give at least two")
+        raise ValueError("frames are compared with other frames: give at least two")
     return (255.0 - float(np.mean(differences))) / 255.0
 
 

@@ -1,0 +1,267 @@
+"""The networks behind VBench's dimensions, each with the preprocessing of the published scripts.
+
+All of them take (N, 3, H, W) uint8 frames at their own resolution. Frames become floats before they are resized, and
+are resized without antialiasing, as published: with it the features differ visibly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datamodules.prepare.aesthetic import linear_score, read_head
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+#: The shorter side that DINO and CLIP see, and the longest that MUSIQ sees.
+_SIDE, _LONGEST = 224, 512
+#: The published weights of MUSIQ.
+_SPAQ = "musiq_spaq_ckpt-358bb6af.pth"
+
+
+class FrameNetwork(nn.Module, ABC):
+    """Frames in, one row or number for each frame out. Made without weights; `load` reads them."""
+
+    #: What the published script uses; another `model` is named in the results.
+    published: ClassVar[str]
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
+
+    def absent(self) -> str | None:
+        """Why it cannot run here, in words; None = it can."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Which network and weights, for the results: plain types. Reads no weights into memory.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        differs = [] if self.model == self.published else [f"{self.model} in place of {self.published}"]
+        return {"network": self.published, "weights": identity(self.model), "proxy": False, "differs": differs}
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the weights, once."""
+
+    @abstractmethod
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, D) features or (N,) scores of (N, 3, H, W) uint8 frames, float32."""
+
+
+class DinoFeatures(FrameNetwork):
+    """DINO ViT-B/16: the class token, for subject consistency. Frames keep their shape, 224 on the shorter side.
+
+    Args:
+        model: a folder or a hub id.
+    """
+
+    published = "facebook/dino-vitb16"
+
+    def __init__(self, model: str = published) -> None:
+        super().__init__(model)
+
+    def load(self) -> None:
+        """Read the weights."""
+        from transformers import ViTModel
+
+        self.vit = ViTModel.from_pretrained(self.model, add_pooling_layer=False, dtype=torch.float32).eval()
+        # transformers interpolates positions on a slightly other grid than DINO's own code does.
+        self.vit.embeddings.interpolate_pos_encoding = self._positions
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, D)."""
+        pixels = normalised(resized(frames, _SIDE, "bilinear"), _IMAGENET)
+        states: Tensor = self.vit(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
+        return states[:, 0]
+
+    def _positions(self, embeddings: Tensor, height: int, width: int) -> Tensor:
+        """(1, 1 + patches, D): the stored positions, bicubic on the patches' grid, scaled by (patches + 0.1) / side."""
+        stored: Tensor = self.vit.embeddings.position_embeddings
+        patch = self.vit.config.patch_size
+        side = math.isqrt(stored.shape[1] - 1)
+        rows, columns = height // patch, width // patch
+        if (rows, columns) == (side, side):
+            return stored
+        grid = stored[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        scale = ((rows + 0.1) / side, (columns + 0.1) / side)
+        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
+        return torch.cat([stored[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class ClipFeatures(FrameNetwork):
+    """CLIP ViT-B/32 image embeddings, for background consistency: the middle square, 224 pixels.
+
+    Args:
+        model: a folder or a hub id.
+    """
+
+    published = "openai/clip-vit-base-patch32"
+
+    def __init__(self, model: str = published) -> None:
+        super().__init__(model)
+
+    def load(self) -> None:
+        """Read the weights."""
+        from transformers import CLIPVisionModelWithProjection
+
+        self.clip = CLIPVisionModelWithProjection.from_pretrained(self.model, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, D)."""
+        from torchvision.transforms.functional import center_crop  # type: ignore[import-untyped]
+
+        pixels = normalised(center_crop(resized(frames, _SIDE, "bicubic"), [_SIDE, _SIDE]), _CLIP)
+        embeddings: Tensor = self.clip(pixel_values=pixels).image_embeds
+        return embeddings
+
+
+class AestheticScore(ClipFeatures):
+    """LAION's linear head on CLIP ViT-L/14: about 1 to 10, for aesthetic quality.
+
+    Args:
+        head: the head's weights, ``sa_0_4_vit_l_14_linear.pth`` of github.com/LAION-AI/aesthetic-predictor.
+        model: the CLIP model that it belongs to, a folder or a hub id.
+    """
+
+    published = "openai/clip-vit-large-patch14"
+
+    def __init__(self, head: str, model: str = published) -> None:
+        super().__init__(model)
+        self.head = head
+
+    def facts(self) -> dict[str, Any]:
+        """With the head's hash."""
+        read_head(self.head)
+        return {**super().facts(), "head": identity(self.head)}
+
+    def load(self) -> None:
+        """Read the weights.
+
+        Raises:
+            ValueError: the head is for embeddings of another length.
+        """
+        super().load()
+        weight, bias = read_head(self.head)
+        if weight.shape[1] != self.clip.config.projection_dim:
+            raise ValueError(
+                f"{self.head} is for embeddings of {weight.shape[1]} numbers, {self.model} gives "
+                f"{self.clip.config.projection_dim}; name the CLIP model that the head was trained on"
+            )
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N,)."""
+        return linear_score(super().forward(frames), self.get_buffer("weight"), self.get_buffer("bias"))
+
+
+class MusiqScore(FrameNetwork):
+    """MUSIQ trained on SPAQ: 0 to 100, for imaging quality. Needs the package pyiqa.
+
+    Args:
+        model: a file with its weights (``musiq_spaq_ckpt-358bb6af.pth``), or "spaq", which pyiqa downloads.
+    """
+
+    published = "spaq"
+
+    def __init__(self, model: str = published) -> None:
+        super().__init__(model)
+
+    def absent(self) -> str | None:
+        """Without pyiqa."""
+        return None if find_spec("pyiqa") else "needs the package pyiqa: pip install pyiqa"
+
+    def facts(self) -> dict[str, Any]:
+        """A file is taken for the published weights when it is called as they are."""
+        weights = {"id": f"pyiqa {_SPAQ}"} if self.model == self.published else identity(self.model)
+        known = self.model == self.published or Path(self.model).name == _SPAQ
+        differs = [] if known else [f"{self.model} in place of {_SPAQ}"]
+        return {"network": "MUSIQ", "weights": weights, "proxy": False, "differs": differs}
+
+    def load(self) -> None:
+        """Read the weights.
+
+        Raises:
+            ValueError: the weights cannot be had, or are of something else.
+        """
+        from pyiqa.archs.musiq_arch import MUSIQ  # type: ignore[import-not-found]
+
+        own = {"pretrained": "spaq"} if self.model == self.published else {"pretrained_model_path": self.model}
+        try:
+            self.musiq = MUSIQ(**own).eval()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{self.model}: no weights of MUSIQ come from it ({str(error)[:200]})") from error
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N,)."""
+        from torchvision.transforms.functional import InterpolationMode, resize
+
+        pixels, (height, width) = frames.float(), frames.shape[-2:]
+        if (longest := max(height, width)) > _LONGEST:
+            size = [int(_LONGEST / longest * side) for side in (height, width)]
+            pixels = resize(pixels, size, InterpolationMode.BILINEAR, antialias=False)
+        # One by one, as published: the network pads what it sees together.
+        return torch.stack([self.musiq(one[None]).reshape(()) for one in pixels / 255.0])
+
+
+def resized(frames: Tensor, side: int, mode: str) -> Tensor:
+    """(N, 3, h, w) float32 from 0 to 255, the shorter side at `side` pixels; bicubic values may leave that range."""
+    from torchvision.transforms.functional import InterpolationMode, resize
+
+    scaled: Tensor = resize(frames.float(), [side], InterpolationMode(mode), antialias=False)
+    return scaled
+
+
+def normalised(frames: Tensor, statistics: tuple[Sequence[float], Sequence[float]]) -> Tensor:
+    """Frames from 0 to 255 as the network was trained on them, by its mean and deviation of each channel."""
+    mean, deviation = (torch.tensor(one, device=frames.device)[:, None, None] for one in statistics)
+    return (frames / 255.0 - mean) / deviation
+
+
+def identity(model: str) -> dict[str, str]:
+    """What tells weights apart: a file's or folder's sha256, or a hub id with its revision.
+
+    Raises:
+        ValueError: neither a path nor a model of the hub.
+    """
+    path = Path(model)
+    if path.is_file():
+        return {"path": model, "sha256": _sha256([path])}
+    if path.is_dir():
+        return {"path": model, "sha256": _sha256(sorted(one for one in path.iterdir() if one.is_file()))}
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
+    return {"id": model, "revision": str(getattr(config, "_commit_hash", None))}
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    """Of one file its own hash; of several, that of their names and hashes."""
+    hashes = []
+    for path in files:
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(files) == 1:
+        return hashes[0]
+    return hashlib.sha256(
+        "\n".join(f"{path.name} {one}" for path, one in zip(files, hashes, strict=True)).encode()
+    ).hexdigest()

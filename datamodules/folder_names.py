@@ -1,0 +1,183 @@
+"""Which videos a folder holds and which it should hold: names, manifests and lists of prompts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.prompts import read_prompts
+
+#: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
+MANIFEST = "manifest.json"
+#: How many entries the published lists have.
+PROMPT_SETS = {"vbench": 946, "videojam_bench": 128, "motion_bench": 419}
+PromptSet = Literal["vbench", "videojam_bench", "motion_bench"]
+
+_NAME = re.compile(r"(.+)-(\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt that videos are expected of.
+
+    Attributes:
+        dimensions: what VBench's own list scores its videos on; None = whatever is scored.
+        entries: the list's entries about this prompt, as published; some of VBench's prompts have two.
+    """
+
+    dimensions: frozenset[str] | None = None
+    entries: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVideo:
+    """A video file of a folder.
+
+    Attributes:
+        path: the file.
+        prompt: what it was made from.
+        index: which of the prompt's videos, from 0.
+    """
+
+    path: Path
+    prompt: str
+    index: int
+
+
+def read_asked(file: Path, prompt_set: PromptSet | None = None) -> dict[str, Asked]:
+    """Prompts by their text, in the file's order.
+
+    Args:
+        file: text with one prompt a line, or JSON like VBench's `VBench_full_info.json`: a list of {"prompt_en",
+            "dimension": [...], ...}.
+        prompt_set: which published list it must be, told by the number of its entries.
+
+    Raises:
+        ValueError: no such file, another content, prompts that come twice in a text, or another number of entries.
+    """
+    if file.suffix == ".json":
+        entries = _read_entries(file)
+        found = {text: _asked([one for one in entries if one["prompt_en"] == text])
+                 for text in dict.fromkeys(one["prompt_en"] for one in entries)}  # fmt: skip
+        count = len(entries)
+    else:
+        found = {prompt: Asked() for prompt in read_prompts(file)}
+        count = len(found)
+    if prompt_set is not None and count != PROMPT_SETS[prompt_set]:
+        raise ValueError(
+            f"{file} holds {count} prompts, {prompt_set} has {PROMPT_SETS[prompt_set]}; give the whole list, or set "
+            "prompt_set: null for a list of your own"
+        )
+    return found
+
+
+def _read_entries(file: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{file}: no such file; give VBench_full_info.json, or a text with one prompt a line"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{file}: is not JSON ({error})") from error
+    faulty = [number for number, one in enumerate(entries) if not _is_entry(one)] if isinstance(entries, list) else [0]
+    if faulty or not entries:
+        where = ", ".join(map(str, faulty)) or "none at all"
+        raise ValueError(f'{file}: entries must be {{"prompt_en": text, "dimension": [names]}}; these are not: {where}')
+    return list(entries)
+
+
+def _is_entry(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("prompt_en"), str) and isinstance(one.get("dimension"), list)
+
+
+def _asked(entries: Sequence[Mapping[str, Any]]) -> Asked:
+    return Asked(frozenset(name for one in entries for name in one["dimension"]), tuple(entries))
+
+
+def named_videos(folder: Path) -> tuple[list[NamedVideo], dict[str, str]]:
+    """The mp4 files of a folder, sorted by name.
+
+    Names are ``{prompt}-{index}.mp4`` unless ``manifest.json`` says otherwise: {"videos": {name: {"prompt", "index"}}},
+    or {name: prompt} as VBench's own scripts read it.
+
+    Returns:
+        The videos; and name -> fault of the files that have no such name, and of those that the manifest lists in vain.
+
+    Raises:
+        ValueError: no such folder, no video in it, another content of the manifest, or videos of one prompt and number.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give the folder of the videos")
+    told = _read_manifest(folder / MANIFEST)
+    paths = sorted(folder.glob("*.mp4"))
+    if not paths:
+        raise ValueError(f"{folder}: holds no .mp4 file")
+    found, faults = [], dict.fromkeys(told, "is listed in manifest.json and not there")
+    for path in paths:
+        faults.pop(path.name, None)
+        match = _NAME.fullmatch(path.stem)
+        if path.name in told:
+            prompt, index = told[path.name]
+            index = int(match[2]) if index is None and match else index or 0
+            found.append(NamedVideo(path, prompt, index))
+        elif match:
+            found.append(NamedVideo(path, match[1], int(match[2])))
+        else:
+            faults[path.name] = "is not called PROMPT-NUMBER.mp4, and no manifest.json tells its prompt"
+    _refuse_doubles(found)
+    return found, faults
+
+
+def _read_manifest(path: Path) -> dict[str, tuple[str, int | None]]:
+    """File name -> prompt, and index where it is told."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+        videos = content["videos"] if isinstance(content.get("videos"), dict) else content
+        return {
+            name: (one, None) if isinstance(one, str) else (str(one["prompt"]), int(one["index"]))
+            for name, one in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = '{"videos": {name: {"prompt": text, "index": number}}}, or {name: prompt}'
+        raise ValueError(f"{path}: is not of the form {told} ({error!r})") from error
+
+
+def _refuse_doubles(videos: Sequence[NamedVideo]) -> None:
+    first: dict[tuple[str, int], NamedVideo] = {}
+    doubles = [(first[key], one) for one in videos if first.setdefault(key := (one.prompt, one.index), one) is not one]
+    if doubles:
+        lines = "\n  ".join(f"{one.path.name} and {other.path.name}" for one, other in doubles)
+        raise ValueError(f"videos of the same prompt and number; keep one of each:\n  {lines}")
+
+
+def compare(
+    videos: Sequence[NamedVideo], asked: Mapping[str, Asked], num_samples: int | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is missing, and what is there in vain: name -> why.
+
+    Args:
+        videos: what there is.
+        asked: the prompts that videos are expected of.
+        num_samples: videos of each prompt, numbered from 0; None = at least one, of any number.
+    """
+    have = {(one.prompt, one.index) for one in videos}
+    prompts = {prompt for prompt, _ in have}
+    if num_samples is None:
+        missing = {
+            f"{prompt}-0.mp4": "is missing: no video of this prompt" for prompt in asked if prompt not in prompts
+        }
+    else:
+        wanted = [(prompt, index) for prompt in asked for index in range(num_samples)]
+        missing = {f"{prompt}-{index}.mp4": "is missing" for prompt, index in wanted if (prompt, index) not in have}
+    extra = {one.path.name: "has a prompt that is not in the list" for one in videos if one.prompt not in asked}
+    for one in videos:
+        if one.prompt in asked and num_samples is not None and one.index >= num_samples:
+            extra[one.path.name] = f"is beyond the {num_samples} videos of each prompt"
+    return missing, extra
