@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow lint types clean
+.PHONY: help install demo study test test-slow lint types clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table, runs/demo/report.html
 	$(BIN)/python -m benchmarks.demo --output runs/demo
+
+study: $(STAMP) ## Vanilla, structural and dense DPO on the toy world, three seeds, runs/study/study.md
+	$(BIN)/python -m benchmarks.study --output runs/study
 
 test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow"

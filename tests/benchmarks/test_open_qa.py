@@ -17,10 +17,10 @@ from benchmarks.open_qa import (
     parse_score,
     parse_verdict,
     question_keys,
-    short_answer_prompt,
     verdict_of,
     whole_score,
 )
+from datamodules.open_questions import OpenQuestions
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "bench_openended_qa.json").read_text())
 ZERO_SHOT, BENCH, JUDGED, DIMENSION = (
@@ -97,7 +97,9 @@ def test_an_opinion_that_is_no_text_is_no_verdict() -> None:
 
 
 def test_prompts_are_the_published_ones() -> None:
-    assert {question: short_answer_prompt(question) for question in JUDGED["doc_to_text"]} == JUDGED["doc_to_text"]
+    prompt = "{question}? Answer the question using a single word or phrase."
+    asks = OpenQuestions("activitynet_qa", "q.json", None, prompt=prompt, capitalize=True)
+    assert {question: asks.asked_as(question) for question in JUDGED["doc_to_text"]} == JUDGED["doc_to_text"]
 
 
 def asked(kind: int | None, answer: str, number: int) -> dict[str, Any]:

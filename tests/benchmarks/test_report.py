@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.loss_curves import loss_chart
-from benchmarks.report import main, main_table, markdown, notes, subset_table, web_page
+from benchmarks.paper_tables import find_row
+from benchmarks.report import main, main_table, markdown, notes, subset_table, tables, views_section, web_page
 from benchmarks.runs import Run, read_run
+from benchmarks.score_charts import score_chart
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -138,7 +140,7 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_no_other_file(base: Path, vista: Path) -> None:
     page = Page()
-    content = web_page([read_run(base), read_run(vista)], picture=b"\x89PNG")
+    content = web_page([read_run(base), read_run(vista)], [views_section(b"\x89PNG")])
     page.feed(content)
     assert not page.open
     assert "data:image/png;base64,iVBORw==" in page.addresses
@@ -193,3 +195,66 @@ def test_a_run_is_named_after_its_folder(base: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(base)
     run: Run = read_run(Path())
     assert run.name == "base"
+
+
+def write_event_test(folder: Path, binary: float, paper: float | None = None) -> None:
+    """Results of another benchmark, with intervals."""
+    folder.mkdir(parents=True)
+    scores = {"binary_accuracy": binary, "questions": 4}
+    about: dict[str, Any] = {
+        "benchmark": "EventHallusion",
+        "intervals": {"level": 0.95, "of": {"entire/binary_accuracy": [0.1, 0.4], "all/binary_accuracy": [0.2, 0.75]}},
+    }
+    if paper is not None:
+        number = {"score": "all/binary_accuracy", "paper": paper}
+        about["paper"] = {"source": "VistaDPO, table 1", "numbers": [number], "not_comparable": ["another size"]}
+    results = {"entire": scores, "all": scores, "about": about}
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "details.json").write_text(json.dumps({"annotations": {"entire": {"sha256": "cc"}}, "skipped": {}}))
+
+
+def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> None:
+    write_event_test(base / "events", 0.25)
+    write_event_test(vista / "events", 0.5, paper=67.2)
+    runs = [read_run(base), read_run(vista)]
+    assert set(runs[0].tests) == {"VideoHallucer", "EventHallusion"}
+    found = tables(runs, [find_row("vista_dpo/table1/Video-LLaVA + VistaDPO")])
+    events = found["EventHallusion, with intervals"]
+    published = "Video-LLaVA + VistaDPO, VistaDPO (arXiv 2504.13122), table 1"
+    assert events.header == ("score", "base", "vista", published)
+    assert [[row.name, *(cell.text for cell in row.cells)] for row in events.rows] == [
+        ["entire/binary_accuracy", "25.0 (10.0 to 40.0)", "50.0 (10.0 to 40.0)", "50.9"],
+        ["all/binary_accuracy", "25.0 (20.0 to 75.0)", "50.0 (20.0 to 75.0)", "67.2"],
+    ]
+    assert [cell.text for cell in found["VideoHallucer"].rows[2].cells] == ["98.2", "64.4", "54.3", "-", "-", "-"]
+    assert "vista: not comparable with VistaDPO, table 1: another size." in notes(runs)
+
+
+def test_only_the_benchmarks_that_were_run_have_tables(tmp_path: Path) -> None:
+    write_event_test(tmp_path / "one", 0.5)
+    assert list(tables([read_run(tmp_path / "one")])) == ["EventHallusion, with intervals"]
+
+
+def test_scores_are_drawn_with_intervals_and_the_papers_numbers(base: Path, vista: Path) -> None:
+    assert score_chart([read_run(base)]) == ""
+    write_event_test(base / "events", 0.25)
+    write_event_test(vista / "events", 0.5, paper=67.2)
+    runs = [read_run(base), read_run(vista)]
+    chart = score_chart(runs)
+    assert chart == score_chart(runs)
+    texts = {element.text for element in ElementTree.fromstring(chart).iter() if element.text}  # noqa: S314
+    assert {"EventHallusion", "all/binary_accuracy", "percent"} <= texts
+    assert "entire/binary_accuracy" not in texts, "only the numbers over all parts"
+    assert chart.count("<use") > score_chart([read_run(base)]).count("<use"), "points and the paper's diamond"
+    assert "Scores</h2>" in web_page(runs)
+
+
+def test_the_command_takes_the_papers_rows(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main([str(base), "--paper", "vista_dpo/table1/PLLaVA"])
+    assert "PLLaVA, VistaDPO (arXiv 2504.13122), table 1" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([str(base), "--paper", "vista_dpo/table1/nobody"])
+    assert "no row 'nobody'" in capsys.readouterr().err

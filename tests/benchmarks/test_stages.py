@@ -4,26 +4,29 @@ import pytest
 from rich.console import Console
 
 import vidpref
-from benchmarks import demo
-from benchmarks.demo import Stage, clear, main, run_stage, run_stages, stages
+from benchmarks import stages as runner
+from benchmarks.demo import MARKER, main, stages
+from benchmarks.stages import ROOT, Stage, clear, run_stage, run_stages
 
 
 def test_every_stage_is_a_command_of_its_own(tmp_path: Path) -> None:
     found = stages(tmp_path, 7)
     assert len({stage.name for stage in found}) == len(found)
     verbs = [stage.arguments[0] for stage in found]
-    assert verbs == ["prepare"] * 3 + ["fit", "validate"] * 2 + ["test"] * 3
-    assert all("7" in stage.arguments for stage in found)
+    vista = ["prepare"] * 3 + ["fit", "validate"] * 2 + ["test"] * 3
+    assert verbs == [*vista, "prepare", "predict", "predict", "fit", "prepare", "predict", "predict"]
+    # What the judge says follows from the pairs alone.
+    assert all("7" in stage.arguments for stage in found if stage.name != "dense-labels")
     assert all(verb in vidpref.VERBS for verb in verbs)
     configs = [stage.arguments[2] for stage in found if stage.arguments[1] == "--config"]
-    assert all((demo.ROOT / config).is_file() for config in configs)
+    assert all((ROOT / config).is_file() for config in configs)
 
 
 def test_a_stages_output_goes_to_its_log_and_steps_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho hello\necho 'step 3: loss 0.5'\n")
     script.chmod(0o755)
-    monkeypatch.setattr(demo.sys, "executable", str(script))
+    monkeypatch.setattr(runner.sys, "executable", str(script))
     told: list[str] = []
     run_stage(Stage("fit it", "fit", ["fit", "--seed", "a b"]), tmp_path, told.append)
     assert told == ["step 3: loss 0.5"]
@@ -47,14 +50,14 @@ def test_only_a_demos_own_folder_is_made_anew(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="no demo wrote"):
-        clear(mine)
+    with pytest.raises(ValueError, match="no earlier run wrote"):
+        clear(mine, MARKER)
     assert main(["--output", str(mine)]) == 1
     assert (mine / "thesis.txt").is_file()
 
     old = tmp_path / "old"
-    clear(old)
-    (old / demo.MARKER).write_text("{}")
+    clear(old, MARKER)
+    (old / MARKER).write_text("{}")
     (old / "report.html").write_text("old")
-    clear(old)
+    clear(old, MARKER)
     assert [path.name for path in old.iterdir()] == ["logs"]

@@ -1,23 +1,17 @@
 import copy
+import hashlib
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from torch import Tensor, nn
+from hallucer_world import Scripted, results_of, run_test, world
+from lightning.pytorch import seed_everything
 
-from benchmarks.predictions import Predictions
-from benchmarks.video_hallucer import VideoHallucer, score
-from datamodules.questions import Questions
-from datamodules.samples import AnswerScores, View
-from datamodules.video_io import encode_mp4
+from benchmarks.video_hallucer import Predictions, VideoHallucer, score
+
+__all__ = ["world"]
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "bench_videohallucer.json").read_text())
 
@@ -52,74 +46,6 @@ def test_scoring_refuses_what_it_cannot_score() -> None:
         score({"temporal": [pair_of("Yes.", "No."), lacking]})
 
 
-class Scripted(nn.Module):
-    """A policy that says yes when the video is bright or the question asks whether something is there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loaded = 0
-
-    def load(self) -> None:
-        self.loaded += 1
-
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
-        assert len(prompts) == len(frames)
-        return ["Yes." if "there" in prompt else "No, it is not." for prompt in prompts]
-
-    def encode(self, views: Sequence[View]) -> Sequence[View]:
-        return views
-
-    def score(self, encoded: Sequence[View]) -> AnswerScores:
-        logs = [
-            float(view.frames.float().mean() / 10 - 25 * ("absent" in view.prompt)) * (answer == "Yes.")
-            for view in encoded
-            for answer in view.answers.values()
-        ]
-        assert [tuple(view.answers.values()) for view in encoded] == [("Yes.", "No.")] * len(encoded)
-        return AnswerScores(torch.tensor(logs), torch.ones(len(logs), dtype=torch.long))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    """Subset temporal: one bright and one dark pair; subset detail: a question that the script gets wrong."""
-
-    def question(video: str, text: str, answer: str) -> dict[str, str]:
-        return {"video": video, "question": text, "answer": answer}
-
-    there = "Is it there?"
-    temporal = [
-        {
-            "basic": question(name, there, "yes"),
-            "hallucination": question(name, "Is it absent?", "no"),
-            "type": "x",
-        }
-        for name in ("bright.mp4", "dark.mp4")
-    ]
-    detail = [{"basic": question("bright.mp4", there, "yes"),
-               "hallucination": question("dark.mp4", there, "no")}]  # fmt: skip
-    (tmp_path / "questions").mkdir()
-    for name, pairs in (("temporal", temporal), ("semantic_detail", detail)):
-        (tmp_path / "questions" / f"{name}.json").write_text(json.dumps(pairs))
-    (tmp_path / "videos").mkdir()
-    for name, value in (("bright", 200), ("dark", 20)):
-        frames = np.full((4, 16, 16, 3), value, np.uint8)
-        (tmp_path / "videos" / f"{name}.mp4").write_bytes(encode_mp4(frames, fps=4.0))
-    return tmp_path
-
-
-def run_test(module: VideoHallucer, world: Path, **options: Any) -> list[Mapping[str, float]]:
-    data = {"questions": str(world / "questions"), "videos": str(world / "videos"), "num_frames": 2, "batch_size": 4}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    return trainer.test(module, Questions(**(data | options)), verbose=False)
-
-
 def test_a_policy_is_scored_and_the_published_files_are_written(world: Path) -> None:
     seed_everything(7, verbose=False)
     policy = Scripted()
@@ -127,12 +53,23 @@ def test_a_policy_is_scored_and_the_published_files_are_written(world: Path) -> 
     results = json.loads((world / "out" / "results.json").read_text())
     right, half = (1.0, 1.0, 1.0), (1.0, 0.0, 0.0)
     names = ("basic_accuracy", "halluc_accuracy", "accuracy")
+    about = results.pop("about")
     assert results == {
         "semantic": dict(zip(names, half, strict=True)),
         "temporal": dict(zip(names, right, strict=True)),
         "all": dict(zip(names, (1.0, 0.5, 0.5), strict=True)),
     }
-    assert policy.loaded == 1
+    assert policy._loaded == 1
+    assert about["benchmark"] == "VideoHallucer"
+    assert "ae4c2f25" in about["protocol"]
+    assert about["seed"] == 7
+    assert about["judge"] is None
+    assert about["versions"]["torch"] == torch.__version__
+    sha256 = hashlib.sha256((world / "questions" / "temporal.json").read_bytes()).hexdigest()
+    assert about["annotations"]["temporal"]["sha256"] == sha256
+    assert set(about["intervals"]["of"]) == {f"{part}/{name}" for part in results for name in names}
+    assert about["intervals"]["of"]["temporal/accuracy"] == [1, 1]
+    assert about["left_out"] == 0
     assert logged["test/basic"] == 1.0
     assert logged["test/hallucinated"] == logged["test/overall"] == 0.5
 
@@ -144,6 +81,7 @@ def test_a_policy_is_scored_and_the_published_files_are_written(world: Path) -> 
 
     details = json.loads((world / "out" / "details.json").read_text())
     assert details["seed"] == 7
+    assert details["git_commit"] == about["git_commit"]
     assert details["versions"]["torch"] == torch.__version__
     assert details["annotations"]["temporal"]["pairs"] == details["annotations"]["temporal"]["scored"] == 2
     assert details["bias"]["all"]["n"] == 6
@@ -152,19 +90,12 @@ def test_a_policy_is_scored_and_the_published_files_are_written(world: Path) -> 
     assert not list((world / "out").glob("*.tmp*"))
 
 
-def test_a_second_test_starts_afresh(world: Path) -> None:
-    module = VideoHallucer(Scripted(), str(world / "out"))
-    first = run_test(module, world)
-    assert run_test(module, world, subsets=["temporal"]) != first
-    assert set(json.loads((world / "out" / "results.json").read_text())) == {"temporal", "all"}
-
-
 def test_missing_videos_stop_before_weights_are_loaded(world: Path) -> None:
     (world / "videos" / "dark.mp4").unlink()
     policy = Scripted()
     with pytest.raises(ValueError, match=r"dark\.mp4"):
         run_test(VideoHallucer(policy, str(world / "out")), world)
-    assert policy.loaded == 0
+    assert policy._loaded == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "undecodable"])
@@ -174,7 +105,8 @@ def test_pairs_without_both_videos_are_left_out_and_named(world: Path, damage: s
     run_test(VideoHallucer(Scripted(), str(world / "out")), world, allow_missing=True)
     results = json.loads((world / "out" / "results.json").read_text())
     details = json.loads((world / "out" / "details.json").read_text())
-    assert set(results) == {"temporal", "all"}
+    assert set(results) == {"temporal", "all", "about"}
+    assert results["about"]["left_out"] == 3
     assert details["annotations"]["temporal"]["scored"] == 1
     assert details["annotations"]["semantic"]["scored"] == 0
     assert set(details["skipped"]) == {
@@ -183,26 +115,16 @@ def test_pairs_without_both_videos_are_left_out_and_named(world: Path, damage: s
     assert all("dark.mp4" in why for why in details["skipped"].values())
 
 
-def test_recorded_predictions_score_alike_without_videos(world: Path) -> None:
-    run_test(VideoHallucer(Scripted(), str(world / "out"), name="scripted"), world)
-    again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"), name="scripted")
-    run_test(again, world, videos=None)
-    first, second = (json.loads((world / folder / "results.json").read_text()) for folder in ("out", "again"))
-    assert first == second
-
-
-def test_recorded_predictions_of_other_questions_are_refused(world: Path) -> None:
-    run_test(VideoHallucer(Scripted(), str(world / "out"), name="scripted"), world)
-    path = world / "out" / "temporal_scripted.json"
-    predictions = json.loads(path.read_text())
-    predictions[1]["basic"]["question"] = "Was it there?"
-    path.write_text(json.dumps(predictions))
-    again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"), name="scripted")
-    with pytest.raises(ValueError, match=r"1 questions lack an answer .* temporal/000001/basic"):
-        run_test(again, world, videos=None)
-    run_test(again, world, videos=None, allow_missing=True)
-    details = json.loads((world / "again" / "details.json").read_text())
-    assert details["skipped"] == {"temporal/000001/basic": "no recorded answer"}
+def test_the_papers_numbers_stand_beside_ours(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_test(VideoHallucer(Scripted(), str(world / "out"), paper="vista_dpo/table1/Video-LLaVA"), world)
+    paper = results_of(world / "out")["about"]["paper"]
+    assert [round(one["difference"], 1) for one in paper["numbers"]] == [4.9, 29.7, 32.2]
+    assert any("the paper has the parts" in reason for reason in paper["not_comparable"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "+32.2" in printed
+    assert "Not comparable with the paper" in printed
+    with pytest.raises(ValueError, match="no row 'LLaVA'"):
+        VideoHallucer(Scripted(), str(world / "out"), paper="vista_dpo/table1/LLaVA")
 
 
 def test_exactly_one_source_of_answers() -> None:
@@ -217,34 +139,6 @@ def test_exactly_one_source_of_answers() -> None:
 def test_a_policy_without_videos_is_refused(world: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.videos"):
         run_test(VideoHallucer(Scripted(), str(world / "out")), world, videos=None)
-
-
-RANKS = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from lightning.pytorch import Trainer
-from benchmarks.video_hallucer import VideoHallucer
-from datamodules.questions import Questions
-from test_video_hallucer import Scripted
-world = Path({world!r})
-trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
-                  enable_model_summary=False, enable_checkpointing=False)
-data = Questions(str(world / "questions"), str(world / "videos"), num_frames=2, batch_size=2)
-trainer.test(VideoHallucer(Scripted(), str(world / "two"), margins=True), data, verbose=False)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_write_what_one_writes(world: Path) -> None:
-    run_test(VideoHallucer(Scripted(), str(world / "one"), margins=True), world)
-    script = world / "ranks.py"
-    script.write_text(RANKS.format(tests=str(Path(__file__).parent), world=str(world)))
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(script)], check=True, timeout=300, env=environment, cwd=world)
-    for file in ("results.json", "temporal_policy.json", "semantic_policy.json"):
-        assert json.loads((world / "two" / file).read_text()) == json.loads((world / "one" / file).read_text())
 
 
 def test_scoring_leaves_the_predictions_alone() -> None:
