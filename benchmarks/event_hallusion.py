@@ -1,107 +1,169 @@
-"""EventHallusion (arXiv 2409.16597): yes-or-no questions about events, and descriptions that a judge has compared.
-
-Three splits: entire (common events), interleave ("Mix" in tables, an unexpected event amid common ones) and misleading
-(questions that suggest a wrong event). Within a split every answer is the same, so that a model which always says one
-word scores 1 on some of them: report all three.
-"""
+"""EventHallusion (arXiv 2409.16597) as a test, with a policy or recorded answers; its scores are in `event_scores`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
-#: The split that VistaDPO's table leaves out of the descriptions.
-MISLEADING = "misleading"
+import numpy as np
 
-Record = Mapping[str, Any]
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.event_judge import judge_question
+from benchmarks.event_scores import (
+    EventHallusionMetric,
+    Predictions,
+    is_description,
+    parse_answer,
+    parse_judgement,
+    pools,
+    records_of,
+    score,
+    tally,
+)
+from benchmarks.judged import REPLIES, Judged
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from datamodules.event_questions import DESCRIPTION, EventQuestions
+from datamodules.video_questions import Question
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.policies.video_llm import VideoLLM
+
+__all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judgement", "score"]
+
+#: Under this name a published record has the judge's reply.
+JUDGEMENT = "judgement"
 
 
-def score(predictions: dict[str, dict[str, dict]]) -> dict[str, dict[str, float]]:
-    """Accuracies from the published file of predictions.
+class EventHallusion(Judged):
+    """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
+
+    Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both
+    overalls, and under "about" what the numbers belong to), `details.json` and `answers.jsonl`.
 
     Args:
-        predictions: split -> video id -> record with "qa" (a list of {"question", "answer": "Yes." or "No.",
-            "prediction"}), with "judgement" (the judge's reply to the description), or with both.
-
-    Returns:
-        split -> {"binary_accuracy", "binary_unmatched", "questions"} where its videos have "qa", and
-        {"description_accuracy", "description_unmatched", "videos"} where they have "judgement". Accuracies, and the
-        unmatched that are neither yes nor no and count as wrong, are shares in [0, 1]; the others are counts. Two more
-        entries pool questions and videos: "all", the published script's overall, and "all_but_misleading". The overall
-        of VistaDPO's table is "all" for binary and "all_but_misleading" for description. An entry leaves out a part
-        that some of its splits lack.
-
-    Raises:
-        ValueError: no split, an empty one, or one in which only some videos have answers or a judgement.
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
+            `policy`.
+        name: what the file of answers is called after.
+        judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
+            judgements. Its questions are worded by this project, see `benchmarks.event_judge`.
+        attempts: how often the judge is asked the same until its reply begins with yes or no.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
-    if not predictions:
-        raise ValueError("no predictions to score: give at least one split")
-    splits = {split: _checked(split, records) for split, records in predictions.items()}
-    pools = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
-    pooled = {
-        name: [record for split in members for record in splits[split]] for name, members in pools.items() if members
+
+    title = "EventHallusion"
+    protocol = "EventHallusion 7396e043: the answer's beginning counts; overalls pool questions and videos"
+    logged: ClassVar[Mapping[str, str]] = {
+        "binary": "all/binary_accuracy",
+        "description": "all/description_accuracy",
+        "description_but_misleading": "all_but_misleading/description_accuracy",
     }
-    return {name: _scores(records) for name, records in (splits | pooled).items()}
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        judge: Judge | None = None,
+        attempts: int = 1,
+        max_new_tokens: int = 256,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, EventHallusionMetric(), judge, attempts)
+
+    @property
+    def questions(self) -> EventQuestions:
+        """The data module that asks."""
+        asks: EventQuestions = self.asked_by(EventQuestions)
+        return asks
+
+    def setup(self, stage: str) -> None:
+        """With a look at the judge.
+
+        Raises:
+            ValueError: a policy is to describe videos, and nobody compares.
+        """
+        if "description" in self.questions.parts and self.policy is not None and self.judge is None:
+            raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
+        super().setup(stage)
+
+    # Answers
+
+    def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
+        """Each description is compared with what happens."""
+        if not is_description(question.key):
+            return {}
+        record = self.questions.record(question)
+        return {JUDGEMENT: judge_question(question.key, question.part, record, answer["predict"])}
+
+    def readable(self, reply: str) -> bool:
+        """Whether it is a yes or a no."""
+        return parse_judgement(reply) is not None
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """A yes-or-no answer with the right one; a description with its judgement."""
+        if not is_description(question.key):
+            return {"predict": answer["predict"], "answer": question.answer}
+        return {"predict": answer["predict"], **answer.get(REPLIES, {})}
+
+    def recorded(self, path: Path) -> Recorded:
+        """Published predictions, found by video and question; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        published: Predictions = read_json(path)
+        records = [
+            (split, video, record)
+            for split, videos in published.items()
+            if split in asks.annotations
+            for video, record in videos.items()
+        ]
+        said: list[tuple[Any, Answer]] = [
+            ((split, video, one["question"]), {"predict": one["prediction"]})
+            for split, video, record in records
+            for one in (record.get("qa", ()) if "binary" in asks.parts else ())
+        ]
+        if "description" in asks.parts:
+            # Without a judge here, a description that nobody compared is no answer.
+            compared = "judgement" if self.judge is None else "desc"
+            said += [
+                ((split, video, None), {"predict": record.get("desc", ""), REPLIES: _judgement(record)})
+                for split, video, record in records
+                if compared in record
+            ]
+        return matched(said, {key: self._identity(one) for key, one in asks.everything.items()}, asks.asked)
+
+    def _identity(self, question: Question) -> tuple[str, str, str | None]:
+        number = question.key.rpartition("/")[2]
+        text = None if number == DESCRIPTION else self.questions.record(question)["questions"][int(number)]["question"]
+        return question.part, question.video, text
+
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
+        """The annotation's records with "qa", "desc" and "judgement"."""
+        return records_of(answers, {name: split.records for name, split in self.questions.annotations.items()})
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """One file with all splits."""
+        return {f"predictions_{self.name}.json": predictions}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of both accuracies, videos drawn anew within each split."""
+        rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
+        hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
+        counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
+        pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
+        return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
 
 
-def parse_answer(prediction: str | None) -> str | None:
-    """The answer "Yes." or "No.", by how the prediction begins in upper or lower case; None where it begins otherwise.
-
-    This is the published rule, with what follows from it: " Yes" and "**Yes**" are neither, "Not really" is a no, and
-    "Yesterday" a yes.
-    """
-    return {"yes": "Yes.", "no": "No.", None: None}[_beginning(prediction)]
-
-
-def parse_judgement(reply: str | None) -> bool | None:
-    """Whether the judge accepts a description: as `parse_answer`, but "*" (bold face) is taken out first."""
-    return {"yes": True, "no": False, None: None}[_beginning(None if reply is None else reply.replace("*", ""))]
-
-
-def _beginning(text: str | None) -> str | None:
-    lower = (text or "").lower()
-    return next((word for word in ("yes", "no") if lower.startswith(word)), None)
-
-
-def _checked(split: str, records: Mapping[str, Record]) -> list[Record]:
-    """The split's records, each with the same of both parts."""
-    if not records:
-        raise ValueError(f"split {split} has no videos; leave it out")
-    for part in ("qa", "judgement"):
-        lacking = [video for video, record in records.items() if part not in record]
-        if 0 < len(lacking) < len(records):
-            raise ValueError(f'split {split}: no "{part}" for {", ".join(lacking)}; finish these or leave them out')
-    neither = [video for video, record in records.items() if "qa" not in record and "judgement" not in record]
-    if neither:
-        raise ValueError(f'split {split} has neither "qa" nor "judgement"; ask its questions first')
-    lacking = [
-        f"{video}.{number}"
-        for video, record in records.items()
-        for number, asked in enumerate(record.get("qa", ()))
-        if "prediction" not in asked
-    ]
-    if lacking:
-        raise ValueError(f'split {split}: no "prediction" in {", ".join(lacking)}; predict these questions first')
-    return list(records.values())
-
-
-def _scores(records: Sequence[Record]) -> dict[str, float]:
-    """Both parts' scores; a part that some records lack is left out."""
-    scores: dict[str, float] = {}
-    asked = [one for record in records for one in record.get("qa", ())]
-    if asked and all("qa" in record for record in records):
-        answers = [parse_answer(one["prediction"]) for one in asked]
-        scores |= {
-            "binary_accuracy": sum(given == one["answer"] for given, one in zip(answers, asked, strict=True))
-            / len(asked),
-            "binary_unmatched": answers.count(None) / len(asked),
-            "questions": len(asked),
-        }
-    if all("judgement" in record for record in records):
-        verdicts = [parse_judgement(record["judgement"]) for record in records]
-        scores |= {
-            "description_accuracy": verdicts.count(True) / len(records),
-            "description_unmatched": verdicts.count(None) / len(records),
-            "videos": len(records),
-        }
-    return scores
+def _judgement(record: Mapping[str, Any]) -> dict[str, str]:
+    return {JUDGEMENT: record[JUDGEMENT]} if record.get(JUDGEMENT) is not None else {}

@@ -1,78 +1,127 @@
-"""Files of predictions as published: the annotation's records with "predict" in both halves."""
+"""Predictions made elsewhere: matched with the questions, every fault listed."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from datamodules.annotations import HALVES, Annotation, question_key
-
-Predictions = dict[str, list[dict[str, Any]]]
-
-
-class Reply(NamedTuple):
-    """What was answered to one question, and log p(yes) - log p(no) in nats where it was asked for."""
-
-    predict: str
-    margin: float | None
+from benchmarks.answers import Answer, read_lines
+from datamodules.video_questions import Question
 
 
-def predictions_of(
-    annotations: Sequence[Annotation], replies: Mapping[str, Reply], skipped: Mapping[str, str]
-) -> Predictions:
-    """The published prediction records: the annotation with "predict" in both halves of every pair.
+@dataclass(slots=True)
+class Recorded:
+    """What a file of predictions holds for the questions that are asked.
 
-    A pair with a skipped half is left out, and a subset with no pair left.
-
-    Raises:
-        RuntimeError: a question was neither answered nor skipped.
-        ValueError: no pair is left.
+    Attributes:
+        answers: question's key -> answer.
+        missing: keys of asked questions without an answer.
+        doubled: keys of questions with more than one; they have an answer where all that was said is the same.
+        unknown: what was answered besides, readable; the sign of another version of the questions.
     """
-    found: Predictions = {}
-    for one in annotations:
-        for number, pair in enumerate(one.pairs):
-            keys = {half: question_key(one.subset, number, half) for half in HALVES}
-            if any(key in skipped for key in keys.values()):
-                continue
-            lost = [key for key in keys.values() if key not in replies]
-            if lost:
-                raise RuntimeError(f"no answer came back to {lost[0]}; trainer.limit_test_batches must stay unset")
-            record = copy.deepcopy(pair)
-            for half, key in keys.items():
-                reply = replies[key]
-                record[half]["predict"] = reply.predict
-                if reply.margin is not None:
-                    record[half]["margin"] = reply.margin
-            found.setdefault(one.subset, []).append(record)
-    if not found:
-        raise ValueError("no pair has both of its videos, so there is nothing to score")
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    def left_out(self) -> dict[str, str]:
+        """Key -> why, of the questions that have no answer, or none that is certain."""
+        torn = [key for key in self.doubled if key not in self.answers]
+        return dict.fromkeys(self.missing, "no recorded answer") | dict.fromkeys(torn, "several recorded answers")
+
+    def check(self, path: Path, allow_missing: bool) -> None:
+        """Refuse predictions that do not fit the questions.
+
+        Args:
+            path: where they were read, for the message.
+            allow_missing: score the rest; still an error when nothing is left.
+
+        Raises:
+            ValueError: lists every question that is missing, doubled or unknown.
+        """
+        told = {
+            "questions lack an answer": self.missing,
+            "questions are answered more than once": self.doubled,
+            "answers are to questions that are not asked": self.unknown,
+        }
+        faults = [f"{len(keys)} {what}:\n    " + "\n    ".join(keys) for what, keys in told.items() if keys]
+        if not self.answers or (faults and not allow_missing):
+            raise ValueError(
+                f"{path} does not fit the questions (another version of them?); score the version that was asked, "
+                "or set data.allow_missing: true to score the rest:\n  " + "\n  ".join(faults)
+            )
+
+
+def matched(
+    said: Sequence[tuple[Hashable, Answer]],
+    identities: Mapping[str, Hashable],
+    asked: Sequence[str],
+    described: Mapping[Hashable, str] | None = None,
+) -> Recorded:
+    """Find each question's answer by what identifies the question.
+
+    Questions that cannot be told apart (the same one twice in a published file) get their answers in the file's order.
+
+    Args:
+        said: (identity, answer) in the file's order.
+        identities: key -> identity of every question of the annotation files.
+        asked: keys of the questions that are asked.
+        described: identity -> how to name it in a message; None = as it is.
+    """
+    keys: dict[Hashable, list[str]] = {}
+    for key, identity in identities.items():
+        keys.setdefault(identity, []).append(key)
+    answers: dict[Hashable, list[Answer]] = {}
+    for identity, answer in said:
+        answers.setdefault(identity, []).append(answer)
+    wanted, found = set(asked), Recorded()
+    for identity, given in answers.items():
+        own = keys.get(identity)
+        if own is None:
+            found.unknown.append((described or {}).get(identity, str(identity)))
+        elif len(given) > len(own):
+            found.doubled += [key for key in own if key in wanted]
+            if all(one == given[0] for one in given):
+                found.answers |= {key: given[0] for key in own if key in wanted}
+        else:
+            found.answers |= {key: one for key, one in zip(own, given, strict=False) if key in wanted}
+    doubled = set(found.doubled)
+    found.missing = [key for key in asked if key not in found.answers and key not in doubled]
     return found
 
 
-def prediction_file(folder: Path, subset: str, name: str) -> Path:
-    """Where the predictions of a subset are, for answers called `name`."""
-    return folder / f"{subset}_{name}.json"
+def recorded_lines(path: Path, questions: Mapping[str, Question], asked: Sequence[str]) -> Recorded:
+    """The answers in a file that a benchmark wrote (`answers.jsonl`), found by what was asked.
 
-
-def recorded_replies(folder: Path, name: str, annotations: Sequence[Annotation]) -> dict[str, Reply]:
-    """The recorded answers to the annotations' questions by key, found by video and question, in whatever order.
+    Answers to parts that are not asked do not count; keys may have moved since.
 
     Raises:
-        ValueError: a subset has no file of predictions.
+        ValueError: lists the lines that are no answers.
     """
-    found: dict[str, Reply] = {}
-    for one in annotations:
-        path = prediction_file(folder, one.subset, name)
-        if not path.is_file():
-            raise ValueError(f"the recorded predictions {path} do not exist; files are called SUBSET_NAME.json")
-        halves = [(half, pair[half]) for pair in json.loads(path.read_bytes()) for half in HALVES]
-        answers = {(half, said["video"], said["question"]): said["predict"] for half, said in halves}
-        for number, pair in enumerate(one.pairs):
-            for half in HALVES:
-                answer = answers.get((half, pair[half]["video"], pair[half]["question"]))
-                if answer is not None:
-                    found[question_key(one.subset, number, half)] = Reply(answer, None)
-    return found
+    parts = {one.part for one in questions.values()}
+    lines = [(key, key.split("/")[0], answer) for key, answer in read_lines(path)]
+    said = [((part, answer.get("asked")), key, answer) for key, part, answer in lines if part in parts]
+    return matched(
+        [(identity, {name: value for name, value in one.items() if name != "asked"}) for identity, _, one in said],
+        {key: (one.part, one.fingerprint) for key, one in questions.items()},
+        asked,
+        {identity: key for identity, key, _ in said},
+    )
+
+
+def read_json(path: Path) -> Any:
+    """A published file of predictions.
+
+    Raises:
+        ValueError: it does not exist, or is not JSON.
+    """
+    if not path.is_file():
+        raise ValueError(f"the recorded predictions {path} do not exist")
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error

@@ -11,15 +11,20 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from benchmarks.loss_curves import color_of, loss_chart
-from benchmarks.runs import Run, read_run
+from benchmarks.charts import color_of
+from benchmarks.loss_curves import loss_chart
+from benchmarks.paper_tables import PaperRow, find_row
+from benchmarks.runs import HALLUCER, Run, read_run
+from benchmarks.score_charts import score_chart
+from benchmarks.score_tables import interval_tables, main_table, notes, subset_table
+from benchmarks.tables import Cell, Row, Table
 
-HEADER = ("run", "basic", "hallucinated", "overall", "reward accuracy", "AUC", "yes bias")
+__all__ = ["Cell", "Row", "Table", "main", "main_table", "markdown", "notes", "subset_table", "web_page"]
+
 LEAD = (
     "Share of questions answered right, in percent. Every pair asks for something that is there (basic) and for "
     "something that is not (hallucinated); overall counts the pairs with both answers right. Reward accuracy: held-out "
@@ -29,141 +34,90 @@ LEAD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A number of a table: how it reads, as a share of 100 where a bar makes sense, and whether none is better."""
+class Section:
+    """A part of the page below the scores.
 
+    Attributes:
+        title: its heading.
+        text: what there is to see.
+        table: shown below the text; None = no table.
+        png: a picture; None = no picture.
+        alt: what the picture shows, in words.
+    """
+
+    title: str
     text: str
-    share: float | None = None
-    best: bool = False
+    table: Table | None = None
+    png: bytes | None = None
+    alt: str = ""
+
+    @property
+    def image(self) -> str | None:
+        """The picture as base64."""
+        return None if self.png is None else base64.b64encode(self.png).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A run's line in a table."""
-
-    name: str
-    color: str
-    cells: list[Cell]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table; the first name of the header stands over the runs."""
-
-    header: tuple[str, ...]
-    rows: list[Row]
-
-    def markdown(self) -> str:
-        """The table in Markdown, the best numbers bold."""
-        lines = [self.header, ("---", *["---:"] * (len(self.header) - 1))]
-        lines += [(row.name, *(f"**{c.text}**" if c.best else c.text for c in row.cells)) for row in self.rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-    def show(self, console: Console) -> None:
-        """Print the table."""
-        table = RichTable(self.header[0])
-        for name in self.header[1:]:
-            table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-        for row in self.rows:
-            table.add_row(row.name, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
-        console.print(table)
+def views_section(png: bytes) -> Section:
+    """The picture of a sample's views, see `benchmarks.six_views`."""
+    return Section(
+        "The six views of one sample",
+        "What VistaDPO compares: each level's view with its negative, and the answers that are scored under it.",
+        png=png,
+        alt="Six rows of frames: the video, the clip and the object, each with its negative",
+    )
 
 
-def main_table(runs: Sequence[Run]) -> Table:
-    """The table of all runs; a dash stands for what was not measured."""
-    accuracies = [
-        [run.results["all"][key] if run.results else None for run in runs]
-        for key in ("basic_accuracy", "halluc_accuracy", "accuracy")
-    ]
-    rewards = [run.reward_accuracy for run in runs]
-    aucs = [(run.details.get("auc") or {}).get("all") for run in runs]
-    leans = [run.details["bias"]["all"]["pct_diff"] if run.details else None for run in runs]
-    columns = [_shares(column, "percent", bars=True) for column in (*accuracies, rewards)]
-    columns.append(_shares(aucs, "plain", bars=True))
-    columns.append([Cell("-" if lean is None else f"{100 * lean:+.1f}") for lean in leans])
-    return Table(HEADER, _rows(runs, columns))
-
-
-def subset_table(runs: Sequence[Run]) -> Table:
-    """Overall accuracy by subset, in percent; without rows when no run was tested."""
-    tested = [run for run in runs if run.results]
-    subsets = dict.fromkeys(subset for run in tested for subset in run.results or {})
-    overall = [[(run.results or {}).get(subset, {}).get("accuracy") for run in runs] for subset in subsets]
-    columns = [_shares(column, "percent", bars=False) for column in overall]
-    return Table(("run", *subsets), _rows(runs, columns) if tested else [])
-
-
-def _shares(values: Sequence[float | None], form: Literal["percent", "plain"], bars: bool) -> list[Cell]:
-    """A column of shares; the largest is the best where there is something to be better than."""
-    known = [value for value in values if value is not None]
-    largest = max(known) if len(set(known)) > 1 else None
-    return [
-        Cell("-")
-        if value is None
-        else Cell(
-            f"{100 * value:.1f}" if form == "percent" else f"{value:.3f}",
-            100 * value if bars else None,
-            largest is not None and value == largest,
-        )
-        for value in values
-    ]
-
-
-def _rows(runs: Sequence[Run], columns: Sequence[Sequence[Cell]]) -> list[Row]:
-    return [Row(run.name, color_of(number), [column[number] for column in columns]) for number, run in enumerate(runs)]
-
-
-def notes(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the table must know: questions that were left out, tests on different questions."""
-    found = [
-        f"{run.name}: {len(run.details['skipped'])} questions were left out, because their video is missing or damaged."
-        for run in runs
-        if run.details.get("skipped")
-    ]
-    hashes = {
-        tuple(sorted((name, one["sha256"]) for name, one in run.details["annotations"].items()))
-        for run in runs
-        if run.details
-    }
-    if len(hashes) > 1:
-        found.append("The runs were tested on different questions, so their numbers cannot be compared.")
+def tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
+    """Title -> table, of all that the runs were tested on; the first is the one that `main` prints on top."""
+    found: dict[str, Table] = {}
+    if any(HALLUCER in run.tests for run in runs) or not any(run.tests for run in runs):
+        found[HALLUCER] = main_table(runs, paper)
+    subsets = subset_table(runs)
+    if subsets.rows:
+        found["Overall accuracy by subset"] = subsets
+    for benchmark, table in interval_tables(runs, paper).items():
+        found[f"{benchmark}, with intervals"] = table
     return found
 
 
-def markdown(runs: Sequence[Run]) -> str:
-    """Both tables and the notes in Markdown."""
-    parts = [main_table(runs).markdown(), *(f"{note}\n" for note in notes(runs))]
-    subsets = subset_table(runs)
-    if subsets.rows:
-        parts.append(f"Overall accuracy by subset:\n\n{subsets.markdown()}")
-    return "\n".join(parts)
+def markdown(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> str:
+    """All tables and the notes in Markdown."""
+    parts = [f"{title}:\n\n{table.markdown()}" for title, table in tables(runs, paper).items()]
+    return "\n".join([*parts, *(f"{note}\n" for note in notes(runs))])
 
 
-def web_page(runs: Sequence[Run], picture: bytes | None = None, title: str = "vidpref report") -> str:
-    """A page that needs no other file: the tables, the loss curves, the picture of a sample, and what was run."""
+def web_page(
+    runs: Sequence[Run],
+    sections: Sequence[Section] = (),
+    title: str = "vidpref report",
+    paper: Sequence[PaperRow] = (),
+) -> str:
+    """A page that needs no other file: tables, scores, loss curves, further sections, and what was run."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    table = main_table(runs)
+    legend = [Row(run.name, color_of(number), []) for number, run in enumerate(runs)]
     return environment.from_string(template).render(
         title=title,
         lead=LEAD,
-        table=table,
+        tables=tables(runs, paper),
+        hallucer=HALLUCER,
         notes=notes(runs),
-        subsets=subset_table(runs),
-        # Our own drawing: the one thing that is not escaped.
+        # Our own drawings: the one thing that is not escaped.
         chart=Markup(loss_chart(runs)),  # noqa: S704
-        trained=[row for row, run in zip(table.rows, runs, strict=True) if run.curves],
-        picture=None if picture is None else base64.b64encode(picture).decode(),
+        scores=Markup(score_chart(runs)),  # noqa: S704
+        legend=legend,
+        trained=[row for row, run in zip(legend, runs, strict=True) if run.curves],
+        sections=sections,
         runs=[{"name": run.name, "starts": [_told(start) for start in starts(run)]} for run in runs],
     )
 
 
 def starts(run: Run) -> list[dict[str, Any]]:
     """The records of a run's starts; those of a test that was started from Python lie in its details."""
-    return run.records or ([run.details] if run.details else [])
+    return run.records or [one.details for one in run.tests.values() if one.details.get("command")]
 
 
 def _told(start: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,20 +140,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--html", type=Path, help="write a web page here")
     parser.add_argument("--markdown", type=Path, help="write the tables in Markdown here")
     parser.add_argument("--picture", type=Path, help="a PNG of one sample's views (python -m benchmarks.six_views)")
+    parser.add_argument(
+        "--paper", action="append", default=[], help="a published row below the runs, PAPER/TABLE/ROW; may be repeated"
+    )
     parser.add_argument("--title", default="vidpref report", help="the page's title")
     options = parser.parse_args(argv)
     try:
         runs = [read_run(folder) for folder in options.runs]
+        paper = [find_row(address) for address in options.paper]
     except ValueError as error:
         parser.error(str(error))
-    main_table(runs).show(Console())
+    console = Console()
+    for title, table in tables(runs, paper).items():
+        console.print(f"{title}:")
+        table.show(console)
     for note in notes(runs):
-        Console().print(note)
+        console.print(note)
     if options.markdown:
-        options.markdown.write_text(markdown(runs), encoding="utf-8")
+        options.markdown.write_text(markdown(runs, paper), encoding="utf-8")
     if options.html:
-        picture = options.picture.read_bytes() if options.picture else None
-        options.html.write_text(web_page(runs, picture, options.title), encoding="utf-8")
+        sections = [views_section(options.picture.read_bytes())] if options.picture else []
+        options.html.write_text(web_page(runs, sections, options.title, paper), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from callbacks.run_record import run_facts
 
-#: The published result format of a benchmark, and everything else that belongs to it.
+#: The published result format of a benchmark, and under `ABOUT` what the numbers belong to; and all the rest.
 RESULTS_FILE = "results.json"
 DETAILS_FILE = "details.json"
+ABOUT = "about"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -26,6 +28,19 @@ def write_json(path: Path, content: Any) -> None:
     unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
     unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+def number_at(results: Mapping[str, Any], address: str) -> float | None:
+    """The number at an address, "PART/SCORE" or just "SCORE"; None where there is none."""
+    found: Any = results
+    for name in address.split("/"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return None if isinstance(found, bool) or not isinstance(found, int | float) else float(found)
+
+
+def shown(address: str, value: float) -> str:
+    """How a number of the results reads: shares in percent, judges' scores as they are."""
+    return f"{value:.2f}" if address.endswith("_score") else f"{100 * value:.1f}"
 
 
 def provenance(trainer: Trainer) -> dict[str, Any]:

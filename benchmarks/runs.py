@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import DETAILS_FILE, RESULTS_FILE
+from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE
 
 #: A training loss as it is logged, `train/loss` or `train/loss/<term>`.
 LOSS = re.compile(r"train/loss(?:/(?P<term>\w+))?")
@@ -18,6 +18,8 @@ REWARD_ACCURACY = "val/rewards/accuracies"
 #: Written by `RunRecord` at each start: command, commit, versions.
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.csv"
+#: The benchmark that results without a name are of.
+HALLUCER = "VideoHallucer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,36 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Tested:
+    """One benchmark's results.
+
+    Attributes:
+        benchmark: its name.
+        results: the published result format.
+        about: what the numbers belong to, with intervals; empty in results of an earlier version.
+        details: what lies beside the results.
+    """
+
+    benchmark: str
+    results: dict[str, Any]
+    about: dict[str, Any]
+    details: dict[str, Any]
+
+    @property
+    def intervals(self) -> dict[str, list[float]]:
+        """Headline number's address -> [low, high]."""
+        found: dict[str, list[float]] = self.about.get("intervals", {}).get("of", {})
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One row of a report.
 
     Attributes:
         name: the folder's name.
         folder: where it was read.
-        results: a benchmark's published results, subset -> accuracies, and "all"; None = not tested.
-        details: what lies beside the results; empty = not tested.
+        tests: benchmark -> its results; empty = not tested.
         reward_accuracy: the last one on held-out pairs; None = not validated.
         curves: term -> loss, "total" for the weighted sum; empty = not trained.
         records: one for each start: command, seed, commit, versions.
@@ -44,37 +68,54 @@ class Run:
 
     name: str
     folder: Path
-    results: dict[str, dict[str, float]] | None
-    details: dict[str, Any]
+    tests: dict[str, Tested]
     reward_accuracy: float | None
     curves: dict[str, Curve]
     records: list[dict[str, Any]]
+
+    @property
+    def results(self) -> dict[str, dict[str, float]] | None:
+        """VideoHallucer's, subset -> accuracies, and "all"; None = not tested on it."""
+        return self.tests[HALLUCER].results if HALLUCER in self.tests else None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What lies beside VideoHallucer's results; empty = not tested on it."""
+        return self.tests[HALLUCER].details if HALLUCER in self.tests else {}
 
 
 def read_run(folder: Path) -> Run:
     """Everything in a run's folder, from all of its starts.
 
     Raises:
-        ValueError: there is nothing to report in it, or results of more than one test.
+        ValueError: there is nothing to report in it, or results of more than one test on the same benchmark.
     """
     metrics = sorted(folder.rglob(METRICS_FILE), key=_start)
-    tests = sorted(folder.rglob(RESULTS_FILE))
-    if not metrics and not tests:
+    found = [(path, _tested(path)) for path in sorted(folder.rglob(RESULTS_FILE))]
+    if not metrics and not found:
         raise ValueError(f"{folder} holds neither {RESULTS_FILE} nor {METRICS_FILE}; give the folder of a run")
-    if len(tests) > 1:
-        listed = ", ".join(str(path.parent) for path in tests)
-        raise ValueError(f"{folder} holds the results of several tests; give one of {listed}")
-    details = tests[0].with_name(DETAILS_FILE) if tests else None
+    tests = {one.benchmark: one for _, one in found}
+    if len(tests) < len(found):
+        listed = ", ".join(f"{path.parent} ({one.benchmark})" for path, one in found)
+        raise ValueError(f"{folder} holds the results of several tests on one benchmark; give one of {listed}")
     accuracies = [value for path in metrics for _, value in _series(path, REWARD_ACCURACY)]
     return Run(
         name=folder.resolve().name,
         folder=folder,
-        results=json.loads(tests[0].read_bytes()) if tests else None,
-        details=json.loads(details.read_bytes()) if details is not None and details.is_file() else {},
+        tests=tests,
         reward_accuracy=accuracies[-1] if accuracies else None,
         curves=_curves(metrics),
         records=[_record(path) for path in sorted(folder.rglob(RECORD_FILE), key=_start)],
     )
+
+
+def _tested(path: Path) -> Tested:
+    """The results in a file, and what lies beside it."""
+    results = json.loads(path.read_bytes())
+    about = results.pop(ABOUT, {})
+    beside = path.with_name(DETAILS_FILE)
+    details = json.loads(beside.read_bytes()) if beside.is_file() else {}
+    return Tested(about.get("benchmark") or details.get("benchmark", HALLUCER), results, about, details)
 
 
 def _start(path: Path) -> tuple[bool, str, int]:

@@ -6,15 +6,11 @@ python -m benchmarks.six_views SHARDS.index.json --key KEY --output six_views.pn
 from __future__ import annotations
 
 import argparse
-import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
+from benchmarks.pictures import GREY, png_of, strip_of
 from datamodules.sample_facts import SampleFacts
 from datamodules.sample_reader import SampleReader
 from datamodules.samples import AnswerName, View, ViewName
@@ -36,8 +32,6 @@ ALL_NEEDS: dict[ViewName, tuple[AnswerName, ...]] = {
     **dict.fromkeys(TITLES, ("chosen",)),
     "original": ("chosen", "relevant", "irrelevant"),
 }
-#: Text in a grey that is readable on white and on black: the picture itself has no background.
-GREY = "#808080"
 
 
 def sample_views(
@@ -87,25 +81,11 @@ def picture(views: Sequence[View]) -> bytes:
         for axes in (name, strip, answers):
             axes.set_axis_off()
         name.text(0, 0.5, TITLES[view.name], color=GREY, fontsize=11, va="center", transform=name.transAxes)
-        strip.imshow(_strip(view.frames), interpolation="nearest", aspect="equal")
+        strip.imshow(strip_of(view.frames), interpolation="nearest", aspect="equal")
         strip.set_anchor("W")
         lines = [textwrap.fill(f"{role}: {text}", 50) for role, text in view.answers.items()]
         answers.text(0, 0.5, "\n".join(lines), color=GREY, fontsize=10, va="center", transform=answers.transAxes)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _strip(frames: Tensor) -> NDArray[np.uint8]:
-    """(T, 3, H, W) -> (H, W', 4): the frames side by side, with a transparent gap between two."""
-    count, _, height, width = frames.shape
-    gap = max(1, width // 24)
-    strip = np.zeros((height, count * (width + gap) - gap, 4), np.uint8)
-    for number, frame in enumerate(frames.permute(0, 2, 3, 1).cpu().numpy()):
-        left = number * (width + gap)
-        strip[:, left : left + width, :3] = frame
-        strip[:, left : left + width, 3] = 255
-    return strip
+    return png_of(figure)
 
 
 def main() -> None:

@@ -6,22 +6,31 @@ model which always says yes scores 1, 0 and 0. Scores agree with the published s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import distributed
 
-from benchmarks.predictions import Predictions, Reply, prediction_file, predictions_of, recorded_replies
-from benchmarks.results import DETAILS_FILE, RESULTS_FILE, provenance, write_json
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.benchmark import Benchmark
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
 from benchmarks.yes_no import bias, is_hit, margin_auc
 from datamodules.annotations import HALVES
-from datamodules.questions import QuestionBatch, Questions
+from datamodules.questions import Questions
 from datamodules.samples import View
+from datamodules.video_questions import QuestionBatch
 from lightning_modules.policies.video_llm import VideoLLM
+
+#: Published records with "predict" in both halves, by subset.
+Predictions = dict[str, list[dict[str, Any]]]
+#: The three numbers of every subset, and of "all".
+SCORES = ("basic_accuracy", "halluc_accuracy", "accuracy")
 
 
 def score(predictions: dict[str, list[dict]]) -> dict:
@@ -40,8 +49,7 @@ def score(predictions: dict[str, list[dict]]) -> dict:
     if not predictions:
         raise ValueError("no predictions to score: give at least one subset")
     scores = {subset: _subset_score(subset, pairs) for subset, pairs in predictions.items()}
-    names = ("basic_accuracy", "halluc_accuracy", "accuracy")
-    overall = {name: sum(one[name] for one in scores.values()) / len(scores) for name in names}
+    overall = {name: sum(one[name] for one in scores.values()) / len(scores) for name in SCORES}
     return {**scores, "all": overall}
 
 
@@ -51,30 +59,61 @@ def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, 
     lacking = [f"{row}.{half}" for row, pair in enumerate(pairs) for half in HALVES if "predict" not in pair[half]]
     if lacking:
         raise ValueError(f'subset {subset}: no "predict" in {", ".join(lacking)}; predict these questions first')
-    hits = [[is_hit(pair[half]["answer"], pair[half]["predict"]) for half in HALVES] for pair in pairs]
-    return {
-        "basic_accuracy": sum(basic for basic, _ in hits) / len(pairs),
-        "halluc_accuracy": sum(hallucinated for _, hallucinated in hits) / len(pairs),
-        "accuracy": sum(all(both) for both in hits) / len(pairs),
-    }
+    hits = _hits(pairs)
+    return {name: sum(one[place] for one in hits) / len(pairs) for place, name in enumerate(SCORES)}
 
 
-class VideoHallucer(LightningModule):
+def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
+    """Whether each pair's basic half, its hallucinated half and both are answered right."""
+    halves = [[is_hit(pair[half]["answer"], pair[half]["predict"]) for half in HALVES] for pair in pairs]
+    return [(basic, hallucinated, basic and hallucinated) for basic, hallucinated in halves]
+
+
+class VideoHallucerMetric(AnswerMetric):
+    """`score` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key ("SUBSET/PAIR/HALF", see `datamodules.annotations.question_key`) -> {"answer": the
+    right one, "predict": what was said}. A pair with one half only is left out, and a subset without pairs.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The published results."""
+        pairs: dict[str, dict[str, dict[str, Any]]] = {}
+        for key, item in items.items():
+            subset, pair, half = key.split("/")
+            if "predict" in item:
+                pairs.setdefault(subset, {}).setdefault(pair, {})[half] = item
+        whole = {subset: [pair for pair in found.values() if len(pair) == 2] for subset, found in pairs.items()}
+        return score({subset: found for subset, found in whole.items() if found})
+
+
+class VideoHallucer(Benchmark):
     """Asks a policy every question, or takes recorded answers, and writes the published files.
 
     Into `output` go `SUBSET_NAME.json` (the annotation with "predict" in both halves), `results.json` (the published
-    result format and nothing else) and `details.json` (seed, configuration, versions, commit, the annotations' hashes,
-    bias, margins, and every question that was left out).
+    result format, and under "about" what the numbers belong to), `details.json` (configuration, bias, margins, and
+    every question that was left out) and `answers.jsonl`.
 
     Args:
         policy: the model that answers, with or without an adapter; null with `predictions`.
-        output: the folder for the results.
-        predictions: a folder of recorded `SUBSET_NAME.json` files to score again; null with `policy`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a folder of `SUBSET_NAME.json` files, or an `answers.jsonl`; null
+            with `policy`.
         name: what the answers' files are called after.
         margins: also score the two margin answers, and report the area under the ROC curve of their difference.
         margin_answers: the two answers, yes first.
         max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
+
+    title = "VideoHallucer"
+    protocol = "VideoHallucer ae4c2f25: a word anywhere in the answer counts; all = mean over subsets"
+    logged: ClassVar[Mapping[str, str]] = {
+        "basic": "all/basic_accuracy",
+        "hallucinated": "all/halluc_accuracy",
+        "overall": "all/accuracy",
+    }
 
     def __init__(
         self,
@@ -85,70 +124,35 @@ class VideoHallucer(LightningModule):
         margins: bool = False,
         margin_answers: tuple[str, str] = ("Yes.", "No."),
         max_new_tokens: int = 32,
+        fresh: bool = False,
+        paper: str | None = None,
     ) -> None:
-        super().__init__()
-        if (policy is None) == (predictions is None):
-            raise ValueError("give a policy that answers or a folder of recorded predictions, one of the two")
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, VideoHallucerMetric())
         if margins and policy is None:
             raise ValueError("margins need a policy: recorded predictions hold no log-probabilities")
-        self.policy = policy
-        self.output = Path(output)
-        self.predictions = None if predictions is None else Path(predictions)
-        self.name = name
         self.margins = margins
         self.margin_answers = margin_answers
-        self.max_new_tokens = max_new_tokens
-        self._recorded: dict[str, Reply] = {}
-        self._replies: dict[str, Reply] = {}
-        self._skipped: dict[str, str] = {}
 
     @property
     def questions(self) -> Questions:
         """The data module that asks."""
-        source = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(source, Questions):
-            raise ValueError(f"VideoHallucer is asked by datamodules.questions.Questions, not {type(source).__name__}")
-        return source
+        asks: Questions = self.asked_by(Questions)
+        return asks
 
-    def setup(self, stage: str) -> None:
-        """Refuse what would fail only after hours; runs before any weights are loaded, after the questions' own checks.
+    def settings(self) -> dict[str, Any]:
+        """With the margins' answers."""
+        return {**super().settings(), "margin_answers": list(self.margin_answers) if self.margins else None}
 
-        Raises:
-            ValueError: a policy without videos, a sharding strategy, recorded predictions that lack an answer.
-        """
-        asks = self.questions
-        if self.policy is not None and asks.videos is None:
-            raise ValueError("a policy needs to see: give data.videos, the folder of videos")
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
-            raise ValueError("answers differ in length, and a sharded model would wait for ever: test with DDP instead")
-        if self.predictions is not None:
-            self._recorded = recorded_replies(self.predictions, self.name, asks.annotations)
-            lacking = [key for key in asks.asked if key not in self._recorded]
-            if lacking and not asks.allow_missing:
-                raise ValueError(
-                    f"{len(lacking)} questions lack an answer in {self.predictions}, the first is {lacking[0]}; "
-                    "score the version of the questions that was asked, or set allow_missing: true"
-                )
+    # Answers
 
-    def configure_model(self) -> None:
-        """Load the policy's weights."""
-        if self.policy is not None:
-            self.policy.load()
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the answers of an earlier test."""
-        self._replies, self._skipped = {}, {}
-
-    def test_step(self, batch: QuestionBatch, batch_idx: int) -> None:
-        """Answer a batch of questions; the answers are kept by key until all are there."""
-        self._skipped.update(batch.skipped)
-        if self.policy is None:
-            self._replies |= {key: self._recorded[key] for key in batch.keys if key in self._recorded}
-            self._skipped |= {key: "no recorded answer" for key in batch.keys if key not in self._recorded}
-        elif batch.keys:
-            answers = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens)
-            margins = self._margins(self.policy, batch) if self.margins else [None] * len(answers)
-            self._replies.update(zip(batch.keys, map(Reply, answers, margins), strict=True))
+    def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """With the margin of each answer, where it is asked for."""
+        answers = super().answered(batch, earlier)
+        if self.margins and self.policy is not None:
+            margins = self._margins(self.policy, batch)
+            answers = {key: {**answers[key], "margin": one} for key, one in zip(batch.keys, margins, strict=True)}
+        return answers
 
     def _margins(self, policy: VideoLLM, batch: QuestionBatch) -> list[float]:
         """Log p(yes) - log p(no) of each question, nats; both answers share the question's prefix."""
@@ -162,56 +166,76 @@ class VideoHallucer(LightningModule):
         margins: list[float] = (log_probs[:, 0] - log_probs[:, 1]).tolist()
         return margins
 
-    def on_test_epoch_end(self) -> None:
-        """Gather all ranks' answers, score them, and write the files once."""
-        skipped = self.questions.missing | _gathered(self._skipped)
-        predictions = predictions_of(self.questions.annotations, _gathered(self._replies), skipped)
-        results = score(predictions)
-        auc = {subset: margin_auc(pairs) for subset, pairs in _with_pool(predictions).items()} if self.margins else None
-        if self.trainer.is_global_zero:
-            for subset, pairs in predictions.items():
-                write_json(prediction_file(self.output, subset, self.name), pairs)
-            write_json(self.output / DETAILS_FILE, self._details(predictions, skipped, auc))
-            write_json(self.output / RESULTS_FILE, results)
-        logged = {"basic": "basic_accuracy", "hallucinated": "halluc_accuracy", "overall": "accuracy"}
-        self.log_dict({f"test/{name}": results["all"][key] for name, key in logged.items()})
-        if auc is not None and auc["all"] is not None:
-            self.log("test/auc", auc["all"])
+    def recorded(self, path: Path) -> Recorded:
+        """Published predictions, found by video and question, in whatever order; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        said: list[tuple[Any, Answer]] = []
+        identities: dict[str, Any] = {}
+        for subset, annotation in asks.by_subset.items():
+            file = path / prediction_file(subset, self.name)
+            for pair in read_json(file):
+                said += [(_identity(subset, half, pair[half]), {"predict": pair[half]["predict"]}) for half in HALVES]
+            halves = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
+            own = [one.key for one in asks.everything.values() if one.part == subset]
+            identities.update(zip(own, halves, strict=True))
+        return matched(said, identities, asks.asked)
 
-    def _details(
-        self, predictions: Predictions, skipped: Mapping[str, str], auc: Mapping[str, float | None] | None
-    ) -> dict[str, Any]:
-        """All that is not in the published result format."""
-        annotations = {
-            one.subset: {
-                "file": one.path.name,
-                "sha256": one.sha256,
-                "pairs": len(one.pairs),
-                "scored": len(predictions.get(one.subset, ())),
-            }
-            for one in self.questions.annotations
-        }
-        return {
-            "benchmark": "VideoHallucer",
-            "name": self.name,
-            "prompt": self.questions.prompt,
-            "annotations": annotations,
-            "skipped": dict(sorted(skipped.items())),
-            "bias": {subset: bias(pairs) for subset, pairs in _with_pool(predictions).items()},
-            "auc": auc,
-            **provenance(self.trainer),
-        }
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
+        """The annotation's pairs with "predict" in both halves; a pair with a half left out is left out."""
+        everything = self.questions.everything
+        halves: dict[tuple[str, int], dict[str, Answer]] = {}
+        for key, answer in answers.items():
+            one = everything[key]
+            halves.setdefault((one.part, one.unit), {})[key.rpartition("/")[2]] = answer
+        found: Predictions = {}
+        annotations = self.questions.by_subset
+        for (subset, unit), said in halves.items():
+            if len(said) == len(HALVES):
+                record = copy.deepcopy(annotations[subset].pairs[unit])
+                for half in HALVES:
+                    record[half] |= {name: said[half][name] for name in ("predict", "margin") if name in said[half]}
+                found.setdefault(subset, []).append(record)
+        return found
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A file for each subset."""
+        return {prediction_file(subset, self.name): pairs for subset, pairs in predictions.items()}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of the three accuracies, pairs drawn anew within each subset."""
+        hits = {subset: np.array(_hits(pairs)) for subset, pairs in predictions.items()}
+        counts = {subset: np.ones_like(one) for subset, one in hits.items()}
+        return intervals(hits, counts, SCORES, {"all": Pool(list(hits), "mean")}, seed)
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Which way the answers lean, and how well their margins separate."""
+        pooled = _with_pool(predictions)
+        return {"bias": {subset: bias(pairs) for subset, pairs in pooled.items()}, "auc": self._auc(predictions)}
+
+    def to_log(self, results: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float]:
+        """With the area under the ROC curve of the margins."""
+        auc = (self._auc(predictions) or {}).get("all")
+        return {**super().to_log(results, predictions), **({} if auc is None else {"auc": auc})}
+
+    def _auc(self, predictions: Mapping[str, Any]) -> dict[str, float | None] | None:
+        if not self.margins:
+            return None
+        return {subset: margin_auc(pairs) for subset, pairs in _with_pool(predictions).items()}
 
 
-def _with_pool(predictions: Predictions) -> Predictions:
+def prediction_file(subset: str, name: str) -> str:
+    """The published file of a subset's predictions, for answers called `name`."""
+    return f"{subset}_{name}.json"
+
+
+def _identity(subset: str, half: str, said: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return subset, half, said["video"], said["question"]
+
+
+def _with_pool(predictions: Mapping[str, Any]) -> dict[str, Any]:
     """The subsets, and "all": every pair of them."""
     return {**predictions, "all": [pair for pairs in predictions.values() for pair in pairs]}
-
-
-def _gathered(own: dict[str, Any]) -> dict[str, Any]:
-    """The ranks' entries in one dict; no two ranks share a key."""
-    if not distributed.is_initialized():
-        return own
-    every: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(every, own)
-    return {key: value for one in every for key, value in one.items()}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,8 +8,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from datamodules.annotations import find_annotations, read_annotation
-from datamodules.questions import PROMPT, QuestionLoader, Questions
+from datamodules.questions import PROMPT, Questions
 from datamodules.video_io import encode_mp4
+from datamodules.video_questions import Question, QuestionBatches, QuestionLoader
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "videohallucer"
 
@@ -191,3 +193,33 @@ def test_unknown_subsets_and_files_are_named(small: dict[str, str], tmp_path: Pa
 def test_a_prompt_needs_a_place_for_the_question(small: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"\{question\}"):
         Questions(**small, prompt="Answer yes or no.")
+
+
+def test_what_is_answered_is_not_asked_and_every_rank_still_gets_a_batch(small: dict[str, str]) -> None:
+    data = Questions(**small, num_frames=1, batch_size=4)
+    data.setup("test")
+    data.skip(data.asked[:7])
+    assert data.asked_now == data.asked[7:]
+    assert sorted(key for rank in (0, 1) for batch in on_rank(data, rank, 2) for key in batch.keys) == data.asked[7:]
+    data.skip(data.asked)
+    assert [[batch.keys for batch in on_rank(data, rank, 2)] for rank in (0, 1)] == [[[]], [[]]]
+
+
+def test_a_span_is_shown_alone(tmp_path: Path) -> None:
+    ramp = np.repeat(np.arange(0, 240, 10, dtype=np.uint8), 16 * 16 * 3).reshape(24, 16, 16, 3)
+    path = tmp_path / "ramp.mp4"
+    path.write_bytes(encode_mp4(ramp, fps=8.0))
+    whole = Question("a/0", "a", 0, "What?", "ramp.mp4", "", path)
+    late = replace(whole, key="a/1", span=(2.0, 3.0))
+    (batch,) = QuestionLoader(QuestionBatches([[whole, late, whole]], 3, allow_missing=False), 0)
+    means = [[float(frame.float().mean()) for frame in one] for one in batch.frames]
+    assert means[0] == means[2]
+    assert means[0] == pytest.approx([0, 110, 230], abs=8)
+    assert min(means[1]) > 150
+    assert late.fingerprint != whole.fingerprint
+
+
+def test_a_questions_fingerprint_is_of_video_and_prompt() -> None:
+    one = Question("a/0", "a", 0, "What?", "v.mp4", "yes")
+    assert one.fingerprint == replace(one, key="a/1", answer="no").fingerprint
+    assert len({one.fingerprint, replace(one, prompt="Who?").fingerprint, replace(one, video="w.mp4").fingerprint}) == 3

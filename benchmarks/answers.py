@@ -1,0 +1,179 @@
+"""Answers on disk as they come: one JSON line an answer, one file a rank, joined at the end.
+
+Whoever starts a benchmark again in the same folder asks only what is not answered there. A line is
+{"key", "asked": fingerprint of the question, "predict": what was said, ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import write_json
+from datamodules.video_questions import Question
+from datamodules.written import differences, plain
+
+#: What was said to one question: at least {"predict": str}.
+Answer = dict[str, Any]
+
+#: All answers of a finished evaluation, and of an unfinished one the folder of the ranks' files.
+ANSWERS_FILE = "answers.jsonl"
+PARTS_FOLDER = "answers"
+#: What the answers depend on: policy, prompt, frames ...
+SETTINGS_FILE = "answers.settings.json"
+
+
+class AnswerLog:
+    """The answers in a benchmark's output folder. All ranks must see the same folder.
+
+    Args:
+        folder: the output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: int | None = None
+
+    # Before anything is asked
+
+    def begin(self, settings: Mapping[str, Any], fresh: bool) -> None:
+        """Say what the answers to come depend on; on rank 0 alone, so it refuses nothing.
+
+        Args:
+            settings: plain types.
+            fresh: forget the answers that are there.
+        """
+        if fresh:
+            shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
+            for name in (ANSWERS_FILE, SETTINGS_FILE):
+                (self.folder / name).unlink(missing_ok=True)
+        answered = (self.folder / ANSWERS_FILE).is_file() or any((self.folder / PARTS_FOLDER).glob("*.jsonl"))
+        if not answered or not (self.folder / SETTINGS_FILE).is_file():
+            write_json(self.folder / SETTINGS_FILE, plain(settings))
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse to go on under other settings; on all ranks, so that all stop.
+
+        Raises:
+            ValueError: lists every setting that differs.
+        """
+        before = json.loads((self.folder / SETTINGS_FILE).read_bytes())
+        found = differences(before, plain(settings))
+        if found:
+            raise ValueError(
+                f"the answers in {self.folder} were given under other settings; take another model.output, or set "
+                "model.fresh: true to forget them:\n  " + "\n  ".join(found)
+            )
+
+    def read(self) -> dict[str, Answer]:
+        """The answers that are there, by key.
+
+        Raises:
+            ValueError: a file holds something else, or two answers to one question.
+        """
+        found: dict[str, Answer] = {}
+        for path in (self.folder / ANSWERS_FILE, *sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))):
+            if path.is_file():
+                found |= unique(read_lines(path), path)
+        return found
+
+    # While it is asked
+
+    def append(self, rank: int, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write answers in one go; what a killed process leaves is at most one line without an end."""
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        if content:
+            if self._file is None:
+                self._file = self._open(rank)
+            os.write(self._file, content)
+
+    def _open(self, rank: int) -> int:
+        path = self.folder / PARTS_FOLDER / f"rank-{rank:05d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        whole = path.read_bytes().rfind(b"\n") + 1
+        os.ftruncate(file, whole)  # a killed process's last line is asked again
+        return file
+
+    def close(self) -> None:
+        """Write nothing more; a later `append` opens the file again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    # When all is answered
+
+    def join(self, order: Sequence[str]) -> None:
+        """Put all answers into one file; on rank 0, when all ranks are through.
+
+        Args:
+            order: the questions' keys; answers to others come last.
+        """
+        answers = self.read()
+        keys = dict.fromkeys([key for key in order if key in answers] + list(answers))
+        path = self.folder / ANSWERS_FILE
+        unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"key": key, **answers[key]}) + "\n" for key in keys)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
+
+
+def read_lines(path: Path) -> list[tuple[str, Answer]]:
+    """(key, answer) of every whole line, in order; a last line without an end was never finished.
+
+    Raises:
+        ValueError: lists the lines that are no answers.
+    """
+    found, faults = [], []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        try:
+            one = json.loads(line)
+            found.append((str(one.pop("key")), {**one, "predict": str(one["predict"])}))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            faults.append(f'line {number} is no object with "key" and "predict"')
+    if faults:
+        raise ValueError(f"{path} has {len(faults)} lines that are no answers:\n  " + "\n  ".join(faults))
+    return found
+
+
+def unique(answers: Sequence[tuple[str, Answer]], path: Path) -> dict[str, Answer]:
+    """The answers by key.
+
+    Raises:
+        ValueError: lists every question that was answered twice.
+    """
+    doubled = [key for key, count in Counter(key for key, _ in answers).items() if count > 1]
+    if doubled:
+        raise ValueError(
+            f"{path} answers {len(doubled)} questions more than once; keep one line for each:\n  "
+            + "\n  ".join(doubled)
+        )
+    return dict(answers)
+
+
+def line_of(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of an answer."""
+    return {"key": question.key, "asked": question.fingerprint, **answer}
+
+
+def check_asked(answers: Mapping[str, Answer], questions: Mapping[str, Question], place: Path) -> None:
+    """Refuse answers that were given to other questions than those asked now.
+
+    Raises:
+        ValueError: lists all of them.
+    """
+    other = [key for key, one in answers.items() if key in questions and one.get("asked") != questions[key].fingerprint]
+    if other:
+        raise ValueError(
+            f"{len(other)} answers in {place} were given to other questions (another version of the annotation files, "
+            "or another prompt); use the version that was asked:\n  " + "\n  ".join(other)
+        )

@@ -1,0 +1,287 @@
+"""What all question benchmarks share: every question asked once, answers kept as they come, one way of reporting."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sized
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
+from rich.console import Console
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer, AnswerLog, check_asked, line_of
+from benchmarks.bootstrap import LEVEL, RESAMPLES, Intervals
+from benchmarks.paper_tables import PaperRow, Protocol, find_row
+from benchmarks.predictions import Recorded
+from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
+from benchmarks.scoreboard import scoreboard
+from benchmarks.source import Source, policy_settings
+from datamodules.video_questions import Question, QuestionBatch, VideoQuestions
+
+#: The published predictions by part (subset, split), records as the benchmark's `score` takes them.
+Predictions = Mapping[str, Any]
+
+
+class Benchmark(LightningModule, ABC):
+    """Asks a policy every question, or takes recorded answers; writes answers as they come, and the scores.
+
+    An interrupted evaluation goes on where it stopped; a finished one is scored again without loading the model. Into
+    the output go `answers.jsonl`, `results.json` (the published result format, and under "about" what the numbers
+    belong to, with an interval for every headline number) and `details.json` (all else). A subclass says how answers
+    are scored; it needs no code for files, ranks or resuming.
+
+    Args:
+        source: who answers.
+        metric: the benchmark's scoring function over gathered answers.
+    """
+
+    #: The benchmark's name in tables.
+    title: ClassVar[str]
+    #: Which published protocol, at which version.
+    protocol: ClassVar[str]
+    #: Name under `test/` in logs -> address in the results, "PART/SCORE".
+    logged: ClassVar[Mapping[str, str]]
+
+    def __init__(self, source: Source, metric: AnswerMetric) -> None:
+        super().__init__()
+        if (source.policy is None) == (source.predictions is None):
+            raise ValueError("give a policy that answers or a folder of recorded predictions, one of the two")
+        self.policy = source.policy
+        self.output = Path(source.output)
+        self.predictions = None if source.predictions is None else Path(source.predictions)
+        self.name = source.name
+        self.max_new_tokens = source.max_new_tokens
+        self.fresh = source.fresh
+        self.paper: PaperRow | None = None if source.paper is None else find_row(source.paper, self.title)
+        self.metric = metric
+        self.log_of_answers = AnswerLog(self.output)
+        self._earlier: dict[str, Answer] = {}
+        self._left_out: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+
+    # What a subclass fills in
+
+    @property
+    @abstractmethod
+    def questions(self) -> VideoQuestions:
+        """The data module that asks; `asked_by` checks its class."""
+
+    @abstractmethod
+    def recorded(self, path: Path) -> Recorded:
+        """The predictions made elsewhere, matched with the questions."""
+
+    @abstractmethod
+    def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
+        """The published records of all that can be scored, by part, from items (see `item`) in the questions' order."""
+
+    @abstractmethod
+    def files(self, predictions: Predictions) -> dict[str, Any]:
+        """Published files of predictions: name -> content."""
+
+    @abstractmethod
+    def intervals(self, predictions: Predictions, seed: int) -> Intervals:
+        """The interval of every headline number, by its address in the results."""
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """What the metric needs of an answer."""
+        return {**answer, "answer": question.answer}
+
+    def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Answers to a batch of questions by key; `earlier` holds what `complete` found to be unfinished."""
+        assert self.policy is not None
+        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens)
+        return {key: {"predict": one} for key, one in zip(batch.keys, said, strict=True)}
+
+    def complete(self, question: Question, answer: Answer) -> bool:
+        """Whether nothing remains to be asked about an earlier answer."""
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """What answers depend on besides their questions, in plain types."""
+        return {
+            "benchmark": self.title,
+            "policy": None if self.policy is None else policy_settings(self.policy),
+            "max_new_tokens": self.max_new_tokens,
+            **self.questions.settings(),
+        }
+
+    def details(self, predictions: Predictions) -> dict[str, Any]:
+        """Further numbers for `details.json`."""
+        return {}
+
+    @property
+    def judge_name(self) -> str | None:
+        """Whose verdicts the scores are made of; None where no judge is asked."""
+        return None
+
+    def asked_by(self, kind: type[VideoQuestions]) -> Any:
+        """The data module, which must be of this class."""
+        source = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(source, kind):
+            raise ValueError(
+                f"{type(self).__name__} is asked by {kind.__module__}.{kind.__name__}, not {type(source).__name__}"
+            )
+        return source
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Refuse what would fail only after hours; runs before any weights are loaded, after the questions' own checks.
+
+        Raises:
+            ValueError: a policy without videos, a sharding strategy, recorded predictions that do not fit the
+                questions, answers in the output that were given under other settings or to other questions.
+        """
+        asks = self.questions
+        if self.policy is not None and asks.videos is None:
+            raise ValueError("a policy needs to see: give data.videos, the folder of videos")
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            raise ValueError("answers differ in length, and a sharded model would wait for ever: test with DDP instead")
+        self._earlier, self._left_out = {}, {}
+        if self.predictions is not None:
+            found = self.recorded(self.predictions)
+            found.check(self.predictions, asks.allow_missing)
+            self._earlier, self._left_out = found.answers, found.left_out()
+        else:
+            self._earlier = self._answered_before()
+        self._places = {key: at for at, key in enumerate(asks.everything)}
+        asks.skip(self._left_out.keys() | self._finished().keys())
+
+    def _answered_before(self) -> dict[str, Answer]:
+        """The answers that earlier starts left in the output, to the questions asked now."""
+        settings, log = self.settings(), self.log_of_answers
+        if self.trainer.is_global_zero:
+            log.begin(settings, self.fresh)
+        self.trainer.strategy.barrier("answers: begin")
+        log.check(settings)
+        found = log.read()
+        check_asked(found, self.questions.everything, self.output)
+        return {key: _without_asked(found[key]) for key in self.questions.asked if key in found}
+
+    def _finished(self) -> dict[str, Answer]:
+        everything = self.questions.everything
+        return {key: answer for key, answer in self._earlier.items() if self.complete(everything[key], answer)}
+
+    def configure_model(self) -> None:
+        """Load the policy's weights, unless every question is answered."""
+        if self.policy is not None and self.questions.asked_now:
+            self.policy.load()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the answers of an earlier test; take in, once over all ranks, those from the files."""
+        self.metric.reset()
+        self.metric.update(self._items(self._finished()) if self.trainer.is_global_zero else {})
+
+    def test_step(self, batch: QuestionBatch, batch_idx: int) -> None:
+        """Answer a batch of questions; the answers are on disk before the next batch begins."""
+        answers = self.answered(batch, self._earlier) if batch.keys else {}
+        if self.policy is not None:
+            everything = self.questions.everything
+            lines = [line_of(everything[key], answer) for key, answer in answers.items()]
+            self.log_of_answers.append(self.global_rank, lines)
+        self.metric.update(self._items(answers) | {key: {"skipped": why} for key, why in batch.skipped.items()})
+
+    def _items(self, answers: Mapping[str, Answer]) -> dict[str, dict[str, Any]]:
+        everything = self.questions.everything
+        return {key: {"at": self._places[key], **self.item(everything[key], one)} for key, one in answers.items()}
+
+    def on_test_epoch_end(self) -> None:
+        """Gather all ranks' answers, score them, and write the files once."""
+        asks, items = self.questions, self.metric.gathered()
+        undecodable = {key: item["skipped"] for key, item in items.items() if "skipped" in item}
+        skipped = asks.missing | self._left_out | undecodable
+        lost = [key for key in asks.asked if key not in items and key not in skipped]
+        if lost:
+            raise RuntimeError(
+                f"no answer came back to {len(lost)} questions, the first is {lost[0]}; trainer.limit_test_batches "
+                "must stay unset, data has a limit of its own"
+            )
+        answers = {key: item for key, item in items.items() if "skipped" not in item}
+        predictions = self.predictions_of(answers)
+        if not any(predictions.values()):
+            raise ValueError("nothing is left to score: the missing videos or answers touch every pair or video")
+        results = self.metric.compute()
+        self.log_of_answers.close()
+        self.trainer.strategy.barrier("answers: written")
+        if self.trainer.is_global_zero:
+            self._write(predictions, results, skipped)
+        self.log_dict({f"test/{name}": value for name, value in self.to_log(results, predictions).items()})
+
+    def to_log(self, results: Mapping[str, Any], predictions: Predictions) -> dict[str, float]:
+        """What loggers get, under `test/`."""
+        found = {name: number_at(results, address) for name, address in self.logged.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    # What is written
+
+    def _write(self, predictions: Predictions, results: dict[str, Any], skipped: Mapping[str, str]) -> None:
+        if self.policy is not None:
+            self.log_of_answers.join(list(self.questions.everything))
+        for name, content in self.files(predictions).items():
+            write_json(self.output / name, content)
+        facts = provenance(self.trainer)
+        about = self._about(predictions, results, skipped, facts)
+        details = {
+            "benchmark": self.title,
+            "name": self.name,
+            **self.questions.settings(),
+            "annotations": about["annotations"],
+            "skipped": dict(sorted(skipped.items())),
+            "parameters": about["parameters"],
+            **self.details(predictions),
+            **facts,
+        }
+        write_json(self.output / DETAILS_FILE, details)
+        write_json(self.output / RESULTS_FILE, {**results, ABOUT: about})
+        Console().print(scoreboard(self.title, results, about))
+
+    def _about(
+        self,
+        predictions: Mapping[str, Sized],
+        results: Mapping[str, Any],
+        skipped: Mapping[str, str],
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What the numbers belong to."""
+        asks, seed = self.questions, facts["seed"] or 0
+        annotations = {
+            part: {**source, "scored": len(predictions.get(part, ()))} for part, source in asks.sources().items()
+        }
+        about: dict[str, Any] = {
+            "benchmark": self.title,
+            "protocol": self.protocol,
+            "annotations": annotations,
+            "left_out": len(skipped),
+            "limit": asks.limit,
+            "judge": self.judge_name,
+            "parameters": self._model_size(),
+            **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
+            "intervals": {
+                "level": LEVEL,
+                "resamples": RESAMPLES,
+                "seed": seed,
+                "of": self.intervals(predictions, seed),
+            },
+        }
+        if self.paper is not None:
+            protocol = Protocol.of_run(about, asks.settings())
+            about["paper"] = self.paper.compared(self.title, results, protocol)
+        return about
+
+    def _model_size(self) -> int | None:
+        """How large the model is; None where only its answers are known."""
+        if self.policy is None:
+            return None
+        if self.questions.asked_now:
+            return sum(one.numel() for one in self.parameters())
+        earlier = self.output / DETAILS_FILE
+        found: int | None = json.loads(earlier.read_bytes()).get("parameters") if earlier.is_file() else None
+        return found
+
+
+def _without_asked(answer: Answer) -> Answer:
+    return {name: value for name, value in answer.items() if name != "asked"}

@@ -1,0 +1,48 @@
+"""What a judge is asked about a description of an EventHallusion video.
+
+The benchmark's own judge has a text for each split; the wording here is this project's, with the same question in it,
+so that accuracies of descriptions are close to the published ones and not the same: results name the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_modules.policies.judges import JudgeQuestion
+
+SYSTEM = "You check descriptions of videos against what is known to happen in them. You begin with yes or no."
+_KNOWN = "What is known to happen in the video: {truth}\n\nA description of the video: {description}\n\n"
+#: Split -> the question.
+TEXTS: Mapping[str, str] = {
+    "entire": _KNOWN
+    + "Does the description tell this event rightly? Details that it adds or leaves out do not matter, as long as the "
+    "event itself is told and nothing contradicts it. Answer yes or no.",
+    "interleave": _KNOWN
+    + "Among common events, this one is unexpected. Does the description mention it? Other words for the same event "
+    "count. Answer yes or no.",
+    "misleading": _KNOWN
+    + "Does the description tell this event rightly, and no event that has nothing to do with it? One event that does "
+    "not happen in the video makes the answer no. Answer yes or no.",
+}
+
+
+def judge_question(key: str, split: str, record: Mapping[str, Any], description: str) -> JudgeQuestion:
+    """The question to the judge.
+
+    Args:
+        key: the description's key.
+        split: "entire", "interleave" or "misleading".
+        record: the published record of the video; interleave asks for its "unexpected" event, the others its "caption".
+        description: what was said of the video.
+
+    Raises:
+        ValueError: there is no text for the split.
+    """
+    if split not in TEXTS:
+        raise ValueError(f"no question to the judge for split {split!r}; there are {', '.join(TEXTS)}")
+    event = record["event_info"]
+    truth = event["unexpected"] if split == "interleave" else event["caption"]
+    # Not str.format: a description may hold braces.
+    text = TEXTS[split].replace("{truth}", truth).replace("{description}", description)
+    return JudgeQuestion(text, key=key, system=SYSTEM)

@@ -1,0 +1,57 @@
+"""A benchmark's numbers in the terminal: ours with their intervals, and the paper's beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.results import number_at, shown
+
+
+def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any]) -> Group:
+    """What a person reads when a test is over.
+
+    Args:
+        title: the benchmark's name.
+        results: the published result format.
+        about: what lies beside it, see `Benchmark`.
+    """
+    intervals: Mapping[str, list[float]] = about["intervals"]["of"]
+    table = Table("score", title=title)
+    for name in ("ours", f"{about['intervals']['level']:.0%} interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for address, (low, high) in intervals.items():
+        ours = number_at(results, address)
+        table.add_row(
+            address, "-" if ours is None else shown(address, ours), f"{shown(address, low)} to {shown(address, high)}"
+        )
+    parts: list[Table | Text] = [table]
+    if about["left_out"]:
+        parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))
+    if about["limit"] is not None:
+        parts.append(Text(f"Only the first {about['limit']} of each part were asked."))
+    if "paper" in about:
+        parts += _beside(about["paper"])
+    return Group(*parts)
+
+
+def _beside(paper: Mapping[str, Any]) -> list[Table | Text]:
+    """The paper's row beside ours, and why the two may not be comparable."""
+    table = Table(paper["columns"], title=f"{paper['source']}: {paper['row']}")
+    for name in ("ours", "paper", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in paper["numbers"]:
+        ours, difference = one["ours"], one["difference"]
+        table.add_row(
+            one["column"],
+            "-" if ours is None else f"{ours:.{one['digits']}f}",
+            "-" if one["paper"] is None else f"{one['paper']:.{one['digits']}f}",
+            "-" if difference is None else f"{difference:+.{one['digits']}f}",
+        )
+    reasons = paper["not_comparable"]
+    told = "Not comparable with the paper: " + "; ".join(reasons) + "." if reasons else "Asked as in the paper."
+    return [table, Text(told)]

@@ -1,0 +1,186 @@
+"""EventHallusion's questions: about events in videos, by yes or no, and descriptions of whole videos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.video_questions import Question, VideoQuestions, annotation_files, check_prompt, with_question
+
+#: The published splits in their order; "interleave" is called "Mix" in tables.
+SPLITS = ("entire", "interleave", "misleading")
+#: The published files are called `SPLIT_questions.json`.
+FILE_ENDING = "_questions"
+#: How yes-or-no questions are asked, and how a description is.
+PROMPT = "{question}\nPlease answer yes or no:"
+DESCRIPTION_PROMPT = "Please describe this video in detail."
+#: The last part of a description's key.
+DESCRIPTION = "description"
+VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
+
+Part = Literal["binary", "description"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventSplit:
+    """One annotation file.
+
+    Attributes:
+        path: where it was read.
+        sha256: of the file's bytes.
+        records: video id -> published record, in the file's order.
+    """
+
+    path: Path
+    sha256: str
+    records: Mapping[str, dict[str, Any]]
+
+
+class EventQuestions(VideoQuestions):
+    """EventHallusion's yes-or-no questions, and a description of every video.
+
+    Args:
+        questions: the folder of `SPLIT_questions.json` files, or the files themselves.
+        videos: the folder of videos called by their id, flat or one folder a split; null = read no videos, to score
+            answers that were recorded before.
+        parts: what is asked: "binary", "description", or both.
+        num_frames: frames per video, spread evenly from the first to the last.
+        batch_size: questions per batch and rank.
+        num_workers: processes that decode.
+        splits: which splits, in the order of the results; null = all files of the folder.
+        prompt: how a yes-or-no question is asked; the default is the benchmark's own.
+        description_prompt: how a description is asked for; the default is the benchmark's own.
+        allow_missing: leave out questions whose video is missing or undecodable, and say so in the results.
+        limit_videos: only the first videos of each split, for a quick look.
+    """
+
+    def __init__(
+        self,
+        questions: str | list[str],
+        videos: str | None,
+        parts: list[Part] | None = None,
+        num_frames: int = 8,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        splits: list[str] | None = None,
+        prompt: str = PROMPT,
+        description_prompt: str = DESCRIPTION_PROMPT,
+        allow_missing: bool = False,
+        limit_videos: int | None = None,
+    ) -> None:
+        super().__init__(videos, num_frames, batch_size, num_workers, allow_missing, limit_videos)
+        check_prompt(prompt)
+        self.questions = questions
+        self.parts: tuple[Part, ...] = ("binary",) if parts is None else tuple(parts)
+        if not self.parts:
+            raise ValueError("data.parts is empty; ask for binary, description, or both")
+        self.splits = splits
+        self.prompt = prompt
+        self.description_prompt = description_prompt
+        #: Split -> its file, after `setup`.
+        self.annotations: Mapping[str, EventSplit] = {}
+
+    def read(self) -> list[Question]:
+        """Every question of every video, then its description.
+
+        Raises:
+            ValueError: faulty annotations; every fault is listed.
+        """
+        paths = annotation_files(self.questions, self._find_files)
+        self.annotations = {path.stem.removesuffix(FILE_ENDING): read_split(path) for path in paths}
+        if len(self.annotations) < len(paths):
+            raise ValueError(f"two files of the same split: {', '.join(map(str, paths))}; name each split once")
+        return [one for name, split in self.annotations.items() for one in self._questions(name, split)]
+
+    def _find_files(self, folder: Path) -> list[Path]:
+        found = {path.stem.removesuffix(FILE_ENDING): path for path in sorted(folder.glob(f"*{FILE_ENDING}.json"))}
+        wanted = [name for name in SPLITS if name in found] if self.splits is None else self.splits
+        lacking = [name for name in wanted if name not in found]
+        if lacking or not wanted:
+            have = ", ".join(found) or "none"
+            raise ValueError(f"no questions for {lacking or 'any split'} in {folder}, which has: {have}")
+        return [found[name] for name in wanted]
+
+    def _questions(self, name: str, split: EventSplit) -> Iterator[Question]:
+        for unit, (video, record) in enumerate(split.records.items()):
+            if "binary" in self.parts:
+                for number, one in enumerate(record["questions"]):
+                    prompt = with_question(self.prompt, one["question"])
+                    yield Question(f"{name}/{video}/{number}", name, unit, prompt, video, one["answer"])
+            if "description" in self.parts:
+                yield Question(f"{name}/{video}/{DESCRIPTION}", name, unit, self.description_prompt, video, "")
+
+    def find(self, question: Question, folder: Path) -> Path | None:
+        """By the video's id, in the folder itself or in one of its split."""
+        places = (folder, folder / question.part, folder / "videos" / question.part)
+        files = (place / f"{question.video}{ending}" for place in places for ending in VIDEO_ENDINGS)
+        return next((file for file in files if file.is_file()), None)
+
+    def record(self, question: Question) -> dict[str, Any]:
+        """The published record of a question's video."""
+        return self.annotations[question.part].records[question.video]
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Every split's file, its hash and what it holds."""
+        return {
+            name: {
+                "file": one.path.name,
+                "sha256": one.sha256,
+                "videos": len(one.records),
+                "questions": sum(len(record["questions"]) for record in one.records.values()),
+            }
+            for name, one in self.annotations.items()
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """With the prompts."""
+        return {**super().settings(), "prompt": self.prompt, "description_prompt": self.description_prompt}
+
+
+def read_split(path: Path) -> EventSplit:
+    """One published annotation file, checked.
+
+    Raises:
+        ValueError: not a JSON list of videos with questions; every fault is listed with its row.
+    """
+    content = path.read_bytes()
+    try:
+        rows = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} must hold a JSON list of videos with questions, and at least one")
+    seen: set[str] = set()
+    faults = [f"row {number}: {fault}" for number, row in enumerate(rows) for fault in _faults(row, seen)]
+    if faults:
+        raise ValueError(
+            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
+        )
+    return EventSplit(path, hashlib.sha256(content).hexdigest(), {row["id"]: row for row in rows})
+
+
+def _faults(row: Any, seen: set[str]) -> Iterator[str]:
+    """What is wrong with a row; `seen` collects the ids."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not row["id"]:
+        yield "has no id"
+        return
+    if row["id"] in seen:
+        yield f"{row['id']} occurs twice"
+    seen.add(row["id"])
+    if "/" in row["id"] or row["id"].startswith("."):
+        yield f"the id {row['id']!r} is no name of a video"
+    questions = row.get("questions")
+    if not isinstance(questions, list) or not questions:
+        yield "has no questions"
+        return
+    for number, one in enumerate(questions):
+        if not isinstance(one, dict) or not isinstance(one.get("question"), str) or not one["question"].strip():
+            yield f"question {number} has no text"
+        elif one.get("answer") not in ("Yes.", "No."):
+            yield f'question {number} has the answer {one.get("answer")!r}, not "Yes." or "No."'
+    if not isinstance(row.get("event_info"), dict) or not isinstance(row["event_info"].get("caption"), str):
+        yield "has no event_info.caption"

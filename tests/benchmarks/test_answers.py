@@ -1,0 +1,137 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.answers import AnswerLog, check_asked, line_of, read_lines
+from benchmarks.predictions import matched, recorded_lines
+from benchmarks.source import policy_settings
+from datamodules.video_questions import Question
+
+
+def question(key: str, prompt: str = "Is it?") -> Question:
+    return Question(key, key.split("/")[0], 0, prompt, "a.mp4", "yes")
+
+
+ONE, TWO = question("temporal/000000/basic"), question("temporal/000000/hallucination")
+
+
+def test_answers_are_on_disk_at_once_and_a_torn_line_is_asked_again(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path)
+    log.append(0, [line_of(ONE, {"predict": "Yes."})])
+    log.append(1, [])
+    part = tmp_path / "answers" / "rank-00000.jsonl"
+    with part.open("a") as file:
+        file.write('{"key": "temporal/000000/halluc')
+    assert set(AnswerLog(tmp_path).read()) == {ONE.key}
+    again = AnswerLog(tmp_path)
+    again.append(0, [line_of(TWO, {"predict": "No."})])
+    assert {key: one["predict"] for key, one in again.read().items()} == {ONE.key: "Yes.", TWO.key: "No."}
+
+
+def test_all_parts_are_joined_in_the_questions_order(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path)
+    log.append(0, [line_of(TWO, {"predict": "No."}), line_of(question("other/1/basic"), {"predict": "x"})])
+    AnswerLog(tmp_path).append(1, [line_of(ONE, {"predict": "Yes.", "margin": 0.5})])
+    log.close()
+    log.join([ONE.key, TWO.key, "never/asked"])
+    assert not (tmp_path / "answers").exists()
+    assert [key for key, _ in read_lines(tmp_path / "answers.jsonl")] == [ONE.key, TWO.key, "other/1/basic"]
+    assert log.read()[ONE.key] == {"asked": ONE.fingerprint, "predict": "Yes.", "margin": 0.5}
+    # A start that was killed between joining and tidying up finds both.
+    log.append(0, [line_of(ONE, {"predict": "Yes.", "margin": 0.5})])
+    assert len(log.read()) == 3
+
+
+def test_other_settings_are_refused_with_every_difference(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path)
+    log.begin({"prompt": "never asked"}, fresh=False)
+    log.begin({"policy": {"path": "a", "dtype": "float32"}, "prompt": "p"}, fresh=False)
+    log.append(0, [line_of(ONE, {"predict": "Yes."})])
+    now = {"policy": {"path": "b", "dtype": "float32"}, "prompt": "q"}
+    log.begin(now, fresh=False)
+    with pytest.raises(ValueError, match=r"model\.fresh: true") as error:
+        log.check(now)
+    assert 'policy.path was "a", is "b"' in str(error.value)
+    assert 'prompt was "p", is "q"' in str(error.value)
+    log.close()
+    log.begin(now, fresh=True)
+    log.check(now)
+    assert log.read() == {}
+
+
+def test_lines_that_are_no_answers_and_doubled_ones_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    good = json.dumps(line_of(ONE, {"predict": "Yes."}))
+    path.write_text(f'{good}\n[1]\n{good}\n{{"key": "x"}}\nnot json\n')
+    with pytest.raises(ValueError, match="3 lines") as error:
+        AnswerLog(tmp_path).read()
+    assert all(f"line {number} " in str(error.value) for number in (2, 4, 5))
+    path.write_text(f"{good}\n{good}\n")
+    with pytest.raises(ValueError, match=f"more than once.*\n  {ONE.key}"):
+        AnswerLog(tmp_path).read()
+    twice = recorded_lines(path, {ONE.key: ONE}, [ONE.key])
+    assert twice.doubled == [ONE.key]
+    assert twice.left_out() == {}, "both lines say the same"
+    path.write_text(f"{good}\n{good.replace('Yes', 'No')}\n")
+    twice = recorded_lines(path, {ONE.key: ONE}, [ONE.key])
+    assert twice.left_out() == {ONE.key: "several recorded answers"}
+    with pytest.raises(ValueError, match="1 questions are answered more than once"):
+        twice.check(path, allow_missing=False)
+
+
+def test_answers_to_questions_that_have_moved_are_found_and_those_to_others_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = [line_of(ONE, {"predict": "Yes."}), line_of(question(TWO.key, "Was it?"), {"predict": "No."})]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    moved = {"temporal/000007/basic": replace(ONE, key="temporal/000007/basic"), TWO.key: replace(TWO, prompt="Who?")}
+    found = recorded_lines(path, moved, list(moved))
+    assert found.answers == {"temporal/000007/basic": {"predict": "Yes."}}
+    assert found.missing == found.unknown == [TWO.key]
+
+
+def test_answers_to_other_questions_under_the_same_keys_are_all_listed() -> None:
+    before = {one.key: line_of(one, {"predict": "Yes."}) for one in (ONE, TWO)}
+    now = {one.key: question(one.key, "Was it?") for one in (ONE, TWO)}
+    check_asked(before, {ONE.key: ONE}, Path("x"))
+    with pytest.raises(ValueError, match="2 answers in x were given to other questions") as error:
+        check_asked(before, now, Path("x"))
+    assert ONE.key in str(error.value)
+    assert TWO.key in str(error.value)
+
+
+def test_questions_that_cannot_be_told_apart_get_their_answers_in_order() -> None:
+    identities = {"a": "same", "b": "same", "c": "other"}
+    found = matched([("same", {"predict": "1"}), ("other", {"predict": "2"}), ("same", {"predict": "3"})], identities,
+                    ["a", "b", "c"])  # fmt: skip
+    assert {key: one["predict"] for key, one in found.answers.items()} == {"a": "1", "b": "3", "c": "2"}
+    short = matched([("same", {"predict": "1"})], identities, ["a", "b"])
+    assert short.missing == ["b"]
+
+
+def test_beyond_the_limit_and_in_other_parts_is_not_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = [line_of(one, {"predict": "Yes."}) for one in (ONE, TWO, question("detail/000000/basic"))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = recorded_lines(path, {ONE.key: ONE, TWO.key: TWO}, [ONE.key])
+    assert list(found.answers) == [ONE.key]
+    assert not found.unknown
+
+
+def test_a_policys_settings_change_with_its_files(tmp_path: Path) -> None:
+    class Policy:
+        def __init__(self, adapter: str) -> None:
+            self.adapter, self.num_frames, self._loaded, self.training = adapter, 8, 1, True
+
+    weights = tmp_path / "adapter" / "weights.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    before = policy_settings(Policy(str(weights.parent)))
+    assert before == policy_settings(Policy(str(weights.parent)))
+    assert before["num_frames"] == 8
+    assert "_loaded" not in before
+    os.utime(weights, (1, 1))
+    assert policy_settings(Policy(str(weights.parent))) != before
+    assert policy_settings(Policy("some/hub-id"))["files"] == {}

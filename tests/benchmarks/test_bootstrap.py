@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from benchmarks.bootstrap import Pool, intervals
+
+
+def test_an_interval_of_a_share_is_that_of_the_binomial() -> None:
+    hits = np.array([[1.0]] * 300 + [[0.0]] * 100)
+    found = intervals({"a": hits}, {"a": np.ones_like(hits)}, ["accuracy"], {}, seed=1, resamples=4000)
+    low, high = found["a/accuracy"]
+    error = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - error, abs=0.004)
+    assert high == pytest.approx(0.75 + error, abs=0.004)
+
+
+def test_pools_are_means_of_parts_or_one_large_part() -> None:
+    hits = {"sure": np.ones((10, 1)), "never": np.zeros((30, 1))}
+    counts = {part: np.ones_like(one) for part, one in hits.items()}
+    pools = {"mean": Pool(["sure", "never"], "mean"), "sum": Pool(["sure", "never"], "sum")}
+    found = intervals(hits, counts, ["x"], pools)
+    assert found["mean/x"] == [0.5, 0.5]
+    assert found["sum/x"] == [0.25, 0.25]
+
+
+def test_units_are_drawn_whole() -> None:
+    """A unit of many questions counts by their number: with one such unit the share swings from 0 to 1."""
+    hits, counts = np.array([[100.0], [0.0]]), np.array([[100.0], [100.0]])
+    assert intervals({"a": hits}, {"a": counts}, ["x"], {})["a/x"] == [0, 1]
+
+
+def test_the_seed_decides_and_a_part_does_not_depend_on_the_others() -> None:
+    generator = np.random.default_rng(0)
+    hits = {part: generator.integers(0, 2, size=(50, 2)) for part in "abc"}
+    counts = {part: np.ones((50, 2)) for part in "abc"}
+    every = intervals(hits, counts, ["x", "y"], {}, seed=3)
+    assert every == intervals(hits, counts, ["x", "y"], {}, seed=3)
+    assert every != intervals(hits, counts, ["x", "y"], {}, seed=4)
+    alone = intervals({"b": hits["b"]}, {"b": counts["b"]}, ["x", "y"], {}, seed=3)
+    assert alone == {name: ends for name, ends in every.items() if name.startswith("b/")}
+
+
+def test_parts_of_one_size_are_drawn_independently() -> None:
+    """Were they drawn alike, the mean of a part and its opposite would not vary at all."""
+    hits = {"a": np.arange(40)[:, None] % 2, "b": (np.arange(40)[:, None] + 1) % 2}
+    counts = {part: np.ones((40, 1)) for part in hits}
+    low, high = intervals(hits, counts, ["x"], {"all": Pool(["a", "b"], "mean")})["all/x"]
+    assert high - low > 0.1
+
+
+def test_a_score_that_was_never_counted_has_no_interval() -> None:
+    found = intervals({"a": np.zeros((5, 2))}, {"a": np.array([[1.0, 0.0]] * 5)}, ["x", "y"], {})
+    assert set(found) == {"a/x"}

@@ -1,0 +1,151 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from benchmarks.paper_tables import FOLDER, Protocol, find_row, read_paper
+from benchmarks.scoreboard import scoreboard
+
+VISTA = "vista_dpo/table1/Video-LLaVA + VistaDPO"
+
+
+def number(address: str, benchmark: str, score: str) -> float | None:
+    return next(value for column, value in find_row(address, benchmark).of(benchmark) if column.score == score)
+
+
+def test_every_table_is_there_with_its_number() -> None:
+    vista, dense = (read_paper(FOLDER / f"{name}.yaml") for name in ("vista_dpo", "dense_dpo"))
+    assert {one.number for one in vista.values()} == {"1", "2", "3", "4", "6"}
+    assert {one.number for one in dense.values()} == {"1", "2", "3a", "3b", "4", "5", "6", "7", "8", "human study"}
+    assert sum(len(one.rows) for one in (*vista.values(), *dense.values())) == 87
+    assert all(column.meaning for one in (*vista.values(), *dense.values()) for column in one.columns)
+
+
+@pytest.mark.parametrize(
+    ("address", "benchmark", "score", "value"),
+    [
+        (VISTA, "VideoHallucer", "all/accuracy", 54.3),
+        (VISTA, "EventHallusion", "all_but_misleading/description_accuracy", 12.1),
+        ("vista_dpo/table1/PLLaVA", "EventHallusion", "misleading/binary_accuracy", 81.4),
+        ("vista_dpo/table2/LLaMA-Adapter", "TGIF-QA", "accuracy", None),
+        ("vista_dpo/table2/Video-LLaVA + VistaDPO", "Video-ChatGPT", "context/average_score", 3.6),
+        ("vista_dpo/table3/w/o L_o, L_t", "VideoHallucer", "all/accuracy", 49.4),
+        ("vista_dpo/table6/PLLaVA", "MVBench", "all/accuracy", 46.6),
+        ("dense_dpo/table1/DenseDPO", "VBench", "dynamic_degree", 85.38),
+        ("dense_dpo/table2/VanillaDPO", "VisionReward", "dynamic_degree", 0.709),
+        ("dense_dpo/table4/2x labels", "VisionReward", "visual_quality", 0.395),
+    ],
+)
+def test_numbers_as_printed(address: str, benchmark: str, score: str, value: float | None) -> None:
+    assert number(address, benchmark, score) == value
+
+
+@pytest.mark.parametrize(
+    ("address", "benchmark", "told"),
+    [
+        ("vista/table1/PLLaVA", "VideoHallucer", "no paper 'vista'.*dense_dpo, vista_dpo"),
+        ("vista_dpo/table9/PLLaVA", "VideoHallucer", "no table 'table9'"),
+        ("vista_dpo/table1/LLaVA", "VideoHallucer", "no row 'LLaVA'; it has: VideoChatGPT; "),
+        ("vista_dpo/table6/PLLaVA", "VideoHallucer", "no number of VideoHallucer; it is about MVBench"),
+        ("vista_dpo", "VideoHallucer", "no table ''"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_what_there_is(address: str, benchmark: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        find_row(address, benchmark)
+
+
+RESULTS = {"all": {"basic_accuracy": 0.9, "halluc_accuracy": 0.5, "accuracy": 0.553}}
+
+
+def as_in_the_paper(**other: Any) -> Protocol:
+    known = find_row(VISTA, "VideoHallucer").table.protocols["VideoHallucer"]
+    return Protocol(**{"annotations": known.annotations, "settings": known.settings, "parameters": 7.4e9} | other)
+
+
+def test_ours_beside_the_papers() -> None:
+    found = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper())
+    assert found["source"] == "VistaDPO (arXiv 2504.13122), table 1"
+    assert found["not_comparable"] == []
+    overall = found["numbers"][2]
+    assert (overall["ours"], overall["paper"]) == (pytest.approx(55.3), 54.3)
+    assert overall["difference"] == pytest.approx(1.0)
+    other = find_row(VISTA, "EventHallusion").compared("EventHallusion", {}, as_in_the_paper())
+    assert {one["difference"] for one in other["numbers"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"annotations": {"temporal": "x"}}, "the paper has the parts obj_rel, .*this run temporal"),
+        ({"settings": {"prompt": "{question}?"}}, "another prompt than the paper's"),
+        ({"parameters": 1.4e6}, "the paper's model has 7.0 billion parameters, this one 1.4 million"),
+        ({"parameters": None}, "the model behind these answers is not known"),
+        ({"left_out": 3}, "3 questions were left out"),
+        ({"limit": 5}, "only the first 5"),
+    ],
+)
+def test_why_it_is_not_comparable(other: dict[str, Any], told: str) -> None:
+    found = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper(**other))
+    assert len(found["not_comparable"]) >= 1
+    assert re.search(told, "; ".join(found["not_comparable"]))
+
+
+def test_another_version_of_one_subset_is_named() -> None:
+    known = as_in_the_paper().annotations
+    assert known is not None
+    found = find_row(VISTA, "VideoHallucer").compared(
+        "VideoHallucer", RESULTS, as_in_the_paper(annotations={**known, "temporal": "176 pairs"})
+    )
+    assert found["not_comparable"] == ["other questions than the paper's in temporal"]
+
+
+def test_a_judge_matters_where_it_had_a_say() -> None:
+    row = find_row(VISTA, "EventHallusion")
+    known = row.table.protocols["EventHallusion"]
+    ours = Protocol(known.annotations, known.settings, 7e9, judge="somebody")
+    assert row.compared("EventHallusion", {"all": {"binary_accuracy": 0.5}}, ours)["not_comparable"] == []
+    (reason,) = row.compared("EventHallusion", {"entire": {"description_accuracy": 0.5}}, ours)["not_comparable"]
+    assert "this run's somebody" in reason
+
+
+def test_no_number_of_densedpo_is_comparable() -> None:
+    found = find_row("dense_dpo/table2/DenseDPO", "VBench").compared("VBench", {"dynamic_degree": 0.8}, Protocol())
+    assert {"the paper's base model is not public", "the paper's prompts are not public"} <= set(
+        found["not_comparable"]
+    )
+    assert next(one for one in found["numbers"] if one["column"] == "DD")["ours"] == 80
+
+
+def test_the_scoreboard_shows_intervals_paper_and_reasons() -> None:
+    about = {
+        "intervals": {"level": 0.95, "of": {"all/accuracy": [0.5, 0.6]}},
+        "left_out": 2,
+        "limit": 4,
+        "paper": find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper(limit=4)),
+    }
+    console = Console(width=120, record=True, quiet=False, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(scoreboard("VideoHallucer", RESULTS, about))
+    text = console.export_text()
+    for told in ("95% interval", "50.0 to 60.0", "55.3", "54.3", "+1.0", "Not comparable with the paper", "first 4",
+                 "2 questions were left out"):  # fmt: skip
+        assert told in text
+
+
+def test_every_fault_of_a_paper_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    content = {
+        "paper": "P", "arxiv": "1",
+        "columns": {"a": {"meaning": "share"}, "b": {"benchmark": "X", "unit": "m"}},
+        "tables": {"t": {"number": 1, "title": "T", "columns": ["a", "b", "c"], "rows": {"r": [101], "s": ["x", 1, 2]}},
+                   "u": {"columns": ["a"], "rows": {}}},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match="faults") as error:
+        read_paper(path)
+    for told in ("column b: no field unit", "belong together", "t: no column c", "row r: 1 numbers for 3 columns",
+                 "a is 101, not from 0 to 100", "a is 'x'", "u: needs its number"):  # fmt: skip
+        assert told in str(error.value)
