@@ -43,11 +43,6 @@ class Verdict(NamedTuple):
     score: int
 
 
-def short_answer_prompt(question: str) -> str:
-    """The question as lmms-eval asks it: one capital letter in front, all others small."""
-    return f"{question.capitalize()}? Answer the question using a single word or phrase."
-
-
 def question_keys(video_names: Sequence[str]) -> list[str]:
     """Names of questions as published: the video's name and how often it came before, "a_0", "a_1"."""
     seen: Counter[str] = Counter()

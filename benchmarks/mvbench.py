@@ -1,0 +1,195 @@
+"""MVBench (arXiv 2311.17005): multiple choice in twenty tasks, read as lmms-eval reads it.
+
+The headline is the unweighted mean of the tasks. A reply is searched for a letter; one without any is wrong, and is
+counted. lmms-eval leaves empty replies out instead, which a silent model would gain by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.benchmark import Benchmark
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from datamodules.mvbench_questions import TASKS, MVBenchQuestions
+from datamodules.video_questions import Question
+from lightning_modules.policies.video_llm import VideoLLM
+
+#: Marks that are taken out before a letter is looked for.
+_MARKS = ';/[]"{}()=+\\_->@`,?!<'
+_LETTER_FIRST = re.compile(r"([A-E])\.\s*.+$", re.IGNORECASE)
+_LETTER_ALONE = re.compile(r"\b[A-E]\b", re.IGNORECASE)
+
+
+def parse_choice(reply: str) -> str | None:
+    """The letter that a reply names, "A" to "E"; None where it names none.
+
+    A letter with a full stop in front counts, else the first letter that stands alone once punctuation is gone, in
+    upper or lower case. The published reading has its price: in "It is a dog." the article is choice A.
+    """
+    text = reply.strip()
+    if found := _LETTER_FIRST.match(text):
+        return found[1].upper()
+    text = re.sub(r"[\n\t]", " ", text).strip()
+    between_digits = re.search(r"\d,\d", text) is not None
+    bare = text
+    for mark in _MARKS:
+        joins = between_digits or f"{mark} " in text or f" {mark}" in text
+        bare = bare.replace(mark, "" if joins else " ")
+    bare = re.sub(r"\.(?!\d)", "", bare)
+    alone = _LETTER_ALONE.search(bare)
+    return None if alone is None else alone[0].upper()
+
+
+def score(predictions: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, dict[str, float]]:
+    """Accuracies from replies.
+
+    Args:
+        predictions: task -> (right letter, reply) of its questions.
+
+    Returns:
+        task -> {"accuracy" in [0, 1], "questions", "unparsed" (replies without a letter), "empty" (those that say
+        nothing)}, and "all": the unweighted mean of the tasks' accuracies, with the sums of the counts and how many
+        "tasks" there are; the published number has twenty.
+
+    Raises:
+        ValueError: no task, or one without a question.
+    """
+    empty = [task for task, pairs in predictions.items() if not pairs]
+    if empty or not predictions:
+        raise ValueError(f"no replies to score in {', '.join(empty) or 'any task'}; leave these tasks out")
+    found = {task: _task_score(pairs) for task, pairs in predictions.items()}
+    sums = {name: sum(one[name] for one in found.values()) for name in ("questions", "unparsed", "empty")}
+    mean = sum(one["accuracy"] for one in found.values()) / len(found)
+    return {**found, "all": {"accuracy": mean, **sums, "tasks": len(found)}}
+
+
+def _task_score(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    letters = [parse_choice(reply) for _, reply in pairs]
+    right = sum(letter == gold for letter, (gold, _) in zip(letters, pairs, strict=True))
+    return {
+        "accuracy": right / len(pairs),
+        "questions": len(pairs),
+        "unparsed": letters.count(None),
+        "empty": sum(not reply.strip() for _, reply in pairs),
+    }
+
+
+class MVBenchMetric(AnswerMetric):
+    """`score` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key ("TASK/ROW") -> {"answer": the right letter, "predict": what was said}.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The results."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for key, item in items.items():
+            if "predict" in item:
+                found.setdefault(key.split("/")[0], []).append((item["answer"], item["predict"]))
+        return score(found)
+
+
+class MVBench(Benchmark):
+    """Asks a policy multiple-choice questions, or takes recorded answers.
+
+    Into `output` go `TASK_NAME.json` (the annotation with "predict"), `results.json`, `details.json` and
+    `answers.jsonl`.
+
+    Args:
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a folder of `TASK_NAME.json`, or an `answers.jsonl`; null with
+            `policy`.
+        name: what the files of answers are called after.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table6/Video-LLaVA + VistaDPO`.
+    """
+
+    title = "MVBench"
+    protocol = "MVBench as lmms-eval 75571cfe reads it: the first lone letter A to E; all = mean over tasks"
+    logged = {"accuracy": "all/accuracy", "unparsed": "all/unparsed"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        max_new_tokens: int = 16,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, MVBenchMetric())
+
+    @property
+    def questions(self) -> MVBenchQuestions:
+        """The data module that asks."""
+        asks: MVBenchQuestions = self.asked_by(MVBenchQuestions)
+        return asks
+
+    def recorded(self, path: Path) -> Recorded:
+        """Files that a run wrote, found by video and question; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        said = [
+            (_identity(task, row), {"predict": row["predict"]})
+            for task in asks.tasks
+            for row in read_json(path / prediction_file(task, self.name))
+            if "predict" in row
+        ]
+        identities = {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()}
+        return matched(said, identities, asks.asked)
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+        """The annotation's records with "predict", and "letter", the right one."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for key, answer in answers.items():
+            one: Question = self.questions.everything[key]
+            record = {**self.questions.record(one), "predict": answer["predict"], "letter": one.answer}
+            found.setdefault(one.part, []).append(record)
+        return found
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A file for each task."""
+        return {prediction_file(task, self.name): rows for task, rows in predictions.items()}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of every task and their mean, questions drawn anew within each task."""
+        hits = {
+            task: np.array([[parse_choice(row["predict"]) == row["letter"]] for row in rows])
+            for task, rows in predictions.items()
+        }
+        counts = {task: np.ones_like(one) for task, one in hits.items()}
+        return intervals(hits, counts, ["accuracy"], {"all": Pool(list(hits), "mean")}, seed)
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The tasks that were left out, and the replies without a letter."""
+        unread = {
+            task: [row["predict"] for row in rows if parse_choice(row["predict"]) is None]
+            for task, rows in predictions.items()
+        }
+        return {
+            "absent_tasks": [task for task in TASKS if task not in predictions],
+            "unparsed_replies": {task: replies for task, replies in unread.items() if replies},
+        }
+
+
+def prediction_file(task: str, name: str) -> str:
+    """The file of a task's answers, for answers called `name`."""
+    return f"{task}_{name}.json"
+
+
+def _identity(task: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return task, row.get("video"), row.get("question"), row.get("start"), tuple(row.get("candidates", ()))

@@ -1,0 +1,193 @@
+"""MVBench (arXiv 2311.17005): twenty tasks of multiple-choice questions about videos."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, stack
+
+from datamodules.question_files import QuestionFile, lacking, read_list, refuse
+from datamodules.video_io import decode_image, uniform_indices
+from datamodules.video_questions import Question, QuestionBatches, QuestionLoader, VideoQuestions
+
+#: Task -> where its videos are in the published folder. Frames of episodic_reasoning were taken three a second.
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "object_interaction": ("star/Charades_v1_480", "star/Charades_segment"),
+    "action_sequence": ("star/Charades_v1_480", "star/Charades_segment"),
+    "action_prediction": ("star/Charades_v1_480", "star/Charades_segment"),
+    "action_localization": ("sta/sta_video", "sta/sta_video_segment"),
+    "moving_count": ("clevrer/video_validation",),
+    "fine_grained_pose": ("nturgbd", "nturgbd_convert"),
+    "character_order": ("perception/videos",),
+    "object_shuffle": ("perception/videos",),
+    "egocentric_navigation": ("vlnqa",),
+    "moving_direction": ("clevrer/video_validation",),
+    "episodic_reasoning": ("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"),
+    "fine_grained_action": ("Moments_in_Time_Raw/videos",),
+    "scene_transition": ("scene_qa/video",),
+    "state_change": ("perception/videos",),
+    "moving_attribute": ("clevrer/video_validation",),
+    "action_antonym": ("ssv2_video", "ssv2_video_mp4"),
+    "unexpected_action": ("FunQA_test/test",),
+    "counterfactual_inference": ("clevrer/video_validation",),
+    "object_existence": ("clevrer/video_validation",),
+    "action_count": ("perception/videos",),
+}
+#: Folders whose videos are cut to the span already, so that it must not be applied again.
+CUT_ENDING = "_segment"
+#: Frames a second in a folder of frames.
+FOLDER_FPS = 3.0
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
+#: What is asked, and what the choices are called.
+PROMPT = "Question:{question}\nOption:\n{options}Only give the best option."
+LETTERS = string.ascii_uppercase
+#: Letters that a reply is searched for.
+MOST_CHOICES = 5
+
+
+class MVBenchQuestions(VideoQuestions):
+    """Files `TASK.json` of {"video", "question", "candidates", "answer"}, some with "start" and "end" in seconds.
+
+    Args:
+        questions: the folder of the tasks' files.
+        videos: the published folder of videos, one folder a task, or one flat folder; null = read no videos, to score
+            answers that were recorded before. A "video" may be a folder of frames.
+        tasks: which tasks; null = all twenty, which the headline number needs.
+        num_frames: frames per video, spread evenly from the first to the last.
+        batch_size: questions per batch and rank.
+        num_workers: processes that decode.
+        prompt: how a question is asked; "{options}" are lines of "(A) choice".
+        allow_missing: leave out questions whose video is missing or undecodable, and say so in the results.
+        limit_questions: only the first questions of each task, for a quick look.
+    """
+
+    def __init__(
+        self,
+        questions: str,
+        videos: str | None,
+        tasks: list[str] | None = None,
+        num_frames: int = 16,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        prompt: str = PROMPT,
+        allow_missing: bool = False,
+        limit_questions: int | None = None,
+    ) -> None:
+        super().__init__(videos, num_frames, batch_size, num_workers, allow_missing, limit_questions)
+        if "{question}" not in prompt or "{options}" not in prompt:
+            raise ValueError(f"the prompt {prompt!r} lacks {{question}} or {{options}}")
+        self.questions = Path(questions)
+        self.tasks = tuple(TASKS) if tasks is None else tuple(tasks)
+        self.prompt = prompt
+        #: Task -> its file, after `setup`.
+        self.files: Mapping[str, QuestionFile] = {}
+
+    def read(self) -> list[Question]:
+        """Every question of every task.
+
+        Raises:
+            ValueError: files are missing (all of them), or faulty (every fault is listed).
+        """
+        lost = [task for task in self.tasks if not (self.questions / f"{task}.json").is_file()]
+        if lost or not self.tasks:
+            raise ValueError(
+                f"{self.questions} has no TASK.json for {', '.join(lost) or 'any task'}; add them, or name in "
+                "data.tasks those that are there"
+            )
+        self.files = {task: read_task(self.questions / f"{task}.json") for task in self.tasks}
+        return [one for task, file in self.files.items() for one in self._questions(task, file)]
+
+    def _questions(self, task: str, file: QuestionFile) -> Iterator[Question]:
+        for unit, row in enumerate(file.rows):
+            options = "".join(f"({letter}) {one}\n" for letter, one in zip(LETTERS, row["candidates"], strict=False))
+            # The question last: it may hold braces.
+            prompt = self.prompt.replace("{options}", options).replace("{question}", row["question"])
+            span = (float(row["start"]), float(row["end"])) if "start" in row else None
+            letter = LETTERS[row["candidates"].index(row["answer"])]
+            yield Question(f"{task}/{unit:06d}", task, unit, prompt, row["video"], letter, span=span)
+
+    def record(self, question: Question) -> Mapping[str, Any]:
+        """The published record of a question."""
+        row: Mapping[str, Any] = self.files[question.part].rows[question.unit]
+        return row
+
+    def find(self, question: Question, folder: Path) -> Path | None:
+        """In the folder itself, in one of its task, or where the published folder keeps it."""
+        places = [Path(), Path(question.part), *map(Path, TASKS.get(question.part, ()))]
+        paths = (folder / root / place / question.video for root in ("", "video") for place in places)
+        return next((path for path in paths if path.is_file() or path.is_dir()), None)
+
+    def test_dataloader(self) -> QuestionLoader:
+        """With folders of frames, and videos that are cut already."""
+        loader = super().test_dataloader()
+        batches = MVBenchBatches(loader.batches.batches, self.num_frames, self.allow_missing)
+        return QuestionLoader(batches, loader.num_workers)
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Every task's file, its hash and its number of questions."""
+        return {task: {**file.source(), "questions": len(file.rows)} for task, file in self.files.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """With the prompt."""
+        return {**super().settings(), "prompt": self.prompt}
+
+
+class MVBenchBatches(QuestionBatches):
+    """Also decodes folders of frames."""
+
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+        if path.parent.name.endswith(CUT_ENDING):
+            span = None
+        if not path.is_dir():
+            return super()._decoded(path, span)
+        return folder_frames(path, span, self.num_frames)
+
+
+def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: int) -> Tensor:
+    """(num_frames, 3, H, W) uint8 of a folder of pictures, three a second, in the order of their names.
+
+    Raises:
+        ValueError: no picture in it, or one that cannot be decoded.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+    if not files:
+        raise ValueError(f"{folder} holds no frames")
+    last = len(files) - 1
+    first, end = (0, last) if span is None else (min(round(seconds * FOLDER_FPS), last) for seconds in span)
+    chosen = uniform_indices(first, max(first, end), num_frames)
+    decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
+    return stack([decoded[at] for at in chosen])
+
+
+def read_task(path: Path) -> QuestionFile:
+    """One published file, checked.
+
+    Raises:
+        ValueError: not a JSON list of questions; every fault is listed with its row.
+    """
+    file = read_list(path)
+    refuse(path, [f"row {at}: {fault}" for at, row in enumerate(file.rows) for fault in _faults(row)])
+    return file
+
+
+def _faults(row: Any) -> Iterator[str]:
+    found = lacking(row, ("video", "question", "answer"))
+    yield from found
+    if found:
+        return
+    choices = row.get("candidates")
+    if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+        yield "has no candidates"
+    elif not 2 <= len(choices) <= MOST_CHOICES:
+        yield f"has {len(choices)} candidates, not from 2 to {MOST_CHOICES}"
+    elif row["answer"] not in choices:
+        yield f"has the answer {row['answer']!r}, which is not among its candidates"
+    if ("start" in row) != ("end" in row) or not all(
+        isinstance(row.get(name, 0), int | float) for name in ("start", "end")
+    ):
+        yield "start and end must both be numbers, or both be left out"
+    if Path(row["video"]).is_absolute() or ".." in Path(row["video"]).parts:
+        yield f"the video {row['video']!r} leaves its folder"

@@ -1,0 +1,100 @@
+"""Open-ended questions about videos: MSVD-QA, MSRVTT-QA, TGIF-QA FrameQA and ActivityNet-QA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.open_records import OpenFile, OpenRecord, read_open_file
+from datamodules.question_files import VideoNames, check_count
+from datamodules.video_questions import Question, VideoQuestions, check_prompt, with_question
+
+Dataset = Literal["msvd_qa", "msrvtt_qa", "tgif_qa", "activitynet_qa"]
+#: What stands before a video's name or number in its file's name.
+PREFIXES: Mapping[Dataset, str] = {"msvd_qa": "vid", "msrvtt_qa": "video", "tgif_qa": "", "activitynet_qa": "v_"}
+
+
+class OpenQuestions(VideoQuestions):
+    """The questions of one test set, in its published format (see `datamodules.open_records`).
+
+    Args:
+        dataset: which one.
+        questions: the file of questions.
+        videos: the folder of videos, flat; null = read no videos, to score answers that were recorded before.
+        answers: the file of answers where the format has two (`test_a.json`).
+        mapping: MSVD's `youtube_mapping.txt`, for videos that are called by their clip's name.
+        num_questions: insist on this many, as the published test set has; null = take what there is.
+        num_frames: frames per video, spread evenly from the first to the last.
+        batch_size: questions per batch and rank.
+        num_workers: processes that decode.
+        prompt: how a question is asked; the default, the bare question, is Video-LLaVA's and VistaDPO's.
+        capitalize: write the question with one capital letter in front and all others small, as lmms-eval does.
+        allow_missing: leave out questions whose video is missing or undecodable, and say so in the results.
+        limit_questions: only the first questions, for a quick look.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        questions: str,
+        videos: str | None,
+        answers: str | None = None,
+        mapping: str | None = None,
+        num_questions: int | None = None,
+        num_frames: int = 8,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        prompt: str = "{question}",
+        capitalize: bool = False,
+        allow_missing: bool = False,
+        limit_questions: int | None = None,
+    ) -> None:
+        super().__init__(videos, num_frames, batch_size, num_workers, allow_missing, limit_questions)
+        check_prompt(prompt)
+        self.dataset: Dataset = dataset
+        self.questions = Path(questions)
+        self.answers = None if answers is None else Path(answers)
+        self.mapping = None if mapping is None else Path(mapping)
+        self.num_questions = num_questions
+        self.prompt = prompt
+        self.capitalize = capitalize
+        #: The file, after `setup`.
+        self.file = OpenFile(self.questions, "", ())
+        #: Question's key -> published record, after `setup`.
+        self.records: Mapping[str, OpenRecord] = {}
+        self._names: VideoNames | None = None
+
+    def read(self) -> list[Question]:
+        """Every question.
+
+        Raises:
+            ValueError: faulty files (every fault is listed), or another number of questions than asked for.
+        """
+        self.file = read_open_file(self.questions, self.answers, self.mapping, PREFIXES[self.dataset])
+        check_count(self.questions, len(self.file.records), self.num_questions)
+        self.records = {f"{self.dataset}/{one.question_id}": one for one in self.file.records}
+        self._names = None
+        return [
+            Question(key, self.dataset, unit, self.asked_as(one.question), one.video, one.answer)
+            for unit, (key, one) in enumerate(self.records.items())
+        ]
+
+    def asked_as(self, question: str) -> str:
+        """The prompt for a question."""
+        return with_question(self.prompt, question.capitalize() if self.capitalize else question)
+
+    def find(self, question: Question, folder: Path) -> Path | None:
+        """By the video's name, also with the data set's prefix before it."""
+        if self._names is None:
+            self._names = VideoNames(folder)
+        return self._names.find(question.video, PREFIXES[self.dataset] + question.video)
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """The file, its hash and its number of questions."""
+        file = self.file
+        return {self.dataset: {"file": file.path.name, "sha256": file.sha256, "questions": len(file.records)}}
+
+    def settings(self) -> dict[str, Any]:
+        """With the prompt."""
+        return {**super().settings(), "prompt": self.prompt, "capitalize": self.capitalize}

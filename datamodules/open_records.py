@@ -1,0 +1,170 @@
+"""Open-ended questions in their published formats, read into one kind of record.
+
+ActivityNet-QA, and the repackaged test sets of Video-ChatGPT and Video-LLaVA: `test_q.json` with {"video_name",
+"question", "question_id"} and `test_a.json` with {"answer", "question_id", "type"}. MSVD-QA and MSRVTT-QA:
+`test_qa.json` with {"video_id", "question", "answer", "id"}. TGIF-QA: tab-separated, `gif_name`, `question`, `answer`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.question_files import lacking, read_bytes, read_list, refuse
+
+#: Endings of tab-separated files; TGIF-QA calls its own `.csv`.
+TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRecord:
+    """One question with its answer.
+
+    Attributes:
+        question_id: names it within its file.
+        video: the video's name, without ending.
+        question: as published, often without a question mark.
+        answer: the right answer.
+        kind: ActivityNet-QA's and TGIF-QA's type as a number; None = the file has none.
+    """
+
+    question_id: str
+    video: str
+    question: str
+    answer: str
+    kind: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """All questions of a test set.
+
+    Attributes:
+        path: of the questions.
+        sha256: of the questions' file, and of the answers' where that is another one.
+        records: in the file's order.
+    """
+
+    path: Path
+    sha256: str
+    records: Sequence[OpenRecord]
+
+
+def read_open_file(questions: Path, answers: Path | None, mapping: Path | None, prefix: str) -> OpenFile:
+    """Questions with their answers, checked.
+
+    Args:
+        questions: `test_q.json`, `test_qa.json` or TGIF-QA's table.
+        answers: `test_a.json`; None = the questions' file has them.
+        mapping: MSVD's `youtube_mapping.txt`, lines of "CLIP vidN"; None = videos are called by their number.
+        prefix: what stands before a `video_id` in a video's name, "vid" or "video".
+
+    Raises:
+        ValueError: a file is missing or of another format; lists every fault.
+    """
+    if questions.suffix in TABLES:
+        content, sha256 = read_bytes(questions)
+        records = _from_table(questions, content.decode("utf-8-sig"))
+        return OpenFile(questions, sha256, records)
+    file = read_list(questions)
+    if answers is not None:
+        told = read_list(answers)
+        joined = hashlib.sha256(f"{file.sha256} {told.sha256}".encode()).hexdigest()
+        return OpenFile(questions, joined, _joined(questions, file.rows, answers, told.rows))
+    return OpenFile(questions, file.sha256, _with_answers(questions, file.rows, _clips(mapping), prefix))
+
+
+def _joined(questions: Path, rows: Sequence[Any], answers: Path, told: Sequence[Any]) -> list[OpenRecord]:
+    """Questions and answers of two files, matched by "question_id"."""
+    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+              for fault in lacking(row, ("video_name", "question", "question_id"))]  # fmt: skip
+    refuse(questions, faults + _doubled(row["question_id"] for row in rows if not faults))
+    faults = [f"row {at}: {fault}" for at, row in enumerate(told)
+              for fault in lacking(row, ("answer", "question_id"))]  # fmt: skip
+    refuse(answers, faults + _doubled(row["question_id"] for row in told if not faults))
+    by_id = {row["question_id"]: row for row in told}
+    asked = {row["question_id"] for row in rows}
+    faults = [f"{name} has no answer" for name in (row["question_id"] for row in rows) if name not in by_id]
+    faults += [f"{name} is answered, but not asked in {questions.name}" for name in by_id if name not in asked]
+    refuse(answers, [*faults, *_odd_kinds(by_id)])
+    return [
+        OpenRecord(
+            row["question_id"],
+            row["video_name"],
+            row["question"],
+            by_id[row["question_id"]]["answer"],
+            by_id[row["question_id"]].get("type"),
+        )
+        for row in rows
+    ]
+
+
+def _odd_kinds(by_id: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, row in by_id.items():
+        kind = row.get("type")
+        if kind is not None and (isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind <= 8):
+            yield f"{name} has the type {kind!r}, not a number from 0 to 8"
+
+
+def _with_answers(path: Path, rows: Sequence[Any], clips: Mapping[str, str] | None, prefix: str) -> list[OpenRecord]:
+    """MSVD-QA's and MSRVTT-QA's records."""
+    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+              for fault in lacking(row, ("question", "answer"))]  # fmt: skip
+    if any("question_id" in row and "answer" not in row for row in rows if isinstance(row, Mapping)):
+        raise ValueError(f"{path} holds no answers; give data.answers, the file that goes with it (test_a.json)")
+    faults += [
+        f"row {at}: has no {name} that is a number"
+        for at, row in enumerate(rows)
+        for name in ("video_id", "id")
+        if isinstance(row, Mapping) and not str(row.get(name, "")).isdecimal()
+    ]
+    refuse(path, faults + _doubled(row["id"] for row in rows if not faults))
+    names = [f"{prefix}{row['video_id']}" for row in rows]
+    if clips is not None:
+        refuse(path, [f"{name} is not in data.mapping" for name in dict.fromkeys(names) if name not in clips])
+        names = [clips[name] for name in names]
+    return [
+        OpenRecord(str(row["id"]), name, row["question"], row["answer"]) for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def _clips(mapping: Path | None) -> dict[str, str] | None:
+    """Number of a video ("vid7") -> its clip's name."""
+    if mapping is None:
+        return None
+    lines = [line.split() for line in read_bytes(mapping)[0].decode("utf-8-sig").splitlines() if line.strip()]
+    refuse(mapping, [f"{' '.join(line)!r} is not CLIP vidN" for line in lines if len(line) != 2])
+    return {number: clip for clip, number in lines}
+
+
+def _from_table(path: Path, content: str) -> list[OpenRecord]:
+    """TGIF-QA's rows; their place in the file names them."""
+    table = csv.DictReader(content.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    lost = [name for name in ("gif_name", "question", "answer") if name not in (table.fieldnames or ())]
+    if lost:
+        raise ValueError(f"{path} has no columns {', '.join(lost)}; give TGIF-QA's tab-separated FrameQA file")
+    rows = list(table)
+    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+              for fault in lacking(row, ("gif_name", "question", "answer"))]  # fmt: skip
+    faults += [f"row {at}: has the type {row['type']!r}, not a number" for at, row in enumerate(rows)
+               if row.get("type") and not str(row["type"]).isdecimal()]  # fmt: skip
+    refuse(path, faults or ([] if rows else ["there is no question in it"]))
+    return [
+        OpenRecord(f"{at:06d}", row["gif_name"], row["question"], row["answer"], _kind(row.get("type")))
+        for at, row in enumerate(rows)
+    ]
+
+
+def _kind(cell: str | None) -> int | None:
+    return int(cell) if cell else None
+
+
+def _doubled(names: Iterator[Any]) -> list[str]:
+    seen: dict[Any, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    return [f"{name} occurs {count} times" for name, count in seen.items() if count > 1]

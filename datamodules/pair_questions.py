@@ -1,0 +1,140 @@
+"""Pairs of generated videos of which people prefer one, in VideoAlign's published format."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.question_files import read_bytes, refuse
+from datamodules.rated_videos import TEXT, VIDEOS, RatedVideos
+from datamodules.video_questions import Question
+
+#: What people said of a pair, as published.
+CHOICES = ("A", "B", "same")
+SIDES = ("A", "B")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPair:
+    """Two videos of one prompt, and which of them people prefer.
+
+    Attributes:
+        videos: paths within the folder, of A and of B.
+        prompt: what both were made from.
+        preferred: what was asked of people -> "A", "B" or "same".
+    """
+
+    videos: tuple[str, str]
+    prompt: str
+    preferred: Mapping[str, str]
+
+
+class PairQuestions(RatedVideos):
+    """Videos of a table of pairs, in VideoAlign's format; each video is asked about once, in however many pairs it is.
+
+    Args:
+        pairs: a comma-separated table with path_A, path_B, prompt, and a column of A, B or same for each dimension.
+        videos: the folder that the paths are relative to; null = read no videos, to score recorded answers.
+        dimensions: the columns to read; those that the table lacks are an error.
+        question: what is asked about a video, "[[prompt]]" in it standing for what it was made from. It
+            must bring a reply that the benchmark can read; recorded answers of a reward model need none of its words.
+        frames_per_second: how densely a video is shown; null = `num_frames` spread evenly (VideoScore: 16).
+        num_frames: the most frames of a video.
+        batch_size: videos per batch and rank.
+        num_workers: processes that decode.
+        allow_missing: leave out pairs with a missing or undecodable video, and say so in the results.
+        limit_pairs: only the first pairs, for a quick look.
+    """
+
+    def __init__(
+        self,
+        pairs: str,
+        videos: str | None,
+        dimensions: list[str],
+        question: str,
+        frames_per_second: float | None = None,
+        num_frames: int = 16,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        allow_missing: bool = False,
+        limit_pairs: int | None = None,
+    ) -> None:
+        super().__init__(videos, frames_per_second, num_frames, batch_size, num_workers, allow_missing, limit_pairs)
+        if not dimensions:
+            raise ValueError("data.dimensions is empty; name the columns of people's choices")
+        self.file = Path(pairs)
+        self.dimensions = tuple(dimensions)
+        self.question = question
+        #: The table's pairs, after `setup`; those beyond the limit too.
+        self.pairs: Sequence[VideoPair] = ()
+        self._sha256 = ""
+        self._places: dict[str, list[tuple[int, int]]] = {}
+
+    def read(self) -> list[Question]:
+        """A question for each video.
+
+        Raises:
+            ValueError: no such table, or lists all its faults.
+        """
+        content, self._sha256 = read_bytes(self.file)
+        self.pairs = read_pairs(self.file, content.decode("utf-8-sig"), self.dimensions)
+        first: dict[str, Question] = {}
+        faults = []
+        for unit, pair in enumerate(self.pairs):
+            text = self.question.replace(TEXT, pair.prompt)
+            for video in pair.videos:
+                one = first.setdefault(video, Question(f"{VIDEOS}/{video}", VIDEOS, unit, text, video, ""))
+                if one.prompt != text:
+                    faults.append(f"row {unit}: {video} has another prompt than in row {one.unit}")
+        refuse(self.file, faults)
+        self._places = {}
+        for number, pair in enumerate(self.pairs[: self.limit]):
+            for side, video in enumerate(pair.videos):
+                self._places.setdefault(video, []).append((number, side))
+        return list(first.values())
+
+    def pairs_with(self, video: str) -> Sequence[tuple[int, int]]:
+        """(number of the pair, 0 for A or 1 for B) wherever a video occurs within the limit."""
+        return self._places.get(video, ())
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """The table, its hash and its number of pairs."""
+        return {VIDEOS: {"file": self.file.name, "sha256": self._sha256, "pairs": len(self.pairs)}}
+
+
+def read_pairs(path: Path, content: str, dimensions: Sequence[str]) -> list[VideoPair]:
+    """The pairs of a table, checked.
+
+    Raises:
+        ValueError: lists missing columns, or every faulty row.
+    """
+    table = csv.DictReader(content.splitlines(keepends=True))
+    needed = ("path_A", "path_B", "prompt", *dimensions)
+    lost = [name for name in needed if name not in (table.fieldnames or ())]
+    if lost:
+        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(table.fieldnames or ())}")
+    rows = list(table)
+    faults = [f"row {at}: {fault}" for at, row in enumerate(rows) for fault in _faults(row, dimensions)]
+    refuse(path, faults or ([] if rows else ["there is no pair in it"]))
+    return [
+        VideoPair(
+            (_relative(row["path_A"]), _relative(row["path_B"])), row["prompt"], {one: row[one] for one in dimensions}
+        )
+        for row in rows
+    ]
+
+
+def _faults(row: Mapping[str, str], dimensions: Sequence[str]) -> Iterator[str]:
+    for side in SIDES:
+        path = Path(row[f"path_{side}"] or "")
+        if not path.name or path.is_absolute() or ".." in path.parts:
+            yield f"path_{side} {row[f'path_{side}']!r} is no path within the folder"
+    yield from (f"{one} is {row[one]!r}, not {', '.join(CHOICES)}" for one in dimensions if row[one] not in CHOICES)
+
+
+def _relative(path: str) -> str:
+    """Without "./" in front."""
+    return Path(path).as_posix()

@@ -1,0 +1,102 @@
+"""What readers of published question files share: JSON lists with their hash, faults told all at once, video names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: What a video's file may end with; in TGIF-QA videos are GIFs.
+VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFile:
+    """A file of questions.
+
+    Attributes:
+        path: where it was read.
+        sha256: of its bytes, so that results say which version they belong to.
+        rows: its records, unchecked.
+    """
+
+    path: Path
+    sha256: str
+    rows: Sequence[Any]
+
+    def source(self) -> dict[str, Any]:
+        """Its name and hash, for the results."""
+        return {"file": self.path.name, "sha256": self.sha256}
+
+
+def read_bytes(path: Path) -> tuple[bytes, str]:
+    """A file's content and its sha256.
+
+    Raises:
+        ValueError: no such file.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"the file of questions {path} does not exist; give the published file") from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def read_list(path: Path) -> QuestionFile:
+    """A JSON list.
+
+    Raises:
+        ValueError: no such file, or it holds something else.
+    """
+    content, sha256 = read_bytes(path)
+    try:
+        rows = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} must hold a JSON list of questions, and at least one")
+    return QuestionFile(path, sha256, rows)
+
+
+def lacking(row: Any, names: Iterable[str]) -> list[str]:
+    """What a record lacks: "has no NAME" for every text that is missing or empty."""
+    if not isinstance(row, Mapping):
+        return ["is no JSON object"]
+    texts = {name: row.get(name) for name in names}
+    return [f"has no {name}" for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
+
+
+def refuse(path: Path, faults: Sequence[str]) -> None:
+    """Raise a ValueError with all faults of a file, where there are some."""
+    if faults:
+        raise ValueError(
+            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
+        )
+
+
+def check_count(path: Path, found: int, wanted: int | None) -> None:
+    """Raise a ValueError when a file holds another number of questions than its version is known to have."""
+    if wanted is not None and found != wanted:
+        raise ValueError(
+            f"{path} holds {found} questions, {wanted} were asked for; give the published file, or set "
+            "data.num_questions: null to take what there is"
+        )
+
+
+class VideoNames:
+    """A folder's videos by their names without ending; the folder is read once, not once a question."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        self._files = {path.stem: path for path in files if path.suffix.lower() in VIDEO_ENDINGS}
+
+    def find(self, *names: str) -> Path | None:
+        """The first of these that is there, given without ending or with one."""
+        for name in names:
+            path = self._files.get(name) or self._files.get(Path(name).stem)
+            if path is not None and path.name.startswith(name):
+                return path
+        return None

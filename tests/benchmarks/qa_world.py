@@ -1,0 +1,83 @@
+"""Small videos, a policy that answers by rule, and a judge that follows a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor, device, nn
+
+from benchmarks.benchmark import Benchmark
+from datamodules.video_io import encode_mp4
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+
+
+class Scripted(nn.Module):
+    """Answers with what `rule` makes of the prompt and the video's mean brightness."""
+
+    def __init__(self, rule: Callable[[str, float], str]) -> None:
+        super().__init__()
+        self._rule = rule
+        self._asked: list[str] = []
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        self._asked += prompts
+        return [self._rule(text, float(one.float().mean())) for text, one in zip(prompts, frames, strict=True)]
+
+
+class ScriptedJudge(Judge):
+    """Replies with what `rule` makes of a question."""
+
+    def __init__(self, rule: Callable[[JudgeQuestion], str], name: str = "scripted") -> None:
+        self._rule = rule
+        self._name = name
+        self.asked: list[JudgeQuestion] = []
+        self.loaded = 0
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def load(self, device: device) -> None:
+        self.loaded += 1
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        self.asked += questions
+        return [self._rule(one) for one in questions]
+
+
+def write_video(path: Path, brightness: int, frames: int = 4, fps: float = 4.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_mp4(np.full((frames, 16, 16, 3), brightness, np.uint8), fps=fps))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def run_test(module: Benchmark, data: LightningDataModule) -> dict[str, Any]:
+    """Test, and read the results."""
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.test(module, data, verbose=False)
+    found: dict[str, Any] = json.loads((module.output / "results.json").read_text())
+    return found
+
+
+def details_of(folder: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((folder / "details.json").read_text())
+    return found

@@ -1,0 +1,175 @@
+"""MVBench: how letters are read, what tasks add up to, and the test with videos, frames and recorded answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from qa_world import Scripted, details_of, run_test, write_json, write_video
+
+from benchmarks.mvbench import MVBench, MVBenchMetric, parse_choice, score
+from datamodules.mvbench_questions import TASKS, MVBenchQuestions, folder_frames, read_task
+from datamodules.video_io import encode_mp4
+
+REPLIES = {
+    "A": "A",
+    "b. the dog": "B",
+    "C.": "C",
+    "(D) it falls": "D",
+    "Answer: (E)": "E",
+    "**B**": "B",
+    "The answer is C, not A": "C",
+    "It is a dog.": "A",
+    "B-side": "B",
+    "Best option:(A)": "A",
+    "I choose option_B": "B",
+    "The dog runs.": None,
+    "F": None,
+    "": None,
+    "Absolutely": None,
+    "1,000 or (A)": "A",
+    "D.5\nB": "D",
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_letters_are_read_as_published(reply: str) -> None:
+    assert parse_choice(reply) == REPLIES[reply]
+
+
+def test_the_headline_is_the_mean_of_tasks_and_silence_is_wrong() -> None:
+    found = score({"one": [("A", "A"), ("B", ""), ("C", "no idea"), ("D", "(D)")], "two": [("A", "A.")]})
+    assert found["one"] == {"accuracy": 1 / 2, "questions": 4, "unparsed": 2, "empty": 1}
+    assert found["all"] == {"accuracy": 3 / 4, "questions": 5, "unparsed": 2, "empty": 1, "tasks": 2}
+    with pytest.raises(ValueError, match="in two"):
+        score({"one": [("A", "A")], "two": []})
+    with pytest.raises(ValueError, match="any task"):
+        score({})
+
+
+def row(video: str, question: str, answer: str, **more: float) -> dict[str, Any]:
+    return {"video": video, "question": question, "candidates": ["bright", "dark"], "answer": answer, **more}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """action_count: two videos; state_change: a span of a video that turns dark; episodic_reasoning: frames."""
+    write_json(tmp_path / "json" / "action_count.json", [row("a.mp4", "Is it {options}?", "bright"),
+                                                        row("b.mp4", "How is it?", "dark")])  # fmt: skip
+    write_json(tmp_path / "json" / "action_sequence.json", [row("c.mp4", "How is it?", "dark", start=1.0, end=2.0)])
+    write_json(
+        tmp_path / "json" / "episodic_reasoning.json",
+        [row("clip", "How is it?", "dark", start=1.0, end=2.0), row("clip", "How is it?", "bright")],
+    )
+    videos = tmp_path / "video"
+    write_video(videos / "perception" / "videos" / "a.mp4", 220)
+    write_video(videos / "action_count" / "b.mp4", 20)
+    half = np.full((8, 16, 16, 3), 220, np.uint8)
+    half[4:] = 20
+    (videos / "c.mp4").write_bytes(encode_mp4(half, fps=4.0, lossless=True))
+    frames = videos / "tvqa" / "frames_fps3_hq" / "clip"
+    frames.mkdir(parents=True)
+    for number in range(9):
+        value = 220 if number < 3 or number > 6 else 20
+        cv2.imwrite(str(frames / f"{number:05d}.jpg"), np.full((16, 16, 3), value, np.uint8))
+    return tmp_path
+
+
+def says(prompt: str, brightness: float) -> str:
+    return "(A) bright" if brightness > 100 else "(B) dark"
+
+
+def data(world: Path, **options: Any) -> MVBenchQuestions:
+    known: dict[str, Any] = {
+        "videos": str(world / "video"),
+        "tasks": ["action_count", "action_sequence", "episodic_reasoning"],
+        "num_frames": 3,
+        "batch_size": 2,
+    }
+    return MVBenchQuestions(str(world / "json"), **(known | options))
+
+
+def test_spans_and_frames_are_shown_and_every_task_counts_the_same(world: Path) -> None:
+    policy = Scripted(says)
+    results = run_test(MVBench(policy, str(world / "out")), data(world))
+    assert results["all"] == {"accuracy": 1, "questions": 5, "unparsed": 0, "empty": 0, "tasks": 3}
+    assert policy._asked[0] == (
+        "Question:Is it {options}?\nOption:\n(A) bright\n(B) dark\nOnly give the best option."
+    )  # fmt: skip
+    assert len(details_of(world / "out")["absent_tasks"]) == 17
+    assert results["about"]["annotations"]["action_count"]["scored"] == 2
+    assert "all/accuracy" in results["about"]["intervals"]["of"]
+    published = json.loads((world / "out" / "action_count_policy.json").read_text())
+    assert published[1]["predict"] == "(B) dark"
+
+
+@pytest.mark.parametrize("source", ["answers.jsonl", ""])
+def test_recorded_answers_give_the_same(world: Path, source: str) -> None:
+    # The videos are as bright as one another here, so some answers are wrong.
+    policy = Scripted(lambda prompt, brightness: "A" if "Is it" in prompt else "something else")
+    first = run_test(MVBench(policy, str(world / "out")), data(world))
+    assert first["all"]["unparsed"] == 4
+    assert first["all"]["accuracy"] == pytest.approx(1 / 6)
+    assert details_of(world / "out")["unparsed_replies"]["action_count"] == ["something else"]
+    module = MVBench(None, str(world / "again"), predictions=str(world / "out" / source))
+    assert run_test(module, data(world, videos=None))["all"] == first["all"]
+
+
+def test_missing_tasks_videos_and_answers_are_listed(world: Path) -> None:
+    with pytest.raises(ValueError, match=r"no TASK\.json for") as error:
+        data(world, tasks=None).setup("test")
+    assert all(task in str(error.value) for task in TASKS if task not in data(world).tasks)
+    (world / "video" / "c.mp4").unlink()
+    (world / "video" / "action_count" / "b.mp4").unlink()
+    with pytest.raises(ValueError, match=r"2 videos are missing[\s\S]*b\.mp4[\s\S]*c\.mp4"):
+        data(world).setup("test")
+    results = run_test(MVBench(Scripted(says), str(world / "out")), data(world, allow_missing=True))
+    assert results["all"]["tasks"] == 2
+    assert results["about"]["left_out"] == 2
+
+
+def test_every_fault_of_a_file_is_listed(tmp_path: Path) -> None:
+    good = row("a.mp4", "What?", "dark")
+    faulty = [good, {**good, "answer": "grey"}, {**good, "candidates": ["dark"]}, {**good, "candidates": None},
+              {**good, "start": 1.0}, {**good, "video": "../a.mp4"}, {**good, "question": ""}]  # fmt: skip
+    write_json(tmp_path / "t.json", faulty)
+    with pytest.raises(ValueError, match="6 faults") as error:
+        read_task(tmp_path / "t.json")
+    for told in ("row 1: has the answer 'grey'", "row 2: has 1 candidates", "row 3: has no candidates",
+                 "row 4: start and end", "row 5: the video '../a.mp4'", "row 6: has no question"):  # fmt: skip
+        assert told in str(error.value)
+
+
+def test_a_cut_video_is_shown_whole(world: Path) -> None:
+    cut = world / "video" / "star" / "Charades_segment"
+    (world / "video" / "c.mp4").unlink()
+    write_video(cut / "c.mp4", 20, frames=2)
+    results = run_test(MVBench(Scripted(says), str(world / "out")), data(world, tasks=["action_sequence"]))
+    assert results["all"]["accuracy"] == 1
+
+
+def test_a_folder_without_frames_cannot_be_decoded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no frames"):
+        folder_frames(tmp_path, None, 2)
+
+
+def test_a_prompt_needs_question_and_options(world: Path) -> None:
+    with pytest.raises(ValueError, match="options"):
+        data(world, prompt="{question}")
+
+
+def test_the_metric_needs_no_annotation() -> None:
+    metric = MVBenchMetric()
+    metric.update({"t/0": {"answer": "A", "predict": "A"}, "t/1": {"answer": "B", "predict": "A"}})
+    metric.update({})
+    assert metric.compute()["all"]["accuracy"] == 1 / 2
+
+
+def test_the_papers_row_stands_beside_ours(world: Path) -> None:
+    module = MVBench(Scripted(says), str(world / "out"), paper="vista_dpo/table6/Video-LLaVA")
+    (number,) = run_test(module, data(world))["about"]["paper"]["numbers"]
+    assert (number["paper"], number["ours"]) == (43.0, 100)
