@@ -107,7 +107,7 @@ class LatentBatch(_Pinned):
     Attributes:
         keys: the B videos' keys.
         clean: (B, C, F, H, W) float32 latents.
-        prompts: B tensors (n_i, D), prompt embeddings without padding.
+        prompts: B tensors (n_i, D), prompt embeddings without padding; (0, D) stands for the empty prompt.
         noise: (B, C, F, H, W) float32, standard normal.
         t: (B,) float32 times in [0, 1].
         mask: (B,) bool; False marks padding and skipped samples, which count nowhere.

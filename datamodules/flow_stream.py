@@ -65,6 +65,10 @@ class FlowDraw:
             if self.lowest <= time <= self.highest:
                 return time
 
+    def share(self, key: str, epoch: int, purpose: str) -> float:
+        """The sample's draw from 0 to 1 for another purpose than its time."""
+        return float(generator(self.seed, key, f"flow/{purpose}", epoch).random())
+
     def noise(self, key: str, epoch: int, shape: Sequence[int]) -> Tensor:
         """Standard normal noise of that shape, float32.
 

@@ -37,17 +37,19 @@ class MakeLatent:
     """A video's bytes -> its tensors, with its time and noise."""
 
     draw: FlowDraw
+    drop_prompts: float = 0.0
 
     def __call__(self, sample: SampleRead) -> LatentSample:
-        """The video's tensors.
+        """The video's tensors; a prompt that is dropped has no tokens.
 
         Raises:
             ValueError: latents or prompt are missing, of another shape than the index says, or not finite.
         """
         key, shape = sample.entry.key, sample.entry.facts["latent_shape"]
+        prompt = read_prompt(sample.members[PROMPT])
         return LatentSample(
             clean=read_latents(sample.members[LATENTS], ("clean",), shape)["clean"],
-            prompt=read_prompt(sample.members[PROMPT]),
+            prompt=prompt[:0] if self.draw.share(key, sample.epoch, "prompt") < self.drop_prompts else prompt,
             noise=self.draw.noise(key, sample.epoch, shape),
             t=self.draw.time(key, sample.epoch),
         )
@@ -93,6 +95,8 @@ class Latents(PlannedData[LatentBatch]):
         time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
         time_std: its standard deviation (1, likewise).
         time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
+        drop_prompts: share of videos whose prompt is replaced by the empty one, which classifier-free guidance needs a
+            model to know (0: fine-tuning; 0.1 is usual where a model is trained from scratch).
         time_range: times outside are drawn again; [0, 0.875] trains the low-noise expert of Wan 2.2 as it is used.
         window: shards that are shuffled together; more = better mixed, less local reads.
         on_bad_sample: an altered or unreadable sample stops the run, or is skipped (it counts nowhere).
@@ -110,6 +114,7 @@ class Latents(PlannedData[LatentBatch]):
         batch_size: int = 1,
         num_workers: int = 0,
         seed: int = 0,
+        drop_prompts: float = 0.0,
         time_mean: float = 0.0,
         time_std: float = 1.0,
         time_shift: float = 1.0,
@@ -131,6 +136,9 @@ class Latents(PlannedData[LatentBatch]):
             multiprocessing_context=multiprocessing_context,
             reader=reader,
         )
+        if not 0 <= drop_prompts <= 1:
+            raise ValueError(f"data.drop_prompts is {drop_prompts}; give a share from 0 to 1")
+        self.drop_prompts = drop_prompts
         self.draw = FlowDraw(seed, time_mean, time_std, time_shift, *time_range)
 
     def check(self, split: Split, index: Index) -> None:
@@ -163,12 +171,13 @@ class Latents(PlannedData[LatentBatch]):
     def workings(self, split: Split) -> Workings:
         """Latents and prompt embeddings with their time and noise."""
         blanks = Blanks(SampleReader(self.index(split), self.reader))
-        return Workings(MakeLatent(self.draw), CollateLatents(blanks), flow_members)
+        dropped = self.drop_prompts if split == "train" else 0.0
+        return Workings(MakeLatent(self.draw, dropped), CollateLatents(blanks), flow_members)
 
     def identity(self) -> dict[str, Any]:
-        """The distribution of times."""
+        """The distribution of times, and the share of dropped prompts."""
         draw = self.draw
-        return {"time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest]}
+        return {"time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest], "drop_prompts": self.drop_prompts}
 
     def _require_clean(self, index: Index) -> None:
         """The index does not tell whether the real video was stored, so the first pair is read."""

@@ -65,6 +65,24 @@ def fitted(videos: str, **settings: Any) -> list[tuple[Any, ...]]:
     return module.seen
 
 
+def test_dropped_prompts_have_no_tokens_and_are_drawn_by_the_key(videos: str) -> None:
+    def dropped(**settings: Any) -> set[str]:
+        found = set()
+        for batch in attached(latents(videos, **settings), supervised()).train_dataloader():
+            found |= {key for key, prompt in zip(batch.keys, batch.prompts, strict=True) if not len(prompt)}
+        return found
+
+    some = dropped(drop_prompts=0.5)
+    assert 0 < len(some) < len(KEYS)
+    assert dropped(drop_prompts=0.5, batch_size=2) == some
+    assert dropped(drop_prompts=0.5, seed=6) != some
+    assert (dropped(), dropped(drop_prompts=1.0)) == (set(), set(KEYS))
+    data = attached(latents(videos, val=videos, drop_prompts=1.0), supervised())
+    assert all(len(prompt) for batch in data.val_dataloader() for prompt in batch.prompts)
+    with pytest.raises(ValueError, match=r"drop_prompts is 1\.5"):
+        latents(videos, drop_prompts=1.5)
+
+
 def test_pairs_give_the_real_videos_that_they_store(tmp_path: Path) -> None:
     data = attached(latents(write_pairs(tmp_path, 5, clean=True)), supervised())
     (batch,) = data.train_dataloader()

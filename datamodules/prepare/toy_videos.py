@@ -1,0 +1,73 @@
+"""The toy world for generation as shards: rendered videos of moving shapes, each with the prompt that describes it."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from datamodules.flow_samples import VideoRow
+from datamodules.shards import write_shards
+from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
+from datamodules.video_io import encode_mp4
+
+MotionSplit = Literal["pretrain", "train", "val", "test"]
+
+
+def prepare_toy_videos(
+    output: str,
+    split: MotionSplit = "train",
+    num_videos: int = 160,
+    seed: int = 0,
+    samples_per_shard: int = 500,
+) -> None:
+    """Make videos of one coloured shape that moves, slow, medium and fast in turn; splits share no video.
+
+    Beside the shards, OUTPUT.txt has the prompts, one a line and each once, for sampling.
+
+    Args:
+        output: folder and common name of the shards.
+        split: `pretrain` is what the toy video model is made from, `train` and `val` what pairs are made of, and of
+            `test` the prompts are wanted most.
+        num_videos: how many.
+        seed: other seeds give other videos; equal seeds give equal bytes.
+        samples_per_shard: samples in one tar file.
+
+    Raises:
+        ValueError: no videos asked for, or the output is there already.
+    """
+    if num_videos < 1:
+        raise ValueError(f"num_videos is {num_videos}; give 1 or more")
+    prompts: dict[str, None] = {}
+    index = write_shards(
+        _samples(split, num_videos, seed, prompts), output, "vidpref/videos", samples_per_shard=samples_per_shard
+    )
+    Path(f"{output}.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    print(f"{len(index)} videos in {len(index.shards)} shards: {output}.index.json")
+    print(f"{len(prompts)} prompts: {output}.txt")
+
+
+def _samples(
+    split: MotionSplit, num_videos: int, seed: int, prompts: dict[str, None]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for number in _with_progress(num_videos, split):
+        name = f"toy-motion-{split}-{seed}-{number:06d}"
+        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{number}"), SPEEDS[number % len(SPEEDS)])
+        prompt = str(scene.motion)
+        prompts[prompt] = None
+        row = VideoRow(name, name, prompt, scene.facts, source=f"toy/{scene.motion.speed}")
+        # Chroma subsampling would smear colours over a third of so small a shape.
+        video = encode_mp4(render_motion(scene), scene.facts.fps, lossless=True)
+        yield name, {"json": json.dumps(row.to_json()).encode(), "mp4": video}
+
+
+def _with_progress(number: int, split: MotionSplit) -> Iterable[int]:
+    """The numbers from 0, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    shown = sys.stderr.isatty()
+    return track(range(number), f"toy videos, {split}", console=Console(stderr=True), disable=not shown)

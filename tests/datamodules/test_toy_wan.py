@@ -1,0 +1,135 @@
+"""The toy video model: real classes, a tokeniser that knows its words, and a checkpoint whose shapes move as told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.shards import Index, verify
+from datamodules.toy_world.motion_measures import mean_measures, measure
+from datamodules.toy_world.motion_world import MOTION_COLORS, NUM_FRAMES, Motion
+from datamodules.toy_world.render import SHAPES, Thing
+from datamodules.toy_world.wan_checkpoint import (
+    PROMPT_LENGTH,
+    build_tokenizer,
+    build_vae,
+    load_pipeline,
+    main,
+    write_joined,
+    write_untrained,
+)
+from lightning_modules.guided_sampler import guided_sigmas
+from lightning_modules.policies.wan import WanPolicy
+
+WORLD = Path(__file__).parents[2] / "datamodules/toy_world"
+CHECKPOINT = WORLD / "checkpoints/wan"
+PAIRS = WORLD / "pairs"
+
+
+def test_a_prompt_is_one_token_a_word_and_other_texts_have_tokens_too() -> None:
+    tokenizer = build_tokenizer()
+    assert tokenizer.convert_ids_to_tokens(tokenizer("a red circle moves vertically fast")["input_ids"]) == [
+        "▁a", "▁red", "▁circle", "▁moves", "▁vertically", "▁fast", "</s>",
+    ]  # fmt: skip
+    assert tokenizer("")["input_ids"] == [tokenizer.eos_token_id]
+    assert tokenizer.unk_token_id not in tokenizer("a dog runs away")["input_ids"]
+
+
+def test_the_untrained_autoencoder_holds_the_last_of_four_frames() -> None:
+    torch.manual_seed(0)
+    vae = build_vae().eval()
+    video = torch.rand(1, 3, 9, 32, 32) * 2 - 1
+    held = video[:, :, [0, 4, 4, 4, 4, 8, 8, 8, 8]]
+    with torch.no_grad():
+        latents = [vae.encode(one).latent_dist.mode() for one in (video, held)]
+        frames = vae.decode(latents[0]).sample
+    assert latents[0].shape == (1, 16, 3, 4, 4)
+    assert torch.allclose(*latents, atol=1e-5)
+    assert torch.allclose(frames[:, :, 1:2].expand(-1, -1, 4, -1, -1), frames[:, :, 1:5], atol=1e-5)
+
+
+def test_untrained_weights_follow_the_seed_and_leave_the_random_state_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_untrained(tmp_path / name, seed)
+    assert torch.equal(torch.get_rng_state(), before)
+    file = "transformer/diffusion_pytorch_model.safetensors"
+    first, again, other = ((tmp_path / name / file).read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+
+
+def test_joining_takes_the_transformer_and_halves_everything(tmp_path: Path) -> None:
+    write_untrained(tmp_path / "a", 1)
+    write_untrained(tmp_path / "b", 2)
+    write_joined(tmp_path / "a", tmp_path / "b/transformer", tmp_path / "c")
+    sizes = [sum(file.stat().st_size for file in (tmp_path / name).rglob("*.safetensors")) for name in "ac"]
+    assert sizes[1] < 0.52 * sizes[0]
+    one, two, joined = (load_pipeline(tmp_path / name) for name in "abc")
+    for part, source in (("transformer", two), ("vae", one), ("text_encoder", one)):
+        for name, weight in getattr(joined, part).state_dict().items():
+            assert weight.dtype == torch.float32
+            assert torch.allclose(weight, getattr(source, part).state_dict()[name], atol=1e-3)
+    with pytest.raises(SystemExit):
+        main(["untrained"])
+
+
+def test_the_checkpoint_is_small() -> None:
+    assert sum(file.stat().st_size for file in CHECKPOINT.rglob("*") if file.is_file()) <= 8_000_000
+
+
+@pytest.fixture(scope="module")
+def policy() -> WanPolicy:
+    policy = WanPolicy(str(CHECKPOINT), prompt_length=PROMPT_LENGTH)
+    policy.load()
+    return policy.eval()
+
+
+def sampled(policy: WanPolicy, motions: list[Motion]) -> list[torch.Tensor]:
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((len(motions), 16, 9, 4, 4), dtype=np.float32))
+    prompts = policy.encode_prompt([str(motion) for motion in motions])
+    return policy.decode_video(policy.denoise(noise, guided_sigmas(20, 1.0), prompts, 1.0))
+
+
+def test_its_slow_shapes_are_what_the_prompt_says_and_its_fast_ones_break(policy: WanPolicy) -> None:
+    things = [Thing(MOTION_COLORS[number % 5], SHAPES[number % 3]) for number in range(8)]
+    found = {}
+    for speed in ("slow", "fast"):
+        axes = ("horizontally", "vertically") * 4
+        motions = [Motion(thing, axis, speed) for thing, axis in zip(things, axes, strict=True)]  # type: ignore[arg-type]
+        videos = sampled(policy, motions)
+        assert all(video.shape == (NUM_FRAMES, 3, 32, 32) for video in videos)
+        found[speed] = mean_measures([measure(video, one) for video, one in zip(videos, motions, strict=True)])
+        assert found[speed].motion > 0.6
+        assert found[speed].direction > 0.8
+    assert found["slow"].quality > 0.8
+    assert found["fast"].quality < found["slow"].quality - 0.03
+
+
+def test_its_autoencoder_keeps_what_a_video_shows(policy: WanPolicy) -> None:
+    from datamodules.toy_world.motion_world import MotionScene, render_motion
+
+    for number, speed in enumerate(("slow", "medium", "fast")):
+        motion = Motion(Thing(MOTION_COLORS[number], SHAPES[number]), "horizontally", speed)  # type: ignore[arg-type]
+        video = torch.from_numpy(render_motion(MotionScene(motion, (4.0, 16.0)))).permute(0, 3, 1, 2)
+        latents = policy.encode_video([video])
+        assert 0.3 < latents.std() < 3
+        found = measure(policy.decode_video(latents)[0], motion)
+        assert found.motion == pytest.approx(1, abs=0.1)
+        assert found.quality > 0.75
+
+
+def test_the_shipped_pairs_are_whole_labelled_and_small() -> None:
+    pairs, labels = (Index.read(PAIRS / f"{name}.index.json") for name in ("train", "labels"))
+    assert verify(str(PAIRS / "train.index.json")) == []
+    assert verify(str(PAIRS / "labels.index.json")) == []
+    labels.require_made_from(fingerprint=pairs.fingerprint)
+    assert [entry.key for entry in labels.entries] == [entry.key for entry in pairs.entries]
+    every = np.array([entry.facts["labels"] for entry in labels.entries])
+    assert every.shape[1] == 4
+    assert 0.3 < (every != 0).mean() < 0.95
+    assert abs(every.mean()) < 0.2
+    assert sum(file.stat().st_size for file in PAIRS.iterdir()) < 6_000_000

@@ -1,0 +1,35 @@
+"""The variations that the headers of the sampling configurations promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from test_configs import CONFIGS, ParseOnly
+
+ADAPTIVE = (
+    '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "datamodules.optical_flow.DisFlow"}}}'
+)
+
+
+def parse(name: str, *flags: str) -> Any:
+    return ParseOnly(["predict", "--config", str(CONFIGS / f"dense_dpo/{name}.yaml"), *flags]).config.predict
+
+
+def test_vanilla_pairs_by_two_flags() -> None:
+    config = parse("guided_pairs", "--model.eta", "1.0", "--trainer.callbacks.output", "data/vanilla")
+    assert config.model.init_args.eta == 1.0
+    assert [one.init_args.output for one in config.trainer.callbacks] == ["data/vanilla"]
+
+
+def test_eta_by_motion() -> None:
+    eta = parse("guided_pairs", f"--model.eta={ADAPTIVE}").model.init_args.eta
+    assert eta.class_path == "lightning_modules.noise_level.MotionAdaptiveEta"
+    assert (eta.init_args.slow, eta.init_args.fast) == (0.85, 0.65)
+
+
+def test_samples_of_an_adapter() -> None:
+    flags = ["--model.policy.adapter", "exports/last", "--trainer.callbacks.folder", "runs/samples/dense"]
+    config = parse("sample", "--data.file", "mine.txt", *flags)
+    assert config.model.init_args.policy.init_args.adapter == "exports/last"
+    assert config.data.init_args.file == "mine.txt"
+    assert [one.init_args.folder for one in config.trainer.callbacks] == ["runs/samples/dense"]
