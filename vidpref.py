@@ -144,6 +144,9 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning's own use of torch
+    # No validation data is a choice, and so is a run shorter than the interval of logging.
+    warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     # An advertisement for a logger.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in str(record.msg))
 

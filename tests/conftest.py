@@ -20,8 +20,12 @@ os.environ.pop("VIDPREF_DEBUG", None)
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# The same examples in every run: what fails here fails everywhere.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -34,5 +38,7 @@ def _seeds() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say nothing of what only Lightning can mend."""
+    """Say nothing of what only other libraries can mend, and of a fit without validation data."""
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.* is deprecated")
+    config.addinivalue_line("filterwarnings", "ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+    config.addinivalue_line("filterwarnings", "ignore:Total length of .* across ranks is zero")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -125,6 +125,7 @@ def test_both_halves_of_a_pair_ask_alike_and_are_answered_unlike(seed: int, subs
 
 
 @given(SEEDS, st.sampled_from(SUBSETS))
+@example(3392, "object")  # the object moves to the middle line
 def test_every_default_negative_makes_the_chosen_answer_false(seed: int, subset: str) -> None:
     scene, rng = scene_of(seed), random.Random(seed + 1)
     row = preference_row(scene, "toy", subset, rng)  # type: ignore[arg-type]
@@ -153,7 +154,8 @@ def test_every_default_negative_makes_the_chosen_answer_false(seed: int, subset:
     assert f"at the {Sight(frame).place}" in row.chosen
     moved = RoiMove().make(frame, facts.moment_boxes(), draws)
     assert Sight(moved).thing == Sight(frame).thing
-    assert Sight(moved).place == OPPOSITE[Sight(frame).place]
+    # Half of the largest displacement may end on the middle line, which is neither place.
+    assert Sight(moved).place == OPPOSITE[Sight(frame).place] or abs(Sight(moved).y - SIZE / 2) < 1
 
 
 @given(SEEDS, st.sampled_from(SUBSETS))
