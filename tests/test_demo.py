@@ -5,16 +5,23 @@ from pathlib import Path
 import pytest
 
 from benchmarks.demo import MARKER, main, stages
+from benchmarks.motion_scores import score_folder
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_demo_runs_and_vista_dpo_hallucinates_less_than_the_base(tmp_path: Path) -> None:
+def test_the_demo_runs_and_both_methods_do_what_they_should(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     assert main(["--output", str(output), "--seed", "0"]) == 0
     page = (output / "report.html").read_text()
-    for told in ("VistaDPO on the toy world, seed 0", "data:image/png;base64,", "<svg", "reward accuracy"):
+    for told in (
+        "Both journeys on the toy worlds, seed 0",
+        "<svg",
+        "reward accuracy",
+        "DenseDPO: videos before and after",
+    ):
         assert told in page
+    assert page.count("data:image/png;base64,") >= 2, "the six views, and videos before and after"
     assert all(term in page for term in ("response", "video", "temporal", "object", "token"))
     record = json.loads((output / MARKER).read_text())
     assert set(record["seconds"]) == {stage.name for stage in stages(output, 0)}
@@ -24,3 +31,6 @@ def test_the_demo_runs_and_vista_dpo_hallucinates_less_than_the_base(tmp_path: P
         for name in ("base", "dpo", "vista")
     }
     assert overall["vista"] > overall["base"]
+    before, after = (score_folder(output / "dense" / "samples" / name).mean() for name in ("base", "dense"))
+    assert after.quality > before.quality
+    assert after.motion > 0.9 * before.motion, "motion is not the price"
