@@ -65,7 +65,7 @@ class Size:
         steps: optimizer steps of a fit.
     """
 
-    pairs: int = 384
+    pairs: int = 192
     prompts: int = 36
     samples: int = 2
     steps: int = 200
