@@ -125,8 +125,27 @@ def _rebuilt(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: makers[name](value) if name in makers else value for name, value in found.items()}
 
 
+class _Row:
+    """What is stored as the ``key.json`` of a sample."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return _plain(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The row that `to_json` wrote.
+
+        Raises:
+            TypeError: an unknown or a missing field.
+        """
+        return cls(**_rebuilt(data))
+
+
 @dataclass(frozen=True, slots=True)
-class VideoRow:
+class VideoRow(_Row):
     """One real video with its caption: ``key.json`` of schema "vidpref/videos".
 
     Attributes:
@@ -144,19 +163,6 @@ class VideoRow:
     video: VideoFacts
     source: str = ""
     scores: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return _plain(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The row that `to_json` wrote.
-
-        Raises:
-            TypeError: an unknown or a missing field.
-        """
-        return cls(**_rebuilt(data))
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
@@ -182,7 +188,7 @@ class LatentRow(VideoRow):
 
 
 @dataclass(frozen=True, slots=True)
-class PairRow:
+class PairRow(_Row):
     """Two videos of one prompt: ``key.json`` of schema "vidpref/pairs".
 
     Attributes:
@@ -211,19 +217,6 @@ class PairRow:
     source: str = ""
     sampler: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return _plain(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The row that `to_json` wrote.
-
-        Raises:
-            TypeError: an unknown or a missing field.
-        """
-        return cls(**_rebuilt(data))
-
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
         found = _empty(self, ("key", "video_id", "prompt"))
@@ -239,7 +232,7 @@ class PairRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelRow:
+class LabelRow(_Row):
     """What a judge said of a pair, segment by segment: ``key.json`` of schema "vidpref/labels".
 
     Attributes:
@@ -264,19 +257,6 @@ class LabelRow:
     def preference(self) -> int:
         """The label of the whole video: the one that was asked for, else that of most segments."""
         return majority_label(self.labels) if self.whole is None else self.whole
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return _plain(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The row that `to_json` wrote.
-
-        Raises:
-            TypeError: an unknown or a missing field.
-        """
-        return cls(**_rebuilt(data))
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""

@@ -12,9 +12,8 @@ from torch import Tensor
 from datamodules.flow_facts import pair_row
 from datamodules.flow_samples import PairRow, PairVideoBatch
 from datamodules.plan import PlannedBatch
-from datamodules.planned_data import OnBadSample, Paths, Split, StartMethod, Workings
+from datamodules.planned_data import Split, Workings
 from datamodules.predict_data import PredictData, remaining
-from datamodules.reading import ByteReader
 from datamodules.shard_index import Index, SampleEntry
 from datamodules.stream import SampleRead
 from datamodules.video_io import decode_frames
@@ -23,34 +22,11 @@ from datamodules.video_io import decode_frames
 class PairVideos(PredictData[PairVideoBatch]):
     """The videos of pairs in full, each pair once, for `SegmentJudge`. Latents and prompt embeddings are not read.
 
-    Args:
-        predict: index file of shards of the schema vidpref/pairs, or several.
-        batch_size: pairs per rank that are judged together. What a judge is asked at once comes from one batch; a run
-            that is stopped repeats the batch that it was at.
-        num_workers: processes per rank that read and decode; 0 = none.
-        limit: only the first pairs, for a quick look; null = all.
-        on_bad_sample: an altered or undecodable pair stops the run, or is skipped.
-        max_bad_samples: how many pairs may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; null = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); null = the defaults.
+    What a judge is asked at once comes from one batch; a run that is stopped repeats the batch that it was at. The
+    options are those of `PredictData`; its index is of the schema vidpref/pairs.
     """
 
     schema = "vidpref/pairs"
-
-    def __init__(
-        self,
-        predict: Paths,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        limit: int | None = None,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-    ) -> None:
-        super().__init__(
-            predict, batch_size, num_workers, limit, on_bad_sample, max_bad_samples, multiprocessing_context, reader
-        )
 
     def rows(self, skipped: bool = True) -> list[PairRow]:
         """The rows of the pairs up to the limit, without their prompts.

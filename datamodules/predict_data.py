@@ -22,23 +22,23 @@ class PredictData(PlannedData[BatchT]):
         predict: index file of the shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
         batch_size: samples per rank and batch.
         num_workers: processes per rank that read and decode; 0 = none.
-        limit: only the first samples, for a quick look; None = all.
+        limit: only the first samples, for a quick look; null = all.
         on_bad_sample: an altered or undecodable sample stops the run, or is skipped.
         max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: how workers start; None = the platform's default.
-        reader: how bytes are fetched; None = the defaults.
+        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; null = the platform's default.
+        reader: how bytes are fetched (attempts, backoff, timeout); null = the defaults.
     """
 
     def __init__(
         self,
         predict: Paths,
-        batch_size: int,
-        num_workers: int,
-        limit: int | None,
-        on_bad_sample: OnBadSample,
-        max_bad_samples: int,
-        multiprocessing_context: StartMethod | None,
-        reader: ByteReader | None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        limit: int | None = None,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int = 10,
+        multiprocessing_context: StartMethod | None = None,
+        reader: ByteReader | None = None,
     ) -> None:
         super().__init__(
             {"predict": predict},

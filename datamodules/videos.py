@@ -10,9 +10,8 @@ from torch import Tensor
 
 from datamodules.flow_samples import VideoBatch, VideoRow
 from datamodules.plan import PlannedBatch
-from datamodules.planned_data import OnBadSample, Paths, Split, StartMethod, Workings
+from datamodules.planned_data import Split, Workings
 from datamodules.predict_data import PredictData
-from datamodules.reading import ByteReader
 from datamodules.samples import VideoFacts
 from datamodules.shard_index import Index, SampleEntry
 from datamodules.stream import SampleRead
@@ -25,33 +24,11 @@ class Videos(PredictData[VideoBatch]):
     Padding and skipped samples come as black frames of the size of a real one, with `mask` False, so that ranks that
     must make their forwards together can.
 
-    Args:
-        predict: index file of shards of the schema vidpref/videos (``vidpref prepare videos`` makes them), or several.
-        batch_size: videos per rank and batch.
-        num_workers: processes per rank that read and decode; 0 = none.
-        limit: only the first videos, for a quick look; null = all.
-        on_bad_sample: an altered or undecodable video stops the run, or is skipped.
-        max_bad_samples: how many videos may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; null = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); null = the defaults.
+    The options are those of `PredictData`; its index is of the schema vidpref/videos, which ``vidpref prepare videos``
+    writes.
     """
 
     schema = "vidpref/videos"
-
-    def __init__(
-        self,
-        predict: Paths,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        limit: int | None = None,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-    ) -> None:
-        super().__init__(
-            predict, batch_size, num_workers, limit, on_bad_sample, max_bad_samples, multiprocessing_context, reader
-        )
 
     def workings(self, split: Split) -> Workings:
         """Decode, and put together."""
