@@ -19,10 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table, runs/demo/report.html
-	$(BIN)/python -m benchmarks.demo --output runs/demo
+	$(BIN)/python -m benchmarks.toy.demo --output runs/demo
 
 study: $(STAMP) ## Vanilla, structural and dense DPO on the toy world, three seeds, runs/study/study.md
-	$(BIN)/python -m benchmarks.study --output runs/study
+	$(BIN)/python -m benchmarks.toy.study --output runs/study
 
 test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow"

@@ -28,7 +28,17 @@ from callbacks.run_record import RunRecord, checkpoint_differences
 from callbacks.throughput import Throughput
 
 #: The packages whose classes can be named without their module in a configuration.
-ROOMS = ("lightning_modules", "lightning_modules.policies", "datamodules", "callbacks", "benchmarks")
+ROOMS = (
+    "lightning_modules",
+    "lightning_modules.policies",
+    "datamodules",
+    "callbacks",
+    "benchmarks",
+    *(
+        f"benchmarks.{name}"
+        for name in ("event_hallusion", "open_qa", "ratings", "vbench", "video_hallucer", "videochatgpt")
+    ),
+)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.demo import MARKER, main, stages
-from benchmarks.motion_scores import score_folder
+from benchmarks.toy.demo import MARKER, main, stages
+from benchmarks.toy.motion_scores import score_folder
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from benchmarks.video_hallucer import VideoHallucer
+from benchmarks.video_hallucer.module import VideoHallucer
 from datamodules.questions import Questions
 from datamodules.samples import AnswerScores, View
 from datamodules.video_io import encode_mp4

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from torch import Tensor
 
-from benchmarks.video_hallucer import VideoHallucerMetric
+from benchmarks.video_hallucer.module import VideoHallucerMetric
 from datamodules.annotations import HALVES, question_key
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "bench_videohallucer.json").read_text())
+GOLDEN = golden("bench_videohallucer")
 
 
 def golden_items() -> dict[str, dict[str, Any]]:
@@ -77,7 +78,7 @@ GLOO = """
 import json, sys
 sys.path.insert(0, {tests!r})
 import torch.distributed as dist
-from benchmarks.video_hallucer import VideoHallucerMetric
+from benchmarks.video_hallucer.module import VideoHallucerMetric
 from test_answer_metric import golden_items
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{folder}/meet", rank=rank, world_size=2)

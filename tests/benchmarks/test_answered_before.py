@@ -14,7 +14,7 @@ import pytest
 from hallucer_world import Scripted, results_of, run_test, world
 from torch import Tensor
 
-from benchmarks.video_hallucer import VideoHallucer
+from benchmarks.video_hallucer.module import VideoHallucer
 from datamodules.questions import Questions
 from datamodules.video_io import encode_mp4
 
@@ -132,7 +132,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from lightning.pytorch import Trainer
-from benchmarks.video_hallucer import VideoHallucer
+from benchmarks.video_hallucer.module import VideoHallucer
 from datamodules.questions import Questions
 from hallucer_world import Scripted
 world = Path({world!r})
@@ -160,7 +160,7 @@ import sys, time
 sys.path[:0] = [{tests!r}, {fixtures!r}]
 from pathlib import Path
 from lightning.pytorch import Trainer
-from benchmarks.video_hallucer import VideoHallucer
+from benchmarks.video_hallucer.module import VideoHallucer
 from datamodules.questions import Questions
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tiny_video_llava import NUM_FRAMES

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from goldens import golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from negative_inputs import facts, video
@@ -15,7 +16,7 @@ from datamodules.negatives import Noise, OtherVideo, OtherVideoSegment, Relevant
 from datamodules.sample_facts import FrameSpan, generator
 from datamodules.samples import VideoFacts
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vista_negatives.json").read_text())["outputs"]
+GOLDEN = golden("vista_negatives")["outputs"]
 
 SPAN_NEGATIVES = [Reverse(), Shuffle(), Noise(), Noise(0.5), OtherVideo(), RelevantSegment()]
 

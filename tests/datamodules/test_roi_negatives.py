@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from goldens import golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from negative_inputs import facts, video
@@ -14,7 +12,7 @@ from datamodules.roi_negatives import pixel_box
 from datamodules.sample_facts import generator
 from datamodules.samples import Box, VideoFacts
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vista_negatives.json").read_text())["outputs"]
+GOLDEN = golden("vista_negatives")["outputs"]
 GOLDEN_BOX = Box(GOLDEN["box"]["x"], GOLDEN["box"]["y"], GOLDEN["box"]["w"], GOLDEN["box"]["h"])
 OBJECT_NEGATIVES = [RoiMove(), RoiMask(), RoiBlur(), RandomCrop()]
 

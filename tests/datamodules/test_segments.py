@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,13 +19,8 @@ from datamodules.segments import (
     segment_frames,
 )
 
-FOLDER = Path(__file__).parents[1] / "golden"
-CASES = [
-    case
-    for case in json.loads((FOLDER / "dense_5_mapping.json").read_text())["cases"]
-    if case["segments_rule"] == "causal"
-]
-LABELS = json.loads((FOLDER / "dense_6_labels.json").read_text())
+CASES = [case for case in golden("dense_5_mapping")["cases"] if case["segments_rule"] == "causal"]
+LABELS = golden("dense_6_labels")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

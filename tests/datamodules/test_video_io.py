@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ from datamodules.video_io import (
     uniform_indices,
 )
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vista_negatives.json").read_text())["outputs"]
+GOLDEN = golden("vista_negatives")["outputs"]
 
 
 @pytest.fixture(scope="module")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
+from goldens import golden
 from torch import Tensor
 
 from datamodules.flow_samples import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO, FlowTerm
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-FLOW = json.loads((GOLDEN / "dense_2_flow_dpo.json").read_text())
-DENSE = json.loads((GOLDEN / "dense_3_dense_dpo.json").read_text())
+FLOW = golden("dense_2_flow_dpo")
+DENSE = golden("dense_3_dense_dpo")
 #: Every form by name: the module's settings, and what `pair_batch` counts.
 FORMS: dict[str, dict[str, Any]] = {
     "per_frame": {},

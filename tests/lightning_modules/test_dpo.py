@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 
 from lightning_modules.losses.dpo import dpo_loss
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vista_dpo.json").read_text())
+GOLDEN = golden("vista_dpo")
 CASES = [case for case in GOLDEN["cases"] if case["loss_type"] == "sigmoid"]
 
 

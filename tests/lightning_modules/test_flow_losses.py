@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -25,10 +24,9 @@ from lightning_modules.losses.flow import (
     velocity_target,
 )
 
-FOLDER = Path(__file__).parents[1] / "golden"
-FLOW = json.loads((FOLDER / "dense_2_flow_dpo.json").read_text())
-DENSE = json.loads((FOLDER / "dense_3_dense_dpo.json").read_text())
-TIMES = json.loads((FOLDER / "dense_7_time_norm.json").read_text())
+FLOW = golden("dense_2_flow_dpo")
+DENSE = golden("dense_3_dense_dpo")
+TIMES = golden("dense_7_time_norm")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 BETA = 500.0

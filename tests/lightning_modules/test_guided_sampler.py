@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_modules.guided_sampler import guided_latents, guided_sigmas
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dense_4_guided.json").read_text())
+GOLDEN = golden("dense_4_guided")
 
 
 def shifted(level: float, shift: float) -> float:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from torch import Tensor, nn
 
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs, response_log_probs, sequential_kl
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-def read(name: str) -> dict[str, Any]:
-    return json.loads((GOLDEN / f"{name}.json").read_text())
 
 
 def close(actual: Tensor, expected: Any, tolerance: float) -> None:
@@ -60,18 +54,18 @@ def as_sequences(rows_ND: Tensor, problem: dict[str, Tensor]) -> tuple[Tensor, T
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_response_log_probs_are_the_published_sums(dtype: torch.dtype) -> None:
-    golden = read("vista_batch_logps")
-    labels = torch.tensor(golden["inputs"]["labels"])
+    batch = golden("vista_batch_logps")
+    labels = torch.tensor(batch["inputs"]["labels"])
     for name in ("policy", "ref"):
-        logits = torch.tensor(golden["inputs"][f"{name}_logits"], dtype=dtype)
+        logits = torch.tensor(batch["inputs"][f"{name}_logits"], dtype=dtype)
         sums = response_log_probs(logits, labels)
         assert sums.dtype == dtype
-        close(sums, golden["outputs"][f"{name}_sum"], TOLERANCE[dtype])
+        close(sums, batch["outputs"][f"{name}_sum"], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_sequential_kl_is_the_published_one_in_both_directions(dtype: torch.dtype) -> None:
-    inputs, outputs = read("vista_batch_logps")["inputs"], read("vista_tdpo")["outputs"]
+    inputs, outputs = golden("vista_batch_logps")["inputs"], golden("vista_tdpo")["outputs"]
     labels = torch.tensor(inputs["labels"])
     policy, reference = (torch.tensor(inputs[name], dtype=dtype) for name in ("policy_logits", "ref_logits"))
     close(sequential_kl(reference, policy, labels), outputs["seq_kl_ref_policy"], TOLERANCE[dtype])

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import golden
 from torch import Tensor
 
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
 from lightning_modules.losses.vista import response_loss, token_loss
 
-FOLDER = Path(__file__).parents[1] / "golden"
-RESPONSE = json.loads((FOLDER / "vista_response.json").read_text())
-BATCH = json.loads((FOLDER / "vista_batch_logps.json").read_text())
-TOKEN = json.loads((FOLDER / "vista_tdpo.json").read_text())
+RESPONSE = golden("vista_response")
+BATCH = golden("vista_batch_logps")
+TOKEN = golden("vista_tdpo")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 ANSWERS = ("chosen", "rejected_relevant", "rejected_irrelevant")
 

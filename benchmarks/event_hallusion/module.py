@@ -1,0 +1,169 @@
+"""EventHallusion (arXiv 2409.16597) as a test, with a policy or recorded answers; its scores are in `event_scores`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.event_hallusion.judge import judge_question
+from benchmarks.event_hallusion.scores import (
+    EventHallusionMetric,
+    Predictions,
+    is_description,
+    parse_answer,
+    parse_judgement,
+    pools,
+    records_of,
+    score,
+    tally,
+)
+from benchmarks.judged import REPLIES, Judged
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from datamodules.event_questions import DESCRIPTION, EventQuestions
+from datamodules.video_questions import Question
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.policies.video_llm import VideoLLM
+
+__all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judgement", "score"]
+
+#: Under this name a published record has the judge's reply.
+JUDGEMENT = "judgement"
+
+
+class EventHallusion(Judged):
+    """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
+
+    Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both
+    overalls, and under "about" what the numbers belong to), `details.json` and `answers.jsonl`.
+
+    Args:
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
+            `policy`.
+        name: what the file of answers is called after.
+        judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
+            judgements. Its questions are worded by this project, see `benchmarks.event_hallusion.judge`.
+        attempts: how often the judge is asked the same until its reply begins with yes or no.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
+    """
+
+    title = "EventHallusion"
+    protocol = "EventHallusion 7396e043: the answer's beginning counts; overalls pool questions and videos"
+    logged: ClassVar[Mapping[str, str]] = {
+        "binary": "all/binary_accuracy",
+        "description": "all/description_accuracy",
+        "description_but_misleading": "all_but_misleading/description_accuracy",
+    }
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        judge: Judge | None = None,
+        attempts: int = 1,
+        max_new_tokens: int = 256,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, EventHallusionMetric(), judge, attempts)
+
+    @property
+    def questions(self) -> EventQuestions:
+        """The data module that asks."""
+        asks: EventQuestions = self.asked_by(EventQuestions)
+        return asks
+
+    def setup(self, stage: str) -> None:
+        """With a look at the judge.
+
+        Raises:
+            ValueError: a policy is to describe videos, and nobody compares.
+        """
+        if "description" in self.questions.parts and self.policy is not None and self.judge is None:
+            raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
+        super().setup(stage)
+
+    # Answers
+
+    def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
+        """Each description is compared with what happens."""
+        if not is_description(question.key):
+            return {}
+        record = self.questions.record(question)
+        return {JUDGEMENT: judge_question(question.key, question.part, record, answer["predict"])}
+
+    def readable(self, reply: str) -> bool:
+        """Whether it is a yes or a no."""
+        return parse_judgement(reply) is not None
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """A yes-or-no answer with the right one; a description with its judgement."""
+        if not is_description(question.key):
+            return {"predict": answer["predict"], "answer": question.answer}
+        return {"predict": answer["predict"], **answer.get(REPLIES, {})}
+
+    def recorded(self, path: Path) -> Recorded:
+        """Published predictions, found by video and question; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        published: Predictions = read_json(path)
+        records = [
+            (split, video, record)
+            for split, videos in published.items()
+            if split in asks.annotations
+            for video, record in videos.items()
+        ]
+        said: list[tuple[Any, Answer]] = [
+            ((split, video, one["question"]), {"predict": one["prediction"]})
+            for split, video, record in records
+            for one in (record.get("qa", ()) if "binary" in asks.parts else ())
+        ]
+        if "description" in asks.parts:
+            # Without a judge here, a description that nobody compared is no answer.
+            compared = "judgement" if self.judge is None else "desc"
+            said += [
+                ((split, video, None), {"predict": record.get("desc", ""), REPLIES: _judgement(record)})
+                for split, video, record in records
+                if compared in record
+            ]
+        return matched(said, {key: self._identity(one) for key, one in asks.everything.items()}, asks.asked)
+
+    def _identity(self, question: Question) -> tuple[str, str, str | None]:
+        number = question.key.rpartition("/")[2]
+        text = None if number == DESCRIPTION else self.questions.record(question)["questions"][int(number)]["question"]
+        return question.part, question.video, text
+
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
+        """The annotation's records with "qa", "desc" and "judgement"."""
+        return records_of(answers, {name: split.records for name, split in self.questions.annotations.items()})
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """One file with all splits."""
+        return {f"predictions_{self.name}.json": predictions}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of both accuracies, videos drawn anew within each split."""
+        rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
+        hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
+        counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
+        pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
+        return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
+
+
+def _judgement(record: Mapping[str, Any]) -> dict[str, str]:
+    return {JUDGEMENT: record[JUDGEMENT]} if record.get(JUDGEMENT) is not None else {}

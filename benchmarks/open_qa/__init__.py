@@ -1,0 +1,1 @@
+"""MSVD-QA, MSRVTT-QA, TGIF-QA FrameQA and ActivityNet-QA."""

@@ -1,0 +1,94 @@
+"""What a test set of open-ended questions adds up to: the judge's numbers, and those that need no judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.judged import REPLIES
+from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_verdict
+from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
+
+#: The name of the judge's one reply about an answer.
+VERDICT = "verdict"
+#: WUPS at these thresholds.
+WUPS_THRESHOLDS = (0.0, 0.9)
+
+#: One answered question: "question_id", "answer", "predict"; perhaps "type" (a number) and "replies".
+Record = Mapping[str, Any]
+
+
+def score(records: Sequence[Record]) -> dict[str, Any]:
+    """All numbers of a test set.
+
+    Args:
+        records: one for each answered question.
+
+    Returns:
+        Where a judge has replied: "accuracy" and "average_score" with their counts (see `open_qa.judged_accuracy`). And
+        always "exact_match" and "normalized_exact_match" (see `open_qa.exact_match`), and "wups" ("wups_0", "wups_90")
+        where nltk and WordNet are there; shares in [0, 1].
+
+    Raises:
+        ValueError: no records, questions that come twice, or replies to some answers only (all are listed).
+    """
+    said = {str(one["question_id"]): one["predict"] for one in records}
+    found: dict[str, Any] = {}
+    if judged(records):
+        found |= judged_accuracy([parse_verdict(one[REPLIES][VERDICT]) for one in records])
+    typed = [{name: value for name, value in one.items() if name != "type" or value is not None} for one in records]
+    found["exact_match"] = exact_match(said, typed)
+    found["normalized_exact_match"] = exact_match(said, typed, normalize=True)
+    if wups_fault() is None:
+        found["wups"] = _wups(records)
+    return found
+
+
+def judged(records: Sequence[Record]) -> bool:
+    """Whether a judge has replied to all of these, rather than to none.
+
+    Raises:
+        ValueError: to some of them; lists the others.
+    """
+    without = [str(one["question_id"]) for one in records if VERDICT not in one.get(REPLIES, {})]
+    if without and len(without) < len(records):
+        raise ValueError(
+            f"{len(without)} of {len(records)} answers were never shown to the judge; give model.judge to have them "
+            "judged:\n  " + "\n  ".join(without)
+        )
+    return not without
+
+
+def wups_fault() -> str | None:
+    """Why there is no WUPS; None where there is."""
+    try:
+        wordnet_similarity()
+    except (ImportError, LookupError):
+        return MISSING
+    return None
+
+
+def _wups(records: Sequence[Record]) -> dict[str, float]:
+    similarity, singular = wordnet_similarity()
+
+    def words(text: str) -> list[str]:
+        return [singular(word) for word in normalized(text).split()]
+
+    pairs = [(words(one["predict"]), words(str(one["answer"]))) for one in records]
+    return {
+        f"wups_{threshold * 100:.0f}": sum(wups(*pair, threshold, similarity) for pair in pairs) / len(pairs)
+        for threshold in WUPS_THRESHOLDS
+    }
+
+
+class OpenQaMetric(AnswerMetric):
+    """`score` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key ("DATASET/ID") -> {"answer": the right one, "predict": what was said}, and perhaps
+    "type" and "replies".
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The results."""
+        return score([{**item, "question_id": key} for key, item in items.items() if "predict" in item])

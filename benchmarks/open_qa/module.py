@@ -1,0 +1,243 @@
+"""MSVD-QA, MSRVTT-QA, TGIF-QA FrameQA and ActivityNet-QA as tests, with a policy or recorded answers.
+
+The judged protocol is Video-ChatGPT's, which VistaDPO and most others report: a language model says whether an answer
+is right, and how good it is from 0 to 5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.judged import REPLIES, Judged
+from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
+from benchmarks.open_qa.protocol import normalized, parse_verdict, question_keys
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from benchmarks.videochatgpt.prompts import ZERO_SHOT
+from datamodules.open_questions import Dataset, OpenQuestions
+from datamodules.video_questions import Question
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.policies.video_llm import VideoLLM
+
+#: Where published files of predictions keep a question, and what was said.
+_QUESTIONS, _SAID = ("Q", "question"), ("pred", "answer")
+
+
+class OpenQa(Judged):
+    """Asks a policy open-ended questions, and a judge about the answers.
+
+    Into `output` go `predictions_NAME.json` (Video-ChatGPT's format), `judged_NAME.json` (its combined file),
+    `results.json`, `details.json` and `answers.jsonl`.
+
+    Args:
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: Video-ChatGPT's list of {"video_name", "Q", "A", "pred"},
+            ActivityNet-QA's of {"question_id", "answer"}, Video-LLaVA's lines of {"id", "question", "answer", "pred"},
+            or an `answers.jsonl`; null with `policy`.
+        name: what the files of answers are called after.
+        judge: says whether answers are right; null = only the numbers that need none.
+        attempts: how often the judge is asked the same until its reply can be read.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
+    """
+
+    #: The data module's name of the test set.
+    dataset: ClassVar[Dataset]
+    protocol = "Video-ChatGPT 659e04b2: judge's yes/no and score 0-5; lmms-eval 75571cfe: reading of replies"
+    logged = {  # noqa: RUF012
+        "accuracy": "accuracy",
+        "average_score": "average_score",
+        "exact_match": "exact_match/All",
+        "normalized_exact_match": "normalized_exact_match/All",
+        "unparsed": "unparsed",
+    }
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        judge: Judge | None = None,
+        attempts: int = 1,
+        max_new_tokens: int = 64,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, OpenQaMetric(), judge, attempts)
+
+    @property
+    def questions(self) -> OpenQuestions:
+        """The data module that asks.
+
+        Raises:
+            ValueError: it asks another test set's questions.
+        """
+        asks: OpenQuestions = self.asked_by(OpenQuestions)
+        if asks.dataset != self.dataset:
+            raise ValueError(f"{type(self).__name__} is about {self.dataset}, data.dataset is {asks.dataset}")
+        return asks
+
+    # Answers
+
+    def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
+        """Is the answer right?"""
+        texts = {
+            "question": self.questions.records[question.key].question,
+            "answer": question.answer,
+            "pred": answer["predict"],
+        }
+        return {VERDICT: ZERO_SHOT.about(question.key, texts)}
+
+    def readable(self, reply: str) -> bool:
+        """Whether it holds a verdict."""
+        return parse_verdict(reply) is not None
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """With the question's type."""
+        return {**super().item(question, answer), "type": self.questions.records[question.key].kind}
+
+    def recorded(self, path: Path) -> Recorded:
+        """Recorded answers, found by the question's id where they tell it, else by video and question."""
+        asks = self.questions
+        rows = _read(path)
+        if rows is None:
+            return recorded_lines(path, asks.everything, asks.asked)
+        by_id = all("question_id" in row or "id" in row for row in rows)
+        said = [
+            (str(row.get("question_id", row.get("id"))) if by_id else (row.get("video_name"), _text(row, _QUESTIONS)),
+             {"predict": _text(row, _SAID)})
+            for row in rows
+        ]  # fmt: skip
+        identities = {key: one.question_id if by_id else (one.video, one.question) for key, one in asks.records.items()}
+        return matched(said, identities, asks.asked)
+
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+        """The published records, in the questions' order."""
+        records = self.questions.records
+        found = []
+        for key, answer in answers.items():
+            one = records[key]
+            named = {"question_id": one.question_id, "video_name": one.video, "Q": one.question, "A": one.answer}
+            more = {REPLIES: answer[REPLIES]} if REPLIES in answer else {}
+            found.append({**named, "pred": answer["predict"], **more})
+        return {self.dataset: found}
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The predictions, and the judge's verdicts where there are some; null for those that could not be read."""
+        rows = predictions[self.dataset]
+        plain = [{name: value for name, value in row.items() if name != REPLIES} for row in rows]
+        found: dict[str, Any] = {f"predictions_{self.name}.json": plain}
+        if all(REPLIES in row for row in rows):
+            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            keys = question_keys([row["video_name"] for row in rows])
+            found[f"judged_{self.name}.json"] = {
+                key: [None if verdict is None else verdict._asdict(), _asked(row)]
+                for key, verdict, row in zip(keys, verdicts, rows, strict=True)
+            }
+        return found
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of the headline numbers, questions drawn anew."""
+        rows = predictions[self.dataset]
+        hits = [_equal(row) for row in rows]
+        counts: list[list[int]] = [[1, 1]] * len(rows)
+        names = ["exact_match/All", "normalized_exact_match/All"]
+        if judged(rows):
+            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            decided = [one is not None and one.pred in ("yes", "no") for one in verdicts]
+            hits = [
+                [*hit, *((0, 0) if one is None else (int(one.pred == "yes"), one.score))]
+                for hit, one in zip(hits, verdicts, strict=True)
+            ]
+            counts = [[1, 1, int(known), int(one is not None)] for known, one in zip(decided, verdicts, strict=True)]
+            names += ["accuracy", "average_score"]
+        found = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)
+        order = ["accuracy", "average_score", *names[:2]]
+        return {name: found[f"/{name}"] for name in order if f"/{name}" in found}
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Which numbers are absent and why, and the replies that could not be read."""
+        absent = {"wups": wups_fault()} if wups_fault() else {}
+        if self.judge_name is None:
+            absent["accuracy"] = "nobody judged the answers; give model.judge"
+        unread = {
+            row["question_id"]: row[REPLIES][VERDICT]
+            for row in predictions[self.dataset]
+            if REPLIES in row and not self.readable(row[REPLIES][VERDICT])
+        }
+        return {"absent": absent, "unparsed_replies": unread}
+
+
+class MsvdQa(OpenQa):
+    """MSVD-QA."""
+
+    title = "MSVD-QA"
+    dataset = "msvd_qa"
+
+
+class MsrvttQa(OpenQa):
+    """MSRVTT-QA."""
+
+    title = "MSRVTT-QA"
+    dataset = "msrvtt_qa"
+
+
+class TgifQa(OpenQa):
+    """TGIF-QA FrameQA."""
+
+    title = "TGIF-QA"
+    dataset = "tgif_qa"
+
+
+class ActivityNetQa(OpenQa):
+    """ActivityNet-QA; exact match also by the types of its questions."""
+
+    title = "ActivityNet-QA"
+    dataset = "activitynet_qa"
+
+
+def _asked(row: Mapping[str, Any]) -> dict[str, str]:
+    return {"q": row["Q"], "a": row["A"], "pred": row["pred"]}
+
+
+def _equal(row: Mapping[str, Any]) -> list[int]:
+    return [int(row["pred"] == row["A"]), int(normalized(row["pred"]) == normalized(row["A"]))]
+
+
+def _read(path: Path) -> list[dict[str, Any]] | None:
+    """The records of a published file; None where it is an `answers.jsonl`."""
+    if path.suffix != ".jsonl":
+        rows = read_json(path)
+    elif not path.is_file():
+        raise ValueError(f"the recorded predictions {path} do not exist")
+    else:
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except ValueError:
+            return None  # a last line without an end, which only `answers.jsonl` has
+        if rows and all(isinstance(row, dict) and "key" in row for row in rows):
+            return None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} must hold a list of answered questions")
+    faults = [f"row {at}" for at, row in enumerate(rows) if _text(row, _SAID) is None]
+    if faults:
+        raise ValueError(f'{path} has rows without "pred" or "answer": {", ".join(faults)}')
+    return rows
+
+
+def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first of these fields that there is."""
+    return next((str(row[name]) for name in names if name in row), None)

@@ -1,0 +1,1 @@
+"""Networks and judges that rate generated videos: VisionReward, VideoReward, VideoScore."""

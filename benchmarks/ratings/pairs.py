@@ -1,0 +1,208 @@
+"""Scores of two videos beside what people prefer: shared by VideoReward and VideoScore."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.predictions import Recorded, matched
+from benchmarks.ratings.judge import RatingBenchmark
+from datamodules.pair_questions import PairQuestions
+from datamodules.rated_videos import VIDEOS
+from datamodules.video_questions import Question
+from lightning_modules.policies.judges import Judge
+
+_JSON = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+
+#: Scores of a video by what is scored; None where a reply could not be read.
+Scores = Mapping[str, float]
+
+
+class RatedPair(NamedTuple):
+    """A pair with its scores.
+
+    Attributes:
+        first: scores of A; None = unknown.
+        second: scores of B; None = unknown.
+        preferred: what people were asked -> "A", "B" or "same".
+    """
+
+    first: Scores | None
+    second: Scores | None
+    preferred: Mapping[str, str]
+
+
+def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
+    """The scores in a reply: its last JSON object with a number for each name, or list of as many numbers."""
+    for text in reversed(_JSON.findall(reply)):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            continue
+        values = [found.get(name) for name in names] if isinstance(found, dict) else found
+        if len(values) == len(names) and all(_is_number(value) for value in values):
+            return dict(zip(names, map(float, values), strict=True))
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class PairMetric(AnswerMetric):
+    """A benchmark's score over replies that come one by one, in any order and from any rank.
+
+    `update` takes video's key -> {"predict": the reply, "video": its path, "pairs": [[number, side,
+    preferred]]}, for every pair that it is in, on side 0 or 1.
+
+    Args:
+        benchmark: whose `score` it is.
+    """
+
+    def __init__(self, benchmark: type[PairRatings], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.benchmark = benchmark
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The results."""
+        rows = _joined([item for item in items.values() if "predict" in item])
+        return self.benchmark.score([self.benchmark.pair_of(row) for row in rows])
+
+
+class PairRatings(RatingBenchmark):
+    """Has a judge score every video of a table of pairs.
+
+    Args:
+        judge: who scores the videos; None with `predictions`.
+        output: the folder for the results.
+        predictions: recorded scores; None with `judge`.
+        name: what files are called after.
+        fresh: forget the replies that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results.
+    """
+
+    #: What a judge scores.
+    scored: ClassVar[tuple[str, ...]]
+    #: Names of what `counted` counts.
+    counted_names: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, judge: Judge | None, output: str, predictions: str | None, name: str, fresh: bool, paper: str | None
+    ) -> None:
+        super().__init__(judge, output, PairMetric(type(self)), predictions, name, fresh, paper)
+
+    @staticmethod
+    @abstractmethod
+    def score(pairs: Sequence[RatedPair]) -> dict[str, Any]:
+        """The results of at least one pair."""
+
+    @staticmethod
+    @abstractmethod
+    def counted(pairs: Sequence[RatedPair]) -> dict[str, tuple[list[list[float]], list[list[float]]]]:
+        """Part of the results -> (hits, counts), each (pairs, `counted_names`), for the intervals."""
+
+    @property
+    def questions(self) -> PairQuestions:
+        """The data module that asks."""
+        asks: PairQuestions = self.asked_by(PairQuestions)
+        return asks
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """The reply, and the pairs that it is for."""
+        asks = self.questions
+        pairs = [[*place, dict(asks.pairs[place[0]].preferred)] for place in asks.pairs_with(question.video)]
+        return {"predict": answer["predict"], "video": question.video, "pairs": pairs}
+
+    def recorded(self, path: Path) -> Recorded:
+        """A table with a row a video, or lines of replies."""
+        if path.suffix == ".jsonl":
+            return super().recorded(path)
+        asks = self.questions
+        return matched(read_table(path, self.scored), {key: one.video for key, one in asks.everything.items()},
+                       asks.asked)  # fmt: skip
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+        """The pairs both of whose videos have a reply."""
+        return {VIDEOS: _joined(list(answers.values()))}
+
+    @classmethod
+    def pair_of(cls, row: Mapping[str, Any]) -> RatedPair:
+        """A pair with its replies read."""
+        first, second = (parse_scores(text, cls.scored) for text in row["replies"])
+        return RatedPair(first, second, row["preferred"])
+
+    @classmethod
+    def pairs_of(cls, predictions: Mapping[str, Any]) -> list[RatedPair]:
+        """All pairs with their replies read."""
+        return [cls.pair_of(row) for row in predictions[VIDEOS]]
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """One file with all pairs, their replies and people's choices."""
+        return {f"pairs_{self.name}.json": predictions[VIDEOS]}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of every accuracy, pairs drawn anew; a threshold stays as it was found."""
+        counted = self.counted(self.pairs_of(predictions))
+        hits = {name: one[0] for name, one in counted.items()}
+        counts = {name: one[1] for name, one in counted.items()}
+        return intervals(hits, counts, self.counted_names, {}, seed)
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The replies that could not be read."""
+        said = {
+            video: reply
+            for row in predictions[VIDEOS]
+            for video, reply in zip(row["videos"], row["replies"], strict=True)
+        }
+        return {"unparsed_replies": {video: one for video, one in said.items() if not parse_scores(one, self.scored)}}
+
+
+def read_table(path: Path, names: Sequence[str]) -> list[tuple[str, Answer]]:
+    """(video's path, its scores as a reply) from a table with `path` and a column NAME or `reward_NAME` each.
+
+    Raises:
+        ValueError: no such table, or it lacks columns.
+    """
+    if not path.is_file():
+        raise ValueError(f"the recorded scores {path} do not exist")
+    table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(keepends=True))
+    columns = {name: next((one for one in (f"reward_{name}", name) if one in (table.fieldnames or ())), None)
+               for name in ("path", *names)}  # fmt: skip
+    lost = [name for name, column in columns.items() if column is None]
+    if lost:
+        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(table.fieldnames or ())}")
+    return [
+        (
+            Path(row[str(columns["path"])]).as_posix(),
+            {"predict": "{" + ", ".join(f'"{name}": {row[str(columns[name])] or "null"}' for name in names) + "}"},
+        )
+        for row in table
+    ]
+
+
+def _joined(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """{"videos", "replies", "preferred"} of every pair both of whose videos have a reply, in the table's order."""
+    sides: dict[int, dict[int, tuple[str, str]]] = {}
+    preferred: dict[int, Mapping[str, str]] = {}
+    for item in items:
+        for number, side, choice in item["pairs"]:
+            sides.setdefault(number, {})[side] = item["video"], item["predict"]
+            preferred[number] = choice
+    return [
+        {
+            "videos": [sides[number][side][0] for side in (0, 1)],
+            "replies": [sides[number][side][1] for side in (0, 1)],
+            "preferred": preferred[number],
+        }
+        for number in sorted(sides)
+        if len(sides[number]) == 2
+    ]

@@ -1,0 +1,198 @@
+"""VisionReward as a test: a judge answers its list of questions about every video of a folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.ratings.judge import RatingBenchmark
+from benchmarks.ratings.visionreward import NUM_QUESTIONS, SELECTED, dense_dpo_columns, dimensions, score
+from datamodules.checklist_questions import ChecklistQuestions
+from datamodules.rated_videos import VIDEOS
+from datamodules.video_questions import Question
+from lightning_modules.policies.judges import Judge
+
+#: DenseDPO's columns as the results name them.
+COLUMNS: Mapping[str, str] = {
+    "TA": "text_alignment",
+    "VQ": "visual_quality",
+    "TC": "temporal_consistency",
+    "DD": "dynamic_degree",
+}
+#: How a reply becomes an answer: exactly "yes" as published, or its first word for judges that talk.
+Reading = Literal["published", "first_word"]
+_FIRST_WORD = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+
+
+def read_reply(reply: str, reading: Reading) -> str:
+    """The answer "yes" or "no"; what was said where it is neither, which counts as no."""
+    if reading == "published":
+        return reply
+    found = _FIRST_WORD.match(reply)
+    return reply if found is None else found[1].lower()
+
+
+def rate(answers: Sequence[str]) -> dict[str, float]:
+    """All numbers of one video.
+
+    Args:
+        answers: to all 64 questions, or to the 29 selected ones; anything but "yes" counts as no.
+
+    Returns:
+        "score", the reward; with 64 answers also DenseDPO's four columns and the nine dimensions ("Alignment" ...).
+
+    Raises:
+        ValueError: another number of answers.
+    """
+    if len(answers) == len(SELECTED):
+        return {"score": score(answers)}
+    columns = {COLUMNS[name]: value for name, value in dense_dpo_columns(answers).items()}
+    return {"score": score([answers[number - 1] for number in SELECTED]), **columns, **dimensions(answers)}
+
+
+def summary(videos: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The means over videos.
+
+    Args:
+        videos: name -> its answers.
+
+    Returns:
+        The means of all numbers that `rate` gives, the nine dimensions under "dimensions"; "videos", and "unparsed":
+        how many answers were neither "yes" nor "no".
+
+    Raises:
+        ValueError: no video.
+    """
+    if not videos:
+        raise ValueError("no video has all its answers")
+    rows = [rate(answers) for answers in videos.values()]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    nine = {name: value for name, value in means.items() if name[0].isupper()}
+    return {
+        **{name: value for name, value in means.items() if name not in nine},
+        **({"dimensions": nine} if nine else {}),
+        "videos": len(rows),
+        "unparsed": sum(one not in ("yes", "no") for answers in videos.values() for one in answers),
+    }
+
+
+class VisionRewardMetric(AnswerMetric):
+    """`summary` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key -> {"predict": the answer, "video": about which, "number": to which question, "of":
+    how many there are}. A video that lacks answers is left out.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The means."""
+        return summary(_by_video([item for item in items.values() if "predict" in item]))
+
+
+class VisionReward(RatingBenchmark):
+    """Has a judge answer VisionReward's questions about every video.
+
+    Into `output` go `videos_NAME.json` (every video's numbers and answers), `results.json`, `details.json` and
+    `answers.jsonl`.
+
+    Args:
+        judge: who looks at the videos; the published numbers are of VisionReward's own model. Null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded replies to score: the `answers.jsonl` of another run, or lines of {"key", "reply"} with
+            the key "videos/FILE/NN", NN being the question from 00; null with `judge`.
+        name: what files are called after.
+        reading: "published" = only exactly "yes" is a yes; "first_word" = the reply's first word counts, for other
+            judges than VisionReward's own.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
+    """
+
+    title = "VisionReward"
+    protocol = "VisionReward 511960d6: 29 weighted questions; DenseDPO's columns: unweighted means of 64, inferred"
+    logged = {name: name for name in ("score", *COLUMNS.values(), "unparsed")}  # noqa: RUF012
+
+    def __init__(
+        self,
+        judge: Judge | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "judge",
+        reading: Reading = "published",
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        super().__init__(judge, output, VisionRewardMetric(), predictions, name, fresh, paper)
+        self.reading: Reading = reading
+
+    @property
+    def questions(self) -> ChecklistQuestions:
+        """The data module that asks."""
+        asks: ChecklistQuestions = self.asked_by(ChecklistQuestions)
+        return asks
+
+    def setup(self, stage: str) -> None:
+        """With a look at the list.
+
+        Raises:
+            ValueError: it is neither of the published lists.
+        """
+        found = len(self.questions.checklist)
+        if found not in (NUM_QUESTIONS, len(SELECTED)):
+            raise ValueError(
+                f"{self.questions.questions} holds {found} questions; the published lists have {NUM_QUESTIONS} "
+                f"(VisionReward_video_qa.txt) and {len(SELECTED)} (VisionReward_video_qa_select.txt)"
+            )
+        super().setup(stage)
+
+    def item(self, question: Question, answer: Answer) -> dict[str, Any]:
+        """The answer, and where it belongs."""
+        number = int(question.key.rpartition("/")[2])
+        of = len(self.questions.checklist)
+        said = read_reply(answer["predict"], self.reading)
+        return {"predict": said, "video": question.video, "number": number, "of": of}
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+        """Every video with all its answers, and its numbers."""
+        found = _by_video(list(answers.values()))
+        return {VIDEOS: [{"video": video, **rate(given), "answers": given} for video, given in found.items()]}
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """One file with all videos."""
+        return {f"videos_{self.name}.json": predictions[VIDEOS]}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of the score and DenseDPO's columns, videos drawn anew."""
+        rows = predictions[VIDEOS]
+        names = [name for name in ("score", *COLUMNS.values()) if name in rows[0]]
+        hits = np.array([[row[name] for name in names] for row in rows])
+        found = intervals({"": hits}, {"": np.ones_like(hits)}, names, {}, seed)
+        return {address.removeprefix("/"): ends for address, ends in found.items()}
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """How replies were read, and how often each was said that is neither yes nor no."""
+        said = Counter(one for row in predictions[VIDEOS] for one in row["answers"] if one not in ("yes", "no"))
+        return {"reading": self.reading, "unparsed_replies": dict(said.most_common())}
+
+    def settings(self) -> dict[str, Any]:
+        """With the list: another one has other answers under the same numbers."""
+        return {**super().settings(), "questions": len(self.questions.checklist)}
+
+
+def _by_video(items: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Video -> its answers in the list's order; without the videos that lack some."""
+    found: dict[str, dict[int, str]] = {}
+    of: dict[str, int] = {}
+    for item in items:
+        found.setdefault(item["video"], {})[item["number"]] = item["predict"]
+        of[item["video"]] = item["of"]
+    return {
+        video: [answers[number] for number in sorted(answers)]
+        for video, answers in found.items()
+        if len(answers) == of[video]
+    }

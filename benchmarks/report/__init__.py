@@ -1,0 +1,1 @@
+"""Several runs in tables, charts and a web page."""

@@ -1,0 +1,122 @@
+"""Several runs' benchmark results beside each other, with the paper's rows below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.paper_tables import PaperRow
+from benchmarks.report.charts import color_of
+from benchmarks.report.runs import HALLUCER, Run, Tested
+from benchmarks.report.tables import Cell, Row, Table, shares
+from benchmarks.results import number_at, shown
+
+HEADER = ("run", "basic", "hallucinated", "overall", "reward accuracy", "AUC", "yes bias")
+#: Where the first columns of the header are in the results.
+ADDRESSES = ("all/basic_accuracy", "all/halluc_accuracy", "all/accuracy")
+#: The colour of what is not a run of ours.
+GREY = "#808080"
+NO_COLOR = "transparent"
+
+
+def main_table(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> Table:
+    """VideoHallucer and the reward's accuracy; a dash stands for what was not measured."""
+    accuracies = [[number_at(run.results or {}, address) for run in runs] for address in ADDRESSES]
+    rewards = [run.reward_accuracy for run in runs]
+    aucs = [(run.details.get("auc") or {}).get("all") for run in runs]
+    leans = [run.details["bias"]["all"]["pct_diff"] if run.details else None for run in runs]
+    columns = [shares(column, "percent", bars=True) for column in (*accuracies, rewards)]
+    columns.append(shares(aucs, "plain", bars=True))
+    columns.append([Cell("-" if lean is None else f"{100 * lean:+.1f}") for lean in leans])
+    return Table(HEADER, [*_rows(runs, columns), *_paper_rows(paper, HALLUCER, ADDRESSES, len(HEADER) - 1)])
+
+
+def subset_table(runs: Sequence[Run]) -> Table:
+    """VideoHallucer's overall accuracy by subset, in percent; without rows when no run was tested."""
+    tested = [run for run in runs if run.results]
+    subsets = dict.fromkeys(subset for run in tested for subset in run.results or {})
+    overall = [[(run.results or {}).get(subset, {}).get("accuracy") for run in runs] for subset in subsets]
+    columns = [shares(column, "percent", bars=False) for column in overall]
+    return Table(("run", *subsets), _rows(runs, columns) if tested else [])
+
+
+def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
+    """Benchmark -> a row for each headline number, with its interval; a benchmark without intervals is left out."""
+    found: dict[str, Table] = {}
+    for benchmark in dict.fromkeys(name for run in runs for name in run.tests):
+        tests = {run.name: run.tests[benchmark] for run in runs if benchmark in run.tests}
+        published = {_named(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
+        addresses = list(dict.fromkeys(address for one in tests.values() for address in one.intervals))
+        rows = [
+            Row(
+                address,
+                NO_COLOR,
+                [_with_interval(one, address) for one in tests.values()]
+                + [Cell(numbers.get(address, "-")) for numbers in published.values()],
+            )
+            for address in addresses
+        ]
+        if rows:
+            found[benchmark] = Table(("score", *tests, *published), rows)
+    return found
+
+
+def _with_interval(tested: Tested, address: str) -> Cell:
+    value, ends = number_at(tested.results, address), tested.intervals.get(address)
+    if value is None:
+        return Cell("-")
+    within = f" ({shown(address, ends[0])} to {shown(address, ends[1])})" if ends else ""
+    return Cell(shown(address, value) + within)
+
+
+def _rows(runs: Sequence[Run], columns: Sequence[Sequence[Cell]]) -> list[Row]:
+    return [Row(run.name, color_of(number), [column[number] for column in columns]) for number, run in enumerate(runs)]
+
+
+def _paper_rows(paper: Sequence[PaperRow], benchmark: str, addresses: Sequence[str], cells: int) -> list[Row]:
+    """A row for each published one that has numbers of the benchmark."""
+    found = []
+    for row in paper:
+        if numbers := _numbers(row, benchmark):
+            texts = [numbers.get(address, "-") for address in addresses]
+            texts += ["-"] * (cells - len(texts))
+            found.append(Row(_named(row), GREY, [Cell(text) for text in texts]))
+    return found
+
+
+def _numbers(row: PaperRow, benchmark: str) -> dict[str, str]:
+    """Score's address -> the published number, as printed."""
+    return {
+        column.score or "": f"{value:.{column.digits}f}" for column, value in row.of(benchmark) if value is not None
+    }
+
+
+def _named(row: PaperRow) -> str:
+    return f"{row.name}, {row.table.source}"
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+    """What a reader of the tables must know: questions that were left out, tests on different questions or papers."""
+    found = []
+    for benchmark in dict.fromkeys(name for run in runs for name in run.tests):
+        tests: Mapping[str, Tested] = {run.name: run.tests[benchmark] for run in runs if benchmark in run.tests}
+        found += [
+            f"{name}: {len(one.details['skipped'])} questions were left out, because their video or their answer is "
+            "missing or damaged."
+            for name, one in tests.items()
+            if one.details.get("skipped")
+        ]
+        hashes = {
+            tuple(sorted((part, source["sha256"]) for part, source in one.details["annotations"].items()))
+            for one in tests.values()
+            if one.details.get("annotations")
+        }
+        if len(hashes) > 1:
+            found.append(
+                f"{benchmark}: the runs were tested on different questions, so their numbers cannot be compared."
+            )
+        found += [
+            f"{name}: not comparable with {one.about['paper']['source']}: {'; '.join(reasons)}."
+            for name, one in tests.items()
+            if (reasons := one.about.get("paper", {}).get("not_comparable"))
+        ]
+    return found

@@ -1,0 +1,1 @@
+"""The toy worlds' demo and study, and what they measure and draw."""

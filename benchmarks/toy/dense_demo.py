@@ -1,0 +1,114 @@
+"""The dense half of the demo: pairs made and labelled, a short DenseDPO fit, and samples before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks.report.page import Section
+from benchmarks.toy.motion_pictures import pair_picture, samples_picture
+from benchmarks.toy.motion_scores import motion_table, score_folder
+from benchmarks.toy.stages import Stage, flags
+from datamodules.shard_index import Index
+from datamodules.toy_world.motion_world import SPEEDS, parse_motion
+
+#: How many videos become pairs before one's eyes, and how many prompts are sampled.
+VIDEOS = {"live": 8, "prompts": 24}
+#: What is compared, in the order of the table.
+TITLES = {"base": "the base model", "dense": "DenseDPO"}
+SHIPPED = Path("datamodules/toy_world/pairs")
+
+
+def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
+    """The commands, in order.
+
+    Args:
+        output: the dense half's folder.
+        seed: of videos, pairs, training and samples.
+        videos: how many, see `VIDEOS`.
+    """
+    return [*_live_pairs(output, seed, videos["live"]), _fit(output, seed), *_samples(output, seed, videos["prompts"])]
+
+
+def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
+    """Real videos, two guided samples of each, and labels by the toy world's judge, who knows the truth."""
+    real, pairs = output / "videos", output / "pairs"
+    made = ["prepare", "toy-videos", str(real), "--split", "val", "--num_videos", str(number), "--seed", str(seed)]
+    yield Stage(f"make {number} real videos", "dense-videos", made)
+    guided: dict[str, object] = {
+        "--config": "configs/toy/wan_pairs.yaml",
+        "--trainer.default_root_dir": output / "guided",
+        "--trainer.callbacks.output": pairs,
+        "--model.seed": seed,
+        "--data.predict": f"{real}.index.json",
+    }
+    yield Stage("turn them into pairs", "dense-pairs", ["predict", *flags(guided)])
+    judged: dict[str, object] = {
+        "--config": "configs/toy/wan_labels.yaml",
+        "--trainer.default_root_dir": output / "judged",
+        "--trainer.callbacks.output": output / "labels",
+        "--model.judge.pairs": f"{pairs}.index.json",
+        "--data.predict": f"{pairs}.index.json",
+    }
+    yield Stage("label every second of them", "dense-labels", ["predict", *flags(judged)])
+
+
+def _fit(output: Path, seed: int) -> Stage:
+    given: dict[str, object] = {
+        "--config": "configs/toy/wan_dense.yaml",
+        "--seed_everything": seed,
+        "--trainer.default_root_dir": output / "fit",
+        "--data.seed": seed,
+    }
+    return Stage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(given)])
+
+
+def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
+    """The same prompts and noise for both models."""
+    real = output / "prompts"
+    made = ["prepare", "toy-videos", str(real), "--split", "test", "--num_videos", str(number), "--seed", str(seed)]
+    yield Stage("choose prompts", "dense-prompts", made)
+    for method, title in TITLES.items():
+        given: dict[str, object] = {
+            "--config": "configs/toy/wan_sample.yaml",
+            "--trainer.default_root_dir": output / "sampling" / method,
+            "--trainer.callbacks.folder": output / "samples" / method,
+            "--model.seed": seed,
+            "--data.file": f"{real}.txt",
+        }
+        if method != "base":
+            given["--model.policy.adapter"] = output / "fit" / "exports" / "last"
+        yield Stage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(given)])
+
+
+def dense_sections(output: Path) -> list[Section]:
+    """Measure the samples and draw the pictures: motion and quality before and after, samples, a labelled pair.
+
+    Raises:
+        ValueError: a sampled video is missing.
+    """
+    folders = {title: output / "samples" / method for method, title in TITLES.items()}
+    scores = {title: score_folder(folder) for title, folder in folders.items()}
+    names = sorted(next(iter(scores.values())).videos)
+    shown = [next(name for name in names if parse_motion(name).speed == speed) for speed in SPEEDS]
+    sections = [
+        Section(
+            "DenseDPO: videos before and after",
+            "Motion is how far shapes move against what the prompt asks for (1 = as told), over all prompts and over "
+            "slow, medium and fast ones. Quality is the mean of shape, colour and smoothness.",
+            motion_table({title: [one] for title, one in scores.items()}),
+            samples_picture(folders, shown),
+            "Rows of frames: what each model makes of a slow, a medium and a fast prompt",
+        )
+    ]
+    pairs, labels = (output / f"{name}.index.json" for name in ("pairs", "labels"))
+    if any({1, -1} <= set(entry.facts["labels"]) for entry in Index.read(labels).entries):
+        sections.append(
+            Section(
+                "A pair and its labels",
+                "Two samples from one real video, noised part of the way, so that they share its motion.",
+                png=pair_picture(pairs, labels),
+                alt="Two rows of frames with a green or red bar under every second",
+            )
+        )
+    return sections

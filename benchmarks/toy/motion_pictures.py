@@ -1,0 +1,88 @@
+"""Pictures of the dense journey: sampled videos before and after training, and one pair with its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report.pictures import GREY, png_of, strip_of
+from datamodules.flow_samples import LabelRow, PairRow
+from datamodules.sample_reader import SampleReader
+from datamodules.shard_index import Index
+from datamodules.video_io import decode_frames, probe
+
+#: The colour of a segment that is better, worse, or a tie.
+LABEL_COLORS = {1: "#2e9e5b", -1: "#c94f4f", 0: "#9a9a9a"}
+
+
+def samples_picture(folders: Mapping[str, Path], names: Sequence[str], every: int = 4) -> bytes:
+    """A PNG: for each prompt a row of frames from each folder, one above the other.
+
+    Args:
+        folders: title -> folder of sampled videos.
+        names: file names that all folders have.
+        every: show every so-manieth frame.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [(name, title) for name in names for title in folders]
+    figure = Figure(figsize=(11, 1.05 * len(rows) + 0.2), dpi=130)
+    for number, (name, title) in enumerate(rows):
+        video = folders[title] / name
+        frames = decode_frames(video, range(0, probe(video).frames, every))
+        axes = figure.add_axes((0.3, 1 - (number + 1) / len(rows), 0.69, 0.94 / len(rows)))
+        axes.imshow(strip_of(frames), interpolation="nearest")
+        axes.set_axis_off()
+        prompt = name.rpartition("-")[0]
+        figure.text(0.01, 1 - (number + 0.5) / len(rows), f"{prompt}\n{title}", color=GREY, fontsize=9, va="center")
+    return png_of(figure)
+
+
+def pair_picture(pairs: Path, labels: Path, key: str | None = None) -> bytes:
+    """A PNG of one pair: both videos, and under each second which of them is better.
+
+    Args:
+        pairs: the index of the pairs.
+        labels: the index of their labels.
+        key: the pair; None = the first that has segments for either video.
+
+    Raises:
+        ValueError: no such pair is labelled.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    label = _label(labels, key)
+    index = Index.read(pairs, "vidpref/pairs")
+    members = SampleReader(index).read(index.positions[label.key])
+    prompt = PairRow.from_json(json.loads(members["json"])).prompt
+    figure = Figure(figsize=(11, 3.2), dpi=130)
+    figure.text(0.01, 0.95, f"{prompt}; green: better in this second, red: worse", color=GREY, fontsize=10, va="top")
+    for number, side in enumerate(("first", "second")):
+        video = members[f"{side}.mp4"]
+        frames = decode_frames(video, range(0, probe(video).frames, 2))
+        axes = figure.add_axes((0.1, 0.45 - 0.44 * number, 0.89, 0.4))
+        strip = strip_of(frames)
+        axes.imshow(strip, interpolation="nearest")
+        height, width = strip.shape[:2]
+        edges = np.linspace(0, width, len(label.labels) + 1)
+        for segment, one in enumerate(label.labels):
+            color = LABEL_COLORS[one if number == 0 else -one]
+            wide = edges[segment + 1] - edges[segment]
+            axes.add_patch(Rectangle((edges[segment], height), wide - 1, 0.12 * height, color=color, clip_on=False))
+        axes.set_axis_off()
+        figure.text(0.01, 0.65 - 0.44 * number, side, color=GREY, fontsize=10, va="center")
+    return png_of(figure)
+
+
+def _label(labels: Path, key: str | None) -> LabelRow:
+    index = Index.read(labels, "vidpref/labels")
+    reader = SampleReader(index)
+    for position, entry in enumerate(index.entries):
+        found = entry.facts["labels"]
+        if entry.key == key or (key is None and 1 in found and -1 in found):
+            return LabelRow.from_json(json.loads(reader.read(position, ["json"])["json"]))
+    raise ValueError(f"{labels}: no labelled pair {key or 'with segments for either video'}")

@@ -1,0 +1,105 @@
+"""A picture of what VistaDPO trains on: one sample's six views with the answers that are scored under each.
+
+python -m benchmarks.toy.six_views SHARDS.index.json --key KEY --output six_views.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report.pictures import GREY, png_of, strip_of
+from datamodules.sample_facts import SampleFacts
+from datamodules.sample_reader import SampleReader
+from datamodules.samples import AnswerName, View, ViewName
+from datamodules.shard_index import Index
+from datamodules.stream import SampleRead
+from datamodules.view_stream import MakeViews, Partners
+from datamodules.views import LEVEL_VIEWS, Negatives, ViewMaker
+
+TITLES: dict[ViewName, str] = {
+    "original": "video",
+    "video_negative": "video, negative",
+    "clip": "clip",
+    "clip_negative": "clip, negative",
+    "object": "object",
+    "object_negative": "object, negative",
+}
+#: All views, with the answers that the default VistaDPO scores under them.
+ALL_NEEDS: dict[ViewName, tuple[AnswerName, ...]] = {
+    **dict.fromkeys(TITLES, ("chosen",)),
+    "original": ("chosen", "relevant", "irrelevant"),
+}
+
+
+def sample_views(
+    index_path: Path, key: str | None = None, negatives: Negatives | None = None, num_frames: int = 8, seed: int = 0
+) -> list[View]:
+    """The views of one sample, as training with this seed and these negatives sees them.
+
+    Args:
+        index_path: the `.index.json` of VistaDPO shards.
+        key: the sample; None = the first one that has all six views.
+        negatives: the negative of each level; None = the defaults.
+        num_frames: frames per view.
+        seed: the run's seed.
+
+    Raises:
+        ValueError: there is no such sample.
+    """
+    index = Index.read(index_path)
+    reader, chosen = SampleReader(index), negatives or Negatives()
+    facts = [SampleFacts.from_index(entry.key, entry.facts) for entry in index.entries]
+    wanted = [at for at, one in enumerate(facts) if key in (None, one.key)]
+    if not wanted:
+        raise ValueError(f"{index_path} has no sample {key!r}; it has {', '.join(one.key for one in facts[:3])} ...")
+    position = next((at for at in wanted if len(chosen.levels(facts[at])) == len(LEVEL_VIEWS)), wanted[0])
+
+    maker = ViewMaker(ALL_NEEDS, chosen, num_frames, seed)
+    sample = SampleRead(index.entries[position], reader.read(position), 0, position, reader.read)
+    return MakeViews(maker, Partners.of(index))(sample)
+
+
+def picture(views: Sequence[View]) -> bytes:
+    """A PNG with one row per view: its name, its frames from first to last, and the answers scored under it."""
+    from matplotlib.figure import Figure
+
+    height, width = views[0].frames.shape[2:]
+    rows = len(views)
+    # One row is as high as its frames are when all of them share their column.
+    row_inches = max(0.8, 5.6 / len(views[0].frames) * height / width)
+    figure = Figure(figsize=(11, row_inches * rows + 0.5), dpi=150)
+    figure.suptitle(f"Question: {views[0].prompt}", x=0.01, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top",
+                    color=GREY, fontsize=11, fontweight="bold")  # fmt: skip
+    top = 1 - 0.45 / figure.get_figheight()
+    grid = figure.add_gridspec(rows, 3, width_ratios=(1.5, 5.6, 3.9), left=0.01, right=0.995, top=top, bottom=0.01,
+                               wspace=0.03, hspace=0.12)  # fmt: skip
+    for number, view in enumerate(views):
+        name, strip, answers = (figure.add_subplot(grid[number, column]) for column in range(3))
+        for axes in (name, strip, answers):
+            axes.set_axis_off()
+        name.text(0, 0.5, TITLES[view.name], color=GREY, fontsize=11, va="center", transform=name.transAxes)
+        strip.imshow(strip_of(view.frames), interpolation="nearest", aspect="equal")
+        strip.set_anchor("W")
+        lines = [textwrap.fill(f"{role}: {text}", 50) for role, text in view.answers.items()]
+        answers.text(0, 0.5, "\n".join(lines), color=GREY, fontsize=10, va="center", transform=answers.transAxes)
+    return png_of(figure)
+
+
+def main() -> None:
+    """Write the picture of one sample."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.six_views", description=__doc__.splitlines()[0])
+    parser.add_argument("index", type=Path, help="the .index.json of VistaDPO shards")
+    parser.add_argument("--key", help="the sample; by default the first one with all six views")
+    parser.add_argument("--num-frames", type=int, default=8, help="frames per view")
+    parser.add_argument("--seed", type=int, default=0, help="the run's seed, from which negatives are drawn")
+    parser.add_argument("--output", type=Path, default=Path("six_views.png"), help="the PNG file to write")
+    options = parser.parse_args()
+    views = sample_views(options.index, options.key, num_frames=options.num_frames, seed=options.seed)
+    options.output.write_bytes(picture(views))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Commands run one after the other under one progress bar, each in a process of its own, its output in a log."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+ROOT = Path(__file__).resolve().parents[2]
+#: A line of a running fit: "step 120: loss 1.234 ... left 0:00:42".
+STEP_LINE = re.compile(r"step \d+: .*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One command.
+
+    Attributes:
+        title: what it does.
+        name: its log is OUTPUT/logs/NAME.log.
+        arguments: what follows `vidpref`.
+    """
+
+    title: str
+    name: str
+    arguments: list[str]
+
+
+def flags(given: Mapping[str, object]) -> list[str]:
+    """Options as they stand on a command line."""
+    return [str(part) for pair in given.items() for part in pair]
+
+
+def run_stage(stage: Stage, logs: Path, tell: Callable[[str], None]) -> None:
+    """Run one command in a process of its own, so that it is what a person would have typed.
+
+    Args:
+        stage: the command.
+        logs: the folder for its output.
+        tell: gets what a fit says of its progress.
+
+    Raises:
+        RuntimeError: the command failed; with the end of its output.
+    """
+    command = [sys.executable, "-m", "vidpref", *stage.arguments]
+    log = logs / f"{stage.name}.log"
+    # A wide "terminal": a line of progress stays one line.
+    environment = os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    with log.open("w", encoding="utf-8") as file:
+        print(f"$ {shlex.join(['vidpref', *stage.arguments])}", file=file, flush=True)
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            for line in process.stdout or ():
+                file.write(line)
+                file.flush()
+                if STEP_LINE.match(line):
+                    tell(line.strip())
+    if process.returncode:
+        end = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-20:])
+        raise RuntimeError(f"stage '{stage.title}' failed; {log} ends with:\n{end}")
+
+
+def run_stages(wanted: Sequence[Stage], logs: Path, console: Console) -> dict[str, float]:
+    """Run all stages under one progress bar.
+
+    Returns:
+        stage name -> seconds.
+    """
+    seconds: dict[str, float] = {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[status]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(wanted), status="")
+        for number, stage in enumerate(wanted, start=1):
+            progress.update(task, description=stage.title, status="")
+            started = time.monotonic()
+            run_stage(stage, logs, lambda line: progress.update(task, status=line))
+            seconds[stage.name] = time.monotonic() - started
+            progress.update(task, advance=1, status="")
+            progress.console.print(f"{number}/{len(wanted)} {stage.title}: {seconds[stage.name]:.0f} s")
+    return seconds
+
+
+def clear(output: Path, marker: str) -> None:
+    """Make the folder new; only one that an earlier run made is emptied.
+
+    Args:
+        output: the folder.
+        marker: the file that lies in a folder which may be made anew.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    if output.exists() and any(output.iterdir()):
+        if not (output / marker).is_file():
+            raise ValueError(f"{output} holds files that no earlier run wrote; give a new folder with --output")
+        shutil.rmtree(output)
+    (output / "logs").mkdir(parents=True)

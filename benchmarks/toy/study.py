@@ -1,0 +1,208 @@
+"""DenseDPO's experiment on the toy world: vanilla, structural and dense DPO from as many labels, on three seeds.
+
+    python -m benchmarks.toy.study --output runs/study
+
+Does vanilla DPO lose motion, do guided pairs keep it, and do labels for every second keep it and win on quality? Both
+kinds of pairs are made once from the same real videos and labelled by the toy world's judge, who knows the truth. Every
+method is then fitted and sampled from on each seed. "dense" has a quarter of the pairs, and so as many labels as the
+others (a pair has four seconds); "dense, all pairs" has as many pairs, and four times the labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.results import write_json
+from benchmarks.toy.motion_pictures import samples_picture
+from benchmarks.toy.motion_scores import motion_table, score_folder, wide_console
+from benchmarks.toy.stages import ROOT, Stage, clear, flags, run_stages
+from datamodules.toy_world.motion_world import SPEEDS, parse_motion
+
+MARKER = "study.json"
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One line of the study's table.
+
+    Attributes:
+        title: its name in the table.
+        pairs: kind of pairs, "vanilla" or "structural".
+        labels: "whole" or "segments".
+        share: how many of the labelled pairs it trains on.
+    """
+
+    title: str
+    pairs: str
+    labels: str
+    share: float = 1.0
+
+
+METHODS = {
+    "vanilla": Method("vanilla DPO", "vanilla", "whole"),
+    "structural": Method("structural DPO", "structural", "whole"),
+    "dense": Method("DenseDPO, as many labels", "structural", "segments", 0.25),
+    "dense-all": Method("DenseDPO, as many pairs", "structural", "segments"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the study is.
+
+    Attributes:
+        pairs: labelled pairs of each kind.
+        prompts: prompts that are sampled.
+        samples: videos for each prompt.
+        steps: optimizer steps of a fit.
+    """
+
+    pairs: int = 192
+    prompts: int = 36
+    samples: int = 2
+    steps: int = 200
+
+
+def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
+    """The study's commands, in order.
+
+    Args:
+        output: the study's folder.
+        seeds: of training and sampling.
+        size: numbers of pairs, prompts and steps.
+    """
+    found = [*_pairs(output, size), *_labels(output)]
+    for seed in seeds:
+        found.append(_sample(output, BASE, seed, size))
+        for name in METHODS:
+            found += [_fit(output, name, seed, size), _sample(output, name, seed, size)]
+    return found
+
+
+def _pairs(output: Path, size: Size) -> Iterator[Stage]:
+    for split, number in (("train", size.pairs), ("test", size.prompts)):
+        made = ["prepare", "toy-videos", str(output / split), "--split", split, "--num_videos", str(number)]
+        yield Stage(f"make {number} videos: {split}", f"videos-{split}", made)
+    for kind, eta in (("structural", None), ("vanilla", 1.0)):
+        given: dict[str, object] = {
+            "--config": "configs/toy/wan_pairs.yaml",
+            "--trainer.default_root_dir": output / "making" / kind,
+            "--trainer.callbacks.output": output / kind,
+            "--data.predict": output / "train.index.json",
+        }
+        if eta is not None:
+            given["--model.eta"] = eta
+        yield Stage(f"make {kind} pairs", f"pairs-{kind}", ["predict", *flags(given)])
+
+
+def _labels(output: Path) -> Iterator[Stage]:
+    for kind, segments in (("vanilla", "whole"), ("structural", "whole"), ("structural", "each")):
+        pairs = output / f"{kind}.index.json"
+        given: dict[str, object] = {
+            "--config": "configs/toy/wan_labels.yaml",
+            "--trainer.default_root_dir": output / "judging" / f"{kind}-{segments}",
+            "--trainer.callbacks.output": output / f"labels-{kind}-{segments}",
+            "--model.judge.pairs": pairs,
+            "--model.segments": segments,
+            "--data.predict": pairs,
+        }
+        yield Stage(f"label {kind} pairs ({segments})", f"labels-{kind}-{segments}", ["predict", *flags(given)])
+
+
+def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
+    method = METHODS[name]
+    whole = method.labels == "whole"
+    labels = output / f"labels-{method.pairs}-{'whole' if whole else 'each'}.index.json"
+    given: dict[str, object] = {
+        "--config": "configs/toy/wan_dense.yaml",
+        "--seed_everything": seed,
+        "--trainer.default_root_dir": output / name / str(seed),
+        "--trainer.max_steps": size.steps,
+        "--model.labels": method.labels,
+        "--data.train": output / f"{method.pairs}.index.json",
+        "--data.train_labels": labels,
+        "--data.label_fraction": method.share,
+        "--data.seed": seed,
+    }
+    if whole:
+        given |= {"--data.min_decided": 0.0, "--data.drop_whole_ties": "true"}
+    return Stage(f"fit {method.title}, seed {seed}", f"fit-{name}-{seed}", ["fit", *flags(given)])
+
+
+def _sample(output: Path, name: str, seed: int, size: Size) -> Stage:
+    given: dict[str, object] = {
+        "--config": "configs/toy/wan_sample.yaml",
+        "--trainer.default_root_dir": output / "sampling" / name / str(seed),
+        "--trainer.callbacks.folder": _samples_of(output, name, seed),
+        "--model.seed": seed,
+        "--data.file": output / "test.txt",
+        "--data.num_samples": size.samples,
+    }
+    if name != BASE:
+        given["--model.policy.adapter"] = output / name / str(seed) / "exports" / "last"
+    title = METHODS[name].title if name in METHODS else "the base model"
+    return Stage(f"sample from {title}, seed {seed}", f"sample-{name}-{seed}", ["predict", *flags(given)])
+
+
+def _samples_of(output: Path, name: str, seed: int) -> Path:
+    return output / "samples" / name / str(seed)
+
+
+def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
+    """Run the study; prints the table and writes `study.md` and `study.png`.
+
+    Raises:
+        ValueError: the output folder is somebody else's.
+        RuntimeError: a stage failed.
+    """
+    console = Console()
+    clear(output, MARKER)
+    wanted = study_stages(output, seeds, size)
+    record: dict[str, object] = {
+        "seeds": list(seeds),
+        "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in wanted],
+    }
+    write_json(output / MARKER, record)
+    seconds = run_stages(wanted, output / "logs", console)
+    write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
+    titles = {BASE: "the base model", **{name: method.title for name, method in METHODS.items()}}
+    table = motion_table(
+        {title: [score_folder(_samples_of(output, name, seed)) for seed in seeds] for name, title in titles.items()}
+    )
+    (output / "study.md").write_text(table.markdown(), encoding="utf-8")
+    folders = {title: _samples_of(output, name, seeds[0]) for name, title in titles.items()}
+    names = sorted(path.name for path in folders["the base model"].glob("*.mp4"))
+    shown = [next(name for name in names if parse_motion(name).speed == speed) for speed in SPEEDS]
+    (output / "study.png").write_bytes(samples_picture(folders, shown))
+    table.show(wide_console())
+    console.print(f"The table in Markdown: {output / 'study.md'}; pictures: {output / 'study.png'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study from the command line; the exit status is 1 when a stage failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.study", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="the study's folder, made anew")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and sampling")
+    default = Size()
+    for name in ("pairs", "prompts", "samples", "steps"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(default, name), help=f"({getattr(default, name)})")
+    options = parser.parse_args(argv)
+    output: Path = options.output if Path.cwd() == ROOT else options.output.resolve()
+    try:
+        run_study(output, options.seeds, Size(options.pairs, options.prompts, options.samples, options.steps))
+    except (RuntimeError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

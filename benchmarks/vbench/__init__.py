@@ -1,0 +1,1 @@
+"""VBench on a folder of videos."""

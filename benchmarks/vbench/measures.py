@@ -1,0 +1,270 @@
+"""VBench's dimensions of a video, frame by frame: each watcher keeps two frames, or a row of numbers for each frame."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.vbench.motion import Interpolation, centred, flow_facts
+from benchmarks.vbench.networks import FrameNetwork
+from benchmarks.vbench.rules import closeness, consistency, flow_score, frame_difference, frame_interval, is_dynamic
+from datamodules.optical_flow import OpticalFlow, RaftFlow
+from datamodules.samples import VideoFacts
+from datamodules.video_folder import FolderVideo, Watcher
+
+#: RAFT's sides are multiples of this.
+_STEP = 8
+
+
+class Measure(ABC):
+    """One dimension: what it needs, and who watches a video for it."""
+
+    #: Whether it runs where frames are decoded, several videos at once, because it needs no network.
+    light = False
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Which network, as `FrameNetwork.facts`; reads no weights into memory."""
+
+    @abstractmethod
+    def watch(self, facts: VideoFacts) -> Watcher:
+        """The one that sees a video; its `result` has "score", and what else is told of the video."""
+
+    def absent(self) -> str | None:
+        """Why it cannot run here; None = it can."""
+        return None
+
+    def load(self) -> None:  # noqa: B027 not every measure has weights
+        """Read the weights, once."""
+
+    def place(self, device: torch.device) -> None:  # noqa: B027 a hook, for those that are no modules
+        """Where it runs; networks that are modules are moved with the benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flickering(Measure):
+    """Temporal flickering, on pixels."""
+
+    light = True
+
+    def facts(self) -> dict[str, Any]:
+        """No network."""
+        return {"network": "none", "weights": None, "proxy": False, "differs": []}
+
+    def watch(self, facts: VideoFacts) -> Watcher:
+        """Keeps a frame."""
+        return _FlickerWatcher()
+
+
+class _FlickerWatcher:
+    def __init__(self) -> None:
+        self.before: np.ndarray | None = None
+        self.differences: list[float] = []
+
+    def see(self, frames: Tensor, first: int) -> None:
+        for frame in frames.cpu().float().numpy():
+            if self.before is not None:
+                self.differences.append(frame_difference(self.before, frame))
+            self.before = frame
+
+    def result(self) -> dict[str, Any]:
+        return {"score": closeness(self.differences)}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMeasure(Measure):
+    """A network's rows, one a frame: their consistency, or their mean.
+
+    Args:
+        network: what gives them.
+        consistent: take `consistency` of features; else the mean of scores, times `scale`.
+        scale: 0.1 for the aesthetic score of 1 to 10.
+    """
+
+    network: FrameNetwork
+    consistent: bool = False
+    scale: float = 1.0
+
+    def facts(self) -> dict[str, Any]:
+        """The network's."""
+        return self.network.facts()
+
+    def absent(self) -> str | None:
+        """The network's."""
+        return self.network.absent()
+
+    def load(self) -> None:
+        """The network's."""
+        self.network.load()
+
+    def watch(self, facts: VideoFacts) -> Watcher:
+        """Keeps a row for each frame."""
+        return _RowWatcher(self)
+
+
+class _RowWatcher:
+    def __init__(self, measure: NetworkMeasure) -> None:
+        self.measure = measure
+        self.rows: list[Tensor] = []
+
+    def see(self, frames: Tensor, first: int) -> None:
+        self.rows.append(self.measure.network(frames).float().cpu())
+
+    def result(self) -> dict[str, Any]:
+        rows = torch.cat(self.rows)
+        score = consistency(rows) if self.measure.consistent else (rows * self.measure.scale).double().mean().item()
+        return {"score": score}
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothness(Measure):
+    """Motion smoothness: how near every second frame is to the middle that is made of its neighbours."""
+
+    interpolation: Interpolation
+
+    @property
+    def light(self) -> bool:  # type: ignore[override]
+        """Whether the interpolation is."""
+        return self.interpolation.light
+
+    def facts(self) -> dict[str, Any]:
+        """The interpolation's."""
+        return self.interpolation.facts()
+
+    def load(self) -> None:
+        """The interpolation's."""
+        self.interpolation.load()
+
+    def watch(self, facts: VideoFacts) -> Watcher:
+        """Keeps two frames."""
+        return _SmoothnessWatcher(self.interpolation)
+
+
+class _SmoothnessWatcher:
+    def __init__(self, interpolation: Interpolation) -> None:
+        self.interpolation = interpolation
+        self.before: Tensor | None = None
+        self.middle: Tensor | None = None
+        self.differences: list[float] = []
+
+    def see(self, frames: Tensor, first: int) -> None:
+        for number, frame in enumerate(frames, first):
+            if number % 2:
+                self.middle = frame
+                continue
+            if self.before is not None and self.middle is not None:
+                made = self.interpolation(self.before, frame)
+                # float64, as a mean of integers is
+                real, guess = (one.cpu().numpy().astype(np.float64) for one in (self.middle, made))
+                self.differences.append(frame_difference(real, guess))
+            self.before = frame
+
+    def result(self) -> dict[str, Any]:
+        return {"score": closeness(self.differences)}
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics(Measure):
+    """Dynamic degree: whether a video moves, and how far: "flow", the mean over its pairs of frames, in pixels."""
+
+    flow: OpticalFlow
+
+    @property
+    def light(self) -> bool:  # type: ignore[override]
+        """All but RAFT run beside the decoding."""
+        return not isinstance(self.flow, RaftFlow)
+
+    def facts(self) -> dict[str, Any]:
+        """The flow's."""
+        return flow_facts(self.flow)
+
+    def place(self, device: torch.device) -> None:
+        """RAFT reads its weights at its first frames, and runs here."""
+        if isinstance(self.flow, RaftFlow):
+            self.flow.device = str(device)
+
+    def watch(self, facts: VideoFacts) -> Watcher:
+        """Keeps a frame."""
+        return _FlowWatcher(self.flow, facts)
+
+
+class _FlowWatcher:
+    def __init__(self, flow: OpticalFlow, facts: VideoFacts) -> None:
+        self.flow, self.facts = flow, facts
+        self.interval = frame_interval(facts.fps)
+        self.before: Tensor | None = None
+        self.scores: list[float] = []
+
+    def see(self, frames: Tensor, first: int) -> None:
+        kept = frames[-first % self.interval :: self.interval]
+        if not len(kept):
+            return
+        pairs = kept if self.before is None else torch.cat([self.before, kept])
+        self.before = kept[-1:]
+        if len(pairs) > 1:
+            self.scores += [flow_score(magnitude) for magnitude in self.flow.magnitudes(self._padded(pairs))]
+
+    def _padded(self, frames: Tensor) -> Tensor:
+        """For RAFT a frame grows to sides that it takes, and the published score counts what was added."""
+        padding = centred(frames.shape[-2], frames.shape[-1], _STEP)
+        if not isinstance(self.flow, RaftFlow) or not any(padding):
+            return frames
+        return F.pad(frames.float(), padding, mode="replicate")
+
+    def result(self) -> dict[str, Any]:
+        moves = is_dynamic(self.scores, self.facts.height, self.facts.width)
+        return {"score": moves, "flow": float(np.mean(self.scores)) if self.scores else 0.0}
+
+
+class Watchers:
+    """Several dimensions' watchers of one video as one; `result` is dimension -> its result."""
+
+    def __init__(self, watchers: Mapping[str, Watcher]) -> None:
+        self.watchers = watchers
+
+    def see(self, frames: Tensor, first: int) -> None:
+        """Shows the frames to each."""
+        for watcher in self.watchers.values():
+            watcher.see(frames, first)
+
+    def result(self) -> dict[str, Any]:
+        """Dimension -> its result."""
+        return {name: watcher.result() for name, watcher in self.watchers.items()}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which measures a video gets, and where each runs: a `Watching` for the folder.
+
+    Attributes:
+        light: dimension -> measure that runs where frames are decoded.
+        heavy: dimensions of the others.
+    """
+
+    light: Mapping[str, Measure]
+    heavy: Sequence[str]
+
+    def start(self, video: FolderVideo) -> Watcher:
+        """The light ones of the video."""
+        return start(self.light, video)
+
+    def sends(self, video: FolderVideo) -> bool:
+        """Whether the video has any of the others."""
+        return bool(scored_on(video, self.heavy))
+
+
+def start(measures: Mapping[str, Measure], video: FolderVideo) -> Watchers:
+    """The watchers of those dimensions that the video is scored on."""
+    return Watchers({name: measures[name].watch(video.facts) for name in scored_on(video, measures)})
+
+
+def scored_on(video: FolderVideo, measured: Iterable[str]) -> list[str]:
+    """Those of the measured dimensions that the video is scored on."""
+    return [name for name in measured if video.dimensions is None or name in video.dimensions]

@@ -1,0 +1,299 @@
+"""VBench on a folder of videos: `vidpref test` scores every video once and continues where it stopped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from rich.console import Console, Group
+from rich.text import Text
+
+from benchmarks.bootstrap import LEVEL, RESAMPLES
+from benchmarks.paper_tables import PaperRow, Protocol, find_row
+from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
+from benchmarks.scoreboard import scoreboard
+from benchmarks.vbench.measures import (
+    Dynamics,
+    Flickering,
+    Measure,
+    NetworkMeasure,
+    Scoring,
+    Smoothness,
+    Watchers,
+    scored_on,
+    start,
+)
+from benchmarks.vbench.motion import Interpolation
+from benchmarks.vbench.networks import FrameNetwork
+from benchmarks.vbench.results import (
+    ScoreLog,
+    VBenchMetric,
+    eval_results,
+    folder_scores,
+    full_info,
+    mean_flow,
+    read_eval_results,
+    remarks,
+    score_intervals,
+    totals,
+)
+from benchmarks.vbench.rules import DIMENSIONS
+from datamodules.optical_flow import OpticalFlow
+from datamodules.video_folder import FolderVideo, FrameChunk, VideoFolder
+
+TITLE = "VBench"
+PROTOCOL = "VBench 45e79ec1, one process: consistencies weigh every pair of frames alike, all others every video"
+#: Packages that move numbers beside those of every run.
+_PACKAGES = ("opencv-python-headless", "pyiqa")
+
+
+class VBench(LightningModule):
+    """Scores the videos of a `VideoFolder` on the dimensions whose networks are given; names the others as missing.
+
+    Into `output` go `answers.jsonl` (a line for each scored video), `NAME_eval_results.json` and
+    `NAME_full_info.json` (the two files that VBench's own scripts read), `results.json` (the raw scores in [0, 1],
+    `mean_flow` in pixels, quality and semantic and total where nothing of them is missing, what is missing and why, and
+    under "about" what the numbers belong to) and `details.json`.
+
+    Args:
+        output: the folder for the results; an unfinished scoring in it is continued.
+        subject: gives features for subject consistency; null = leave the dimension out, as for all that follow.
+        background: gives features for background consistency.
+        aesthetic: scores frames from 1 to 10, for aesthetic quality.
+        imaging: scores frames from 0 to 100, for imaging quality; left out and named where its package is missing.
+        interpolation: makes frames in between, for motion smoothness.
+        flow: for dynamic degree; RAFT as published, or OpenCV's DIS, which is a proxy.
+        flickering: score temporal flickering, which needs no network. VBench leaves out static videos before; here
+            every video counts.
+        name: what the files are called after.
+        fresh: forget the scores that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
+        merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        subject: FrameNetwork | None = None,
+        background: FrameNetwork | None = None,
+        aesthetic: FrameNetwork | None = None,
+        imaging: FrameNetwork | None = None,
+        interpolation: Interpolation | None = None,
+        flow: OpticalFlow | None = None,
+        flickering: bool = True,
+        name: str = "videos",
+        fresh: bool = False,
+        paper: str | None = None,
+        merge: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.output = Path(output)
+        self.name, self.fresh = name, fresh
+        self.paper: PaperRow | None = None if paper is None else find_row(paper, TITLE)
+        self.merge = [Path(path) for path in merge or ()]
+        # Lightning moves to the device what is a submodule.
+        self.subject, self.background, self.aesthetic, self.imaging = subject, background, aesthetic, imaging
+        self.interpolation = interpolation
+        given = {
+            "subject_consistency": subject and NetworkMeasure(subject, consistent=True),
+            "background_consistency": background and NetworkMeasure(background, consistent=True),
+            "temporal_flickering": Flickering() if flickering else None,
+            "motion_smoothness": interpolation and Smoothness(interpolation),
+            "dynamic_degree": flow and Dynamics(flow),
+            "aesthetic_quality": aesthetic and NetworkMeasure(aesthetic, scale=0.1),
+            "imaging_quality": imaging and NetworkMeasure(imaging),
+        }
+        absent = {name: one.absent() for name, one in given.items() if isinstance(one, Measure)}
+        self.measures = {name: one for name, one in given.items() if isinstance(one, Measure) and absent[name] is None}
+        #: Dimension -> why it is not measured.
+        self.missing = {
+            name: absent.get(name) or ("network not given" if name in given else "not measured here")
+            for name in DIMENSIONS
+            if name not in self.measures
+        }
+        if not self.measures:
+            raise ValueError("no dimension is left to score: give at least one network, or set flickering: true")
+        self.metric = VBenchMetric()
+        self.log_of_scores = ScoreLog(self.output)
+        self._merged: dict[str, float] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._earlier: dict[str, dict[str, Any]] = {}
+        self._open: dict[str, Watchers] = {}
+        #: The videos that have a dimension that is measured, by name.
+        self._asked: dict[str, FolderVideo] = {}
+
+    @property
+    def videos(self) -> VideoFolder:
+        """The data module."""
+        source = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(source, VideoFolder):
+            raise ValueError(f"VBench scores a datamodules.video_folder.VideoFolder, not a {type(source).__name__}")
+        return source
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Look what is scored already, after the folder's own checks and before any weights are loaded.
+
+        Raises:
+            ValueError: a network that does not exist, scores in the output that were made with other networks or of
+                other videos, a file to merge that is none.
+        """
+        data = self.videos
+        self._asked = {key: one for key, one in data.videos.items() if scored_on(one, self.measures)}
+        if not self._asked:
+            raise ValueError(f"{data.prompts} has none of the videos scored on {', '.join(self.measures)}")
+        self._merged = {name: value for path in self.merge for name, value in read_eval_results(path).items()
+                        if name in self.missing}  # fmt: skip
+        self._facts = {name: one.facts() for name, one in self.measures.items()}
+        settings, log = {"benchmark": TITLE, "dimensions": self._facts}, self.log_of_scores
+        if self.trainer.is_global_zero:
+            log.begin(settings, self.fresh)
+        self.trainer.strategy.barrier("scores: begin")
+        log.check(settings)
+        found = log.read()
+        log.check_videos(found, data.videos)
+        self._earlier = {key: found[key] for key in self._asked if key in found}
+        self._open = {}
+        data.skip(self._earlier.keys() | (data.videos.keys() - self._asked.keys()))
+        heavy = [name for name, one in self.measures.items() if not one.light]
+        data.watch(Scoring({name: one for name, one in self.measures.items() if one.light}, heavy))
+
+    def configure_model(self) -> None:
+        """Load the networks, unless every video is scored."""
+        if self.videos.wanted:
+            for measure in self.measures.values():
+                measure.load()
+
+    def on_test_epoch_start(self) -> None:
+        """Take in, once over all ranks, what earlier starts scored."""
+        self.metric.reset()
+        self.metric.update(self._earlier if self.trainer.is_global_zero else {})
+        for measure in self.measures.values():
+            measure.place(self.device)
+
+    def test_step(self, chunk: FrameChunk, batch_idx: int) -> None:
+        """Show a chunk to its video's watchers; with the last one the video's line is on disk."""
+        if not chunk.key:
+            return
+        video = self._asked[chunk.key]
+        if chunk.failed:
+            self._open.pop(chunk.key, None)
+            if not self.videos.allow_missing:
+                raise ValueError(f"{video.path}: {chunk.failed}; mend it, or set allow_missing: true to leave it out")
+            self.metric.update({chunk.key: {"skipped": chunk.failed}})
+            return
+        if chunk.key not in self._open:
+            heavy = {name: one for name, one in self.measures.items() if not one.light}
+            self._open[chunk.key] = start(heavy, video)
+        if chunk.frames is not None:
+            self._open[chunk.key].see(chunk.frames, chunk.first)
+        if chunk.last:
+            scores = chunk.seen | self._open.pop(chunk.key).result()
+            record = {
+                "frames": video.facts.frames,
+                "scores": {name: scores[name] for name in DIMENSIONS if name in scores},
+            }
+            line = {"key": chunk.key, "asked": video.fingerprint, **record}
+            self.log_of_scores.append(self.global_rank, [line])
+            self.metric.update({chunk.key: record})
+
+    def on_test_epoch_end(self) -> None:
+        """Gather all ranks' videos and write the files once."""
+        data, items = self.videos, self.metric.gathered()
+        lost = [key for key in self._asked if key not in items]
+        if lost:
+            raise RuntimeError(
+                f"{len(lost)} videos were not scored, the first is {lost[0]}; trainer.limit_test_batches must stay "
+                "unset, data has a limit of its own"
+            )
+        videos = {key: items[key] for key in self._asked if "skipped" not in items[key]}
+        skipped = data.left_out | {key: one["skipped"] for key, one in items.items() if "skipped" in one}
+        if not videos:
+            raise ValueError("no video could be decoded: nothing is left to score")
+        self.log_of_scores.close()
+        self.trainer.strategy.barrier("scores: written")
+        if self.trainer.is_global_zero:
+            self._write(videos, skipped)
+        flow = mean_flow(videos)
+        logged = folder_scores(videos) | ({} if flow is None else {"mean_flow": flow})
+        self.log_dict({f"test/{name}": value for name, value in logged.items()})
+
+    # What is written
+
+    def _write(self, videos: Mapping[str, Mapping[str, Any]], skipped: Mapping[str, str]) -> None:
+        self.log_of_scores.join(list(self._asked))
+        paths = {key: one.path for key, one in self._asked.items()}
+        write_json(self.output / f"{self.name}_eval_results.json", eval_results(videos, paths))
+        scored = {key: self._asked[key] for key in videos}
+        info = full_info(scored, self.videos.asked, self.measures)
+        write_json(self.output / f"{self.name}_full_info.json", info)
+        facts = provenance(self.trainer)
+        facts["versions"] |= {name: _version(name) for name in _PACKAGES}
+        results = self._results(videos)
+        about = self._about(videos, skipped, facts, results)
+        details = {"benchmark": TITLE, "name": self.name, "skipped": dict(sorted(skipped.items())), **facts}
+        write_json(self.output / DETAILS_FILE, details)
+        write_json(self.output / RESULTS_FILE, {**results, ABOUT: about})
+        # The board's own line about what was left out speaks of questions.
+        board = scoreboard(TITLE, results, {**about, "left_out": 0})
+        Console().print(Group(board, *map(Text, remarks(results, about))))
+
+    def _results(self, videos: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The numbers; a dimension without a score is named and has none."""
+        own = folder_scores(videos)
+        raw = {name: {**self._merged, **own}[name] for name in DIMENSIONS if name in own or name in self._merged}
+        flow = mean_flow(videos)
+        missing = {
+            name: self.missing.get(name, "no video has a prompt for it") for name in DIMENSIONS if name not in raw
+        }
+        return {**raw, **({} if flow is None else {"mean_flow": flow}), **totals(raw), "missing": missing}
+
+    def _about(
+        self,
+        videos: Mapping[str, Mapping[str, Any]],
+        skipped: Mapping[str, str],
+        facts: Mapping[str, Any],
+        results: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What the numbers belong to."""
+        data, seed = self.videos, facts["seed"] or 0
+        prompts = {key: one.prompt for key, one in self._asked.items()}
+        about: dict[str, Any] = {
+            "benchmark": TITLE,
+            "protocol": PROTOCOL,
+            "videos": {
+                "folder": str(data.folder),
+                "scored": len(videos),
+                "prompts": len({prompts[key] for key in videos}),
+                "list": None if data.prompts is None else str(data.prompts),
+                "prompt_set": data.prompt_set,
+            },
+            "left_out": len(skipped),
+            "allow_missing": data.allow_missing,
+            "limit": data.limit,
+            "networks": self._facts,
+            "merged": {name: [str(path) for path in self.merge] for name in self._merged},
+            **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
+            "intervals": {
+                "level": LEVEL,
+                "resamples": RESAMPLES,
+                "seed": seed,
+                "of": score_intervals(videos, prompts, seed),
+            },
+        }
+        if self.paper is not None:
+            paper = self.paper.compared(TITLE, results, Protocol(left_out=len(skipped), limit=data.limit))
+            paper["not_comparable"] += [f"{name}: {why}" for name, one in self._facts.items() for why in one["differs"]]
+            about["paper"] = paper
+        return about
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,205 @@
+"""From scored videos to VBench's numbers: dimensions of a folder, their intervals, and the files that VBench reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import ANSWERS_FILE, PARTS_FOLDER, AnswerLog, unique
+from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.vbench.rules import DIMENSIONS, aggregate, consistency_of_folder
+from datamodules.folder_names import Asked
+from datamodules.video_folder import FolderVideo, by_prompt
+
+#: A scored video: {"frames": how many, "scores": dimension -> {"score": ..., ...}}.
+Record = Mapping[str, Any]
+#: A video weighs as many as its neighbouring frames.
+FRAME_WEIGHTED = ("subject_consistency", "background_consistency")
+#: The score of a video is 0 to 100, that of a folder 0 to 1.
+PERCENT = ("imaging_quality",)
+
+
+def folder_scores(videos: Mapping[str, Record]) -> dict[str, float]:
+    """The raw score of each dimension that some video has, in [0, 1] and in the published order.
+
+    The mean over videos, but for both consistencies: there every pair of neighbouring frames counts once, as in the
+    published script in one process.
+
+    Args:
+        videos: name -> {"frames", "scores"}.
+    """
+    found = {}
+    for name in DIMENSIONS:
+        scored = [one for one in videos.values() if name in one["scores"]]
+        if scored:
+            raw = [_raw(name, one) for one in scored]
+            weighted = name in FRAME_WEIGHTED
+            found[name] = (
+                consistency_of_folder(raw, [one["frames"] for one in scored]) if weighted else float(np.mean(raw))
+            )
+    return found
+
+
+def _raw(dimension: str, video: Record) -> float:
+    score = float(video["scores"][dimension]["score"])
+    return score / 100 if dimension in PERCENT else score
+
+
+def mean_flow(videos: Mapping[str, Record]) -> float | None:
+    """How far videos move, the mean over videos of their flow scores in pixels; None where flow was not measured."""
+    flows = [one["scores"]["dynamic_degree"]["flow"] for one in videos.values() if "dynamic_degree" in one["scores"]]
+    return float(np.mean(flows)) if flows else None
+
+
+def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], seed: int) -> Intervals:
+    """The bootstrap interval of each dimension; prompts are drawn anew, with all of their videos.
+
+    Args:
+        videos: name -> {"frames", "scores"}.
+        prompts: name -> what the video was made from.
+        seed: of the draws.
+    """
+    found: Intervals = {}
+    for name in folder_scores(videos):
+        hits: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for video, one in videos.items():
+            if name in one["scores"]:
+                weight = one["frames"] - 1 if name in FRAME_WEIGHTED else 1
+                prompt = prompts[video]
+                hits[prompt] = hits.get(prompt, 0.0) + weight * _raw(name, one)
+                counts[prompt] = counts.get(prompt, 0.0) + weight
+        of = [{name: np.array(list(one.values()))[:, None]} for one in (hits, counts)]
+        found[name] = intervals(of[0], of[1], ["score"], {}, seed)[f"{name}/score"]
+    return found
+
+
+def totals(raw: Mapping[str, float]) -> dict[str, float]:
+    """Quality, semantic and total, each only where nothing that it is made of is missing."""
+    whole = aggregate(raw)
+    lacking = {DIMENSIONS[name].group for name in whole["missing"]}
+    found = {group: whole[group] for group in ("quality", "semantic") if group not in lacking}
+    return found if lacking else {**found, "total": whole["total"]}
+
+
+def eval_results(videos: Mapping[str, Record], paths: Mapping[str, Path]) -> dict[str, Any]:
+    """What VBench's scripts read: dimension -> [score, [{"video_path", "video_results", ...}]].
+
+    Args:
+        videos: name -> {"frames", "scores"}.
+        paths: name -> the video's file.
+    """
+    found = {}
+    for name, score in folder_scores(videos).items():
+        rows = []
+        for video, one in videos.items():
+            if name in one["scores"]:
+                more = {key: value for key, value in one["scores"][name].items() if key != "score"}
+                result = one["scores"][name]["score"]
+                if name == "background_consistency":
+                    count = one["frames"] - 1
+                    more = {"video_sim": result * count, "cnt_per_video": count}
+                rows.append({"video_path": str(paths[video]), "video_results": result, **more})
+        found[name] = [score, rows]
+    return found
+
+
+def full_info(
+    videos: Mapping[str, FolderVideo], asked: Mapping[str, Asked] | None, dimensions: Iterable[str]
+) -> list[dict[str, Any]]:
+    """VBench's list of prompts with their videos: its own entries where it gave the list, else one for each prompt."""
+    found: list[dict[str, Any]] = []
+    for prompt, same in by_prompt(videos).items():
+        files = [str(one.path) for one in same]
+        entries = asked[prompt].entries if asked else ()
+        entries = entries or ({"prompt_en": prompt, "dimension": list(dimensions)},)
+        found += [{**one, "video_list": files} for one in entries]
+    return found
+
+
+def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """What a person must know beside the numbers: proxies, how far videos move, what is missing and left out."""
+    lines = [
+        f"{name}: {'a proxy' if one['proxy'] else 'not as published'}, {'; '.join(one['differs'])}."
+        for name, one in about["networks"].items()
+        if one["differs"]
+    ]
+    if "mean_flow" in results:
+        lines.append(f"mean flow: {results['mean_flow']:.2f} pixels between frames that are about 1/8 second apart.")
+    for why in dict.fromkeys(results["missing"].values()):
+        names = ", ".join(name for name, one in results["missing"].items() if one == why)
+        lines.append(f"missing ({why}): {names}.")
+    if about["left_out"]:
+        lines.append(f"{about['left_out']} videos were left out; details.json names them and says why.")
+    return lines
+
+
+def read_eval_results(path: Path) -> dict[str, float]:
+    """Dimension -> raw score of a file that VBench's scripts wrote.
+
+    Raises:
+        ValueError: no such file, or another content.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        found = {name.replace(" ", "_"): float(one[0]) for name, one in content.items()}
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; give an *_eval_results.json of VBench") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path}: is not of the form {{dimension: [score, videos]}} ({error!r})") from error
+    aggregate(found)
+    return found
+
+
+class VBenchMetric(AnswerMetric):
+    """`folder_scores` over videos that come one by one, in any order and from any rank.
+
+    `update` takes name -> {"frames", "scores"}, or {"skipped": why}.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+        """The raw scores."""
+        return folder_scores({name: one for name, one in items.items() if "skipped" not in one})
+
+
+class ScoreLog(AnswerLog):
+    """Scored videos on disk as they come: {"key": name, "asked": fingerprint of the file, "frames", "scores"}."""
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """The videos that are there, by name.
+
+        Raises:
+            ValueError: a file holds something else, or a video twice.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for path in (self.folder / ANSWERS_FILE, *sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))):
+            content = path.read_bytes() if path.is_file() else b""
+            lines = content.split(b"\n")[:-1]  # a last line without an end was never finished
+            try:
+                records = [json.loads(line) for line in lines]
+                found |= unique([(str(one.pop("key")), _checked(one)) for one in records], path)
+            except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+                raise ValueError(f"{path} holds something else than scored videos; choose another folder") from error
+        return found
+
+    def check_videos(self, found: Mapping[str, Record], videos: Mapping[str, FolderVideo]) -> None:
+        """Refuse scores of other videos of the same names.
+
+        Raises:
+            ValueError: lists all of them.
+        """
+        other = [key for key, one in found.items() if key in videos and one["asked"] != videos[key].fingerprint]
+        if other:
+            raise ValueError(
+                f"{len(other)} videos have changed since {self.folder} was written; take another model.output, or set "
+                "model.fresh: true to score all again:\n  " + "\n  ".join(other)
+            )
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "asked": str(record["asked"]), "frames": int(record["frames"]), "scores": dict(record["scores"])}

@@ -1,0 +1,1 @@
+"""VideoHallucer: every question with its hallucinated counterpart."""

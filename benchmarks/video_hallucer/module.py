@@ -1,0 +1,241 @@
+"""VideoHallucer (arXiv 2406.16338): pairs of a basic and a hallucinated question; both must be answered right.
+
+A pair counts as right overall only when its basic question is answered "yes" and its hallucinated one "no", so that a
+model which always says yes scores 1, 0 and 0. Scores agree with the published scorer to the last digit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.benchmark import Benchmark
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
+from datamodules.annotations import HALVES
+from datamodules.questions import Questions
+from datamodules.samples import View
+from datamodules.video_questions import QuestionBatch
+from lightning_modules.policies.video_llm import VideoLLM
+
+#: Published records with "predict" in both halves, by subset.
+Predictions = dict[str, list[dict[str, Any]]]
+#: The three numbers of every subset, and of "all".
+SCORES = ("basic_accuracy", "halluc_accuracy", "accuracy")
+
+
+def score(predictions: dict[str, list[dict]]) -> dict:
+    """Accuracies in the published result format.
+
+    Args:
+        predictions: subset -> published records, with "predict" in both halves.
+
+    Returns:
+        subset -> {"basic_accuracy", "halluc_accuracy", "accuracy"}, shares in [0, 1], and "all": their unweighted mean
+        over the subsets, whatever the subsets' sizes. The papers print "all" times 100.
+
+    Raises:
+        ValueError: no subset, an empty one, or a half without a prediction.
+    """
+    if not predictions:
+        raise ValueError("no predictions to score: give at least one subset")
+    scores = {subset: _subset_score(subset, pairs) for subset, pairs in predictions.items()}
+    overall = {name: sum(one[name] for one in scores.values()) / len(scores) for name in SCORES}
+    return {**scores, "all": overall}
+
+
+def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    if not pairs:
+        raise ValueError(f"subset {subset} has no pairs; leave it out")
+    lacking = [f"{row}.{half}" for row, pair in enumerate(pairs) for half in HALVES if "predict" not in pair[half]]
+    if lacking:
+        raise ValueError(f'subset {subset}: no "predict" in {", ".join(lacking)}; predict these questions first')
+    hits = _hits(pairs)
+    return {name: sum(one[place] for one in hits) / len(pairs) for place, name in enumerate(SCORES)}
+
+
+def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
+    """Whether each pair's basic half, its hallucinated half and both are answered right."""
+    halves = [[is_hit(pair[half]["answer"], pair[half]["predict"]) for half in HALVES] for pair in pairs]
+    return [(basic, hallucinated, basic and hallucinated) for basic, hallucinated in halves]
+
+
+class VideoHallucerMetric(AnswerMetric):
+    """`score` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key ("SUBSET/PAIR/HALF", see `datamodules.annotations.question_key`) -> {"answer": the
+    right one, "predict": what was said}. A pair with one half only is left out, and a subset without pairs.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The published results."""
+        pairs: dict[str, dict[str, dict[str, Any]]] = {}
+        for key, item in items.items():
+            subset, pair, half = key.split("/")
+            if "predict" in item:
+                pairs.setdefault(subset, {}).setdefault(pair, {})[half] = item
+        whole = {subset: [pair for pair in found.values() if len(pair) == 2] for subset, found in pairs.items()}
+        return score({subset: found for subset, found in whole.items() if found})
+
+
+class VideoHallucer(Benchmark):
+    """Asks a policy every question, or takes recorded answers, and writes the published files.
+
+    Into `output` go `SUBSET_NAME.json` (the annotation with "predict" in both halves), `results.json` (the published
+    result format, and under "about" what the numbers belong to), `details.json` (configuration, bias, margins, and
+    every question that was left out) and `answers.jsonl`.
+
+    Args:
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a folder of `SUBSET_NAME.json` files, or an `answers.jsonl`; null
+            with `policy`.
+        name: what the answers' files are called after.
+        margins: also score the two margin answers, and report the area under the ROC curve of their difference.
+        margin_answers: the two answers, yes first.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
+    """
+
+    title = "VideoHallucer"
+    protocol = "VideoHallucer ae4c2f25: a word anywhere in the answer counts; all = mean over subsets"
+    logged: ClassVar[Mapping[str, str]] = {
+        "basic": "all/basic_accuracy",
+        "hallucinated": "all/halluc_accuracy",
+        "overall": "all/accuracy",
+    }
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        margins: bool = False,
+        margin_answers: tuple[str, str] = ("Yes.", "No."),
+        max_new_tokens: int = 32,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, VideoHallucerMetric())
+        if margins and policy is None:
+            raise ValueError("margins need a policy: recorded predictions hold no log-probabilities")
+        self.margins = margins
+        self.margin_answers = margin_answers
+
+    @property
+    def questions(self) -> Questions:
+        """The data module that asks."""
+        asks: Questions = self.asked_by(Questions)
+        return asks
+
+    def settings(self) -> dict[str, Any]:
+        """With the margins' answers."""
+        return {**super().settings(), "margin_answers": list(self.margin_answers) if self.margins else None}
+
+    # Answers
+
+    def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """With the margin of each answer, where it is asked for."""
+        answers = super().answered(batch, earlier)
+        if self.margins and self.policy is not None:
+            margins = self._margins(self.policy, batch)
+            answers = {key: {**answers[key], "margin": one} for key, one in zip(batch.keys, margins, strict=True)}
+        return answers
+
+    def _margins(self, policy: VideoLLM, batch: QuestionBatch) -> list[float]:
+        """Log p(yes) - log p(no) of each question, nats; both answers share the question's prefix."""
+        yes, no = self.margin_answers
+        views = [
+            View(sample, "original", frames, prompt, {"chosen": yes, "relevant": no})
+            for sample, (frames, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
+        ]
+        with torch.no_grad():
+            log_probs = policy.score(policy.encode(views)).log_probs.double().view(len(views), 2)
+        margins: list[float] = (log_probs[:, 0] - log_probs[:, 1]).tolist()
+        return margins
+
+    def recorded(self, path: Path) -> Recorded:
+        """Published predictions, found by video and question, in whatever order; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        said: list[tuple[Any, Answer]] = []
+        identities: dict[str, Any] = {}
+        for subset, annotation in asks.by_subset.items():
+            file = path / prediction_file(subset, self.name)
+            for pair in read_json(file):
+                said += [(_identity(subset, half, pair[half]), {"predict": pair[half]["predict"]}) for half in HALVES]
+            halves = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
+            own = [one.key for one in asks.everything.values() if one.part == subset]
+            identities.update(zip(own, halves, strict=True))
+        return matched(said, identities, asks.asked)
+
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
+        """The annotation's pairs with "predict" in both halves; a pair with a half left out is left out."""
+        everything = self.questions.everything
+        halves: dict[tuple[str, int], dict[str, Answer]] = {}
+        for key, answer in answers.items():
+            one = everything[key]
+            halves.setdefault((one.part, one.unit), {})[key.rpartition("/")[2]] = answer
+        found: Predictions = {}
+        annotations = self.questions.by_subset
+        for (subset, unit), said in halves.items():
+            if len(said) == len(HALVES):
+                record = copy.deepcopy(annotations[subset].pairs[unit])
+                for half in HALVES:
+                    record[half] |= {name: said[half][name] for name in ("predict", "margin") if name in said[half]}
+                found.setdefault(subset, []).append(record)
+        return found
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A file for each subset."""
+        return {prediction_file(subset, self.name): pairs for subset, pairs in predictions.items()}
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of the three accuracies, pairs drawn anew within each subset."""
+        hits = {subset: np.array(_hits(pairs)) for subset, pairs in predictions.items()}
+        counts = {subset: np.ones_like(one) for subset, one in hits.items()}
+        return intervals(hits, counts, SCORES, {"all": Pool(list(hits), "mean")}, seed)
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """Which way the answers lean, and how well their margins separate."""
+        pooled = _with_pool(predictions)
+        return {"bias": {subset: bias(pairs) for subset, pairs in pooled.items()}, "auc": self._auc(predictions)}
+
+    def to_log(self, results: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float]:
+        """With the area under the ROC curve of the margins."""
+        auc = (self._auc(predictions) or {}).get("all")
+        return {**super().to_log(results, predictions), **({} if auc is None else {"auc": auc})}
+
+    def _auc(self, predictions: Mapping[str, Any]) -> dict[str, float | None] | None:
+        if not self.margins:
+            return None
+        return {subset: margin_auc(pairs) for subset, pairs in _with_pool(predictions).items()}
+
+
+def prediction_file(subset: str, name: str) -> str:
+    """The published file of a subset's predictions, for answers called `name`."""
+    return f"{subset}_{name}.json"
+
+
+def _identity(subset: str, half: str, said: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return subset, half, said["video"], said["question"]
+
+
+def _with_pool(predictions: Mapping[str, Any]) -> dict[str, Any]:
+    """The subsets, and "all": every pair of them."""
+    return {**predictions, "all": [pair for pairs in predictions.values() for pair in pairs]}

@@ -1,0 +1,1 @@
+"""The five dimensions of the Video-ChatGPT bench."""

@@ -1,0 +1,228 @@
+"""Video-ChatGPT's bench (arXiv 2306.05424): a judge scores answers from 0 to 5 in five dimensions.
+
+Correctness, detail and context are about the same answers, temporal about others; consistency is about two answers to
+two wordings of one question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.answer_metric import AnswerMetric
+from benchmarks.answers import Answer
+from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.judged import REPLIES, Judged
+from benchmarks.open_qa.protocol import dimension_score, parse_score
+from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.source import Source
+from benchmarks.videochatgpt.prompts import DIMENSIONS
+from datamodules.video_questions import Question, QuestionBatch
+from datamodules.videochatgpt_questions import TwiceAsked, VideoChatGptQuestions, wordings
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.policies.video_llm import VideoLLM
+
+#: In which dimensions the answers of a part are judged.
+JUDGED_IN: Mapping[str, tuple[str, ...]] = {
+    "generic": ("correctness", "detail", "context"),
+    "temporal": ("temporal",),
+    "consistency": ("consistency",),
+}
+#: Where an answer keeps what was said to the second wording.
+SECOND = "predict_2"
+
+
+def score(replies: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
+    """The bench's numbers from the judge's replies.
+
+    Args:
+        replies: dimension -> its replies, one a question.
+
+    Returns:
+        dimension -> {"average_score" (from 0 to 5; 0 for a reply that cannot be read, as lmms-eval counts it),
+        "questions", "unparsed"}, and "all": the unweighted mean of the dimensions that there are.
+
+    Raises:
+        ValueError: no dimension, or one without a reply.
+    """
+    if not replies:
+        raise ValueError("no replies of a judge to score")
+    found = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
+    mean = sum(one["average_score"] for one in found.values()) / len(found)
+    return {
+        **found,
+        "all": {"average_score": mean, "unparsed": sum(one["unparsed"] for one in found.values())},
+    }
+
+
+class VideoChatGptMetric(AnswerMetric):
+    """`score` over answers that come one by one, in any order and from any rank.
+
+    `update` takes question's key -> {"replies": dimension -> what the judge said}.
+    """
+
+    def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The results."""
+        return score(_by_dimension([item[REPLIES] for item in items.values() if REPLIES in item]))
+
+
+class VideoChatGpt(Judged):
+    """Asks a policy about videos, and a judge about the answers.
+
+    Into `output` go `PART_qa_NAME.json` (the annotation with "pred", or "pred1" and "pred2"), `results.json`,
+    `details.json` and `answers.jsonl`.
+
+    Args:
+        policy: the model that answers, with or without an adapter; null with `predictions`.
+        output: the folder for the results; an unfinished evaluation in it is continued.
+        predictions: recorded answers to score again: a folder of `PART_qa_NAME.json`, or an `answers.jsonl` with the
+            judge's replies in it; null with `policy`.
+        name: what the files of answers are called after.
+        judge: scores the answers; null only where recorded answers bring its replies.
+        attempts: how often the judge is asked the same until its reply can be read.
+        max_new_tokens: the longest answer, in tokens.
+        fresh: forget the answers that an earlier start left in `output`.
+        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
+    """
+
+    title = "Video-ChatGPT"
+    protocol = "Video-ChatGPT 659e04b2: five dimensions, score 0-5; lmms-eval 75571cfe: an unread reply is 0"
+    logged = {name: f"{name}/average_score" for name in (*DIMENSIONS, "all")}  # noqa: RUF012
+
+    def __init__(
+        self,
+        policy: VideoLLM | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "policy",
+        judge: Judge | None = None,
+        attempts: int = 1,
+        max_new_tokens: int = 512,
+        fresh: bool = False,
+        paper: str | None = None,
+    ) -> None:
+        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        super().__init__(source, VideoChatGptMetric(), judge, attempts)
+
+    @property
+    def questions(self) -> VideoChatGptQuestions:
+        """The data module that asks."""
+        asks: VideoChatGptQuestions = self.asked_by(VideoChatGptQuestions)
+        return asks
+
+    def setup(self, stage: str) -> None:
+        """With a look at the judge.
+
+        Raises:
+            ValueError: answers are to be given, or were recorded, and nobody scores them.
+        """
+        super().setup(stage)
+        unjudged = [key for key, answer in self._earlier.items() if REPLIES not in answer]
+        if self.judge is None and (self.policy is not None or unjudged):
+            raise ValueError("these answers are scored by a judge: give model.judge")
+
+    # Answers
+
+    def given(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """With the answers to second wordings, about the same frames."""
+        answers, everything = super().given(batch, earlier), self.questions.everything
+        twice = [
+            (key, one, frames)
+            for key, frames in zip(batch.keys, batch.frames, strict=True)
+            if isinstance(one := everything[key], TwiceAsked)
+        ]
+        if twice and self.policy is not None:
+            prompts, frames = [one.second for _, one, _ in twice], [frames for _, _, frames in twice]
+            said = self.policy.generate(prompts, frames, self.max_new_tokens)
+            for (key, _, _), text in zip(twice, said, strict=True):
+                answers[key][SECOND] = text
+        return answers
+
+    def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
+        """One question for each dimension of the part."""
+        row = self.questions.record(question)
+        texts = {"answer": row["A"], "pred": answer["predict"], "question": row.get("Q", "")}
+        if isinstance(question, TwiceAsked):
+            texts |= {"question1": row["Q1"], "question2": row["Q2"]}
+            texts |= {"pred1": answer["predict"], "pred2": answer[SECOND]}
+        return {
+            dimension: DIMENSIONS[dimension].about(f"{question.key}/{dimension}", texts)
+            for dimension in JUDGED_IN[question.part]
+        }
+
+    def readable(self, reply: str) -> bool:
+        """Whether it holds a score."""
+        return parse_score(reply) is not None
+
+    def recorded(self, path: Path) -> Recorded:
+        """Published files, found by video and question; or the lines of an `answers.jsonl`."""
+        asks = self.questions
+        if path.suffix == ".jsonl":
+            return recorded_lines(path, asks.everything, asks.asked)
+        said: list[tuple[Any, Answer]] = []
+        for part in asks.parts:
+            file = path / prediction_file(part, self.name)
+            names = ("predict", SECOND)
+            for row in read_json(file):
+                texts = [row.get(one) for one in _said_fields(part)]
+                if None not in texts:
+                    said.append((_identity(part, row), dict(zip(names, texts, strict=False))))
+        return matched(said, {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()},
+                       asks.asked)  # fmt: skip
+
+    # Scores
+
+    def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+        """The annotation's records with what was said, and the judge's replies."""
+        everything, found = self.questions.everything, dict[str, list[dict[str, Any]]]()
+        for key, answer in answers.items():
+            one = everything[key]
+            texts = [answer[name] for name in ("predict", SECOND) if name in answer]
+            record = {**self.questions.record(one), **dict(zip(_said_fields(one.part), texts, strict=True))}
+            found.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
+        return found
+
+    def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """A file for each part."""
+        return {
+            prediction_file(part, self.name): [
+                {name: value for name, value in row.items() if name != REPLIES} for row in rows
+            ]
+            for part, rows in predictions.items()
+        }
+
+    def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
+        """Of every dimension, questions drawn anew."""
+        replies = _by_dimension([row[REPLIES] for rows in predictions.values() for row in rows])
+        hits = {name: np.array([[parse_score(one) or 0] for one in given]) for name, given in replies.items()}
+        counts = {name: np.ones_like(one) for name, one in hits.items()}
+        return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed)
+
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The replies that could not be read."""
+        replies = _by_dimension([row[REPLIES] for rows in predictions.values() for row in rows])
+        unread = {name: [one for one in given if not self.readable(one)] for name, given in replies.items()}
+        return {"unparsed_replies": {name: one for name, one in unread.items() if one}}
+
+
+def prediction_file(part: str, name: str) -> str:
+    """The file of a part's answers, for answers called `name`."""
+    return f"{part}_qa_{name}.json"
+
+
+def _said_fields(part: str) -> tuple[str, ...]:
+    """Where published files keep what was said to each wording."""
+    return tuple(wording.replace("Q", "pred") for wording in wordings(part))
+
+
+def _identity(part: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return part, str(row.get("video_name")), *(str(row.get(name)) for name in wordings(part))
+
+
+def _by_dimension(answers: list[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Dimension -> replies, in the dimensions' published order."""
+    found = {name: [one[name] for one in answers if name in one] for name in DIMENSIONS}
+    return {name: replies for name, replies in found.items() if replies}

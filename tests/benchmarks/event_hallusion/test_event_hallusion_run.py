@@ -1,0 +1,234 @@
+"""EventHallusion as a test: a policy that is asked, descriptions that are judged, files made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning.pytorch import Trainer
+from torch import Tensor, device, nn
+
+from benchmarks.event_hallusion.judge import judge_question
+from benchmarks.event_hallusion.module import EventHallusion, EventHallusionMetric, score
+from datamodules.event_questions import EventQuestions, read_split
+from datamodules.video_io import encode_mp4
+from lightning_modules.policies.judges import Judge, JudgeQuestion
+
+
+class Scripted(nn.Module):
+    """Says no to what it is asked, and of a video how bright it is."""
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        return [
+            f"A picture of {float(one.float().mean()):.0f}." if "describe" in prompt else "No."
+            for prompt, one in zip(prompts, frames, strict=True)
+        ]
+
+
+class Bright(Judge):
+    """Accepts descriptions of bright videos."""
+
+    def __init__(self) -> None:
+        self.asked: list[JudgeQuestion] = []
+        self.loaded = 0
+
+    @property
+    def name(self) -> str:
+        return "bright"
+
+    def load(self, device: device) -> None:
+        self.loaded += 1
+
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        self.asked += questions
+        return ["**Yes**" if "picture of 2" in one.text else "No." for one in questions]
+
+
+def record(video: str, answers: list[str]) -> dict[str, Any]:
+    return {
+        "id": video,
+        "event_info": {"caption": f"It is {video}.", "unexpected": f"{video} turns dark."},
+        "questions": [{"type": "hallucination", "question": f"Is it {n}?", "answer": a} for n, a in enumerate(answers)],
+    }
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """entire: bright (two questions, both no) and dark (one); interleave: bright2 (one, yes)."""
+    splits = {
+        "entire": [record("bright", ["No.", "No."]), record("dark", ["Yes."])],
+        "interleave": [record("bright2", ["Yes."])],
+    }
+    (tmp_path / "questions").mkdir()
+    for split, rows in splits.items():
+        (tmp_path / "questions" / f"{split}_questions.json").write_text(json.dumps(rows))
+    for place, value in (("entire/bright.mp4", 210), ("dark.mp4", 20), ("interleave/bright2.avi", 220)):
+        path = tmp_path / "videos" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_mp4(np.full((3, 16, 16, 3), value, np.uint8), fps=4.0))
+    return tmp_path
+
+
+def run(module: EventHallusion, world: Path, **options: Any) -> dict[str, Any]:
+    data = {"questions": str(world / "questions"), "videos": str(world / "videos"), "num_frames": 2, "batch_size": 3}
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+                      enable_checkpointing=False)  # fmt: skip
+    trainer.test(module, EventQuestions(**(data | options)), verbose=False)
+    found: dict[str, Any] = json.loads((module.output / "results.json").read_text())
+    return found
+
+
+BOTH = ["binary", "description"]
+
+
+def test_a_policy_is_asked_and_its_descriptions_are_judged(world: Path) -> None:
+    judge = Bright()
+    results = run(EventHallusion(Scripted(), str(world / "out"), judge=judge), world, parts=BOTH)
+    assert judge.loaded == 1
+    assert results["entire"] == {
+        "binary_accuracy": 2 / 3, "binary_unmatched": 0, "questions": 3,
+        "description_accuracy": 1 / 2, "description_unmatched": 0, "videos": 2,
+    }  # fmt: skip
+    assert results["all"]["binary_accuracy"] == 2 / 4
+    assert results["all"]["description_accuracy"] == 2 / 3
+    about = results["about"]
+    assert about["judge"] == "bright"
+    assert about["annotations"]["entire"]["videos"] == about["annotations"]["entire"]["scored"] == 2
+    low, high = about["intervals"]["of"]["all/binary_accuracy"]
+    assert low < 2 / 4 < high
+    assert "all_but_misleading/description_accuracy" in about["intervals"]["of"]
+
+    published = json.loads((world / "out" / "predictions_policy.json").read_text())
+    bright = published["entire"]["bright"]
+    assert [one["prediction"] for one in bright["qa"]] == ["No.", "No."]
+    assert bright["event_info"]["caption"] == "It is bright."
+    assert bright["judgement"] == "**Yes**"
+    assert score(published) == {part: scores for part, scores in results.items() if part != "about"}
+
+
+def test_the_same_command_again_asks_nobody(world: Path) -> None:
+    first = run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
+    judge = Bright()
+    assert run(EventHallusion(Scripted(), str(world / "out"), judge=judge), world, parts=BOTH) == first
+    assert not judge.asked
+    assert not judge.loaded
+
+
+def test_recorded_descriptions_are_judged_anew_by_another_judge(world: Path) -> None:
+    run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
+    for source in ("answers.jsonl", "predictions_policy.json"):
+        judge = Bright()
+        again = EventHallusion(None, str(world / "again"), predictions=str(world / "out" / source), judge=judge)
+        results = run(again, world, parts=BOTH, videos=None)
+        assert len(judge.asked) == 3
+        assert results["all"]["description_accuracy"] == 2 / 3
+        # Without a judge the recorded judgements count.
+        again = EventHallusion(None, str(world / "again"), predictions=str(world / "out" / source))
+        results = run(again, world, parts=BOTH, videos=None)
+        assert results["all"]["description_accuracy"] == 2 / 3
+        # The published format does not say who judged.
+        assert results["about"]["judge"] == ("bright" if source == "answers.jsonl" else None)
+
+
+def test_a_file_with_missing_doubled_and_other_questions_is_listed_in_full(world: Path) -> None:
+    run(EventHallusion(Scripted(), str(world / "out")), world)
+    path = world / "out" / "predictions_policy.json"
+    published = json.loads(path.read_text())
+    published["entire"]["bright"]["qa"].append({**published["entire"]["bright"]["qa"][0], "prediction": "Yes."})
+    published["entire"]["dark"]["qa"][0]["question"] = "Was it another?"
+    del published["interleave"]["bright2"]
+    path.write_text(json.dumps(published))
+    again = EventHallusion(None, str(world / "again"), predictions=str(path))
+    with pytest.raises(ValueError, match="does not fit") as error:
+        run(again, world, videos=None)
+    told = " ".join(str(error.value).split())
+    assert "2 questions lack an answer: entire/dark/0 interleave/bright2/0" in told
+    assert "1 questions are answered more than once: entire/bright/0" in told
+    assert "1 answers are to questions that are not asked: ('entire', 'dark', 'Was it another?')" in told
+
+    results = run(again, world, videos=None, allow_missing=True)
+    assert results["all"]["questions"] == 1
+    assert results["about"]["left_out"] == 3
+
+
+def test_descriptions_need_a_judge_before_anything_is_asked(world: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.judge"):
+        run(EventHallusion(Scripted(), str(world / "out")), world, parts=BOTH)
+
+
+def test_a_judge_that_says_neither_is_asked_again_and_then_counted(world: Path) -> None:
+    class Unsure(Bright):
+        def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+            self.asked += questions
+            return ["Yes." if one.attempt and "picture of 2" in one.text else "Perhaps." for one in questions]
+
+    judge = Unsure()
+    results = run(EventHallusion(Scripted(), str(world / "out"), judge=judge, attempts=2), world, parts=BOTH)
+    assert sorted(one.attempt for one in judge.asked) == [0, 0, 0, 1, 1, 1]
+    assert results["all"]["description_accuracy"] == 2 / 3
+    assert results["all"]["description_unmatched"] == 1 / 3
+
+
+def test_a_missing_video_leaves_its_questions_out(world: Path) -> None:
+    (world / "videos" / "dark.mp4").unlink()
+    with pytest.raises(ValueError, match="dark"):
+        run(EventHallusion(Scripted(), str(world / "out")), world)
+    results = run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH, allow_missing=True)
+    assert results["entire"]["binary_accuracy"] == 1
+    assert results["entire"]["videos"] == 1
+    assert results["about"]["left_out"] == 2
+
+
+def test_the_judge_is_asked_about_what_the_split_is_about() -> None:
+    row = record("x", ["No."])
+    assert "It is x." in judge_question("k", "entire", row, "A {caption} dog.").text
+    assert "A {caption} dog." in judge_question("k", "entire", row, "A {caption} dog.").text
+    assert "x turns dark." in judge_question("k", "interleave", row, "d").text
+    with pytest.raises(ValueError, match="'mixed'"):
+        judge_question("k", "mixed", row, "d")
+
+
+def test_the_metric_needs_no_annotation() -> None:
+    metric = EventHallusionMetric()
+    metric.update({"entire/a/0": {"answer": "No.", "predict": "no"}, "entire/a/1": {"answer": "No.", "predict": "yes"}})
+    metric.update({})
+    metric.update({"entire/b/description": {"judgement": "Yes"}})
+    assert metric.compute()["all"] == {
+        "binary_accuracy": 1 / 2, "binary_unmatched": 0, "questions": 2,
+        "description_accuracy": 1, "description_unmatched": 0, "videos": 1,
+    }  # fmt: skip
+
+
+def test_every_fault_of_an_annotation_file_is_listed(tmp_path: Path) -> None:
+    good = record("a", ["No."])
+    odd = [good, good, {"id": "../b", "questions": []}, {**record("c", ["Perhaps"]), "event_info": {}}, "x"]
+    path = tmp_path / "entire_questions.json"
+    path.write_text(json.dumps(odd))
+    with pytest.raises(ValueError, match="6 faults") as error:
+        read_split(path)
+    for told in ("row 1: a occurs twice", "'../b' is no name", "row 2: has no questions", "'Perhaps'", "row 3: has no"):
+        assert told in str(error.value)
+    for content in ("{", "{}"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="entire_questions"):
+            read_split(path)
+
+
+def test_splits_are_chosen_and_named(world: Path, tmp_path: Path) -> None:
+    data = EventQuestions(str(world / "questions"), None, splits=["interleave"])
+    data.setup("test")
+    assert data.asked == ["interleave/bright2/0"]
+    with pytest.raises(ValueError, match=r"no questions for \['mixed'\] .* entire, interleave"):
+        EventQuestions(str(world / "questions"), None, splits=["mixed"]).setup("test")
+    with pytest.raises(ValueError, match=r"data\.parts"):
+        EventQuestions(str(world / "questions"), None, parts=[])
+    limited = EventQuestions(str(world / "questions"), None, limit_videos=1)
+    limited.setup("test")
+    assert limited.asked == ["entire/bright/0", "entire/bright/1", "interleave/bright2/0"]

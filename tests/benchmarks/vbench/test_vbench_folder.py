@@ -1,0 +1,229 @@
+"""`vidpref test` on a folder of videos: every dimension with real networks, resumed, left out, over two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vbench_samples import VIDEOS, save_clip, save_dino, save_head, save_raft, write_videos
+
+import vidpref
+from benchmarks.vbench.module import VBench
+from benchmarks.vbench.networks import DinoFeatures
+from benchmarks.vbench.rules import DIMENSIONS
+from datamodules.optical_flow import DisFlow
+
+ROOT = Path(__file__).resolve().parents[3]
+LIGHT = ("temporal_flickering", "motion_smoothness", "dynamic_degree")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos and networks."""
+    place = tmp_path_factory.mktemp("made")
+    write_videos(place / "videos")
+    save_dino(place / "dino")
+    save_clip(place / "clip")
+    save_head(place / "head.pth")
+    save_raft(place / "raft.pth")
+    return place
+
+
+def arguments(config: str, videos: Path, output: Path, *more: str) -> list[str]:
+    return ["test", "--config", str(ROOT / "configs" / "benchmarks" / config), "--seed_everything", "5",
+            "--data.folder", str(videos), "--data.num_workers", "0", "--trainer.accelerator", "cpu",
+            "--model.output", str(output), "--trainer.default_root_dir", str(output / "run"),
+            "--trainer.enable_progress_bar", "false", "--trainer.logger", "false", *more]  # fmt: skip
+
+
+def run(config: str, videos: Path, output: Path, *more: str) -> dict[str, Any]:
+    assert vidpref.main(arguments(config, videos, output, *more)) == 0
+    return json.loads((output / "results.json").read_text())  # type: ignore[no-any-return]
+
+
+def refusal(capsys: Any, config: str, videos: Path, output: Path, *more: str) -> str:
+    """What the command says when it refuses."""
+    assert vidpref.main(arguments(config, videos, output, *more)) == 1
+    return str(capsys.readouterr().err)
+
+
+def proxy(videos: Path, output: Path, *more: str) -> dict[str, Any]:
+    return run("vbench_proxy.yaml", videos, output, *more)
+
+
+def scores(results: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in results.items() if isinstance(value, float)}
+
+
+def full(made: Path, output: Path, *more: str) -> dict[str, Any]:
+    """All networks that are installed, the real classes."""
+    return run(
+        "vbench.yaml", made / "videos", output, "--model.subject.model", str(made / "dino"),
+        "--model.background.model", str(made / "clip"), "--model.aesthetic.model", str(made / "clip"),
+        "--model.aesthetic.head", str(made / "head.pth"), "--model.flow.weights", str(made / "raft.pth"),
+        "--model.flow.model", "small", "--model.flow.num_updates", "1", *more
+    )  # fmt: skip
+
+
+def test_all_dimensions_are_scored_with_their_networks(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("benchmarks.vbench.networks.find_spec", lambda name: None)
+    results = full(made, tmp_path)
+    scored = ("subject_consistency", "background_consistency", "temporal_flickering", "dynamic_degree")
+    assert all(0 <= results[name] <= 1 for name in (*scored, "aesthetic_quality"))
+    assert results["mean_flow"] > 0
+    assert set(results["missing"]) == set(DIMENSIONS) - {*scored, "aesthetic_quality"}
+    assert "pip install pyiqa" in results["missing"]["imaging_quality"]
+    assert not {"imaging_quality", "motion_smoothness", "quality", "total"} & results.keys()
+    about = results["about"]
+    assert about["seed"] == 5
+    assert about["versions"]["transformers"]
+    assert "pyiqa" in about["versions"]
+    assert "git_commit" in about
+    assert about["protocol"].startswith("VBench 45e79ec1")
+    assert len(about["networks"]["subject_consistency"]["weights"]["sha256"]) == 64
+    assert set(about["intervals"]["of"]) == {*scored, "aesthetic_quality"}
+    differs = about["paper"]["not_comparable"]
+    assert any(one.startswith("dynamic_degree: RAFT") for one in differs)
+
+    # Chunks and workers move no number.
+    other = full(made, tmp_path / "other", "--data.num_workers", "2", "--data.chunk_frames", "5")
+    assert scores(other) == pytest.approx(scores(results), abs=1e-5)
+
+
+def test_files_of_a_scored_folder(made: Path, tmp_path: Path) -> None:
+    results = proxy(made / "videos", tmp_path, "--model.name", "base")
+    assert results["temporal_flickering"] < 1
+    assert results["dynamic_degree"] in (1 / 3, 2 / 3)
+    assert {name for name, one in results["about"]["networks"].items() if one["proxy"]} == set(LIGHT[1:])
+    written = json.loads((tmp_path / "base_eval_results.json").read_text())
+    assert {name: score for name, (score, _) in written.items()} == {name: results[name] for name in LIGHT}
+    rows = {Path(one["video_path"]).name: one for one in written["dynamic_degree"][1]}
+    assert set(rows) == set(VIDEOS)
+    assert rows["a ball-0.mp4"]["video_results"] is True
+    assert rows["a ball-1.mp4"]["video_results"] is False
+    assert rows["a ball-0.mp4"]["flow"] > 3 > 0.2 > rows["a ball-1.mp4"]["flow"]
+    info = json.loads((tmp_path / "base_full_info.json").read_text())
+    assert [(one["prompt_en"], len(one["video_list"])) for one in info] == [("a ball", 2), ("well-known man", 1)]
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == list(VIDEOS)
+
+
+def test_an_interrupted_scoring_goes_on(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    whole = proxy(made / "videos", tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    first, *rest = answers.read_text().splitlines(keepends=True)
+    changed = json.loads(first)
+    changed["scores"]["temporal_flickering"]["score"] = 0.0
+    answers.unlink()
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "rank-00000.jsonl").write_text(json.dumps(changed) + "\n" + rest[0][:30])
+    again = proxy(made / "videos", tmp_path)
+    assert again["temporal_flickering"] < whole["temporal_flickering"] - 0.2, "what was scored is not scored again"
+    assert again["mean_flow"] == whole["mean_flow"]
+    # A finished one loads no network and reads no video.
+    monkeypatch.setattr("datamodules.video_folder.stream_frames", None)
+    assert scores(proxy(made / "videos", tmp_path)) == scores(again)
+    monkeypatch.undo()
+    assert scores(proxy(made / "videos", tmp_path, "--model.fresh", "true")) == scores(whole)
+
+
+def test_scores_by_other_networks_are_not_continued(made: Path, tmp_path: Path, capsys: Any) -> None:
+    proxy(made / "videos", tmp_path)
+    said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path, "--model.flow.preset", "fast")
+    assert "other settings" in said
+    assert 'dimensions.dynamic_degree.network was "OpenCV DIS medium", is "OpenCV DIS fast"' in said
+
+
+def test_faults_are_listed_before_a_network_is_looked_for(tmp_path: Path, capsys: Any) -> None:
+    videos = write_videos(tmp_path / "videos")
+    (videos / "no number.mp4").write_bytes(b"")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a ball\na cube\n")
+    flags = ("--data.prompts", str(prompts), "--data.num_samples", "2")
+    no_network = ("--model.subject.model", str(tmp_path / "none"))
+    said = refusal(capsys, "vbench.yaml", videos, tmp_path / "out", *no_network, *flags)
+    assert "4 videos of" in said
+    for name in ("a cube-0.mp4", "a cube-1.mp4", "no number.mp4", "well-known man-0.mp4"):
+        assert name in said
+    results = proxy(videos, tmp_path / "out", *flags, "--data.allow_missing", "true")
+    assert results["about"]["left_out"] == 4
+    assert results["about"]["videos"]["scored"] == 2
+    assert results["about"]["allow_missing"] is True
+    details = json.loads((tmp_path / "out" / "details.json").read_text())
+    assert set(details["skipped"]) == {"a cube-0.mp4", "a cube-1.mp4", "no number.mp4", "well-known man-0.mp4"}
+    flags = (*flags, "--data.prompt_set", "motion_bench")
+    assert "holds 2 prompts, motion_bench has 419" in refusal(capsys, "vbench_proxy.yaml", videos, tmp_path, *flags)
+
+
+def test_vbenchs_list_says_what_is_scored(made: Path, tmp_path: Path) -> None:
+    listed = [{"prompt_en": "a ball", "dimension": ["dynamic_degree"]},
+              {"prompt_en": "well-known man", "dimension": ["object_class"]}]  # fmt: skip
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    results = proxy(made / "videos", tmp_path, "--data.prompts", str(tmp_path / "list.json"))
+    assert results["dynamic_degree"] == 0.5
+    assert set(results["missing"]) == set(DIMENSIONS) - {"dynamic_degree"}
+    assert results["missing"]["temporal_flickering"] == "no video has a prompt for it"
+    assert results["about"]["videos"]["scored"] == 2
+
+
+def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path) -> None:
+    theirs = {name: [0.5, []] for name in DIMENSIONS if name not in LIGHT[:2]}
+    (tmp_path / "vbench_eval_results.json").write_text(json.dumps(theirs))
+    merged = ("--model.merge", json.dumps([str(tmp_path / "vbench_eval_results.json")]))
+    results = proxy(made / "videos", tmp_path / "out", *merged)
+    assert results["missing"] == {}
+    assert results["total"] == pytest.approx((4 * results["quality"] + results["semantic"]) / 5)
+    assert results["dynamic_degree"] != 0.5, "what is measured here is not overwritten"
+    assert "dynamic_degree" not in results["about"]["merged"]
+
+
+def test_a_damaged_video_stops_the_run_or_is_left_out(
+    made: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def damaged(path: Path, indices: Any) -> Any:
+        if path.name == "a ball-1.mp4":
+            raise ValueError("undecodable frame 3: its data is damaged")
+        return streamed(path, indices)
+
+    from datamodules.video_io import stream_frames as streamed
+
+    monkeypatch.setattr("datamodules.video_folder.stream_frames", damaged)
+    said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path)
+    assert "a ball-1.mp4: undecodable frame 3" in said
+    assert "allow_missing" in said
+    results = proxy(made / "videos", tmp_path, "--data.allow_missing", "true")
+    assert results["about"]["left_out"] == 1
+    assert results["about"]["videos"]["scored"] == 2
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="no dimension is left"):
+        VBench("out", flickering=False)
+    with pytest.raises(ValueError, match="no paper"):
+        VBench("out", paper="nothing/table1/row")
+    benchmark = VBench("out", subject=DinoFeatures("folder"), flow=DisFlow())
+    assert set(benchmark.measures) == {"subject_consistency", "temporal_flickering", "dynamic_degree"}
+    assert benchmark.missing["motion_smoothness"] == "network not given"
+    assert benchmark.missing["scene"] == "not measured here"
+
+
+@pytest.mark.slow
+def test_two_processes_score_every_video_once(made: Path, tmp_path: Path) -> None:
+    one = proxy(made / "videos", tmp_path / "one")
+    command = arguments("vbench_proxy.yaml", made / "videos", tmp_path / "two")
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "vidpref", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert scores(two) == scores(one)
+    assert two["about"]["intervals"] == one["about"]["intervals"]
+    answers = [(tmp_path / name / "answers.jsonl").read_text() for name in ("one", "two")]
+    assert answers[0] == answers[1]
