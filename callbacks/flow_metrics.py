@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.preference_metrics import reward_statistics
-from callbacks.step_window import StepWindow
+from callbacks.term_metrics import TermMetrics
 from lightning_modules.dense_dpo import FlowTerm
 
 #: The quantiles of |z| that are logged, in per cent.
@@ -20,7 +19,7 @@ PERCENTS = (50, 90, 99)
 _LOWEST, _HIGHEST, _PER_DECADE = -4, 4, 24
 
 
-class FlowMetrics(Callback):
+class FlowMetrics(TermMetrics):
     """Logs errors, saturation and what happens at which noise level, from the preference term of a flow model.
 
     Names, and the same under `val/`:
@@ -43,50 +42,16 @@ class FlowMetrics(Callback):
     def __init__(self, bound: float = 5.0, time_bins: int = 5) -> None:
         if bound <= 0 or time_bins < 1:
             raise ValueError(f"FlowMetrics: bound is {bound} and time_bins is {time_bins}; both must be positive")
+        super().__init__()
         self.bound = bound
         self.time_bins = time_bins
-        self._window = StepWindow()
-        self._validation: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with an empty window."""
-        self._window.start(trainer)
+    def sums(self, outputs: Any) -> dict[str, Tensor]:
+        """Term name -> one vector of sums, in the order in which `named` takes them apart."""
+        terms = {name: term for name, term in outputs["terms"].items() if isinstance(term, FlowTerm)}
+        return {name: self._sums_of(term) for name, term in terms.items()}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Add the batch to the window; on a step that is logged, log what the window holds of all ranks."""
-        for name, term in _flow_terms(outputs).items():
-            self._window.add(name, self._sums(term))
-        for sums in self._window.due(trainer).values():
-            pl_module.log_dict(self._named("train", sums), batch_size=1)
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last validation."""
-        self._validation = {}
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add the batch."""
-        for name, term in _flow_terms(outputs).items():
-            self._validation[name] = self._validation.get(name, 0) + self._sums(term)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what all ranks saw."""
-        for sums in self._validation.values():
-            total = trainer.strategy.reduce(sums, reduce_op="sum")
-            # Every rank holds the same value already: averaging changes nothing.
-            pl_module.log_dict(self._named("val", total), batch_size=1, sync_dist=True)
-
-    def _sums(self, term: FlowTerm) -> Tensor:
-        """One vector of sums, which add up over batches and ranks, in the order in which `_named` takes them apart."""
+    def _sums_of(self, term: FlowTerm) -> Tensor:
         assert term.chosen_rewards is not None
         assert term.rejected_rewards is not None
         assert term.times is not None
@@ -108,7 +73,7 @@ class FlowMetrics(Callback):
             ]
         )
 
-    def _named(self, prefix: str, sums: Tensor) -> dict[str, float]:
+    def named(self, prefix: str, term: str, sums: Tensor) -> dict[str, float]:
         """The logged values; nothing where all were ties."""
         values = sums.tolist()
         frames, winner, loser, items, saturated = values[:5]
@@ -145,7 +110,3 @@ class FlowMetrics(Callback):
                 return low if math.isinf(high) or not count else low + (high - low) * left / count
             left -= count
         return edges[-2]
-
-
-def _flow_terms(outputs: Any) -> dict[str, FlowTerm]:
-    return {name: term for name, term in outputs["terms"].items() if isinstance(term, FlowTerm)}

@@ -120,7 +120,7 @@ def test_quantiles_are_right_to_a_tenth(scale: float) -> None:
     size: Tensor = scale * torch.rand(2000, generator=torch.Generator().manual_seed(0))
     term = make_term(size.tolist(), [0.5] * 2000, ([0.0], [0.0]))
     callback = FlowMetrics()
-    found = callback._named("train", callback._sums(term))
+    found = callback.named("train", "preference", callback.sums({"terms": {"preference": term}})["preference"])
     for percent in (50, 90, 99):
         exact = float(size.quantile(percent / 100))
         # Below 1e-4 and above 1e4 everything is one.
