@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.flow_samples import FlowErrors, PairBatch
 from datamodules.samples import AnswerScores, View, VistaBatch
 
-BatchT = TypeVar("BatchT")
+BatchT = TypeVar("BatchT", VistaBatch, PairBatch)
 #: What the reference said of a probe, by name, on the CPU.
 Said = Mapping[str, Tensor]
 
@@ -27,7 +27,7 @@ class Probe(ABC, Generic[BatchT]):
     """
 
     def __init__(self, kept: BatchT) -> None:
-        self.kept = kept
+        self.kept: BatchT = kept
 
     @classmethod
     @abstractmethod
@@ -35,14 +35,14 @@ class Probe(ABC, Generic[BatchT]):
         """The first real sample's, or the very first one's when every sample is masked."""
 
     @property
-    @abstractmethod
     def key(self) -> str:
         """The sample's key."""
+        return self.kept.keys[0]
 
     @property
-    @abstractmethod
     def real(self) -> bool:
         """Whether the sample is no padding."""
+        return bool(self.kept.mask[0])
 
     @abstractmethod
     def thinned(self) -> Self:
@@ -82,16 +82,6 @@ class AnswerProbe(Probe[VistaBatch]):
         view = next((one for one in batch.views if bool(batch.mask[one.sample])), batch.views[0])
         alone = View(0, view.name, view.frames, view.prompt, dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [alone], batch.mask[view.sample : view.sample + 1]))
-
-    @property
-    def key(self) -> str:
-        """The sample's key."""
-        return self.kept.keys[0]
-
-    @property
-    def real(self) -> bool:
-        """Whether the sample is no padding."""
-        return bool(self.kept.mask[0])
 
     def thinned(self) -> Self:
         """Every few pixels of each frame."""
@@ -149,16 +139,6 @@ class PairProbe(Probe[PairBatch]):
         at = int(batch.mask.int().argmax())  # 0 where all are masked
         alone: dict[str, Any] = {name: getattr(batch, name)[at : at + 1] for name in cls._TENSORS}
         return cls(PairBatch([batch.keys[at]], prompts=[batch.prompts[at]], **alone))
-
-    @property
-    def key(self) -> str:
-        """The pair's key."""
-        return self.kept.keys[0]
-
-    @property
-    def real(self) -> bool:
-        """Whether the pair is no padding."""
-        return bool(self.kept.mask[0])
 
     def thinned(self) -> Self:
         """A corner of the first few latent frames."""

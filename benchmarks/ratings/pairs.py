@@ -96,7 +96,13 @@ class PairRatings(RatingBenchmark):
     counted_names: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, judge: Judge | None, output: str, predictions: str | None, name: str, fresh: bool, paper: str | None
+        self,
+        judge: Judge | None,
+        output: str,
+        predictions: str | None = None,
+        name: str = "judge",
+        fresh: bool = False,
+        paper: str | None = None,
     ) -> None:
         super().__init__(judge, output, PairMetric(type(self)), predictions, name, fresh, paper)
 

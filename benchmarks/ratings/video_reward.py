@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ratings.pairs import PairRatings, RatedPair
-from lightning_modules.policies.judges import Judge
 
 #: Visual quality, motion quality, text alignment.
 DIMENSIONS = ("VQ", "MQ", "TA")
@@ -89,17 +88,6 @@ class VideoReward(PairRatings):
         for kind in ("with_ties", "without_ties")
     }
     scored = DIMENSIONS
-
-    def __init__(
-        self,
-        judge: Judge | None,
-        output: str,
-        predictions: str | None = None,
-        name: str = "judge",
-        fresh: bool = False,
-        paper: str | None = None,
-    ) -> None:
-        super().__init__(judge, output, predictions, name, fresh, paper)
 
     @staticmethod
     def score(pairs: Sequence[RatedPair]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.ratings.pairs import PairRatings, RatedPair, Scores
-from lightning_modules.policies.judges import Judge
 
 #: In the order in which the model gives them.
 ASPECTS = (
@@ -86,17 +85,6 @@ class VideoScore(PairRatings):
     logged = {"accuracy": "overall/accuracy", "unparsed": "overall/unparsed"}  # noqa: RUF012
     scored = ASPECTS
     counted_names = ("accuracy",)
-
-    def __init__(
-        self,
-        judge: Judge | None,
-        output: str,
-        predictions: str | None = None,
-        name: str = "judge",
-        fresh: bool = False,
-        paper: str | None = None,
-    ) -> None:
-        super().__init__(judge, output, predictions, name, fresh, paper)
 
     def setup(self, stage: str) -> None:
         """With a look at the table.
