@@ -23,11 +23,12 @@ VERBS = {
     "fit": "train; run the same command again to resume",
     "validate": "the loss and its terms on validation data",
     "test": "run a benchmark",
-    "predict": "write what a model says of data: reference scores into side shards",
+    "predict": "write what a model makes of data: reference scores, pairs, labels, latents, videos",
 }
 
 USAGE = """usage: vidpref [--debug] <verb> [options]
-       vidpref <verb> --help | --version
+       vidpref <verb> --help
+       vidpref --version
 
 Train video models on preferences, and measure what that did.
 
@@ -105,9 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not is_readable(error):
             traceback.print_exc()
         else:
+            from callbacks.config_errors import told
+
             rank = os.environ.get("LOCAL_RANK", "0")
             where = "" if rank == "0" else f" (process {rank})"
-            sys.stderr.write(f"error{where}: {str(error).strip()}\n")
+            sys.stderr.write(f"error{where}: {told(error)}\n")
             sys.stderr.write("(--debug shows where in the code)\n")
         return 1
 
@@ -147,8 +150,17 @@ def quieten() -> None:
     # No validation data is a choice, and so is a run shorter than the interval of logging.
     warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    # An advertisement for a logger.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in str(record.msg))
+    # The state of our loaders lies with the data module, where Lightning does not look.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # Video-LLaVA's processor of single pictures exists for PIL alone.
+    logging.getLogger("transformers.models.auto.image_processing_auto").addFilter(
+        lambda record: "backend is not available" not in record.getMessage()
+    )
+    # An advertisement for a logger, and a step of the set-up.
+    unwanted = ("Tip:", "to estimate number of stepping batches")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(one in str(record.msg) for one in unwanted)
+    )
 
 
 def prepare(arguments: list[str]) -> int:
@@ -179,9 +191,10 @@ def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     import docstring_parser
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"vidpref prepare {name}")
+    told = docstring_parser.parse(function.__doc__ or "")
+    parser = ArgumentParser(prog=f"vidpref prepare {name}", description=told.short_description)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
-    helps = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
+    helps = {one.arg_name: one.description for one in told.params}
     several: set[str | int] = {
         one.name
         for one in inspect.signature(function, eval_str=True).parameters.values()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_modules.preference import PreferenceModule
 
@@ -45,7 +46,7 @@ class AdapterExport(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what training ended with, while the weights are still on their devices."""
-        self.export(trainer, pl_module, "last")
+        rank_zero_info(f"exported: {self.export(trainer, pl_module, 'last')}")
 
     def export(self, trainer: Trainer, module: LightningModule, name: str) -> Path:
         """Write the policy as it is now; all ranks call it together, because weights are gathered; rank 0 writes.

@@ -19,11 +19,14 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
 from callbacks.checkpoint_io import ReplaceIO
 from callbacks.config_errors import readable
+from callbacks.predict_writer import PredictWriter
 from callbacks.progress import Progress
+from callbacks.reference_cache import ReferenceCacheWriter
 from callbacks.run_record import RunRecord, checkpoint_differences
 from callbacks.throughput import Throughput
 
@@ -118,10 +121,38 @@ class VidprefCLI(LightningCLI):
             now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[verb]
             report_differences(path, now)
 
+    def before_test(self) -> None:
+        """Refuse a module without a test, before weights are loaded."""
+        if not is_overridden("test_step", self.model):
+            raise ValueError(
+                f"{type(self.model).__name__} has nothing to test; `vidpref test` takes a benchmark, see "
+                "configs/benchmarks/, and `vidpref validate` the losses of a method"
+            )
+
+    def before_predict(self) -> None:
+        """Refuse to compute what nobody writes."""
+        pieces: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(one, PredictWriter | ReferenceCacheWriter) for one in pieces):
+            raise ValueError(
+                f"nothing would write what {type(self.model).__name__} predicts; add the configuration that does "
+                "(for a method's reference scores --config configs/reference/write_cache.yaml)"
+            )
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the pieces that every run gets."""
         given = self._get(self.config_init, "trainer", default={})
-        return super().instantiate_trainer(**default_pieces(given, str(self.subcommand)), **kwargs)
+        logs = Path(given["default_root_dir"] or ".") / str(self.subcommand)
+        if self.subcommand == "test":
+            # A benchmark's logs lie beside its results.
+            logs = Path(self._get(self.config, "model.init_args.output", default=logs))
+        return super().instantiate_trainer(**default_pieces(given, str(self.subcommand), logs), **kwargs)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Benchmarks print their own table; Lightning's would say it once more, in other units."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "test":
+            parser.set_defaults({"verbose": False})
+        return parser
 
 
 def with_nulls(arguments: list[str]) -> list[str]:
@@ -165,12 +196,13 @@ def recovery_folder(trainer: Mapping[str, Any]) -> Path:
     return Path(trainer["default_root_dir"] or ".") / "checkpoints"
 
 
-def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
+def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[str, Any]:
     """The trainer's arguments that this project completes: callbacks, logger, plugins.
 
     Args:
         trainer: the instantiated ``trainer`` section of the configuration.
-        verb: the subcommand; the CSV logger's folder is named after it.
+        verb: the subcommand.
+        logs: the CSV logger's folder, in which each start has a version folder.
     """
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
@@ -195,7 +227,7 @@ def default_pieces(trainer: Mapping[str, Any], verb: str) -> dict[str, Any]:
         plugins.append(ReplaceIO())
     logger = trainer["logger"]
     if logger is None or logger is True:
-        logger = CSVLogger(trainer["default_root_dir"] or ".", name=verb)
+        logger = CSVLogger(logs, name="")
     return {"callbacks": callbacks + wanted, "plugins": plugins, "logger": logger}
 
 

@@ -71,6 +71,12 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
     return "\n".join(dict.fromkeys(strong or weak)) or message
 
 
+def told(error: Exception) -> str:
+    """What an error says; of the parser's report that a class refused its settings, what that class says."""
+    message = str(error).strip()
+    return readable(message) if message.startswith(NOISE) else message
+
+
 def _fault(text: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
     """One finding of the parser in our words, or in its own where we have none.
 

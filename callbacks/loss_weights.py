@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.samples import VistaBatch
@@ -180,7 +181,7 @@ class LossWeights(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Weigh `val/loss` as the checkpoint did, when one is validated outside training."""
-        if not trainer.training:
+        if trainer.state.fn != TrainerFn.FITTING:
             _with_terms(pl_module).weights.update(self._restored)
 
     def state_dict(self) -> dict[str, Any]:

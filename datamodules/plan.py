@@ -76,7 +76,8 @@ class Slot:
     Attributes:
         epoch: the plan's epoch that the sample belongs to (never the trainer's).
         position: the sample's position in the index; padding has the position of a real sample too.
-        mask: False = padding, or a sample that could not be read; it counts nowhere.
+        mask: False = padding, or a sample that could not be read; it has no loss. Padding is in no denominator, the
+            other is.
     """
 
     epoch: int

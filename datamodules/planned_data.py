@@ -59,7 +59,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         num_workers: processes per rank that read and decode; 0 = none.
         seed: decides the order of the samples and every other draw.
         window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (it counts nowhere).
+        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (without a loss; denominators are
+            from the index and still count it).
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: how workers start; None = the platform's default.
         reader: how bytes are fetched; None = the defaults.
@@ -67,6 +68,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
 
     #: What the shards hold; several = any of them.
     schema: ClassVar[Schemas]
+    #: The method by which it asks a module what its batches need, and the modules that have it; None = it asks none.
+    asks: ClassVar[tuple[str, str] | None] = None
 
     def __init__(
         self,
@@ -121,13 +124,20 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         Raises:
             ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
         """
+        if self.asks is not None and not hasattr(self.running.lightning_module, self.asks[0]):
+            raise ValueError(
+                f"{type(self).__name__} has samples for {self.asks[1]}, not for "
+                f"{type(self.running.lightning_module).__name__}; choose another --data, or another --model"
+            )
         for split in _SPLITS.get(stage, ()):
             if split not in self.paths:
                 raise ValueError(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
             if self.paths[split] is not None:
                 self.check(split, self.index(split))
             elif not (stage == TrainerFn.FITTING and split == "val"):
-                raise ValueError(f"data.{split} is not given; name the index file of the shards for `{stage}`")
+                raise ValueError(
+                    f"data.{split} is not given; name the index file of the shards for `{TrainerFn(stage).value}`"
+                )
         # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
         self._loaders, self._resumed = {}, {}
 
@@ -149,7 +159,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             loader.resume(before.progress())
         elif self._resumed:
             self._require_same(self._resumed.get("identity", {}))
-            loader.resume(self._resumed)
+            loader.resume(_at_a_step(self._resumed))
         self._loaders["train"] = loader
         return loader
 
@@ -167,12 +177,35 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if loader is None:
             return dict(self._resumed)
         progress = self.running.fit_loop.epoch_loop.batch_progress.current
-        # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
-        return {**loader.progress(in_flight=progress.ready - progress.processed), "identity": self.identity()}
+        return {
+            # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
+            **loader.progress(in_flight=progress.ready - progress.processed),
+            "pass_over": progress.processed >= self.running.fit_loop.max_batches,
+            "identity": self.identity(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
         self._resumed = dict(state_dict)
+
+    def align(self) -> None:
+        """Make the trainer's count of the pass's batches agree with the stream, when training starts after a resume.
+
+        A checkpoint counts in batches of the run that wrote it. With other ranks, batch size or accumulation the
+        trainer would end optimizer steps and passes elsewhere than the plan, whose denominators are of whole steps.
+        """
+        loader, state = self._loaders.get("train"), self._resumed
+        if loader is None or not state:
+            return
+        assert isinstance(loader.plan, TrainPlan)
+        loop = self.running.fit_loop
+        counted, step = loop.epoch_loop.batch_progress.current, loader.plan.accumulation
+        read = counted.processed * state["global_batch"] - (state["consumed"] - loader.consumed)
+        batches = read // loader.plan.step_samples * step
+        batches = loop.max_batches if state["pass_over"] else max(0, min(batches, loop.max_batches - step))
+        change = batches - counted.processed
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(counted, name, getattr(counted, name) + change)
 
     # What others ask
 
@@ -221,7 +254,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if changed:
             raise ValueError(
                 f"cannot resume: the samples are not what they were ({'; '.join(changed)}). Restore the former "
-                "settings, or start a new run from the exported weights"
+                "settings, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
             )
 
     def _plan(self, split: Split) -> dict[str, Any]:
@@ -255,6 +288,12 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             pin_memory=self.running.strategy.root_device.type == "cuda",
             reader=self.reader,
         )
+
+
+def _at_a_step(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state moved back to the end of its last optimizer step: no checkpoint holds the gradients of a begun one."""
+    begun = (state["consumed"] - state["origin"]) % state["step_samples"]
+    return {**state, "consumed": state["consumed"] - begun}
 
 
 def require_least(**settings: tuple[int, int]) -> None:

@@ -225,6 +225,7 @@ class PlanLoader(Generic[BatchT]):
         return {
             "consumed": self.consumed - in_flight * plan.global_batch,
             "origin": plan.origin,
+            "global_batch": plan.global_batch,
             "step_samples": plan.step_samples,
             "fingerprint": self.index.fingerprint,
             "bad_samples": dict(self.bad_samples),
@@ -248,7 +249,7 @@ class PlanLoader(Generic[BatchT]):
         if changed:
             raise ValueError(
                 "cannot resume: the order of the training samples is another one (" + "; ".join(changed) + "). Restore "
-                "the former settings, or start a new run from the exported weights"
+                "the former settings, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
             )
         self.consumed = state["consumed"]
         # With another step size, optimizer steps are counted from here on; otherwise as before, so that a restart

@@ -13,17 +13,16 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from datamodules.planned_data import PlannedData
 from lightning_modules.policy_loading import load_policy
+from lightning_modules.recovery import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
 
 Schedule = Literal["constant", "linear", "cosine"]
-
-#: Under this key a checkpoint lists the parameters it holds, so that a resume can tell when one is missing.
-TRAINED_KEY = "vidpref_trained"
 
 
 class Policy(Protocol):
@@ -137,6 +136,11 @@ class PreferenceModule(LightningModule, ABC):
         self.strict_loading = False
         self._loaded = False
         self._validation: dict[str, MeanMetric] = {}
+        #: The optimizer's settings as configured, now and in the checkpoint that the run goes on from.
+        self._settings: list[dict[str, Any]] = []
+        self._former_settings: list[dict[str, Any]] = []
+        #: The micro-batches' logged values of the optimizer step that is under way.
+        self._begun: tuple[int, list[Tensor]] = (-1, [])
 
     # What a method says of itself
 
@@ -159,6 +163,11 @@ class PreferenceModule(LightningModule, ABC):
 
     # Set-up
 
+    def setup(self, stage: str) -> None:
+        """Refuse to train on nothing, before weights are loaded."""
+        if stage != "predict" and not self.active():
+            raise ValueError(f"no term has a weight: {self.weights}; give at least one of them a weight above 0")
+
     def configure_model(self) -> None:
         """Load the weights; under FSDP2, sharded from the start. Called again by Lightning for every verb."""
         if self._loaded:
@@ -175,10 +184,32 @@ class PreferenceModule(LightningModule, ABC):
         parameters = list(self.trainable().values())
         if not parameters:
             raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
+        rounded = [name for name, one in self.trainable().items() if one.dtype in (torch.bfloat16, torch.float16)]
+        if rounded:
+            raise ValueError(
+                f"{len(rounded)} trainable tensors are of a 16-bit type, in which most steps of a usual learning rate "
+                f"round to nothing (the first is {rounded[0]}); set --model.policy.dtype float32 and, to compute in 16 "
+                "bits, --trainer.precision bf16-mixed"
+            )
         optimizer = self.optimizer(parameters)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
+        self._settings = settings_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """After a resume, the optimizer's configured settings stand, and the trainer's counters fit the stream."""
+        (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, PlannedData):
+            data.align()
+        steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.trainer.loggers and steps < every:
+            rank_zero_warn(
+                f"the run has {steps} optimizer steps and losses are logged every {every}: none will be; "
+                "lower --trainer.log_every_n_steps"
+            )
 
     # Steps
 
@@ -191,17 +222,29 @@ class PreferenceModule(LightningModule, ABC):
         terms = self.terms(batch)
         means = self.weighted(terms, batch)
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+        self._require_finite(loss, means, batch)
+        names = ["train/loss", *(f"train/loss/{name}" for name in means)]
+        values = self._step_means(torch.stack([loss, *means.values()]).detach())
+        self.log_dict(dict(zip(names, values, strict=True)), batch_size=len(batch.keys), sync_dist=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
+        return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def _require_finite(self, loss: Tensor, means: Mapping[str, Tensor], batch: StepBatch) -> None:
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {float(mean):g}" for name, mean in means.items())
             raise FloatingPointError(
                 f"the loss is {float(loss)} ({parts}) at step {self.global_step}; samples of this batch: "
                 f"{', '.join(batch.keys)}. Look at these samples, or lower the learning rate"
             )
-        logged = {"train/loss": loss} | {f"train/loss/{name}": mean for name, mean in means.items()}
-        self.log_dict(
-            {name: value.detach() for name, value in logged.items()}, batch_size=len(batch.keys), sync_dist=True
-        )
-        return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def _step_means(self, values: Tensor) -> Tensor:
+        """The means over the step's micro-batches so far: the trainer logs what the last of them hands it.
+
+        A micro-batch's values are divided by denominators of the whole step, so that only their mean says anything.
+        """
+        step, before = self._begun
+        self._begun = (self.global_step, [*before, values] if step == self.global_step else [values])
+        return torch.stack(self._begun[1]).mean(0)
 
     def on_validation_epoch_start(self) -> None:
         """Start the means of every term afresh."""
@@ -212,6 +255,8 @@ class PreferenceModule(LightningModule, ABC):
     def validation_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """The terms of a batch, averaged over its items at the epoch's end."""
         terms = self.terms(batch)
+        sums = {name: term.values.sum() for name, term in terms.items()}
+        self._require_finite(torch.stack(list(sums.values())).sum(), sums, batch)
         for name, term in terms.items():
             if len(term.samples):
                 self._validation[name].update(term.values)
@@ -230,32 +275,11 @@ class PreferenceModule(LightningModule, ABC):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what trains, and key the optimizer's state by parameter name: then it loads under any strategy."""
-        trained = self.trainable()
-        state = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
-        # Under FSDP2 only rank 0 holds a state.
-        assert not state or len(state) == len(trained), "a parameter was renamed and would be lost"
-        checkpoint["state_dict"] = state
-        checkpoint[TRAINED_KEY] = sorted(trained)
-        names = {id(parameter): name for name, parameter in self.named_parameters()}
-        every = list(names.values())
-        for saved, optimizer in zip(checkpoint.get("optimizer_states", ()), self.trainer.optimizers, strict=False):
-            if saved:
-                own = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-                by_position = every if isinstance(self.trainer.strategy, ModelParallelStrategy) else own
-                # torch leaves the names where an optimizer has no state, as plain SGD.
-                named = {
-                    i: i if isinstance(i, str) else by_position[i] for g in saved["param_groups"] for i in g["params"]
-                }
-                saved["state"] = {named[i]: value for i, value in saved["state"].items()}
-                for group in saved["param_groups"]:
-                    group["params"] = [named[i] for i in group["params"]]
+        """Keep what trains, by name: then it loads under any strategy."""
+        keep_trained(checkpoint, self, self.trainable())
+        checkpoint[SETTINGS_KEY] = self._settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not hold everything that trains."""
-        missing = sorted(set(self.trainable()) - set(checkpoint.get(TRAINED_KEY, ())))
-        if missing:
-            raise ValueError(
-                f"the checkpoint lacks {len(missing)} trainable tensors, the first is {missing[0]}; "
-                "resume with the policy configuration that wrote it (LoRA rank and targets, what is frozen)"
-            )
+        require_trained(checkpoint, self.trainable())
+        self._former_settings = checkpoint.get(SETTINGS_KEY, [])

@@ -14,6 +14,7 @@ import command_fakes  # an imported class has a short name
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule
 
 import vidpref
 from callbacks.run_record import CONFIG_KEY
@@ -66,6 +67,14 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert vidpref.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {verb} " in shown for verb in ("prepare", "fit", "validate", "test", "predict"))
+
+
+def test_help_names_only_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vidpref.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "vidpref --version\n" in shown
+    assert all(kind in shown for kind in ("pairs", "labels", "latents", "videos")), "what predict writes"
+    assert vidpref.main(["--version"]) == 0
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -209,6 +218,13 @@ def test_bad_input_ends_with_a_message_and_no_traceback(run: Run, capsys: pytest
     assert "Traceback" not in said
 
 
+def test_a_setting_that_a_class_refuses_is_told_in_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--trainer.callbacks+=Throughput", "--trainer.callbacks.window=0") == 1
+    said = capsys.readouterr().err.partition("error: ")[2].splitlines()
+    assert said[0].startswith("window is 0; give the number of micro-batches")
+    assert said[1:] == ["(--debug shows where in the code)"]
+
+
 def test_debug_shows_the_traceback(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,3 +269,13 @@ def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys:
     assert names == ["LearningRateMonitor", "Throughput"]
     assert shown["trainer"]["devices"] == 1
     assert shown["model"]["init_args"]["beta"] == 0.3
+
+
+def test_what_a_verb_cannot_do_is_said_before_anything_is_computed(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("predict") == 1
+    assert "nothing would write what TinyModule predicts" in capsys.readouterr().err
+    monkeypatch.setattr(command_fakes.TinyModule, "test_step", LightningModule.test_step)
+    assert run("test", "--ckpt_path", "null") == 1
+    assert "TinyModule has nothing to test; `vidpref test` takes a benchmark" in capsys.readouterr().err

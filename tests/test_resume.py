@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from command_runs import fit, steps, write_uneven_shards
+from command_runs import ROOT, fit, steps, write_uneven_shards
 from tiny_video_llava import save_tiny_video_llava
 
 pytestmark = pytest.mark.slow
@@ -50,3 +51,39 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path: Path, worker
     assert again == whole[4:]
     adapter = "exports/last/adapter_model.safetensors"
     assert (tmp_path / "broken" / adapter).read_bytes() == (tmp_path / "whole" / adapter).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two passes of three steps of four samples, and the same one killed after a checkpoint at step 2."""
+    folder = tmp_path_factory.mktemp("killed")
+    save_tiny_video_llava(folder / "tiny")
+    write_uneven_shards(folder / "train", 12)
+    assert run_passes(folder, "whole", 4, 1) == 0
+    assert run_passes(folder, "broken", 4, 1, "--trainer.callbacks+=run_probes.KillAt", "--trainer.callbacks.step=3")
+    return folder
+
+
+def run_passes(folder: Path, name: str, batch_size: int, accumulation: int, *flags: str) -> int:
+    every = ("--trainer.max_epochs=2", f"--trainer.accumulate_grad_batches={accumulation}")
+    often = f"--trainer.callbacks.every_n_train_steps={2 if name == 'broken' else 50}"
+    return run(folder, name, 0, "--trainer.max_steps=-1", f"--data.batch_size={batch_size}", *every, often, *flags)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "flags"),
+    [(2, 2, ()), (1, 4, ()), (2, 1, (f"{ROOT}/configs/strategy/ddp.yaml", "--trainer.devices=2"))],
+    ids=["two micro-batches", "four micro-batches", "two processes"],
+)
+def test_a_run_goes_on_with_its_steps_split_otherwise(
+    killed: Path, tmp_path: Path, batch_size: int, accumulation: int, flags: tuple[str, ...]
+) -> None:
+    """The same samples make the same steps, and the run ends after as many of them."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "broken.jsonl").unlink()
+    assert run_passes(tmp_path, "broken", batch_size, accumulation, *flags) == 0
+    whole, rest = steps(killed / "whole.jsonl"), steps(tmp_path / "broken.jsonl")
+    assert [one["step"] for one in rest] == [3, 4, 5, 6]
+    for one, other in zip(whole[2:], rest, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert other["norm"] == pytest.approx(one["norm"], rel=1e-5)

@@ -38,7 +38,7 @@ def kinds(pieces: list[Any]) -> list[type]:
 
 
 def test_default_pieces() -> None:
-    pieces = default_pieces(GIVEN, "fit")
+    pieces = default_pieces(GIVEN, "fit", Path("run/fit"))
     assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress, BadSamples]
     assert kinds(pieces["plugins"]) == [ReplaceIO]
     recovery = pieces["callbacks"][0]
@@ -46,17 +46,17 @@ def test_default_pieces() -> None:
     assert recovery.save_last is True
     assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
     assert isinstance(pieces["logger"], CSVLogger)
-    assert default_pieces(GIVEN, "test")["logger"].name == "test"
+    assert default_pieces(GIVEN, "test", Path("other/out"))["logger"].log_dir == "other/out/version_0"
 
 
 def test_given_pieces_are_kept_and_not_doubled() -> None:
     own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar(), BadSamples()]
     writer = ReplaceIO()
-    pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit")
+    pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit", Path("run/fit"))
     assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
-    assert kinds(default_pieces(quiet, "fit")["callbacks"]) == [Throughput, BadSamples]
-    assert Throughput not in kinds(default_pieces(GIVEN, "validate")["callbacks"])
+    assert kinds(default_pieces(quiet, "fit", Path("run/fit"))["callbacks"]) == [Throughput, BadSamples]
+    assert Throughput not in kinds(default_pieces(GIVEN, "validate", Path("run/validate"))["callbacks"])
 
 
 def test_null_by_flag_is_no_text() -> None:

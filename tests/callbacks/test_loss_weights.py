@@ -116,3 +116,16 @@ def test_validating_a_checkpoint_weighs_as_training_did(tmp_path: Any) -> None:
     make_trainer([fresh, ReferenceModel()]).validate(module, data, ckpt_path=tmp_path / "run.ckpt", verbose=False)
     assert module.weights["video"] == pytest.approx(0.5), "the weight of the last step that was trained"
     assert len(Batches(data.train)) == 6
+
+
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
+def test_a_validation_within_a_resumed_fit_leaves_the_configured_weights(tmp_path: Any) -> None:
+    data = FakePairs([make_batch([n]) for n in range(6)], val=[make_batch([7, 8])])
+    first = make_trainer([LossWeights({"token": Constant(0.5)}), ReferenceModel()], steps=1, limit_val_batches=0)
+    first.fit(make_module(), data)
+    first.save_checkpoint(tmp_path / "run.ckpt")
+    seen = Seen()
+    module = make_module(weights=VistaWeights(temporal=0, object=0, video=0.25))
+    callbacks = [LossWeights({"token": Constant(0.5)}), ReferenceModel(), seen]
+    make_trainer(callbacks, steps=5, val_check_interval=2).fit(module, data, ckpt_path=tmp_path / "run.ckpt")
+    assert {one["video"] for one in seen.weights} == {0.25}

@@ -69,7 +69,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 LOOP = SimpleNamespace(
-    epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=1, processed=1)))
+    epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=1, processed=1))),
+    max_batches=6,
 )
 
 
@@ -97,7 +98,7 @@ def test_a_verb_without_its_split_says_which_to_give(shards: str) -> None:
 def test_parts_are_the_files_of_an_index(shards: str, tmp_path: Path) -> None:
     data = attached(Keys({"train": shards}, num_workers=0), stage="test")
     assert [len(one) for one in data.parts("train")] == [COUNT]
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="keys are unique"):
         Keys({"train": [shards, shards]}).index("train")
 
 
@@ -138,3 +139,22 @@ def test_skipped_samples_are_known_by_key(tmp_path: Path) -> None:
     keys = [key for batch, _ in data.val_dataloader() for key in batch]
     assert keys[0] is None
     assert list(data.bad_samples) == ["s001"]
+
+
+def test_a_step_that_was_begun_is_made_again_from_its_first_batch(shards: str) -> None:
+    """Its first gradients are in no checkpoint."""
+    steps = {"fit_loop": LOOP, "stage": "fit_nothing", "accumulate_grad_batches": 2}
+    data = attached(Keys({"train": shards}), **steps)
+    stream = iter(data.train_dataloader())
+    batches = [next(stream) for _ in range(3)]
+    resumed = attached(Keys({"train": shards}), **steps)
+    resumed.load_state_dict(data.state_dict())
+    assert next(iter(resumed.train_dataloader())) == batches[2]
+
+
+def test_a_module_that_the_samples_are_not_for_is_refused(shards: str) -> None:
+    class Choosy(Keys):
+        asks = ("needs", "VistaDPO and Supervised")
+
+    with pytest.raises(ValueError, match="Choosy has samples for VistaDPO and Supervised, not for FlowRecorder"):
+        attached(Choosy({"train": shards}))

@@ -1,0 +1,117 @@
+"""What every method does with its terms, its optimizer and its checkpoints, on a policy of two matrices."""
+
+from __future__ import annotations
+
+import csv
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from preference_fakes import FakePairs, TinyPolicy, make_batch, make_module, make_trainer
+
+from callbacks.reference_model import ReferenceModel
+from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+
+
+class Seen(Callback):
+    """What was logged and the optimizer's settings at every micro-batch."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
+        self.settings: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        (group,) = trainer.optimizers[0].param_groups
+        self.settings.append({name: group[name] for name in ("lr", "weight_decay", "momentum")})
+
+
+def pairs(count: int = 6) -> FakePairs:
+    return FakePairs([make_batch([number]) for number in range(count)])
+
+
+def module_with(**optimizer: Any) -> VistaDPO:
+    weights = VistaWeights(temporal=0, object=0)
+    return VistaDPO(TinyPolicy(), partial(torch.optim.SGD, **optimizer), weights=weights, warmup=0.0)
+
+
+def test_the_logged_loss_is_that_of_the_whole_step() -> None:
+    """Two of three micro-batches have no item of a term; nothing trains, so that every step's terms are ln 2."""
+    seen, batches = Seen(), []
+    for number in range(6):
+        batch = make_batch([number], masked=(0,) if number % 3 else ())
+        batch.normalizers = dict.fromkeys(batch.normalizers, 1 / 3)  # one item in the step, three micro-batches
+        batches.append(batch)
+    trainer = make_trainer([ReferenceModel(), seen], steps=2, accumulate_grad_batches=3)
+    trainer.fit(make_module(lr=0.0), FakePairs(batches))
+    for last in (seen.logged[2], seen.logged[5]):
+        assert last["train/loss/response"] == pytest.approx(math.log(2), abs=1e-6)
+        assert last["train/loss/video"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def saved(folder: Path, module: VistaDPO) -> Path:
+    trainer = make_trainer([ReferenceModel()], steps=2)
+    trainer.fit(module, pairs())
+    trainer.save_checkpoint(folder / "run.ckpt")
+    return folder / "run.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
+def test_the_configured_optimizer_beats_the_checkpoints(tmp_path: Path) -> None:
+    path = saved(tmp_path, module_with(lr=0.1, momentum=0.9))
+    seen = Seen()
+    changed = module_with(lr=0.01, momentum=0.9, weight_decay=0.5)
+    make_trainer([ReferenceModel(), seen], steps=4).fit(changed, pairs(), ckpt_path=path)
+    # Linear over the last 3 of 4 steps, of which 2 are done.
+    assert [one["lr"] for one in seen.settings] == pytest.approx([0.02 / 3, 0.01 / 3])
+    assert {(one["momentum"], one["weight_decay"]) for one in seen.settings} == {(0.9, 0.5)}
+
+
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
+def test_tensors_of_another_shape_are_named_and_no_traceback(tmp_path: Path) -> None:
+    path = saved(tmp_path, module_with(lr=0.1))
+    module = module_with(lr=0.1)
+    module.policy.load()
+    for parameter in module.policy.parameters():
+        if parameter.requires_grad:
+            parameter.data = torch.zeros([2 * size for size in parameter.shape])
+    with pytest.raises(ValueError, match=r"cannot resume: 2 trainable tensors .* was \(2, 8\), is \(4, 16\)"):
+        make_trainer([ReferenceModel()]).fit(module, pairs(), ckpt_path=path)
+
+
+def test_a_validation_that_is_no_number_names_its_samples() -> None:
+    module = make_module(start=math.nan)
+    trainer = make_trainer([ReferenceModel()])
+    with pytest.raises(FloatingPointError, match=r"the loss is nan .* samples of this batch: s3"):
+        trainer.validate(module, FakePairs([], val=[make_batch([3])]), verbose=False)
+
+
+def test_weights_of_zero_alone_are_refused_before_weights_load() -> None:
+    module = make_module(weights=VistaWeights(0, 0, 0, 0, 0))
+    with pytest.raises(ValueError, match="no term has a weight"):
+        make_trainer([ReferenceModel()]).fit(module, pairs())
+
+
+def test_weights_of_16_bits_do_not_train() -> None:
+    module = module_with(lr=0.1)
+    module.policy.load()
+    module.policy.bfloat16()
+    with pytest.raises(ValueError, match=r"trainable tensors are of a 16-bit type.*policy\.dtype float32"):
+        make_trainer([ReferenceModel()]).fit(module, pairs())
+
+
+def test_the_learning_rate_is_logged_once_a_step_beside_the_loss(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    trainer = make_trainer([ReferenceModel()], steps=3, accumulate_grad_batches=3, logger=logger, log_every_n_steps=1)
+    trainer.fit(module_with(lr=0.1), pairs(9))
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["train/lr"]) for row in rows if row.get("train/loss")] == pytest.approx([0.1, 0.1, 0.05])
+    assert len(rows) == 3
