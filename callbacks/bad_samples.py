@@ -38,13 +38,19 @@ class BadSamples(Callback):
 
     def collect(self, trainer: Trainer) -> dict[str, str]:
         """Key -> why over all ranks, which call it together; rank 0 writes the list when there is one."""
-        found: dict[str, str] = dict(getattr(getattr(trainer, "datamodule", None), "bad_samples", {}))
-        if trainer.world_size > 1:
-            every: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(every, found)
-            found = {key: why for one in every for key, why in one.items()}
+        found = skipped_samples(trainer)
         if found and trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / FILE_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return found
+
+
+def skipped_samples(trainer: Trainer) -> dict[str, str]:
+    """Key -> why, of the samples that all ranks have skipped so far; they call it together."""
+    found: dict[str, str] = dict(getattr(getattr(trainer, "datamodule", None), "bad_samples", {}))
+    if trainer.world_size > 1:
+        every: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(every, found)
+        found = {key: why for one in every for key, why in one.items()}
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.bad_samples import skipped_samples
 from datamodules.written import SkippableData, plain
 
 
@@ -33,6 +34,7 @@ class PredictWriter(Callback, ABC):
 
         Raises:
             ValueError: what is there was made with other settings.
+            OSError: the folder cannot be prepared.
         """
         if stage != "predict":
             return
@@ -41,9 +43,9 @@ class PredictWriter(Callback, ABC):
         module: Any = pl_module
         data: SkippableData = trainer.datamodule  # type: ignore[attr-defined]
         self.settings = plain(module.made_from(trainer))
-        if trainer.is_global_zero:
-            self.begin(data)
-        trainer.strategy.barrier(f"{self.noun}: begin")
+        # All ranks stop with the one message: a rank that waits for another that is gone fails with torch's own.
+        if fault := trainer.strategy.broadcast(self._begun(data) if trainer.is_global_zero else ""):
+            raise OSError(fault)
         self.check(data)
         done = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
         data.skip(done)
@@ -72,10 +74,19 @@ class PredictWriter(Callback, ABC):
         """Finish what all ranks have written."""
         self._end(trainer)
 
+    def _begun(self, data: SkippableData) -> str:
+        """Why the folder cannot be prepared; "" where it is."""
+        try:
+            self.begin(data)
+        except OSError as error:
+            return f"{self.place} cannot be prepared: {error}"
+        return ""
+
     def _end(self, trainer: Trainer) -> None:
+        skipped = skipped_samples(trainer)
         trainer.strategy.barrier(f"{self.noun}: written")
         if trainer.is_global_zero:
-            self.finish(trainer.datamodule)  # type: ignore[attr-defined]
+            self.finish(trainer.datamodule, skipped)  # type: ignore[attr-defined]
         trainer.strategy.barrier(f"{self.noun}: finished")
 
     # What a writer is
@@ -87,7 +98,7 @@ class PredictWriter(Callback, ABC):
 
     @abstractmethod
     def begin(self, data: SkippableData) -> None:
-        """Prepare the folder; called on rank 0 alone, so it must not refuse anything."""
+        """Prepare the folder; called on rank 0 alone; it refuses nothing that was made otherwise."""
 
     @abstractmethod
     def check(self, data: SkippableData) -> None:
@@ -102,8 +113,13 @@ class PredictWriter(Callback, ABC):
         """Write one sample, whole or not at all; called on the rank that made it."""
 
     @abstractmethod
-    def finish(self, data: SkippableData) -> None:
-        """Make the result of what is there; called on rank 0 when all ranks are through."""
+    def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
+        """Make the result of what is there; called on rank 0 when all ranks are through.
+
+        Args:
+            data: where the samples came from.
+            skipped: the keys of those that could not be read (`on_bad_sample: skip`).
+        """
 
 
 def write_whole(path: Path, content: bytes) -> None:

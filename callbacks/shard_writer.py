@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +16,7 @@ from datamodules.written import SkippableData, WrittenSample, differences
 
 _SETTINGS = "settings.json"
 _INDEX = ".index.json"
+_SKIPPED = "skipped"
 
 
 class ShardWriter(PredictWriter):
@@ -24,7 +25,8 @@ class ShardWriter(PredictWriter):
     Each sample is at once a small shard of its own under ``OUTPUT.parts``, checked as every sample of its schema is.
     When all are there rank 0 joins them in the source's order, whatever rank made them, and removes the parts; until
     then the samples take their room twice. The same command again continues an interrupted run, with any number of
-    ranks; when all is done it does nothing.
+    ranks; when all is done it does nothing. Samples that could not be read and were skipped (`on_bad_sample: skip`) are
+    named in the index's `made_from`.
 
     Args:
         output: folder and common name of the shards, as ``data/pairs/train``; on a file system that all ranks see.
@@ -75,8 +77,10 @@ class ShardWriter(PredictWriter):
         if self.index.exists():
             index = Index.read(self.index)
             mend = "choose another `output`, or delete these shards"
-            refuse_other_settings(self.index, differences({"schema": index.schema, **index.made_from}, now), mend)
-            if lacking := [key for key in data.keys if key not in index.positions]:
+            before = {"schema": index.schema, **index.made_from}
+            skipped = before.pop(_SKIPPED, ())
+            refuse_other_settings(self.index, differences(before, now), mend)
+            if lacking := [key for key in data.keys if key not in index.positions and key not in skipped]:
                 raise ValueError(
                     f"{self.index} is finished without {len(lacking)} of {len(data.keys)} samples, the first is "
                     f"{lacking[0]!r}; {mend}"
@@ -104,12 +108,13 @@ class ShardWriter(PredictWriter):
         """
         write_shards([(sample.key, sample.members)], self.parts / _name(sample.key), self._schema)
 
-    def finish(self, data: SkippableData) -> None:
+    def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
         """Join the parts, in the source's order, and remove them."""
         if not self.index.exists():
             made = self._joined(self.finished(data))
             count = self.samples_per_shard
-            write_shards(made, self.output, self._schema, samples_per_shard=count, made_from=self.settings)
+            made_from = {**self.settings, _SKIPPED: sorted(skipped)} if skipped else self.settings
+            write_shards(made, self.output, self._schema, samples_per_shard=count, made_from=made_from)
         shutil.rmtree(self.parts, ignore_errors=True)
 
     def _joined(self, keys: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:

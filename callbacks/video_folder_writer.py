@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class VideoFolderWriter(PredictWriter):
         """Write one video under its name."""
         write_whole(self.folder / self._names[sample.key], sample.mp4)
 
-    def finish(self, data: SkippableData) -> None:
+    def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
         """Nothing is left to do: every file has its name, and the manifest all names."""
 
     def _manifest(self) -> dict[str, Any] | None:

@@ -155,6 +155,7 @@ class GuidedSampler(FlowSampler):
             seeds=(seeds[0], seeds[1]),
             latent_shape=tuple(clean.shape),  # type: ignore[arg-type]
             latent_space=self.policy.latent_space,
+            prompt_shape=tuple(prompt.shape),  # type: ignore[arg-type]
             source=row.source,
             sampler={"steps": len(sigmas) - 1, **self.sampler()},
         )

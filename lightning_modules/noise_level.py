@@ -6,6 +6,7 @@ from torch import Tensor
 
 from datamodules.optical_flow import OpticalFlow, mean_motion
 from datamodules.sample_facts import generator
+from lightning_modules.policy_loading import settings_of
 
 
 class MotionAdaptiveEta:
@@ -76,8 +77,13 @@ def noise_level(eta: Eta, seed: int, key: str, frames: Tensor, fps: float) -> fl
         key: the sample's.
         frames: (T, 3, H, W) uint8.
         fps: frames per second.
+
+    Raises:
+        ValueError: a rule is to see motion in one frame; names the sample.
     """
     if isinstance(eta, MotionAdaptiveEta):
+        if len(frames) < 2:
+            raise ValueError(f"sample {key!r} has one frame and so no motion; leave it out, or give eta as a number")
         return eta.level(frames, fps)
     if isinstance(eta, tuple):
         return eta[0] + (eta[1] - eta[0]) * float(generator(seed, key, "eta").random())
@@ -87,6 +93,7 @@ def noise_level(eta: Eta, seed: int, key: str, frames: Tensor, fps: float) -> fl
 def described(eta: Eta) -> object:
     """In plain JSON types."""
     if isinstance(eta, MotionAdaptiveEta):
-        levels = {name: value for name, value in vars(eta).items() if name != "flow"}
-        return {"class": "MotionAdaptiveEta", "flow": type(eta.flow).__qualname__, **levels}
+        # Where the flow runs is no part of it: an interrupted run may go on elsewhere.
+        flow = {name: value for name, value in settings_of(eta.flow).items() if name != "device"}
+        return {**settings_of(eta), "flow": flow}
     return list(eta) if isinstance(eta, tuple) else eta

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import distributed
 
 from datamodules.flow_samples import LabelRow, PairRow, PairVideoBatch
@@ -22,6 +24,9 @@ from lightning_modules.segment_questions import (
     SegmentQuestions,
     frames_per_segment,
 )
+
+#: The share of unreadable replies from which on a run warns.
+_MANY_UNREAD = 0.1
 
 
 @dataclass(slots=True)
@@ -68,6 +73,11 @@ class Tally:
         """Both together."""
         return Tally(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
 
+    @property
+    def unread(self) -> float:
+        """The share of questions without a verdict after all attempts."""
+        return self.unparsed / max(self.unparsed + self.verdicts, 1)
+
     def __str__(self) -> str:
         ties = self.segments - self.first - self.second
         return (
@@ -110,9 +120,9 @@ class SegmentJudge(LightningModule):
         replies: str | None = None,
     ) -> None:
         super().__init__()
-        if segment_seconds <= 0 or frames_per_second <= 0:
+        if not (0 < segment_seconds < math.inf and 0 < frames_per_second < math.inf):
             raise ValueError(
-                f"segment_seconds {segment_seconds} and frames_per_second {frames_per_second} must be positive"
+                f"segment_seconds {segment_seconds} and frames_per_second {frames_per_second} must be numbers above 0"
             )
         if attempts < 1 or (frame_side is not None and frame_side < 1):
             raise ValueError(f"attempts {attempts} and frame_side {frame_side} must be at least 1")
@@ -158,9 +168,8 @@ class SegmentJudge(LightningModule):
     def on_predict_start(self) -> None:
         """Say what it will cost, and load the judge's weights where it has any."""
         self.tally = Tally()
-        if self.trainer.is_global_zero and (
-            told := self.judge.estimate(self.asks.work(self.pairs.rows(skipped=False)))
-        ):
+        work = replace(self.asks.work(self.pairs.rows(skipped=False)), attempts=self.attempts)
+        if self.trainer.is_global_zero and (told := self.judge.estimate(work)):
             print(told)
         self.judge.load(self.device)
 
@@ -192,6 +201,12 @@ class SegmentJudge(LightningModule):
                 tally = tally.merged(Tally(**one))
         if self.trainer.is_global_zero:
             print(tally)
+            if tally.unread > _MANY_UNREAD:
+                rank_zero_warn(
+                    f"{tally.unread:.0%} of the judge's replies could not be read, and ties take their place: these "
+                    "labels say little of the videos. Look at the replies (model.replies writes them to a file), then "
+                    "change judge or instructions and label anew"
+                )
             if told := self.judge.summary():
                 print(told)
 

@@ -54,7 +54,7 @@ def test_a_run_that_its_limit_stopped_is_continued_by_two_processes(tmp_path: Pa
         chat.answer = look
         stopped = predict(tmp_path, chat, "--model.judge.limit=9")
         assert stopped.returncode == 1
-        assert "at most 30 requests with 260 pictures" in stopped.stdout
+        assert "/v1: 30 requests with 260 pictures" in stopped.stdout
         assert "error: the limit of 9 new requests is reached" in stopped.stderr
         assert "run the same command again to continue" in stopped.stderr
         assert len(chat.requests) == 9

@@ -22,7 +22,7 @@ def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:
     sample's key does not count: equal questions have equal replies.
 
     Args:
-        settings: what is the same for all questions (address, model, sampling), plain JSON types.
+        settings: what is the same for all questions (model, sampling), plain JSON types.
         question: the question.
     """
     content = [one if isinstance(one, str) else [_picture_digest(one)] for one in question.content()]

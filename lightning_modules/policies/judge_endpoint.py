@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from lightning_modules.policies.judge_cache import ReplyCache, request_key
-from lightning_modules.policies.judge_http import ChatEndpoint
+from lightning_modules.policies.judge_http import OF_ONE_QUESTION, ChatEndpoint, RefusedError, StaysAwayError
 from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError, Picture, Workload
 
 URL_VARIABLE, MODEL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_API_KEY"
@@ -49,7 +50,8 @@ class EndpointJudge(Judge):
         model: the model's name; None = from the environment.
         base_url: the address up to ``/v1``; None = from the environment.
         key_variable: the environment variable that holds the key.
-        cache: the folder of replies, shared by all runs and processes.
+        cache: the folder of replies, shared by all runs and processes. They are known by model and options, wherever
+            the server is; for another model under the same name, take another folder.
         concurrency: requests under way at once, in each process.
         attempts: how often one request is tried before the judge counts as staying away.
         backoff_s: seconds to wait after a first failure; doubles with each one. Retry-After is honoured.
@@ -57,6 +59,9 @@ class EndpointJudge(Judge):
         timeout_s: seconds for one reply.
         options: fields added to every request, as {temperature: 0, max_completion_tokens: 300}.
         image_format: how pictures are sent; png is exact, jpeg a tenth of the size.
+        on_failed_question: what becomes of a question that the endpoint refuses (status 400, 413, 422) or breaks on
+            (500 in every attempt), as one with too many pictures: raise = the run stops and names it; skip = the reply
+            is "[failed: why]", which counts as one that cannot be read, and is not kept.
         limit: new requests in this process, after which the run stops and says how to continue; retries of one request
             and replies from the cache do not count. None = no limit.
         tokens_per_image: for the estimate; None = one token for each 28 x 28 pixels, as Qwen's models count.
@@ -79,6 +84,7 @@ class EndpointJudge(Judge):
         timeout_s: float = 180.0,
         options: dict[str, Any] | None = None,
         image_format: Literal["png", "jpeg"] = "png",
+        on_failed_question: Literal["raise", "skip"] = "raise",
         limit: int | None = None,
         tokens_per_image: int | None = None,
         prices: TokenPrices | None = None,
@@ -86,19 +92,23 @@ class EndpointJudge(Judge):
         for what, value, least in (("concurrency", concurrency, 1), ("attempts", attempts, 1), ("limit", limit, 0)):
             if value is not None and value < least:
                 raise ValueError(f"judge.{what} is {value}; give {least} or more")
+        for what, seconds in (("backoff_s", backoff_s), ("longest_wait_s", longest_wait_s), ("timeout_s", timeout_s)):
+            if not 0 < seconds < math.inf:
+                raise ValueError(f"judge.{what} is {seconds}; give a number of seconds above 0")
         self.model = _given(model, MODEL_VARIABLE, "the judge's model")
         self.base_url = _checked_url(_given(base_url, URL_VARIABLE, "the judge's address, as http://localhost:8000/v1"))
         self.cache = ReplyCache(cache)
         self.concurrency = concurrency
         self.options = dict(options or {})
         self.image_format = image_format
+        self.on_failed_question = on_failed_question
         self.limit = limit
         self.tokens_per_image = tokens_per_image
         self.prices = prices
         self._stop = threading.Event()
         self._endpoint = ChatEndpoint(
             self.base_url,
-            os.environ.get(key_variable, ""),
+            _key(key_variable),
             attempts,
             backoff_s,
             longest_wait_s,
@@ -122,7 +132,7 @@ class EndpointJudge(Judge):
 
         Raises:
             JudgeStoppedError: the endpoint stays away, or the limit is reached; says how to continue.
-            ValueError: the endpoint refuses the request.
+            ValueError: the endpoint refuses a question; names it.
         """
         self._stop.clear()
         with ThreadPoolExecutor(self.concurrency) as threads:
@@ -139,16 +149,19 @@ class EndpointJudge(Judge):
                 raise
 
     def estimate(self, work: Workload) -> str:
-        """Requests, pictures, tokens and, with prices, the cost; at most, since what is cached costs nothing."""
+        """Requests, pictures, tokens and, with prices, the cost, if nothing is cached and every reply can be read."""
         width, height = work.image_size or (0, 0)
         tokens = -(-width // 28) * -(-height // 28) if self.tokens_per_image is None else self.tokens_per_image
         asked = work.characters // _CHARACTERS_PER_TOKEN + work.images * tokens
         bound = self.options.get("max_completion_tokens") or self.options.get("max_tokens") or _REPLY_TOKENS
         said = work.questions * int(bound)
         line = (
-            f"{self.model} at {self.base_url}: at most {work.questions:,} requests with {work.images:,} pictures, "
+            f"{self.model} at {self.base_url}: {work.questions:,} requests with {work.images:,} pictures, "
             f"about {asked:,} tokens of questions and {said:,} of replies{self._cost(asked, said)}"
         )
+        if work.attempts > 1:
+            most = f"{work.questions * work.attempts:,} requests, {work.attempts} times the tokens"
+            line += f"; up to {most}, where replies cannot be read"
         known = f"what {self.cache.folder} knows is not asked again"
         return f"{line}; {known}" + ("" if self.limit is None else f"; stops after {self.limit:,} new requests")
 
@@ -166,13 +179,18 @@ class EndpointJudge(Judge):
         return f", cost about {(prompt * self.prices.prompt + reply * self.prices.reply) / 1e6:,.2f}"
 
     def _reply(self, question: JudgeQuestion) -> str:
-        same = {"url": self._endpoint.url, "model": self.model, **self.settings()}
+        same = {"model": self.model, **self.settings()}
         try:
             reply, new = self.cache.reply(request_key(same, question), lambda: self._asked(question))
-        except JudgeStoppedError as error:
-            raise JudgeStoppedError(f"{error}. {self._continuation()}") from error
-        except ValueError as error:
-            raise ValueError(f"question {question.key!r}: {error}") from error
+        except (StaysAwayError, ValueError) as error:
+            its_own = isinstance(error, StaysAwayError | RefusedError) and error.status in OF_ONE_QUESTION
+            if its_own and self.on_failed_question == "skip":
+                return f"[failed: {error}]"
+            mend = "; where it is this question alone, set judge.on_failed_question to skip" if its_own else ""
+            told = f"question {question.place}: {error}{mend}"
+            if isinstance(error, StaysAwayError):
+                raise JudgeStoppedError(f"{told}. {self._continuation()}") from error
+            raise ValueError(told) from error
         if not new:
             self._count(known=1)
         return reply
@@ -180,7 +198,7 @@ class EndpointJudge(Judge):
     def _asked(self, question: JudgeQuestion) -> str:
         with self._counting:
             if self.limit is not None and self._spent["new"] >= self.limit:
-                raise JudgeStoppedError(f"the limit of {self.limit} new requests is reached")
+                raise JudgeStoppedError(f"the limit of {self.limit} new requests is reached. {self._continuation()}")
             self._spent["new"] += 1
         body = {"model": self.model, "messages": self._messages(question), **self.options}
         completion = self._endpoint.complete(body)
@@ -216,16 +234,25 @@ class EndpointJudge(Judge):
 
 
 def _given(value: str | None, variable: str, what: str) -> str:
-    found = value or os.environ.get(variable)
+    # A line of an environment file may end in a carriage return.
+    found = value or os.environ.get(variable, "").strip()
     if not found:
         raise ValueError(f"{what} is not known; set {variable} in the environment, or give it in the configuration")
     return found
 
 
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        # The key itself is in no message.
+        raise ValueError(f"{variable} is no key: there is a blank, a line break or a character outside ASCII in it")
+    return key
+
+
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.query:
-        raise ValueError(f"the judge's address {url!r} is not of the form https://host/v1")
+    if set("@?#") & set(url) or not re.match(r"https?://[^/]", url):
+        shown = re.sub(r".*@|[?#].*", "***", url)  # a user, a password and a query may be secret
+        raise ValueError(f"the judge's address {shown!r} is not of the form https://host/v1, with nothing else in it")
     return url
 
 

@@ -21,6 +21,8 @@ from lightning_modules.policies.judges import JudgeStoppedError
 _PASSING = (408, 409, 425, 429)
 #: Error codes of an endpoint that will not look at one question's content; the next question may pass.
 _FILTERED = ("content_filter", "content_policy_violation")
+#: Statuses that may be due to one question: its form, its size, or a server that breaks on it. The others are not.
+OF_ONE_QUESTION = (400, 413, 422, 500)
 _LONGEST_REPLY = 1 << 24
 
 
@@ -32,12 +34,29 @@ class Completion(NamedTuple):
     reply_tokens: int = 0
 
 
+class StaysAwayError(JudgeStoppedError):
+    """No attempt brought a reply; `status` is the HTTP status of the last one, 0 where there was none."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class RefusedError(ValueError):
+    """The server refuses a request, and would again; `status` is its HTTP status."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
 class _PassingError(Exception):
     """A failure that may pass; `wait_s` is how long the server asks to wait."""
 
-    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+    def __init__(self, why: str, wait_s: float = 0.0, status: int = 0) -> None:
         super().__init__(why)
         self.wait_s = wait_s
+        self.status = status
 
 
 class _StayHere(HTTPRedirectHandler):
@@ -84,8 +103,9 @@ class ChatEndpoint:
         """The reply to a chat request.
 
         Raises:
-            JudgeStoppedError: no attempt brought a reply, or the server asks for a wait that is too long.
-            ValueError: the server refuses the request (key, model, options); trying again is pointless.
+            StaysAwayError: no attempt brought a reply, or the server asks for a wait that is too long.
+            RefusedError: the server refuses the request (key, model, options, size); trying again is pointless.
+            ValueError: the request cannot be sent.
         """
         data = json.dumps(body).encode()
         for attempt in range(self.attempts):
@@ -95,11 +115,13 @@ class ChatEndpoint:
                 why = self._hidden(str(error))
                 last = attempt + 1 == self.attempts
                 if error.wait_s > self.longest_wait_s:
-                    raise JudgeStoppedError(f"{self.url} asks to wait {error.wait_s:.0f} s: {why}") from error
+                    told = f"{self.url} asks to wait {error.wait_s:.0f} s: {why}"
+                    raise StaysAwayError(told, error.status) from error
                 backoff = min(self.backoff_s * 2**attempt, self.longest_wait_s)
                 if last or self.stop.wait(error.wait_s + backoff * self._random.uniform(0.5, 1.0)):
                     tried = f"{attempt + 1} attempts" if attempt else "1 attempt"
-                    raise JudgeStoppedError(f"{self.url} stays away after {tried}, the last one: {why}") from error
+                    told = f"{self.url} stays away after {tried}, the last one: {why}"
+                    raise StaysAwayError(told, error.status) from error
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, data: bytes) -> Completion:
@@ -115,6 +137,8 @@ class ChatEndpoint:
         except (URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise _PassingError(f"{type(reason).__name__}: {reason}".rstrip(": ")) from error
+        except ValueError:  # its text may quote the key in another spelling, so it is not shown
+            raise ValueError(f"{self.url} cannot be asked: HTTP allows no such characters in key or address") from None
         return _completion(content)
 
     def _read(self, response: Any) -> bytes:
@@ -138,7 +162,8 @@ class ChatEndpoint:
         told = _error_of(content)
         message = self._hidden(str(told.get("message") or content[:300] or error.reason).strip())
         if error.code >= 500 or error.code in _PASSING:
-            raise _PassingError(f"status {error.code}: {message}", _wait_of(error.headers.get("Retry-After")))
+            wait_s = _wait_of(error.headers.get("Retry-After"))
+            raise _PassingError(f"status {error.code}: {message}", wait_s, error.code)
         if told.get("code") in _FILTERED:
             return Completion(f"[refused: {message}]")
         hint = {
@@ -146,7 +171,7 @@ class ChatEndpoint:
             403: "; check the key in the environment",
             404: "; check base URL and model",
         }.get(error.code, "; check base URL, model and options" if error.code >= 400 else "; give the final address")
-        raise ValueError(f"{self.url} refuses the request with status {error.code}: {message}{hint}")
+        raise RefusedError(f"{self.url} refuses the request with status {error.code}: {message}{hint}", error.code)
 
     def _hidden(self, text: str) -> str:
         """The text without the key, which some servers repeat."""
@@ -154,19 +179,29 @@ class ChatEndpoint:
 
 
 def _completion(content: bytes) -> Completion:
-    """The first choice's text; an answer of another form may be a proxy's page, and pass."""
+    """The first choice's text, "" where it has none; an answer of another form may be a proxy's page, and pass."""
     try:
         data = json.loads(content)
-        message = data["choices"][0]["message"]
-        said = message.get("content")
-        if isinstance(said, list):
-            said = "".join(part.get("text", "") for part in said)
-        usage = data.get("usage") or {}
-        tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-        return Completion(str(said or message.get("refusal") or ""), *tokens)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        shown = content[:200].decode(errors="replace")
-        raise _PassingError(f"the answer is no chat completion: {shown!r}") from error
+    except ValueError:
+        data = None
+    if _field(data, "error") or not isinstance(data, Mapping) or "choices" not in data:
+        raise _PassingError(f"the answer is no chat completion: {content[:200].decode(errors='replace')!r}")
+    usage = data.get("usage")
+    tokens = [_field(usage, name) for name in ("prompt_tokens", "completion_tokens")]
+    return Completion(_said(data["choices"]), *(count if isinstance(count, int) else 0 for count in tokens))
+
+
+def _said(choices: Any) -> str:
+    message = _field(choices[0] if isinstance(choices, list) and choices else None, "message")
+    content = _field(message, "content")
+    parts = [_field(part, "text") for part in content] if isinstance(content, list) else [content]
+    said = "".join(part for part in parts if isinstance(part, str))
+    return said or str(_field(message, "refusal") or "")
+
+
+def _field(value: Any, name: str) -> Any:
+    """A field of what should be an object; None where it is none."""
+    return value.get(name) if isinstance(value, Mapping) else None
 
 
 def _error_of(content: str) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class RecordedJudge(Judge):
         lacking = [question for question in questions if _place(question) not in self._replies]
         if lacking:
             raise ValueError(
-                f"{self.path} lacks {len(lacking)} of {len(questions)} replies, the first is to {_told(lacking[0])}; "
-                "record them with the judge that was asked before"
+                f"{self.path} lacks {len(lacking)} of {len(questions)} replies, the first is to key "
+                f"{lacking[0].place}, attempt {lacking[0].attempt}; record them with the judge that was asked before"
             )
         return [self._replies[_place(question)] for question in questions]
 
@@ -86,7 +86,8 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
         ValueError: no such file, or lists every line that is no reply.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file of replies") from error
     found: dict[tuple[Any, ...], str] = {}
@@ -110,9 +111,3 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
 
 def _place(question: JudgeQuestion) -> tuple[Any, ...]:
     return question.key, question.segment, question.shown_first, question.attempt
-
-
-def _told(question: JudgeQuestion) -> str:
-    segment = "the whole video" if question.segment is None else f"segment {question.segment}"
-    shown = "" if question.shown_first is None else f", {question.shown_first} video shown first"
-    return f"key {question.key!r}, {segment}{shown}, attempt {question.attempt}"

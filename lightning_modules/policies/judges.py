@@ -57,6 +57,14 @@ class JudgeQuestion:
     system: str | None = None
     attempt: int = 0
 
+    @property
+    def place(self) -> str:
+        """What it is about, for messages: the key, and of a pair the segment and the order of showing."""
+        if self.shown_first is None:
+            return repr(self.key)
+        segment = "the whole video" if self.segment is None else f"segment {self.segment}"
+        return f"{self.key!r}, {segment}, {self.shown_first} video shown first"
+
     def content(self) -> list[str | Picture]:
         """Texts and pictures in the order in which they are shown; empty texts are left out.
 
@@ -87,12 +95,14 @@ class Workload:
         images: pictures in all questions together.
         characters: of all texts together.
         image_size: width and height of a picture in pixels; None = no pictures.
+        attempts: how often one question is asked at most, where its replies cannot be read.
     """
 
     questions: int
     images: int = 0
     characters: int = 0
     image_size: tuple[int, int] | None = None
+    attempts: int = 1
 
 
 class Judge(Protocol):
@@ -122,7 +132,7 @@ class Judge(Protocol):
         """Bring in weights, on `device`; idempotent. Nothing to do for a judge that has none."""
 
     def estimate(self, work: Workload) -> str:
-        """One or several lines on what the work will cost at most; "" where it costs nothing."""
+        """One or several lines on what the work will cost; "" where it costs nothing."""
         return ""
 
     def summary(self) -> str:
@@ -130,11 +140,15 @@ class Judge(Protocol):
         return ""
 
 
-_THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL | re.IGNORECASE)
+#: Some chat templates open the thoughts in the prompt, and the reply has their end alone.
+_END_OF_THOUGHTS = re.compile(r"\A.*</think>\s*", re.DOTALL | re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _NAMED = re.compile(r"\bverdict\b[^\w\n]*(?:is\b[^\w\n]*)?([^\n]*)", re.IGNORECASE)
-#: The words of a verdict; what else may stand beside them on the line says nothing.
-_FILLERS = {"the", "video", "clip", "one", "is", "a", "it", "s", "better", "verdict"}
+#: Where a verdict ends and its reason begins.
+_REASON = re.compile(r"[.,;(\u2013\u2014-]")
+#: What may stand beside the words of a verdict: it says nothing.
+_FILLERS = {"the", "video", "clip", "one", "is", "are", "a", "it", "s", "better", "verdict"}
 _WORDS: dict[str, Verdict] = {
     "first": "first",
     "1": "first",
@@ -150,14 +164,19 @@ _WORDS: dict[str, Verdict] = {
 }
 
 
+def spoken(reply: str) -> str:
+    """A reply without what the model thought aloud (``<think> ... </think>``); "" where it never came to an answer."""
+    return _END_OF_THOUGHTS.sub("", _THOUGHTS.sub("", reply))
+
+
 def parse_verdict(reply: str) -> Verdict | None:
     """Which video a reply names; None = it cannot be told.
 
-    Taken is the last JSON object with a "verdict", else the last line that says "verdict: ...", else the last line
-    where it is nothing but the verdict ("The second video."). Reasons are not searched for words: "the first video has
-    fewer faults than the second" says neither. What a model thought aloud (``<think>``) is left out.
+    Taken is the last JSON object with a "verdict", else the last line that says "verdict: ...", else the last line. It
+    counts where it is the verdict alone ("The second video."), or up to where a reason begins; "verdict: first is
+    worse" and "the first video has fewer faults than the second" say neither. What a model thought aloud is left out.
     """
-    said = _THOUGHTS.sub("", reply)
+    said = spoken(reply)
     for text in reversed(_OBJECT.findall(said)):
         verdict = _verdict_of(text)
         if verdict is not None:
@@ -167,7 +186,7 @@ def parse_verdict(reply: str) -> Verdict | None:
         if verdict := _leading(rest):
             return verdict
     lines = [line for line in plain.splitlines() if line.strip()]
-    return _alone(lines[-1]) if lines else None
+    return _alone(_words(lines[-1])) if lines else None
 
 
 def _verdict_of(text: str) -> Verdict | None:
@@ -180,16 +199,15 @@ def _verdict_of(text: str) -> Verdict | None:
 
 
 def _leading(text: str) -> Verdict | None:
-    """The verdict that a text begins with; None where it names another one besides, as an echo of the choices does."""
-    words = _words(text)
-    named = {_WORDS[word] for word in words if word in _WORDS}
-    return named.pop() if len(named) == 1 and words[0] in _WORDS else None
+    """The verdict before the reason; None where the text names another one besides, as an echo of the choices does."""
+    verdict = _alone(_words(_REASON.split(text)[0]))
+    return verdict if all(_WORDS.get(word, verdict) == verdict for word in _words(text)) else None
 
 
-def _alone(text: str) -> Verdict | None:
-    """The verdict that a text consists of."""
-    words = _words(text)
-    return _WORDS.get(words[0]) if len(words) == 1 else None
+def _alone(words: Sequence[str]) -> Verdict | None:
+    """The verdict that words consist of."""
+    named = {_WORDS.get(word) for word in words}
+    return named.pop() if len(named) == 1 else None
 
 
 def _words(text: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from predict_fakes import MEMBER, Maker, Source, predict
@@ -103,6 +104,35 @@ def test_other_settings_are_refused_with_the_mend(tmp_path: Path) -> None:
 def test_a_finished_index_without_some_samples_is_refused(whole: Path) -> None:
     with pytest.raises(ValueError, match="finished without 1 of 7 samples, the first is 'new'"):
         run(whole, data=Source([*KEYS, "new"]))
+
+
+def test_a_finished_run_that_skipped_samples_does_nothing(tmp_path: Path) -> None:
+    class Damaged(Source):
+        bad_samples: ClassVar = {"c": "undecodable"}  # as a `PlannedData` says it, whose loader leaves them out
+
+        def items(self) -> list[Any]:
+            return [key for key in super().items() if key not in self.bad_samples]
+
+    assert run(tmp_path, data=Damaged(KEYS)).made == [key for key in KEYS if key != "c"]
+    assert Index.read(tmp_path / "out.index.json").made_from["skipped"] == ["c"]
+    assert run(tmp_path, data=Damaged(KEYS)).made == []
+    with pytest.raises(ValueError, match="finished without 1 of 7 samples, the first is 'new'"):
+        run(tmp_path, data=Damaged([*KEYS, "new"]))
+
+
+def test_a_place_that_cannot_be_made_stops_every_rank_with_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    writer = ShardWriter(str(tmp_path / "file" / "out"))
+    told = []
+    for rank in (0, 1):
+        strategy: Any = SimpleNamespace(broadcast=lambda said: said or told[0], barrier=lambda name: None)
+        trainer: Any = SimpleNamespace(
+            datamodule=Source(KEYS), is_global_zero=rank == 0, strategy=strategy, predict_loop=SimpleNamespace()
+        )
+        with pytest.raises(OSError, match=r"out\.parts cannot be prepared: .*Not a directory") as caught:
+            writer.setup(trainer, SimpleNamespace(schema="vidpref/side", made_from=lambda trainer: {}), "predict")  # type: ignore[arg-type]
+        told.append(str(caught.value))
+    assert told[0] == told[1]
 
 
 def test_shards_of_others_are_not_touched(tmp_path: Path) -> None:

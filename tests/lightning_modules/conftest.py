@@ -1,12 +1,14 @@
-"""The tiny Video-LLaVA that the policies' tests share."""
+"""The tiny Video-LLaVA that the policies' tests share, and the chat server of the judges'."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from chat_server import ChatServer, chat_server
+from endpoint_cases import KEY
 from tiny_video_llava import save_tiny_video_llava
 from video_llava_cases import build_policy, unequal_views
 
@@ -30,3 +32,20 @@ def make(checkpoint: Path) -> Callable[..., VideoLlavaPolicy]:
 def views() -> list[View]:
     """Views that are unequal in everything."""
     return unequal_views()
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A chat server on loopback that the environment names, and its key."""
+    with chat_server() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_MODEL", "looks-7")
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> str:
+    """A folder for its replies."""
+    return str(tmp_path / "cache")

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from datamodules.flow_facts import pair_sample_facts
 from datamodules.flow_samples import PairRow
-from datamodules.optical_flow import DisFlow
+from datamodules.optical_flow import DisFlow, RaftFlow
 from datamodules.video_io import encode_mp4
-from datamodules.written import WrittenSample
+from datamodules.written import WrittenSample, differences
 from lightning_modules.flow_sampler import seeded_noise
 from lightning_modules.guided_sampler import GuidedSampler, guided_latents, guided_sigmas
 from lightning_modules.noise_level import MotionAdaptiveEta
@@ -143,6 +143,8 @@ def test_eta_follows_the_motion(make: Callable[..., GuidedSampler]) -> None:
     found = {key: row_of(one).eta for key, one in pairs(make(eta=rule), ["still", "moving"], data).items()}
     assert found["still"] == 0.85
     assert 0.65 <= found["moving"] < 0.75
+    with pytest.raises(ValueError, match="sample 'short' has one frame and so no motion"):
+        pairs(make(eta=rule), ["short"], MemoryVideos({"short": still[:1]}))
 
 
 def test_a_sharded_run_makes_equal_steps_on_every_rank_and_the_same_pairs(
@@ -201,4 +203,8 @@ def test_what_a_pair_depends_on_is_plain(make: Callable[..., GuidedSampler], tmp
     assert json.loads(json.dumps(made)) == made
     assert made["fingerprint"] == "source"
     assert made["eta"]["fast"] == 0.65
+    fast = make(eta=MotionAdaptiveEta(DisFlow("fast"))).made_from(trainer)
+    assert differences(made, fast) == ['eta.flow.preset was "medium", is "fast"']
+    small = make(eta=MotionAdaptiveEta(RaftFlow("w.pth", "small", 4, device="cuda"))).made_from(trainer)["eta"]["flow"]
+    assert small == {"class": "RaftFlow", "weights": "w.pth", "model": "small", "num_updates": 4}
     assert made["policy"]["class"] == "WanPolicy"

@@ -1,52 +1,23 @@
-"""A judge over real HTTP: what it sends, and what it makes of a server that is slow, drops, or answers nonsense."""
+"""A judge over real HTTP: what it is told, what it sends and keeps, what that costs, and that it tells no secret."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from dataclasses import replace
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import pytest
 import torch
-from chat_server import CUT, DROP, EMPTY, HANG, NONSENSE, ChatServer, chat_server
+from chat_server import ChatServer, chat_server
+from endpoint_cases import KEY, echo, judge, questions
 
 from datamodules.video_io import decode_image
-from lightning_modules.policies.judge_endpoint import EndpointJudge, TokenPrices
+from lightning_modules.policies.judge_endpoint import TokenPrices
+from lightning_modules.policies.judge_http import ChatEndpoint
 from lightning_modules.policies.judges import PICTURE, JudgeQuestion, JudgeStoppedError, Workload
-
-KEY = "sk-very-secret"
-
-
-@pytest.fixture
-def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    with chat_server() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        monkeypatch.setenv("OPENAI_MODEL", "looks-7")
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> str:
-    return str(tmp_path / "cache")
-
-
-def judge(cache: str, **settings: Any) -> EndpointJudge:
-    return EndpointJudge(**{"cache": cache, "attempts": 3, "backoff_s": 0.001, "timeout_s": 5.0, **settings})
-
-
-def questions(count: int, **fields: Any) -> list[JudgeQuestion]:
-    return [JudgeQuestion(f"question {number}", key=f"k{number}", **fields) for number in range(count)]
-
-
-def echo(body: dict[str, Any], number: int) -> str:
-    return f"reply to {body['messages'][-1]['content']}"
-
 
 # What is sent
 
@@ -97,10 +68,43 @@ def test_what_the_environment_lacks_is_named(
         judge(cache)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://user:secret@host/v1", "http:///v1"])
-def test_addresses_of_another_form_are_refused(url: str, cache: str) -> None:
-    with pytest.raises(ValueError, match="not of the form"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000/v1", "ftp://host/v1", "http:///v1", "http://user:hunter2@host/v1", "user:hunter2@host/v1",
+        "https://user:hun/hunter2@host/v1", "https://host/v1?key=hunter2", "https://host/v1#hunter2",
+    ],
+)  # fmt: skip
+def test_addresses_of_another_form_are_refused_and_their_secrets_not_told(url: str, cache: str) -> None:
+    with pytest.raises(ValueError, match="not of the form") as caught:
         judge(cache, model="m", base_url=url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_line_ends_of_an_environment_file_are_no_part_of_key_address_and_model(
+    chat: ChatServer, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("BASE_URL", chat.url), ("MODEL", "looks-7"), ("API_KEY", KEY)):
+        monkeypatch.setenv(f"OPENAI_{name}", f"{value}\r\n")
+    assert judge(cache).ask(questions(1)) == ["fine"]
+    assert chat.requests[0]["model"] == "looks-7"
+    assert chat.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\r\nX-More: 1", f"{KEY}\u2026", f"Bearer {KEY}", f"{KEY}\x7f"])
+def test_a_key_that_is_none_is_refused_and_not_told(
+    chat: ChatServer, cache: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match="MY_KEY is no key") as caught:
+        judge(cache, key_variable="MY_KEY")
+    assert KEY not in str(caught.value)
+
+
+def test_a_request_that_cannot_be_sent_tells_no_key(chat: ChatServer) -> None:
+    with pytest.raises(ValueError, match="completions cannot be asked: ") as caught:
+        ChatEndpoint(chat.url, f"{KEY}\r").complete({})
+    assert KEY not in "".join(format_exception(caught.value))
 
 
 # Order, concurrency, cache
@@ -134,108 +138,16 @@ def test_nothing_is_asked_twice(chat: ChatServer, cache: str) -> None:
     ]
     assert [one.ask([question])[0] for one, question in others] == [f"reply {number}" for number in range(2, 7)]
     assert "1 new requests, 1 replies from" in first.summary()
+    with chat_server() as moved:
+        assert judge(cache, base_url=moved.url).ask(same) == ["reply 1", "reply 1"]
+        assert not moved.requests
 
 
-# Failures
-
-
-@pytest.mark.parametrize("failure", [DROP, CUT, NONSENSE, (429, {}, "slow down"), (500, {}, ""), (503, {}, "{}")])
-def test_what_may_pass_is_tried_again(chat: ChatServer, cache: str, failure: Any) -> None:
-    chat.answer = lambda body, number: failure if number < 3 else "fine"
-    assert judge(cache).ask(questions(1)) == ["fine"]
-    assert len(chat.requests) == 3
-
-
-@pytest.mark.parametrize(
-    ("failure", "why"),
-    [(DROP, "RemoteDisconnected"), (NONSENSE, "no chat completion: '<html>"), ((500, {}, "on fire"), "500: on fire")],
-)
-def test_a_judge_that_stays_away_says_how_to_continue(chat: ChatServer, cache: str, failure: Any, why: str) -> None:
-    chat.answer = lambda body, number: failure if "question 1" in str(body) else echo(body, number)
-    with pytest.raises(JudgeStoppedError, match=why) as caught:
-        judge(cache, concurrency=1).ask(questions(3))
-    assert "stays away after 3 attempts" in str(caught.value)
-    assert "run the same command again to continue" in str(caught.value)
-    asked_before = len(chat.requests)
-    chat.answer = echo
-    assert judge(cache).ask(questions(3)) == [f"reply to question {number}" for number in range(3)]
-    assert [str(body["messages"][0]["content"]) for body in chat.requests[asked_before:]].count("question 0") == 0
-
-
-def test_a_slow_server_is_given_up_and_asked_again(chat: ChatServer, cache: str) -> None:
-    chat.answer = lambda body, number: HANG if number == 1 else "fine"
-    begun = time.monotonic()
-    assert judge(cache, timeout_s=0.2).ask(questions(1)) == ["fine"]
-    assert 0.2 <= time.monotonic() - begun < 0.6
-
-
-def test_a_server_that_is_not_there(chat: ChatServer, cache: str) -> None:
-    with pytest.raises(JudgeStoppedError, match=r"stays away after 3 attempts.*ConnectionRefusedError"):
-        judge(cache, base_url="http://127.0.0.1:9/v1").ask(questions(1))
-
-
-@pytest.mark.parametrize("dated", [False, True])
-def test_retry_after_is_honoured(chat: ChatServer, cache: str, dated: bool) -> None:
-    # A date has whole seconds: two ahead are more than one.
-    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
-    chat.answer = lambda body, number: (429, {"Retry-After": asked}, "") if number == 1 else "fine"
-    assert judge(cache).ask(questions(1)) == ["fine"]
-    first, second = chat.times
-    assert (0.9 if dated else 0.3) <= second - first < 3
-
-
-def test_a_wait_that_is_too_long_stops_the_run_at_once(chat: ChatServer, cache: str) -> None:
-    chat.answer = lambda body, number: (429, {"Retry-After": "3600"}, '{"error": {"message": "quota of the day"}}')
-    with pytest.raises(
-        JudgeStoppedError, match=r"asks to wait 3600 s: status 429: quota of the day.*again to continue"
-    ):
-        judge(cache).ask(questions(1))
-    assert len(chat.requests) == 1
-
-
-def test_waits_double_and_are_drawn_at_random(chat: ChatServer, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    chat.answer = lambda body, number: (500, {}, "")
-    asked = judge(cache, attempts=5, backoff_s=1.0, longest_wait_s=3.0)
-    waits: list[float] = []
-    monkeypatch.setattr(asked._stop, "wait", lambda seconds: bool(waits.append(seconds)))
-    with pytest.raises(JudgeStoppedError):
-        asked.ask(questions(1))
-    assert len(waits) == 4
-    assert all(top / 2 <= wait <= top for wait, top in zip(waits, (1, 2, 3, 3), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("status", "content", "message"),
-    [
-        (
-            400,
-            '{"error": {"message": "temperature is not supported"}}',
-            "400: temperature is not supported; check",
-        ),
-        (401, f'{{"error": {{"message": "no key {KEY}"}}}}', r"401: no key \*\*\*; check the key"),
-        (404, '{"error": "no such model"}', "404: no such model; check base URL and model"),
-        (301, "", "301: Moved Permanently; give the final address"),
-    ],
-)
-def test_a_refusal_ends_the_run_at_once(chat: ChatServer, cache: str, status: int, content: str, message: str) -> None:
-    chat.answer = lambda body, number: (status, {"Location": "http://127.0.0.1:9/"}, content)
-    with pytest.raises(ValueError, match=f"question 'k0': .*{message}"):
-        judge(cache, concurrency=1).ask(questions(4))
-    assert len(chat.requests) <= 2
-
-
-def test_a_refusal_ends_the_waiting_of_other_requests(chat: ChatServer, cache: str) -> None:
-    chat.answer = lambda body, number: DROP if "question 0" in str(body) else (401, {}, "")
-    begun = time.monotonic()
-    with pytest.raises(ValueError, match=r"question 'k1': .*status 401"):
-        judge(cache, backoff_s=60.0, concurrency=2).ask(questions(2))
-    assert time.monotonic() - begun < 5
-
-
-def test_one_question_that_is_filtered_or_answered_with_nothing_is_a_reply(chat: ChatServer, cache: str) -> None:
-    refusal = '{"error": {"code": "content_policy_violation", "message": "not that frame"}}'
-    chat.answer = lambda body, number: (400, {}, refusal) if "question 0" in str(body) else EMPTY
-    assert judge(cache).ask(questions(2)) == ["[refused: not that frame]", ""]
+@pytest.mark.parametrize("name", ["timeout_s", "backoff_s", "longest_wait_s"])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_seconds_that_are_none_are_refused(chat: ChatServer, cache: str, name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=rf"judge\.{name} is {seconds}; give"):
+        judge(cache, **{name: seconds})
 
 
 def test_the_key_is_nowhere_but_in_the_header(chat: ChatServer, cache: str) -> None:
@@ -273,9 +185,12 @@ def test_the_estimate_counts_requests_pictures_tokens_and_money(chat: ChatServer
     told = judge(cache, options={"max_tokens": 50}, prices=TokenPrices(2.0, 8.0), limit=10).estimate(work)
     # 30 x 18 tokens a picture; a thousand characters in a quarter as many tokens.
     asked = 16000 * 30 * 18 + 1_000_000
-    assert f"at most 1,000 requests with 16,000 pictures, about {asked:,} tokens of questions and 50,000" in told
+    assert f"/v1: 1,000 requests with 16,000 pictures, about {asked:,} tokens of questions and 50,000" in told
     assert f"cost about {asked * 2e-6 + 0.4:,.2f}" in told
     assert told.endswith("stops after 10 new requests")
+    twice = judge(cache, limit=10).estimate(replace(work, attempts=2))
+    assert "replies; up to 2,000 requests, 2 times the tokens, where replies cannot be read; what" in twice
+    assert "up to" not in told
     assert f"{16000 * 85 + 1_000_000:,} tokens" in judge(cache, tokens_per_image=85).estimate(work)
 
 

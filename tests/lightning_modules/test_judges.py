@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_modules.policies.judge_recorded import RecordedJudge, ReplyLog
-from lightning_modules.policies.judges import PICTURE, JudgeQuestion, Workload, parse_verdict
+from lightning_modules.policies.judges import PICTURE, JudgeQuestion, Workload, parse_verdict, spoken
 
 RED, BLUE = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
 
@@ -47,6 +47,9 @@ def test_a_wrong_number_of_places_is_an_error() -> None:
         ("tie", "tie"),
         ("The second video is better.", "second"),
         ('<think>{"verdict": "first"} or not?</think>{"verdict": "second"}', "second"),
+        ("Final verdict: it is a tie - both melt", "tie"),
+        ('{"verdict": "both are equal"}', "tie"),
+        ("Hm. {'verdict': 'first'} says it all.</think>\nVerdict: second", "second"),
         # No verdict, or none that is one.
         ("", None),
         ("I cannot help with that.", None),
@@ -55,6 +58,11 @@ def test_a_wrong_number_of_places_is_an_error() -> None:
         ("verdict: first or second", None),
         ("verdict: first, but the second is no worse", None),
         ("verdict: hard to say, the first", None),
+        ("Final verdict: First video has melted hands.", None),
+        ("My verdict is the first one is worse", None),
+        ("verdict: 2 seconds in the hand melts", None),
+        ('{"verdict": "the first is worse"}', None),
+        ('I lean to {"verdict": "first"}, hm, no</think>\nI cannot tell.', None),
         ('{"verdict": null}', None),
         ('{"reason": "cut short", "verdict": "fir', None),
         ("<think>the first is better, verdict: first", None),
@@ -64,6 +72,34 @@ def test_a_wrong_number_of_places_is_an_error() -> None:
 )
 def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
     assert parse_verdict(reply) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("  Yes. ", "  Yes. "),
+        ("<think>no\n</think>\n\nYes.", "Yes."),
+        ("<THINK>a</THINK>b<think>c</think> d", "bd"),
+        ("opened in the prompt</think>\nYes.", "Yes."),
+        ("<think>a<think>b</think>c</think>Yes.", "Yes."),
+        ("<think>cut short", ""),
+        ("I think so.", "I think so."),
+    ],
+)
+def test_thoughts_are_not_spoken(reply: str, said: str) -> None:
+    assert spoken(reply) == said
+
+
+@pytest.mark.parametrize(
+    ("question", "place"),
+    [
+        (JudgeQuestion("?", key="a"), "'a'"),
+        (JudgeQuestion("?", key="a", segment=2, shown_first="second"), "'a', segment 2, second video shown first"),
+        (JudgeQuestion("?", key="a", shown_first="first"), "'a', the whole video, first video shown first"),
+    ],
+)
+def test_a_question_tells_its_place(question: JudgeQuestion, place: str) -> None:
+    assert question.place == place
 
 
 def test_recorded_replies_are_repeated_by_place_and_attempt(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_what_stays_unreadable_is_a_tie_that_is_counted(
     assert "1 of 30 replies could not be read and count as ties" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("every", "warned"), [(2, True), (30, False)])
+def test_a_judge_that_is_seldom_understood_is_warned_of(
+    pairs: str, tmp_path: Path, every: int, warned: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always")
+    judge = BrightnessJudge(lambda question, number: None if number % every else "No idea.")
+    label(pairs, tmp_path / "labels", judge, attempts=1)
+    told = [str(one.message) for one in recwarn if "could not be read" in str(one.message)]
+    assert [one.startswith("50% of the judge's replies could not be read") for one in told] == [True] * warned
+
+
 def test_whole_videos_get_one_label(pairs: str, tmp_path: Path) -> None:
     judge = BrightnessJudge()
     label(pairs, tmp_path / "labels", judge, segments="whole")
@@ -150,13 +162,13 @@ def test_the_cost_of_what_is_left_is_told_before_it_starts(
     class Costly(BrightnessJudge):
         def estimate(self, work: Any) -> str:
             assert not self.asked
-            return f"{work.questions} questions"
+            return f"{work.questions} questions, {work.attempts} times"
 
         def summary(self) -> str:
             return f"spent {len(self.asked)}"
 
     label(pairs, tmp_path / "labels", Costly(), {"limit": 2})
-    assert "12 questions\n" in (told := capsys.readouterr().out)
+    assert "12 questions, 2 times\n" in (told := capsys.readouterr().out)
     assert told.endswith("spent 12\n")
     assert list(read_labels(tmp_path / "labels.index.json")) == ["p00", "p01"]
 
@@ -165,7 +177,8 @@ def test_faults_are_found_before_anything_is_asked(pairs: str, tmp_path: Path) -
     judge = BrightnessJudge()
     with pytest.raises(ValueError, match=r"pair 'p00', 0\.25 s at 4 fps"):
         label(pairs, tmp_path / "labels", judge, segment_seconds=0.25)
-    for settings in ({"segment_seconds": 0}, {"frames_per_second": -1.0}, {"attempts": 0}, {"frame_side": 0}):
+    nan = {"segment_seconds": float("nan")}
+    for settings in ({"segment_seconds": 0}, nan, {"frames_per_second": -1.0}, {"attempts": 0}, {"frame_side": 0}):
         with pytest.raises(ValueError, match="must be"):
             SegmentJudge(judge, **settings)  # type: ignore[arg-type]
     module = SegmentJudge(judge)
