@@ -9,6 +9,7 @@ probabilities are in the index too, so that a run holds them in memory and reads
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.bad_samples import skipped_samples
 from datamodules.samples import AnswerScores, Needs, VistaBatch
 from datamodules.shard_index import joined
 from datamodules.shards import ByteReader, Index, SampleReader, load_index, write_shards
@@ -41,7 +43,8 @@ class ReferenceCacheWriter(Callback):
     """Writes what `predict_step` returns, the reference's scores, into side shards beside their index.
 
     Each rank writes shards of its own; at the end rank 0 joins their indexes into ``OUTPUT.index.json``, whose
-    `made_from` names the source shards, the views (frames, seed, negatives) and the policy. Padding is left out.
+    `made_from` names the source shards, the views (frames, seed, negatives), the policy, and the samples that could not
+    be read (``skipped``). Padding is left out.
 
     Args:
         output: folder and common name of the shards, as ``runs/cache/train``; on a file system that all ranks see.
@@ -96,12 +99,14 @@ class ReferenceCacheWriter(Callback):
         """Write the rest; rank 0 joins the ranks' indexes."""
         if self._waiting:
             self._flush(trainer.global_rank)
+        skipped = skipped_samples(trainer)
         trainer.strategy.barrier("reference cache: written")
         if trainer.is_global_zero:
             parts = sorted(self.output.parent.glob(f"{self.output.name}-{_PARTS}*.index.json"))
             if not parts:
                 raise ValueError(f"{self.output}: no sample was predicted, so there is nothing to cache")
-            joined([Index.read(part) for part in parts]).write(f"{self.output}.index.json")
+            index = joined([Index.read(part) for part in parts])
+            replace(index, made_from={**index.made_from, "skipped": sorted(skipped)}).write(f"{self.output}.index.json")
             for part in parts:
                 part.unlink()
         trainer.strategy.barrier("reference cache: joined")
@@ -188,7 +193,7 @@ class ReferenceCache:
         return str(self.index.made_from["fingerprint"])
 
     def check(
-        self, views: Mapping[str, Any], answers: Sequence[str], hidden: Sequence[str], keys: Collection[str]
+        self, views: Mapping[str, Any], answers: Sequence[str], hidden: Sequence[str], keys: Collection[str], skip: bool
     ) -> None:
         """Refuse a cache that a run cannot use, before its first step.
 
@@ -197,6 +202,7 @@ class ReferenceCache:
             answers: the "view/answer" names that the run scores.
             hidden: those whose hidden states the run wants.
             keys: the run's samples.
+            skip: the run skips bad samples, so it wants no scores of those that were skipped when the cache was made.
 
         Raises:
             ValueError: says everything that does not fit.
@@ -210,7 +216,8 @@ class ReferenceCache:
         for kind, wanted in (("answers", answers), ("hidden", hidden)):
             if lacking := sorted(set(wanted) - set(made.get(kind, ()))):
                 faults.append(f"it has no {'scores' if kind == 'answers' else 'hidden states'} of {', '.join(lacking)}")
-        if missing := sorted(set(keys) - set(self.index.positions)):
+        skipped = made.get("skipped", ()) if skip else ()
+        if missing := sorted(set(keys) - set(self.index.positions) - set(skipped)):
             faults.append(f"it lacks {len(missing)} of {len(keys)} samples, the first is {missing[0]!r}")
         if faults:
             raise ValueError(

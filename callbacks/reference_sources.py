@@ -89,10 +89,11 @@ class AdapterSource(ReferenceSource):
             )
         outside = trained_outside_adapters(module.policy)
         if outside:
+            cached = ", or mode cached after `vidpref predict` with ReferenceCacheWriter"
             raise ValueError(
                 f"ReferenceModel: mode is adapter, but {len(outside)} parameters train that are no adapter's (the "
-                f"first is {outside[0]}); the reference would move with them. For full fine-tuning use mode copy, or "
-                "mode cached after `vidpref predict` with ReferenceCacheWriter"
+                f"first is {outside[0]}); the reference would move with them. For full fine-tuning use mode copy"
+                f"{cached if isinstance(module, AnswerModule) else ''}"
             )
 
     def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
@@ -208,7 +209,8 @@ class CachedSource(ReferenceSource):
             )
         assert isinstance(module, AnswerModule)
         hidden = [f"{view}/{answer}" for view, answer in module.kept_hidden()]
-        fitting[0].check(data.views_fingerprint(split), names_of(module.needs()), hidden, list(index.positions))
+        keys, skip = list(index.positions), data.on_bad_sample == "skip"
+        fitting[0].check(data.views_fingerprint(split), names_of(module.needs()), hidden, keys, skip)
         self._caches[split] = fitting[0]
 
     def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
@@ -220,9 +222,7 @@ class CachedSource(ReferenceSource):
         assert isinstance(module, AnswerModule)
         if not module.kept_hidden():
             return self._caches[split].scores(batch), None
-        if batch.encoded is None:
-            batch.encoded = module.policy.encode(batch.views, module.kept_hidden())
-        scores = self._caches[split].scores(batch, batch.encoded.hidden_answer)
+        scores = self._caches[split].scores(batch, module.encoded(batch).hidden_answer)
         self._check_head(module, scores)
         return scores, None
 

@@ -6,7 +6,7 @@ are nats. Batches are plain (not frozen) dataclasses, because Lightning moves th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,9 @@ ViewName = Literal["original", "video_negative", "clip", "clip_negative", "objec
 AnswerName = Literal["chosen", "relevant", "irrelevant"]
 VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
 ANSWER_NAMES: tuple[AnswerName, ...] = get_args(AnswerName)
+
+#: Where a prompt template puts the video; no text of a row may hold it.
+VIDEO_TOKEN = "<video>"  # noqa: S105
 
 #: Which answers a method scores under which view. A view that is not named is neither decoded nor encoded.
 Needs = Mapping[ViewName, tuple[AnswerName, ...]]
@@ -123,23 +126,39 @@ class PreferenceRow:
         ]
         if self.irrelevant is not None and not self.irrelevant.strip():
             found.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
-        if self.event is not None:
-            start, end = self.event
-            if not 0 <= start < end <= self.video.duration + 0.5 / self.video.fps:
-                why = f"[{start:g}, {end:g}] s is not a span inside the video of {self.video.duration:g} s"
-                found.append(Fault("event", why))
-        for number, box in enumerate(self.boxes):
-            found += [Fault(f"boxes[{number}]", why) for why in box_faults(box, self.video)]
-        return found
+        for name in ("question", *ANSWER_NAMES):
+            text = getattr(self, name) or ""
+            if VIDEO_TOKEN in text:
+                why = f"has a {VIDEO_TOKEN} token; leave it out, the model's own template brings one"
+                found.append(Fault(name, why))
+            if name in ("relevant", "irrelevant") and text.strip() and text.strip() == self.chosen.strip():
+                found.append(Fault(name, "is the same text as the chosen answer; there is nothing to prefer"))
+        return found + place_faults(self.video, self.event, self.boxes)
+
+
+def place_faults(video: VideoFacts, event: tuple[float, float] | None, boxes: Sequence[Box]) -> list[Fault]:
+    """Everything that is wrong with where an annotation says that something is: its event and its boxes."""
+    found = []
+    if event is not None:
+        start, end = event
+        if not 0 <= start < end <= video.duration + 0.5 / video.fps:
+            found.append(
+                Fault("event", f"[{start:g}, {end:g}] s is not a span inside the video of {video.duration:g} s")
+            )
+    for number, box in enumerate(boxes):
+        found += [Fault(f"boxes[{number}]", why) for why in box_faults(box, video)]
+    return found
 
 
 def box_faults(box: Box, video: VideoFacts) -> list[str]:
-    """Why a box cannot be used on a video of this size; boxes may pass the border by less than a pixel."""
+    """Why a box cannot be used on a video of this size; a box in it may pass the border by less than a pixel."""
     found = []
+    right, bottom = box.x + box.width, box.y + box.height
+    far = box.x < -1 or box.y < -1 or right > video.width + 1 or bottom > video.height + 1
+    beside = box.x >= video.width or box.y >= video.height or right <= 0 or bottom <= 0
     if box.width <= 0 or box.height <= 0:
         found.append(f"has no area ({box.width:g} x {box.height:g})")
-    right, bottom = box.x + box.width, box.y + box.height
-    if box.x < -1 or box.y < -1 or right > video.width + 1 or bottom > video.height + 1:
+    elif far or beside:
         span = f"({box.x:g}, {box.y:g}) to ({right:g}, {bottom:g})"
         found.append(f"{span} is outside the frame of {video.width} x {video.height}")
     if box.time is not None and not 0 <= box.time <= video.duration:

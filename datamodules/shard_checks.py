@@ -108,6 +108,8 @@ def verify(path: str | Path, decode: bool = True, reader: ByteReader | None = No
     for shard in index.shards:
         if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
             problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
+        if not shard.count:
+            problems.append(f"{shard.address}: holds no sample; delete it and make the index anew")
     return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode))
 
 
@@ -140,7 +142,7 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
     """Decodes up to the last frame, and compares with what the facts say of that member."""
     from datamodules.video_io import decode_frames, probe
 
-    found = probe(content)
+    found = probe(content, constant_rate=True)
     decode_frames(content, [found.frames - 1])
     whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
     told = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))

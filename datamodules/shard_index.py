@@ -260,10 +260,17 @@ def joined(indexes: Sequence[Index]) -> Index:
         )
     shards: list[ShardEntry] = []
     entries: list[SampleEntry] = []
+    where: dict[str, str] = {}
     for index in indexes:
+        if doubles := [key for key in index.positions if key in where]:
+            there, here = where[doubles[0]], index.address(index.positions[doubles[0]])
+            raise ValueError(
+                f"{len(doubles)} samples of two indexes have the same keys, and keys are unique: {doubles[0]!r} is in "
+                f"{there} and in {here}; name each index once, or make one of them anew with other keys: `prepare` it "
+                "from a file of another name, `predict` it with --data.key_prefix"
+            )
+        where |= {entry.key: index.address(position) for position, entry in enumerate(index.entries)}
         entries += [replace(entry, shard=entry.shard + len(shards)) for entry in index.entries]
         shards += index.shards
-    if faults := entry_faults(shards, entries):
-        raise ValueError("\n".join(["the indexes cannot be read together:", *faults]))
     made_from = indexes[0].made_from if all(i.made_from == indexes[0].made_from for i in indexes) else {}
     return Index(indexes[0].schema, tuple(shards), tuple(entries), made_from, indexes[0].version)

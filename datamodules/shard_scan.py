@@ -26,7 +26,7 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
         facts_of: makes a sample's facts.
 
     Raises:
-        ValueError: lists everything that is wrong: not a tar, truncated, refused keys or members, refused samples.
+        ValueError: lists everything that is wrong: not a tar, truncated, empty, refused keys, members or samples.
     """
     faults: list[str] = []
     members: dict[str, dict[str, Member]] = {}
@@ -60,6 +60,8 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
             entries.append(SampleEntry(key, number, found, facts_of(key, records.get(key), found.keys())))
         except ValueError as error:
             faults.append(f"{key}: {error}")
+    if not entries and not faults:
+        faults.append("holds no sample")
     if faults:
         raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
     return ShardEntry(str(path), path.stat().st_size, file_sha256(path), len(entries)), entries

@@ -136,9 +136,12 @@ def write_shards(
         The index as written.
 
     Raises:
-        ValueError: a refused key, member or sample, a key that comes twice, no sample, or shards that exist already.
+        ValueError: a refused key, member or sample, a key that comes twice, no sample, shards that exist already, or
+            `samples_per_shard` below 1.
     """
     output, facts_of = Path(output), facts_of or _FACTS[schema]
+    if samples_per_shard < 1:
+        raise ValueError(f"samples_per_shard is {samples_per_shard}; give 1 or more")
     _refuse_existing(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     shards: list[ShardEntry] = []

@@ -20,10 +20,12 @@ class SpanNegative:
 
     #: Whether `span` chooses its frames in another video, the partner.
     needs_partner: bool = False
+    #: Frames that the positive must have and show; one frame alone cannot be put into another order.
+    least_frames: int = 2
 
     def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Whether a sample can have this negative; one frame alone cannot be put into another order."""
-        return len(positive) > 1
+        """Whether a sample can have this negative."""
+        return len(positive) >= self.least_frames
 
     def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
         """The members of the sample that `span` may choose, besides that of the positive."""
@@ -82,14 +84,12 @@ class Noise(VideoNegative):
         strength: share of noise in every pixel, above 0 and at most 1; the default shows nothing of the video.
     """
 
+    least_frames = 1
+
     def __init__(self, strength: float = 1.0) -> None:
         if not 0.0 < strength <= 1.0:
             raise ValueError(f"Noise: strength is {strength}; give a share above 0 and at most 1")
         self.strength = strength
-
-    def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Always."""
-        return True
 
     def make(self, frames: Tensor, random: np.random.Generator) -> Tensor:
         """(1 - strength) frames + strength noise, rounded."""
@@ -103,10 +103,7 @@ class OtherVideo(VideoNegative):
     """The whole of another video of the same index; which one is drawn by (key, seed)."""
 
     needs_partner = True
-
-    def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Always: that the index holds another video is checked once, before training."""
-        return True
+    least_frames = 1
 
     def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
         """All of the partner."""
@@ -117,10 +114,7 @@ class OtherVideoSegment(ClipNegative):
     """A segment of another video, as long as the event (or all of a shorter video), at a random place."""
 
     needs_partner = True
-
-    def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Always: that the index holds another video is checked once, before training."""
-        return True
+    least_frames = 1
 
     def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
         """A segment of the partner with the event's length in seconds."""
@@ -138,6 +132,8 @@ class RelevantSegment(ClipNegative):
         min_share: a side counts when it has at least this share of the event's frames, and two frames (our choice).
             A sample whose event leaves no such side has no temporal term.
     """
+
+    least_frames = 1
 
     def __init__(self, min_share: float = 0.25) -> None:
         if not 0.0 <= min_share <= 1.0:

@@ -102,13 +102,18 @@ def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator
     raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
 
 
-def probe(video: bytes | str | Path) -> VideoFacts:
+def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
     """Number of frames, frames per second and size of a video.
 
     The number in the header is believed when it equals the number of packets; else every frame is decoded and counted.
 
+    Args:
+        video: an encoded video, or the path of one.
+        constant_rate: refuse a video with a frame more than one frame's time from its place at a constant rate: no
+            event, box or clip in seconds could be found in it.
+
     Raises:
-        ValueError: "undecodable ...": not a video, damaged from the start, or without a frame rate.
+        ValueError: "undecodable ...": not a video, damaged from the start, or without a frame rate; or no constant one.
     """
     with _opened(video) as container:
         stream = _video_stream(container)
@@ -120,10 +125,12 @@ def probe(video: bytes | str | Path) -> VideoFacts:
     if not rate:
         raise ValueError("undecodable video: its frame rate is unknown; re-encode it at a constant rate")
     with _opened(video) as container:
-        packets = sum(
-            1 for packet in container.demux(_video_stream(container)) if packet.size and not packet.is_discard
-        )
-    if packets != claimed:
+        stream = _video_stream(container)
+        shown = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        tick = stream.time_base
+    if constant_rate and None not in shown:
+        _require_constant([tick * at for at in sorted(shown)], rate)
+    if len(shown) != claimed:
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
     return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
@@ -216,6 +223,17 @@ def _video_stream(container: Any) -> Any:
     # Workers are the parallelism; a pool of threads per video would only cost its start.
     stream.codec_context.thread_count = 1
     return stream
+
+
+def _require_constant(shown: Sequence[Fraction], rate: Fraction) -> None:
+    """Refuse frames, shown at these ascending seconds, that are far from where the rate puts them."""
+    for number, seconds in enumerate(shown):
+        if abs((seconds - shown[0]) * rate - number) > 1:
+            raise ValueError(
+                f"has no constant frame rate: frame {number} is shown at {float(seconds - shown[0]):.2f} s, at "
+                f"{float(rate):.4g} frames a second it would be at {float(number / rate):.2f} s; "
+                "`ffmpeg -i VIDEO -fps_mode cfr NEW.mp4` makes one at a constant rate"
+            )
 
 
 def _upright(image: Any) -> Tensor:

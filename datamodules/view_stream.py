@@ -36,7 +36,7 @@ class Partners:
     @classmethod
     def of(cls, index: Index) -> Partners:
         """The partners that an index offers."""
-        _, video = np.unique([entry.facts["video_id"] for entry in index.entries], return_inverse=True)
+        video = video_numbers(index)
         by_video = np.argsort(video, kind="stable")
         grouped = video[by_video]
         first, last = (np.searchsorted(grouped, video, side) for side in ("left", "right"))
@@ -51,7 +51,7 @@ class Partners:
         first, last = int(self.first[position]), int(self.last[position])
         others = len(self.by_video) - (last - first)
         if not others:
-            raise ValueError("there is no other video: all samples are of one (video_id)")
+            raise ValueError("there is no other video: all samples are of one")
         place = int(random.integers(others))
         return int(self.by_video[place if place < first else place + last - first])
 
@@ -59,6 +59,23 @@ class Partners:
         """The facts of a sample."""
         entry = self.index.entries[position]
         return SampleFacts.from_index(entry.key, entry.facts)
+
+
+def video_numbers(index: Index) -> NDArray[np.int64]:
+    """(N,) which video each sample is of: those with one video_id, and those with one and the same file.
+
+    A video_id is a path in the folder that the samples were prepared from, so one file may have several.
+    """
+    _, name = np.unique([entry.facts["video_id"] for entry in index.entries], return_inverse=True)
+    _, file = np.unique([entry.members["mp4"].checksum for entry in index.entries], return_inverse=True)
+    video, before = name, np.empty(0, np.int64)
+    while not np.array_equal(video, before):  # a file may have several names, each of which has several files
+        before = video
+        for group in (file, name):
+            least = np.full(len(video), len(video))
+            np.minimum.at(least, group, video)
+            video = least[group]
+    return video
 
 
 @dataclass(frozen=True, slots=True, eq=False)

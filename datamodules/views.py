@@ -110,6 +110,16 @@ class ViewMaker:
     seed: int
     resample_each_epoch: bool = False
 
+    def __post_init__(self) -> None:
+        for name in self.needs:
+            negative = self._span_negative(name)
+            if negative is not None and self.num_frames < negative.least_frames:
+                raise ValueError(
+                    f"data.num_frames is {self.num_frames}: {type(negative).__name__}, the {name.replace('_', ' ')}, "
+                    f"would show the same as its positive; give at least {negative.least_frames}, another negative, or "
+                    "its term the weight 0"
+                )
+
     def __call__(
         self,
         row: PreferenceRow,

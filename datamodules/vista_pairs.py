@@ -10,7 +10,7 @@ from datamodules.reading import ByteReader
 from datamodules.sample_facts import SampleFacts
 from datamodules.samples import Needs, VistaBatch
 from datamodules.shard_index import Index
-from datamodules.view_stream import CollateViews, MakeViews, Members, Partners
+from datamodules.view_stream import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.views import Negatives, ViewMaker
 
 
@@ -33,13 +33,15 @@ class VistaPairs(PlannedData[VistaBatch]):
         object_negative: what stands against the boxed frame; None = RoiMove, the paper's best.
         resample_each_epoch: draw the negatives anew in every epoch. Cached reference scores cannot be used then.
         window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (it counts nowhere).
+        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (without a loss; denominators are
+            from the index and still count it).
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
     """
 
     schema: ClassVar[str] = "vidpref/vista"
+    asks: ClassVar[tuple[str, str]] = ("needs", "VistaDPO and Supervised")
 
     def __init__(
         self,
@@ -98,10 +100,10 @@ class VistaPairs(PlannedData[VistaBatch]):
         if faults:
             raise ValueError("\n".join([f"{self.paths[split]}: mend these rows and prepare the shards anew:", *faults]))
         wanted = [one for one in (self.negatives.video, self.negatives.clip) if one.needs_partner]
-        if wanted and len({one.video_id for one in facts}) < 2:
+        if wanted and len(set(video_numbers(index).tolist())) < 2:
             raise ValueError(
                 f"{self.paths[split]}: {type(wanted[0]).__name__} shows another video, but all samples are of one "
-                "(video_id); add videos or choose another negative"
+                "(the same video_id or the same file); add videos or choose another negative"
             )
 
     def selection(self, split: Split) -> Selection:

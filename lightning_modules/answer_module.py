@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from datamodules.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
-from lightning_modules.policies.video_llm import VideoLLM
+from lightning_modules.policies.video_llm import EncodedViews, VideoLLM
 from lightning_modules.preference import PreferenceModule
 
 
@@ -31,11 +31,26 @@ class AnswerModule(PreferenceModule):
         Args:
             batch: the batch; its `encoded` is filled at the first call.
             policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
+
+        Raises:
+            ValueError: as `encoded`.
+        """
+        scores: AnswerScores = (policy or self.policy)(self.encoded(batch))  # type: ignore[operator]
+        return scores
+
+    def encoded(self, batch: VistaBatch) -> EncodedViews:
+        """The policy's encoding of a batch's views, made at the first call.
+
+        Raises:
+            ValueError: a sample that the policy cannot take, with the keys of the batch's samples.
         """
         if batch.encoded is None:
-            batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
-        scores: AnswerScores = (policy or self.policy)(batch.encoded)  # type: ignore[operator]
-        return scores
+            try:
+                batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
+            except ValueError as error:  # it knows of places in the batch only
+                keys = ", ".join(f"sample {place} is {key!r}" for place, key in enumerate(batch.keys))
+                raise ValueError(f"{error} ({keys})") from error
+        return batch.encoded
 
     def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
         """The reference's scores, which a callback writes into side shards."""

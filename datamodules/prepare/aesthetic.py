@@ -38,6 +38,11 @@ class Aesthetic(VideoFilter):
         self.least, self.num_frames, self.device = least, num_frames, device
         self._models: tuple[Any, Any, Tensor, Tensor] | None = None
 
+    def prepare(self) -> None:
+        """Load the head and CLIP."""
+        if self._models is None:
+            self._models = self._load()
+
     def judge(self, clip: Candidate) -> Finding:
         """The clip's `aesthetic` score."""
         assert clip.frames is not None, "asked after decoding"
@@ -47,8 +52,8 @@ class Aesthetic(VideoFilter):
     @torch.no_grad()
     def scores(self, frames: Tensor) -> Tensor:
         """(N,) float32, the score of each of (N, 3, H, W) uint8 frames."""
-        if self._models is None:
-            self._models = self._load()
+        self.prepare()
+        assert self._models is not None, "just loaded"
         processor, tower, weight, bias = self._models
         pixels = processor(images=list(frames), return_tensors="pt")["pixel_values"]
         embeddings = tower(pixel_values=pixels.to(self.device)).image_embeds.float().cpu()

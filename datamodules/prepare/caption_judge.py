@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from datamodules.prepare.video_filters import Candidate, Finding, VideoFilter
-from lightning_modules.policies.judges import Judge, JudgeQuestion, Workload
+from lightning_modules.policies.judges import Judge, JudgeQuestion, Workload, spoken
 
 #: What is asked about a caption. The paper asks its judge for challenging dynamics too; these words are ours.
 QUESTION = """Below is the caption of a short video. It will be used as a prompt for a video generation model.
@@ -43,6 +43,10 @@ class DynamicCaption(VideoFilter):
         self._expected: list[str] = []
         self._verdicts: dict[str, bool | None] = {}
 
+    def prepare(self) -> None:
+        """Load the judge."""
+        self.asked.load(torch.device(self.device))
+
     def expect(self, captions: Sequence[str]) -> None:
         """All captions that may come, so that a judge who can answer many at once is asked once."""
         self._expected = list(captions)
@@ -58,16 +62,17 @@ class DynamicCaption(VideoFilter):
 
     def _ask(self, captions: Sequence[str]) -> None:
         waiting = [caption for caption in dict.fromkeys(captions) if caption not in self._verdicts]
-        self._verdicts |= dict.fromkeys(waiting)
-        self.asked.load(torch.device(self.device))
+        verdicts: dict[str, bool | None] = {}
+        self.prepare()
         characters = sum(len(self.question) + len(caption) for caption in waiting)
-        if told := self.asked.estimate(Workload(len(waiting), characters=characters)):
+        if told := self.asked.estimate(Workload(len(waiting), characters=characters, attempts=self.attempts)):
             print(told)
         for attempt in range(self.attempts):
             questions = [self._question(caption, attempt) for caption in waiting]
             answers = self.asked.ask(questions) if questions else []
-            self._verdicts |= {caption: yes_or_no(answer) for caption, answer in zip(waiting, answers, strict=True)}
-            waiting = [caption for caption in waiting if self._verdicts[caption] is None]
+            verdicts |= {caption: yes_or_no(answer) for caption, answer in zip(waiting, answers, strict=True)}
+            waiting = [caption for caption in waiting if verdicts[caption] is None]
+        self._verdicts |= verdicts
 
     def _question(self, caption: str, attempt: int) -> JudgeQuestion:
         # The key is the caption's own, so that recorded replies find it in any selection of videos.
@@ -78,5 +83,5 @@ class DynamicCaption(VideoFilter):
 
 def yes_or_no(answer: str) -> bool | None:
     """The first word of an answer as a verdict, whatever quotes or asterisks stand around it; None = neither."""
-    word = re.match(r"[^a-z]*(yes|no)\b", answer.lower())
+    word = re.match(r"[^a-z]*(yes|no)\b", spoken(answer).lower())
     return None if word is None else word[1] == "yes"

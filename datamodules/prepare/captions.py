@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.csv_table import read_csv
 from datamodules.prepare.rows import SourceRow, read_rows
 
 #: What is taken for a video in a folder; each is decoded and encoded anew, so the container does not matter.
@@ -19,6 +19,8 @@ TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 #: Names that a table may give to its columns.
 VIDEO_COLUMNS = ("video", "file_name", "path", "file")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+#: What a line of ``OUTPUT.skipped.jsonl`` holds, see `SourceRow.record`.
+_SKIPPED = {"row", "faults", "content"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ def _found_table(roots: Sequence[Path]) -> Path | None:
 def _beside(files: dict[Path, str]) -> list[CaptionedVideo]:
     """Captions from ``clip.txt`` beside ``clip.mp4``."""
     found = []
-    for number, (path, video_id) in enumerate(files.items(), 1):
-        row = SourceRow(number, "", {"video": video_id}, name=video_id)
+    for path, video_id in files.items():
+        row = SourceRow(0, "", {"video": video_id}, name=video_id)
         text = path.with_suffix(".txt")
         try:
             row.data["caption"] = text.read_text(encoding="utf-8-sig")
@@ -122,8 +124,10 @@ def _from_table(
     """Captions from one table; a video that it does not name is listed after those that it names.
 
     A row of a video that exists elsewhere was not asked for and is left out, as is every such row where no folder was.
+    A list of skipped rows that were mended asks for its own videos alone.
     """
     rows = _table_rows(table)
+    skipped = _unwrap(rows)
     known = {name for row in rows for name in row.data}
     video_column = _column(table, known, "video", video_column, VIDEO_COLUMNS)
     caption_column = _column(table, known, "caption", caption_column, CAPTION_COLUMNS)
@@ -143,29 +147,34 @@ def _from_table(
         path = path or Path(name)
         found.append(CaptionedVideo(row, path, files.get(path, Path(name).as_posix()), _one_line(caption)))
     named = {one.path for one in found}
-    for number, (path, video_id) in enumerate(files.items(), (rows[-1].number if rows else 0) + 1):
-        if path not in named:
-            row = SourceRow(number, "", {video_column: video_id}, name=video_id)
+    for path, video_id in files.items():
+        if path not in named and not skipped:
+            row = SourceRow(0, "", {video_column: video_id}, name=video_id)
             row.refuse(caption_column, f"is missing: {table.name} has no row of this video")
             found.append(CaptionedVideo(row, path, video_id, ""))
     return found
 
 
 def _table_rows(table: Path) -> list[SourceRow]:
-    if table.suffix == ".jsonl":
+    if table.suffix.lower() == ".jsonl":
         return read_rows(table, ())
-    if table.suffix != ".csv":
+    if table.suffix.lower() != ".csv":
         raise ValueError(f"{table}: captions come in a .csv with a header, or in a .jsonl")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            # A row with too many cells has them under None, one with too few has None in them.
-            lines = [(reader.line_num, line) for line in reader]
-    except FileNotFoundError as error:
-        raise ValueError(f"{table}: no such file; give the table of captions") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: is not a CSV in UTF-8 ({error})") from error
+    _, lines = read_csv(table, "the table of captions")
+    if not lines:
+        raise ValueError(f"{table}: holds no rows; the first line names the columns, every other one is of a video")
     return [_csv_row(number, line) for number, line in lines]
+
+
+def _unwrap(rows: Sequence[SourceRow]) -> bool:
+    """Whether this is a list of skipped rows, whose content then takes the place of what was said about it."""
+    wrapped = [row for row in rows if row.data.keys() == _SKIPPED]
+    for row in wrapped:
+        content = row.data["content"]
+        row.data = content if isinstance(content, dict) else {}
+        if not row.data:
+            row.refuse("content", "is no JSON object; write the row's content, or leave the row out")
+    return bool(wrapped)
 
 
 def _csv_row(number: int, line: dict[Any, Any]) -> SourceRow:
@@ -180,6 +189,8 @@ def _column(table: Path, known: Iterable[str], what: str, given: str | None, usu
     names = [given] if given is not None else list(usual)
     known = set(known)
     column = next((name for name in names if name in known), None)
+    if not known:  # no row could be parsed, which is told row by row
+        return names[0]
     if column is None:
         raise ValueError(
             f"{table}: has no column {' or '.join(names)}; set {what}_column to one of {', '.join(sorted(known))}"

@@ -49,5 +49,5 @@ def prepare_verify(index: str, decode: bool = True) -> None:
     with Console().status(f"verifying {index}"):
         problems = verify(index, decode)
     if problems:
-        raise ValueError("\n".join([f"{index}: {len(problems)} problems", *problems]))
+        raise ValueError("\n".join([f"{len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
     Console().print(f"{index}: sound", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.flow_facts import label_row
+from datamodules.flow_rows import LabelRow
 from datamodules.prepare.labels import WHOLE, Place, by_place, majority, read_judgements
 from datamodules.segments import majority_label
 from datamodules.shard_checks import load_index
@@ -63,8 +64,8 @@ def label_agreement(
 ) -> dict[str, Any]:
     """Print how far two sets of labels agree, and return the numbers.
 
-    A set is the index file of label shards, or a CSV of human labels (docs/data.md). Of a CSV with several annotators
-    the majority is compared, and each annotator besides.
+    A set is the index file of label shards, or a CSV of human labels (docs/dense_data.md). Of a CSV with several
+    annotators the majority is compared, and each annotator besides.
 
     Args:
         first: the labels to be tested.
@@ -74,26 +75,22 @@ def label_agreement(
 
     Returns:
         `Agreement`'s fields, "only_first" and "only_second" (items that the other set lacks), and "annotators": who ->
-        `Agreement`'s fields against the other set.
+        `Agreement`'s fields against the other set ("WHO (first set)" where both sets have one of that name).
 
     Raises:
-        ValueError: a set cannot be read, its segments have another length, or no item is in both.
+        ValueError: a set cannot be read, the sets are of other pairs, their segments differ, or no item is in both.
     """
     sets = [_Labels.read(path, level) for path in (first, second)]
-    faults = _length_faults(sets[0], sets[1])
     common = [place for place in sets[0].labels if place in sets[1].labels]
-    if not common and not faults:
-        faults = [f"{first} and {second} have no {'segment' if level == 'segments' else 'video'} in common"]
-    if faults:
-        raise ValueError("\n".join(faults))
+    if why := _pairs_fault(*sets) or (_segments_fault(*sets) if level == "segments" else None):
+        raise ValueError(why)
+    if not common:
+        raise ValueError(f"{first} and {second} have no {'segment' if level == 'segments' else 'video'} in common")
     result = {
         **asdict(_compared(sets[0].labels, sets[1].labels)),
         "only_first": len(sets[0].labels) - len(common),
         "only_second": len(sets[1].labels) - len(common),
-        "annotators": {
-            **{who: asdict(_compared(labels, sets[1].labels)) for who, labels in sets[0].annotators.items()},
-            **{who: asdict(_compared(sets[0].labels, labels)) for who, labels in sets[1].annotators.items()},
-        },
+        "annotators": _each_annotator(*sets),
     }
     _print(result, str(first), str(second), level)
     return result
@@ -101,32 +98,61 @@ def label_agreement(
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """One set: what was judged -> label, and the same for each annotator; frames per segment of each key, if known."""
+    """One set.
+
+    Attributes:
+        path: its file.
+        labels: what was judged -> label.
+        annotators: the same for each annotator, where there are several.
+        segments: key -> how many segments the pair has, as far as this set knows.
+        lengths: key -> frames in a segment; empty where the set does not say.
+        fingerprint: of the pairs that it is of; "" where the set does not say.
+    """
 
     path: str
     labels: dict[Place, int]
     annotators: dict[str, dict[Place, int]]
+    segments: dict[str, int]
     lengths: dict[str, int]
+    fingerprint: str
 
     @classmethod
     def read(cls, path: str | Path, level: str) -> _Labels:
-        if str(path).endswith(".csv"):
-            judged = by_place(read_judgements(path))
-            who = sorted({one for by in judged.values() for one in by})
-            each = {
-                name: _at({place: by[name] for place, by in judged.items() if name in by}, level)
-                for name in (who if len(who) > 1 else [])
-            }
-            return cls(
-                str(path), _at({place: majority(list(by.values())) for place, by in judged.items()}, level), each, {}
-            )
-        rows = [label_row(entry.key, entry.facts) for entry in load_index(path, "vidpref/labels").entries]
+        return (cls._of_csv if Path(path).suffix.lower() == ".csv" else cls._of_shards)(str(path), level)
+
+    @classmethod
+    def _of_csv(cls, path: str, level: str) -> _Labels:
+        judged = by_place(read_judgements(path))
+        who = sorted({one for by in judged.values() for one in by})
+        each = {
+            name: _at({place: by[name] for place, by in judged.items() if name in by}, level)
+            for name in (who if len(who) > 1 else [])
+        }
+        labels = {place: majority(list(by.values())) for place, by in judged.items()}
+        segments: dict[str, int] = {}
+        for key, number in labels:
+            if number is not WHOLE:
+                segments[key] = max(segments.get(key, 0), number + 1)
+        return cls(path, _at(labels, level), each, segments, {}, "")
+
+    @classmethod
+    def _of_shards(cls, path: str, level: str) -> _Labels:
+        index = load_index(path, "vidpref/labels")
+        rows = [label_row(entry.key, entry.facts) for entry in index.entries]
         found: dict[Place, int] = {}
         for row in rows:
-            found |= {Place(row.key, number): label for number, label in enumerate(row.labels)}
+            if not _is_whole(row):
+                found |= {Place(row.key, number): label for number, label in enumerate(row.labels)}
             if row.whole is not None:
                 found[Place(row.key, WHOLE)] = row.whole
-        return cls(str(path), _at(found, level), {}, {row.key: row.frames_per_segment for row in rows})
+        segments = {row.key: len(row.labels) for row in rows}
+        lengths = {row.key: row.frames_per_segment for row in rows}
+        return cls(path, _at(found, level), {}, segments, lengths, index.made_from.get("fingerprint", ""))
+
+
+def _is_whole(row: LabelRow) -> bool:
+    """Judged as a whole alone: its one segment is the video."""
+    return row.whole is not None and len(row.labels) == 1
 
 
 def _at(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
@@ -143,18 +169,38 @@ def _at(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
     }
 
 
-def _length_faults(first: _Labels, second: _Labels) -> list[str]:
+def _pairs_fault(first: _Labels, second: _Labels) -> str | None:
+    """Pairs of all kinds are named after their videos, so equal keys do not mean equal pairs."""
+    if first.fingerprint and second.fingerprint and first.fingerprint != second.fingerprint:
+        return f"{first.path} and {second.path} are labels of different pairs; compare labels of the same ones"
+    return None
+
+
+def _segments_fault(first: _Labels, second: _Labels) -> str | None:
     """Segments of different lengths are different segments. Whole videos may come from either."""
-    if any(place.segment is WHOLE for place in first.labels):
-        return []
-    differ = [key for key, length in first.lengths.items() if second.lengths.get(key, length) != length]
-    if not differ:
-        return []
-    key = differ[0]
-    return [
-        f"segments differ: of {key!r} and {len(differ) - 1} others, {first.path} has {first.lengths[key]} frames a "
-        f"segment and {second.path} {second.lengths[key]}; compare whole videos (level: whole)"
-    ]
+    for unit, one, other in (
+        ("frames a segment", first.lengths, second.lengths),
+        ("segments", first.segments, second.segments),
+    ):
+        differ = [key for key, number in one.items() if other.get(key, number) != number]
+        if differ:
+            key = differ[0]
+            return (
+                f"segments differ: of {key!r} and {len(differ) - 1} others, {first.path} has {one[key]} {unit} and "
+                f"{second.path} {other[key]}; label every segment in both, or compare whole videos (level: whole)"
+            )
+    return None
+
+
+def _each_annotator(first: _Labels, second: _Labels) -> dict[str, Any]:
+    """Who -> `Agreement`'s fields against the other set."""
+    both = first.annotators.keys() & second.annotators.keys()
+    found = {}
+    for which, one, other in (("first", first, second), ("second", second, first)):
+        for who, labels in one.annotators.items():
+            pair = (labels, other.labels) if one is first else (other.labels, labels)
+            found[f"{who} ({which} set)" if who in both else who] = asdict(_compared(*pair))
+    return found
 
 
 def _compared(first: Mapping[Place, int], second: Mapping[Place, int]) -> Agreement:

@@ -14,13 +14,14 @@ one tie are +1. The rule is ours; the paper (DenseDPO) has a reviewer look at it
 
 from __future__ import annotations
 
-import csv
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datamodules.csv_table import read_csv
 from datamodules.flow_facts import pair_row
 from datamodules.flow_rows import LabelRow, PairRow
 from datamodules.segments import num_segments
@@ -67,17 +68,9 @@ def read_judgements(path: str | Path) -> list[Judgement]:
         ValueError: lists every fault of every row.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            _check_header(path, header)
-            rows = [(reader.line_num, _fields(row)) for row in reader]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; give the CSV of labels") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: is not a CSV file in UTF-8 ({error})") from error
+    header, lines = read_csv(path, "the CSV of labels")
+    _check_header(path, header)
+    rows = [(line, _fields(row)) for line, row in lines]
     found: list[Judgement] = []
     faults: list[str] = []
     seen: dict[tuple[Place, str], int] = {}
@@ -118,7 +111,7 @@ def prepare_labels(
     judge: str = "human",
     samples_per_shard: int = 1024,
 ) -> Index:
-    """Turn a CSV of human labels into label shards; docs/data.md describes the CSV.
+    """Turn a CSV of human labels into label shards; docs/dense_data.md describes the CSV.
 
     Several annotators' labels of one segment become one by majority, a draw being a tie. Pairs that the CSV does not
     name get no label and are not trained on; a pair that it names needs a label for each of its segments, or one for
@@ -135,6 +128,8 @@ def prepare_labels(
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
     """
+    if not 0 < segment_seconds < math.inf:
+        raise ValueError(f"segment_seconds is {segment_seconds:g}; give a number above 0")
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judged = {place: majority(list(by.values())) for place, by in by_place(read_judgements(labels)).items()}
@@ -193,7 +188,7 @@ def _samples(rows: Sequence[LabelRow]) -> Iterator[tuple[str, dict[str, bytes]]]
 def _check_header(path: Path, header: Sequence[str]) -> None:
     lacking = [name for name in _COLUMNS if name not in header]
     strange = [name for name in header if name not in _COLUMNS + _OPTIONAL]
-    if lacking or strange or len(set(header)) < len(header):
+    if lacking or strange:
         raise ValueError(
             f"{path}: the first line must name the columns {', '.join(_COLUMNS)} and, optionally, "
             f"{', '.join(_OPTIONAL)}; it is {','.join(header)!r}"
@@ -201,9 +196,9 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def _fields(row: Mapping[str | None, Any]) -> dict[str, str]:
-    """A row's fields without the blanks around them; what stands behind the last column is field ""."""
+    """A row's fields, "" for those that it lacks; what stands behind the last column is field ""."""
     rest = ",".join(row.get(None) or [])
-    return {**{name: (value or "").strip() for name, value in row.items() if name is not None}, "": rest}
+    return {**{name: value or "" for name, value in row.items() if name is not None}, "": rest}
 
 
 def _row_faults(row: Mapping[str, str]) -> list[str]:

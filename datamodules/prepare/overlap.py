@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.overlap import SAME_BITS, Shared, benchmark_names, shared_by_frames, shared_by_id
+from datamodules.benchmark_names import benchmark_names
+from datamodules.overlap import SAME_BITS, Shared, shared_by_frames, shared_by_id
 
 
 def prepare_overlap(
@@ -16,6 +17,7 @@ def prepare_overlap(
     videos: str | None = None,
     output: str | None = None,
     same_bits: float = SAME_BITS,
+    mapping: str | None = None,
 ) -> list[Shared]:
     """List the videos that training shards and a benchmark share, by name and by what their frames show.
 
@@ -23,20 +25,24 @@ def prepare_overlap(
 
     Args:
         indexes: NAME.index.json files of the training shards.
-        questions: the benchmark's annotations: a JSON file or a folder of them; compares names.
+        questions: the benchmark's annotations: a published file, JSON or TGIF-QA's table, or a folder of them; compares
+            names.
         videos: the benchmark's folder of videos; compares the frames of every video with those in the shards.
         output: a JSONL file for the list; null = only show it.
         same_bits: differing bits of 64, mean over five frames, up to which two videos are the same.
+        mapping: MSVD's youtube_mapping.txt, where your videos are called by their clips' names and not vidN.
 
     Raises:
-        ValueError: neither questions nor videos are given, or a file cannot be read.
+        ValueError: neither questions nor videos are given, a mapping without questions, or a file cannot be read.
     """
     if questions is None and videos is None:
         raise ValueError("give --questions (compares names), --videos (compares frames), or both")
+    if mapping is not None and questions is None:
+        raise ValueError("--mapping belongs to --questions, MSVD-QA's annotations; give them too")
     console = Console(highlight=False, soft_wrap=True)
     found: list[Shared] = []
     if questions is not None:
-        found += shared_by_id(indexes, benchmark_names([questions]))
+        found += shared_by_id(indexes, benchmark_names([questions], mapping))
     if videos is not None:
         with console.status("comparing frames"):
             found += shared_by_frames(indexes, videos, same_bits, console.print)

@@ -43,7 +43,7 @@ def prepare_jsonl(
     root = rows.parent if videos is None else Path(videos)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
-    facts_of = cache(probe)  # many rows may ask about one video
+    facts_of = cache(_facts_or_fault)  # many rows may ask about one video
 
     def check(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
@@ -51,19 +51,18 @@ def prepare_jsonl(
     return write_rows(rows, ("video", "question", "chosen", "rejected"), check, output, skip_bad, samples_per_shard)
 
 
-def _checked(row: SourceRow, annotations: Path, root: Path, facts_of: Callable[[Path], VideoFacts]) -> Sample | None:
+def _checked(
+    row: SourceRow, annotations: Path, root: Path, facts_of: Callable[[Path], VideoFacts | str]
+) -> Sample | None:
     """The sample of a row, or None after noting what is wrong with it."""
     for name in sorted(set(row.data) - set(FIELDS)):
         row.refuse(name, f"is no field of this format; there are {', '.join(FIELDS)}")
     path = Path(os.path.normpath(root / row.text("video")))
-    question = row.text("question")
-    if "<video>" in question:
-        row.refuse("question", "has a <video> token; leave it out, the model's own template brings one")
     video = _video_facts(row, path, facts_of)
     preference = PreferenceRow(
         key=sample_key(annotations, row),
         video_id=Path(os.path.relpath(path, root)).as_posix(),
-        question=question,
+        question=row.text("question"),
         chosen=row.text("chosen"),
         relevant=row.text("rejected"),
         irrelevant=row.optional_text("irrelevant"),
@@ -76,18 +75,26 @@ def _checked(row: SourceRow, annotations: Path, root: Path, facts_of: Callable[[
     return None if row.faults else Sample(preference, lambda: {"mp4": path.read_bytes()})
 
 
-def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFacts]) -> VideoFacts | None:
+def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFacts | str]) -> VideoFacts | None:
     if any(fault.field == "video" for fault in row.faults):
         return None
+    found = facts_of(path)
+    if isinstance(found, VideoFacts):
+        return found
+    row.refuse("video", found)
+    return None
+
+
+def _facts_or_fault(path: Path) -> VideoFacts | str:
+    """What is in a video, or why it cannot be used."""
+    if not path.is_file():
+        return f"there is no file {path}"
+    if path.suffix.lower() != ".mp4":
+        return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"
     try:
-        if not path.is_file():
-            raise ValueError(f"there is no file {path}")
-        if path.suffix.lower() != ".mp4":
-            raise ValueError(f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one")
-        return facts_of(path)
+        return probe(path, constant_rate=True)
     except ValueError as error:
-        row.refuse("video", str(error))
-        return None
+        return str(error)
 
 
 def _event(row: SourceRow) -> tuple[float, float] | None:

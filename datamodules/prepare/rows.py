@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -24,7 +25,7 @@ class SourceRow:
     """One line of an annotation file, and what was found wrong with it so far.
 
     Attributes:
-        number: the line's number in its file, from 1.
+        number: the line's number in its file, from 1; 0 where it is not a line of a file.
         line: the line as it was read.
         data: its JSON object; empty when the line holds none.
         faults: everything wrong with it, under the annotation file's own field names.
@@ -117,7 +118,13 @@ def finite(value: object) -> float | None:
 
 def sample_key(path: Path, row: SourceRow) -> str:
     """The sample's name: annotation file and line. It stays the same when other rows are mended or skipped."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', path.stem)}-{row.number:06d}"
+    return f"{key_part(path.stem)}-{row.number:06d}"
+
+
+def key_part(name: str) -> str:
+    """A file's name within a key; what a key cannot hold is replaced, and a hash of the name keeps it unique."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
@@ -155,8 +162,8 @@ def _parsed(number: int, line: str) -> SourceRow:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
         return SourceRow(number, line, {}, [Fault("line", f"is not JSON ({error})")])
-    if not isinstance(data, dict):
-        return SourceRow(number, line, {}, [Fault("line", "is not a JSON object")])
+    if not isinstance(data, dict) or not data:
+        return SourceRow(number, line, {}, [Fault("line", "is not a JSON object with fields")])
     return SourceRow(number, line, data)
 
 

@@ -6,6 +6,7 @@ dynamics; it gives no thresholds. All defaults here are ours.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from itertools import pairwise, product
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -63,6 +65,13 @@ class VideoFilter(ABC):
     @abstractmethod
     def judge(self, clip: Candidate) -> Finding:
         """Measure a clip, and say why it cannot stay if it cannot."""
+
+    def prepare(self) -> None:  # noqa: B027 a hook, for those who can use it
+        """Called once, before the first video: load what judging takes, so that a wrong setting is told at once.
+
+        Raises:
+            ValueError: weights that are missing or are others.
+        """
 
     def expect(self, captions: Sequence[str]) -> None:  # noqa: B027 a hook, for those who can use it
         """Told once, before the first clip: all captions that may come."""
@@ -132,10 +141,14 @@ class Motion(VideoFilter):
         flow: OpticalFlow | None = None,
         fps: float = MEASURED_FPS,
     ) -> None:
-        if fps <= 0:
+        if not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps:g}; give the frames a second at which motion is measured")
         self.least, self.most, self.fps = least, most, fps
         self.flow = flow or DisFlow()
+
+    def prepare(self) -> None:
+        """Measure a blank clip, which loads the flow's weights where it has some."""
+        self.flow.magnitudes(torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
 
     def judge(self, clip: Candidate) -> Finding:
         """The clip's `motion`."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from datamodules.flow_samples import VideoRow
 from datamodules.prepare.captions import CaptionedVideo, read_captions
-from datamodules.prepare.rows import Sample, SourceRow, output_prefix, write_samples
+from datamodules.prepare.rows import Sample, SourceRow, key_part, output_prefix, write_samples
 from datamodules.prepare.selection import Selection, Trial
 from datamodules.prepare.video_filters import Candidate, VideoFilter
 from datamodules.samples import VideoFacts
@@ -52,7 +50,7 @@ class ClipFormat:
             raise ValueError(f"num_frames is {self.frames}; autoencoders want 4k + 1, as {near}")
         if self.height < 2 or self.width < 2 or self.height % 2 or self.width % 2:
             raise ValueError(f"{self.height} x {self.width} is no size of a video; height and width are even numbers")
-        if self.fps is not None and self.fps <= 0:
+        if self.fps is not None and not 0 < self.fps < math.inf:
             raise ValueError(f"fps is {self.fps:g}; give a positive rate, or null for each video's own")
 
     def rate(self, video: VideoFacts) -> float:
@@ -102,7 +100,7 @@ def prepare_videos(
     skip_bad: bool = False,
     samples_per_shard: int = 64,
 ) -> Index:
-    """Turn videos with captions into shards of clips; docs/data.md describes both.
+    """Turn videos with captions into shards of clips; docs/dense_data.md describes both.
 
     Args:
         videos: folders, searched with all that is in them, and single files.
@@ -131,8 +129,6 @@ def prepare_videos(
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
     found = read_captions(videos, captions, video_column, caption_column)
     selection = Selection(filters)
-    for one in selection.filters:
-        one.expect([video.caption for video in found if not video.row.faults])
     cutter = _Cutter(found, clips, clips_per_video, selection, source, lossless, skip_bad)
     origin = Path(captions or videos[0])
     prefix = output_prefix(output, Path(videos[0]))
@@ -140,12 +136,31 @@ def prepare_videos(
     try:
         return write_samples(rows, origin, cutter.samples, prefix, skip_bad, samples_per_shard, "vidpref/videos")
     finally:
-        if selection.filters and selection.trials and not cutter.stopped:
+        # A run that broke off wrote nothing, so there is nothing to say about what it kept.
+        if selection.filters and selection.trials and cutter.finished:
             _tell(selection, prefix)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a video's header decides.
+
+    Attributes:
+        whole: the video.
+        trial: what the filters of facts found.
+        starts: of its clips, in seconds; empty where they rejected it.
+    """
+
+    whole: Candidate
+    trial: Trial
+    starts: Sequence[float]
+
+
 class _Cutter:
-    """Cuts the clips of one video after the other, of which the good ones become samples."""
+    """Cuts the clips of one video after the other, of which the good ones become samples.
+
+    Only what reading a video raises is a fault of that video; what a filter raises ends the run.
+    """
 
     def __init__(
         self,
@@ -164,65 +179,112 @@ class _Cutter:
         self.source = source
         self.lossless = lossless
         self.skip_bad = skip_bad
-        #: A fault was found that stops the run: the other videos are decoded for theirs, but nobody judges them.
-        self.stopped = not skip_bad and any(one.row.faults for one in videos)
+        self._plans: dict[int, _Plan] | None = None
+        self._done = 0
+
+    @property
+    def stopped(self) -> bool:
+        """A fault was found that stops the run: the others are decoded for theirs, but nobody judges them."""
+        return not self.skip_bad and any(one.row.faults for one in self.videos.values())
+
+    @property
+    def finished(self) -> bool:
+        """Every video was cut, and its samples were taken."""
+        return self._done == len(self.videos) and not self.stopped
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:
-        """The samples of one video; a fault found on the way is noted in its row, and ends it."""
-        video = self.videos[id(row)]
-        try:
-            if row.faults and not video.path.is_file():
-                return
-            yield from self._samples(video)
-        except ValueError as error:
-            row.refuse("video", str(error))
-        finally:
-            self.stopped = self.stopped or (not self.skip_bad and bool(row.faults))
+        """The samples of one video; none where a fault is found on the way, which is noted in its row."""
+        if self._plans is None:
+            self._plans = self._planned()
+        plan = self._plans.get(id(row))
+        if plan is not None:
+            trials, samples = self._cut(self.videos[id(row)], plan)
+            if not row.faults and not self.stopped:
+                self.selection.trials += trials
+                yield from samples
+        self._done += 1
 
-    def _samples(self, video: CaptionedVideo) -> Iterator[Sample]:
-        facts = probe(video.path)
-        key = sample_key(video.video_id)
+    def _planned(self) -> dict[int, _Plan]:
+        """What can be said before anything is decoded, so that the dear filters hear only of what the cheap ones leave.
+
+        By the rows' identities, of all videos that can be opened.
+        """
+        for one in self.selection.filters:
+            one.prepare()
+        found = {row: plan for row, video in self.videos.items() if (plan := self._plan(video)) is not None}
+        if not self.stopped:
+            left = [self.videos[row] for row, plan in found.items() if plan.starts]
+            for one in self.selection.filters:
+                one.expect([video.caption for video in left if not video.row.faults])
+        return found
+
+    def _plan(self, video: CaptionedVideo) -> _Plan | None:
+        """None after noting why the video gives no clip, or where there is no file."""
+        if video.row.faults and not video.path.is_file():
+            return None
+        try:
+            facts = probe(video.path, constant_rate=True)
+        except ValueError as error:
+            video.row.refuse("video", str(error))
+            return None
         whole = Candidate(video.caption, facts, None, self.clips.rate(facts))
-        trial = Trial(key, video.video_id, None)
+        trial = Trial(sample_key(video.video_id), video.video_id, None)
+        if not self.selection.judge(trial, whole, "facts"):
+            return _Plan(whole, trial, ())
+        try:
+            return _Plan(whole, trial, self.clips.starts(facts, self.clips_per_video))
+        except ValueError as error:
+            video.row.refuse("video", str(error))
+            return None
+
+    def _cut(self, video: CaptionedVideo, plan: _Plan) -> tuple[list[Trial], list[Sample]]:
+        """The clips on trial and the samples of those that stay, encoded; of all, as the last may show a fault."""
         # What is faulty, or comes after a fault that stops the run, is decoded for its faults alone.
         wanted = not video.row.faults and not self.stopped
-        if not self.selection.judge(trial, whole, "facts"):
-            self.selection.trials += [trial] if wanted else []
-            return
-        starts = self.clips.starts(facts, self.clips_per_video)
-        for number, (start, frames) in enumerate(zip(starts, self._clips(video.path, facts, starts), strict=True)):
-            name = key if self.clips_per_video == 1 else f"{key}-{number:02d}"
-            one = Trial(name, video.video_id, round(start, 3), dict(trial.scores))
-            if wanted and self._stays(one, replace(whole, frames=frames)):
-                made = VideoFacts(len(frames), whole.fps, self.clips.width, self.clips.height)
-                row = VideoRow(name, video.video_id, video.caption, made, self.source, one.scores)
-                yield Sample(row, partial(_members, frames, whole.fps, self.lossless))
+        trials: list[Trial] = [] if plan.starts else [plan.trial]
+        samples: list[Sample] = []
+        for number, frames in enumerate(self._clips(video, plan)):
+            if wanted:
+                name = plan.trial.key if self.clips_per_video == 1 else f"{plan.trial.key}-{number:02d}"
+                trial = Trial(name, video.video_id, round(plan.starts[number], 3), dict(plan.trial.scores))
+                trials.append(trial)
+                if self._stays(trial, replace(plan.whole, frames=frames)):
+                    samples.append(self._sample(trial, video, frames, plan.whole.fps))
+        return trials, samples
 
     def _stays(self, trial: Trial, clip: Candidate) -> bool:
-        self.selection.trials.append(trial)
         return self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption")
 
-    def _clips(self, path: Path, facts: VideoFacts, starts: Sequence[float]) -> Iterator[Tensor]:
-        """(T, 3, height, width) uint8 of each clip, from one pass over the video; one clip in memory at a time."""
-        wanted = [clip_indices(start, self.clips.frames, self.clips.rate(facts), facts) for start in starts]
-        stream = stream_frames(path, {index for indices in wanted for index in indices})
+    def _sample(self, trial: Trial, video: CaptionedVideo, frames: Tensor, fps: float) -> Sample:
+        made = VideoFacts(len(frames), fps, self.clips.width, self.clips.height)
+        row = VideoRow(trial.key, video.video_id, video.caption, made, self.source, trial.scores)
+        members = {"mp4": encode_mp4(frames, fps, self.lossless)}
+        return Sample(row, lambda: members)
+
+    def _clips(self, video: CaptionedVideo, plan: _Plan) -> Iterator[Tensor]:
+        """(T, 3, height, width) uint8 of each clip, from one pass over the video; one clip in memory at a time.
+
+        A fault ends them and is noted in the video's row.
+        """
+        facts = plan.whole.source
+        wanted = [clip_indices(start, self.clips.frames, plan.whole.fps, facts) for start in plan.starts]
+        stream = stream_frames(video.path, {index for indices in wanted for index in indices})
         held: dict[int, Tensor] = {}
         for indices in wanted:
             held = {index: frame for index, frame in held.items() if index >= indices[0]}
-            while indices[-1] not in held:
-                index, frame = next(stream)
-                held[index] = fit_frame(frame, self.clips.height, self.clips.width)
+            try:
+                while indices[-1] not in held:
+                    index, frame = next(stream)
+                    held[index] = fit_frame(frame, self.clips.height, self.clips.width)
+            except ValueError as error:
+                video.row.refuse("video", str(error))
+                return
             yield torch.stack([held[index] for index in indices])
 
 
-def _members(frames: Tensor, fps: float, lossless: bool) -> dict[str, bytes]:
-    return {"mp4": encode_mp4(frames, fps, lossless)}
-
-
 def sample_key(video_id: str) -> str:
-    """A video's name in its shard; what a key cannot hold is replaced, and a hash of the name keeps it unique."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", video_id.removesuffix(".mp4"))[:60]
-    return plain if f"{plain}.mp4" == video_id else f"{plain}-{hashlib.sha256(video_id.encode()).hexdigest()[:8]}"
+    """A video's name in its shard: its path without the usual suffix."""
+    return key_part(video_id.removesuffix(".mp4"))
 
 
 def _tell(selection: Selection, prefix: Path) -> None:

@@ -142,19 +142,22 @@ class Batches:
 
 
 class FakePairs(LightningDataModule):
-    """Batches with the fingerprints that `VistaPairs` has; `keys` are those of the index."""
+    """Batches with the fingerprints that `VistaPairs` has; `keys` are those of the index; None = of the batches."""
 
     def __init__(
         self, train: list[VistaBatch], val: list[VistaBatch] | None = None, seed: int = 0, ranks: int = 1
     ) -> None:
         super().__init__()
-        self.ranks = ranks
+        self.ranks, self.on_bad_sample = ranks, "raise"
+        self.bad_samples: dict[str, str] = {}
+        self.keys: list[str] | None = None
         self.train, self.val, self.seed, self.resample_each_epoch = train, val, seed, False
         self.paths = {"train": "train", "val": "val" if val else None, "predict": "train"}
 
     def index(self, split: str) -> Any:
         batches = self.val if split == "val" else self.train
-        keys = [key for batch in batches for key, real in zip(batch.keys, batch.mask, strict=True) if real]
+        there = [key for batch in batches for key, real in zip(batch.keys, batch.mask, strict=True) if real]
+        keys = there if self.keys is None else self.keys
         positions = {key: number for number, key in enumerate(keys)}
         return SimpleNamespace(positions=positions, fingerprint="val" if split == "val" else "train")
 

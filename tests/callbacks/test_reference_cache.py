@@ -155,6 +155,23 @@ def test_a_missing_sample_is_refused_before_training(cache: str) -> None:
     assert module.policy.passes == 0
 
 
+def test_what_was_skipped_may_be_missing_where_bad_samples_are_skipped(tmp_path: Path) -> None:
+    unread = [make_batch([0, 1], masked=(1,))]
+    data = FakePairs(unread)
+    data.bad_samples = {"s1": "undecodable video"}
+    cache = predict(tmp_path, data=data)
+    assert Index.read(cache).made_from["skipped"] == ["s1"]
+    run = FakePairs(unread)
+    run.keys = ["s0", "s1"]
+    with pytest.raises(ValueError, match="lacks 1 of 2 samples, the first is 's1'"):
+        fit(ReferenceModel("cached", cache), data=run)
+    run.on_bad_sample = "skip"
+    fit(ReferenceModel("cached", cache), data=run)
+    run.keys = ["s0", "s1", "s2"]
+    with pytest.raises(ValueError, match="lacks 1 of 3 samples, the first is 's2'"):
+        fit(ReferenceModel("cached", cache), data=run)
+
+
 def test_a_missing_answer_or_missing_hidden_states_are_refused(tmp_path: Path) -> None:
     plain = predict(tmp_path, weights=VistaWeights(1, 0, 0, 0, 0))
     message = "no scores of video_negative/chosen; it has no hidden states of original/chosen, original/relevant"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
+import av
 import torch
 from torch import Tensor
 
@@ -36,6 +40,21 @@ def numbered_frames(first: int = 0, count: int = 32, size: tuple[int, int] = (32
 @cache
 def numbered_video(first: int = 0, count: int = 32, size: tuple[int, int] = (32, 48)) -> bytes:
     return encode_mp4(numbered_frames(first, count, size), FPS, lossless=True)
+
+
+def timed_video(shown: Sequence[int]) -> bytes:
+    """An mp4 whose plain frames are shown at the given milliseconds."""
+    buffer, tick = io.BytesIO(), Fraction(1, 1000)
+    with av.open(buffer, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264")
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = tick
+        for at in shown:
+            image: Any = av.VideoFrame(48, 32, "yuv420p")
+            image.pts, image.time_base = at, tick
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
 
 
 def numbers(frames: Tensor) -> list[int]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
-from flow_shards import SPACE
+from flow_shards import SPACE, WIDTH
 from lightning.pytorch import LightningModule
 
 from datamodules.flow_samples import ItemKind, LatentBatch, LatentSpace, PairBatch
@@ -17,7 +17,6 @@ KINDS: dict[str, ItemKind] = {
     "frames": "decided_frames",
     "videos": "decided_videos",
     "pairs": "decided_pairs",
-    "samples": "samples",
 }
 DataT = TypeVar("DataT", bound=PlannedData)
 
@@ -25,10 +24,11 @@ DataT = TypeVar("DataT", bound=PlannedData)
 class FlowRecorder(LightningModule):
     """Stands in for a method: says what its denominators count, and notes what it was given."""
 
-    def __init__(self, items: Mapping[str, ItemKind] = KINDS, space: LatentSpace = SPACE) -> None:
+    def __init__(self, items: Mapping[str, ItemKind] = KINDS, space: LatentSpace = SPACE, **policy: Any) -> None:
         super().__init__()
         self.counted = dict(items)
-        self.policy = SimpleNamespace(latent_space=space)
+        takes = {"times": (0.0, 1.0), "prompt_length": 4, "prompt_width": WIDTH}
+        self.policy = SimpleNamespace(latent_space=space, **takes | policy)
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[Any, ...]] = []
         self.validated: list[tuple[str, float]] = []

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from annotated_videos import ALL_NEEDS, annotated
+from annotated_videos import ALL_NEEDS, annotated, numbered_video
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.samples import Needs, VistaBatch
@@ -57,7 +57,8 @@ def eleven_samples(folder: Path) -> Path:
             lacks["boxes"] = ()
         if number % 5 == 0:
             lacks["irrelevant"] = None
-        samples.append(annotated(f"s{number:02d}", f"video{number // 2}", **lacks))
+        video = {"mp4": numbered_video(number // 2)}
+        samples.append(annotated(f"s{number:02d}", f"video{number // 2}", video, **lacks))
     write_shards([(row.key, members) for row, members in samples], folder / "train", samples_per_shard=4)
     return folder / "train.index.json"
 

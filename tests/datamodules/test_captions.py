@@ -133,3 +133,48 @@ def test_what_is_no_input_at_all_is_an_error(folder: Path, tmp_path: Path) -> No
         (folder / name).write_text("video,caption\n")
     with pytest.raises(ValueError, match=r"could come from .*captions.csv, .*metadata.csv; name the one"):
         read_captions([folder])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows"),
+        ("video,caption\n", "holds no rows"),
+        ("video;caption\na.mp4;A dog.\n", "is it separated by ';'. use commas"),
+        ("video\tcaption\na.mp4\tA dog.\n", "use commas"),
+        ("video,caption,caption\na.mp4,A dog.,A cat.\n", "names 'caption' twice"),
+    ],
+)
+def test_tables_that_are_none_say_what_they_are(folder: Path, text: str, message: str) -> None:
+    table = folder / "captions.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_captions([folder])
+
+
+def test_blanks_in_a_header_and_an_ending_in_capitals_are_no_matter(folder: Path) -> None:
+    table = folder.parent / "MINE.CSV"
+    table.write_text("video , caption\na.mp4 , A dog.\n")
+    assert told(read_captions([folder], table)) == {"a.mp4": "A dog."}
+
+
+def test_an_empty_object_is_a_fault_of_its_row(folder: Path) -> None:
+    table = write_jsonl(folder / "captions.jsonl", {})
+    assert faults(read_captions([folder]))[0].startswith("row 1, ")
+    table.write_text("{}\n" + json.dumps({"video": "a.mp4", "caption": "A dog."}) + "\n")
+    found = read_captions([folder])
+    assert faults(found)[0].startswith("row 1, ")
+    assert {one.video_id: one.row.record()["row"] for one in found if "deep" in one.video_id} == {"deep/c.MOV": 0}
+
+
+def test_a_mended_list_of_skipped_rows_asks_for_its_own_videos_alone(folder: Path) -> None:
+    (folder / "a.txt").write_text("A dog.")
+    skipped = [one.row.record() for one in read_captions([folder]) if one.row.faults]
+    assert [row["content"] for row in skipped] == [{"video": "b.mp4"}, {"video": "deep/c.MOV"}]
+    skipped[0]["content"]["caption"] = "A cat."
+    table = write_jsonl(folder.parent / "out.skipped.jsonl", *skipped)
+    found = read_captions([folder], table)
+    assert told(found) == {"b.mp4": "A cat."}
+    assert faults(found) == ["row 2, caption: is missing"]
+    write_jsonl(table, skipped[0], {"row": 4, "faults": [], "content": "no json"})
+    assert faults(read_captions([folder], table))[0].startswith("row 2, content: is no JSON object")

@@ -82,7 +82,6 @@ def test_a_batch_holds_what_the_shards_hold(shards: FlowShards) -> None:
         "frames": float((batch.labels != 0).sum()),
         "videos": float((batch.preference != 0).sum()),
         "pairs": 10.0,
-        "samples": 10.0,
     }
 
 
@@ -125,7 +124,7 @@ def test_denominators_count_frames_over_ranks_and_accumulation(
         changes = {"rank": rank, "world": world, "accumulate_grad_batches": accumulation}
         for batch in steps(attached(dense(shards, batch_size=batch_size), **changes), accumulation):
             decided = batch.labels != 0
-            counts = (decided.sum(), (batch.preference != 0).sum(), decided.any(-1).sum(), batch.mask.sum())
+            counts = (decided.sum(), (batch.preference != 0).sum(), decided.any(-1).sum())
             for name, count in zip(KINDS, counts, strict=True):
                 totals[name] += float(count) / batch.normalizers[name] / world / accumulation
     # Parts of a whole, each divided by its share of the global count, average to one.
@@ -238,7 +237,7 @@ def test_several_files_with_labels_of_their_own_or_of_all(tmp_path: Path) -> Non
     whole = attached(DensePairs([one, two], own)).index("train").fingerprint
     every = write_labels(one, [(0, 1, 0)], "all", fingerprint=whole)
     assert set(epoch_of(attached(DensePairs([one, two], every, batch_size=1)))) == {"p00", "p01", "p02"}
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="have the same keys"):
         attached(DensePairs([one, two], [own[0], every]))
     with pytest.raises(ValueError, match=r"made from other pairs.*\n.*two-labels-000000\.tar"):
         attached(DensePairs(one, own))
@@ -283,3 +282,25 @@ def test_a_pair_of_another_prompt_length_and_size_is_its_own_batch(tmp_path: Pat
         attached(DensePairs([small, large], labels, batch_size=2))
     shapes = {tuple(one.first.shape) for one in steps(attached(DensePairs([small, large], labels)), 4)}
     assert shapes == {(1, 4, 4, 2, 4), (1, 4, 4, 2, 8)}
+
+
+def test_with_no_least_share_a_whole_label_decides_alone(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path, 6)
+    each = [(0, 0, 0), (1, 0, 0), (0, 0, 0)]
+
+    def taken(labels: str, **settings: Any) -> set[str]:
+        data = attached(dense(FlowShards(pairs, labels), drop_whole_ties=True, batch_size=1, **settings))
+        return set(epoch_of(data))
+
+    whole = write_labels(pairs, each, "whole", whole=-1)
+    assert taken(whole, min_decided=None) == {f"p{number:02d}" for number in range(6)}
+    assert taken(whole, min_decided=0.0) == {"p01", "p04"}
+    assert taken(write_labels(pairs, each, "majority"), min_decided=None) == {"p01", "p04"}
+
+
+def test_whole_labels_are_flipped_by_their_share_also_where_they_are_a_majority(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path, 200)
+    shards = FlowShards(pairs, write_labels(pairs, [(1, 1, -1)]))
+    found = labels_of(attached(dense(shards, flip_labels=0.2, batch_size=20)))
+    # Of flipped segments alone it would be 0.8^2 0.2 + 2 0.2 0.8^2 + ... = 0.30 of them.
+    assert sum(whole == -1 for _, whole in found.values()) == pytest.approx(40, abs=12)

@@ -187,3 +187,30 @@ def test_only_the_first_of_many_faults_are_listed(tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match=r"(?s)'p19'.*\.\.\. and 10 more") as error:
         attached(DensePairs(pairs, write_labels(pairs, [(1, 0)])))
     assert "'p20'" not in str(error.value)
+
+
+def test_a_method_of_real_videos_is_sent_to_its_own_data(tmp_path: Path) -> None:
+    shards = write_flow_shards(tmp_path)
+    with pytest.raises(ValueError, match=r"terms \['supervised'\] are of real videos.*data: Latents.*store_clean"):
+        attached(DensePairs(*shards), FlowRecorder({"supervised": "samples"}))
+
+
+def test_times_that_the_policy_is_not_made_for_are_refused(tmp_path: Path) -> None:
+    shards = write_flow_shards(tmp_path)
+    low = FlowRecorder(times=(0.0, 0.875))
+    with pytest.raises(
+        ValueError, match=r"data\.time_range is \[0, 1\].*from 0 to 0\.875 alone; set it to \[0, 0\.875\]"
+    ):
+        attached(DensePairs(*shards), low)
+    attached(DensePairs(*shards, time_range=(0.0, 0.875)), low)
+    attached(DensePairs(*shards, time_range=(0.1, 0.5)), low)
+
+
+def test_prompts_that_the_policy_cannot_take_are_told_before_training(tmp_path: Path) -> None:
+    shards = write_flow_shards(tmp_path, prompt_shape=(5, 6))
+    message = r"pairs-000000\.tar: sample 'p00': a prompt embedding of \(5, 6\), the policy takes at most \(4, 6\)"
+    with pytest.raises(ValueError, match=message):
+        attached(DensePairs(*shards))
+    attached(DensePairs(*shards), FlowRecorder(prompt_length=5))
+    with pytest.raises(ValueError, match=r"at most \(5, 7\)"):
+        attached(DensePairs(*shards), FlowRecorder(prompt_length=5, prompt_width=7))

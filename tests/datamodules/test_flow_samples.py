@@ -60,6 +60,9 @@ def test_a_latent_space_knows_its_shapes_and_its_differences() -> None:
     assert wan.faults_against(LatentSpace.from_json(wan.to_json())) == []
     assert wan.faults_against(replace(wan, std=(2.000001,) * 16)) == []
     assert wan.faults_against(replace(wan, spatial_ratio=16)) == ["spatial_ratio 8 is not 16"]
+    marked = replace(wan, weights="a")
+    assert wan.faults_against(marked) == marked.faults_against(wan) == [], "what is not known does not differ"
+    assert marked.faults_against(replace(wan, weights="b")) == ["weights 'a' is not 'b'"]
     (fault,) = wan.faults_against(replace(wan, std=(0.5,) * 16))
     assert fault == "std [2, 2, 2, 2, ...] (16 channels) is not [0.5, 0.5, 0.5, 0.5, ...] (16 channels)"
 

@@ -37,6 +37,27 @@ def test_a_manifest_tells_prompts_that_no_name_can_hold(tmp_path: Path) -> None:
     assert [(one.prompt, one.index) for one in named_videos(tmp_path)[0]] == [("a ball", 0), (long, 1)]
 
 
+def test_videos_without_a_number_take_the_free_ones_in_order(tmp_path: Path) -> None:
+    touch(tmp_path, "first.mp4", "fourth.mp4", "second.mp4", "third-1.mp4")
+    told = {"first.mp4": "a ball", "second.mp4": "a ball", "third-1.mp4": "a ball", "fourth.mp4": "a lamp"}
+    (tmp_path / "manifest.json").write_text(json.dumps(told))
+    found, faults = named_videos(tmp_path)
+    assert {one.path.stem: one.index for one in found} == {"first": 0, "second": 2, "third-1": 1, "fourth": 0}
+    assert not faults
+
+
+def test_every_video_of_a_folder_counts_or_is_a_fault(tmp_path: Path) -> None:
+    touch(tmp_path, "a-0.MP4", "b-0.mp4", "._b-0.mp4", "c-0.webm", "d-0.gif", "notes.txt")
+    (tmp_path / "e-0.mp4").mkdir()
+    found, faults = named_videos(tmp_path)
+    assert [(one.path.name, one.prompt) for one in found] == [("a-0.MP4", "a"), ("b-0.mp4", "b")]
+    assert faults == {
+        "c-0.webm": "is no .mp4; convert it",
+        "d-0.gif": "is no .mp4; convert it",
+        "e-0.mp4": "is not a file",
+    }
+
+
 def test_what_the_writer_of_samples_writes_is_read(tmp_path: Path) -> None:
     from callbacks.video_folder_writer import video_name
     from datamodules.written import VideoRequest
@@ -108,7 +129,7 @@ def test_missing_and_left_over_videos_are_found(tmp_path: Path) -> None:
     ]
     asked = {"a": read_asked(EXCERPT)["a person"], "b": read_asked(EXCERPT)["a person"]}
     missing, extra = compare(videos, asked, 2)
-    assert list(missing) == ["a-1.mp4", "b-0.mp4", "b-1.mp4"]
+    assert list(missing) == ["video 1 of 'a'", "video 0 of 'b'", "video 1 of 'b'"]
     assert list(extra) == ["c-0.mp4", "a-7.mp4"]
     missing, extra = compare(videos, asked, None)
-    assert (list(missing), list(extra)) == (["b-0.mp4"], ["c-0.mp4"])
+    assert (list(missing), list(extra)) == (["a video of 'b'"], ["c-0.mp4"])

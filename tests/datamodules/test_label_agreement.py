@@ -106,3 +106,38 @@ def test_sets_without_a_common_item_are_refused(sets: tuple[str, str], tmp_path:
         label_agreement(sets[0], other)
     with pytest.raises(ValueError, match="have no video in common"):
         label_agreement(sets[0], other, level="whole")
+
+
+def test_labels_of_different_pairs_are_refused_though_keys_are_equal(sets: tuple[str, str]) -> None:
+    pairs = str(Path(sets[0]).parent / "pairs.index.json")
+    vanilla = write_labels(pairs, [(1, 1, 1)], "vanilla", fingerprint="of other pairs")
+    with pytest.raises(ValueError, match="are labels of different pairs"):
+        label_agreement(sets[0], vanilla)
+    with pytest.raises(ValueError, match="are labels of different pairs"):
+        label_agreement(sets[0], vanilla, level="whole")
+
+
+def test_segments_of_a_csv_must_be_as_many(sets: tuple[str, str], tmp_path: Path) -> None:
+    halves = csv(tmp_path, {"ann": {"p00": ("first",) * 6}})
+    with pytest.raises(ValueError, match=r"'p00' and 0 others, .*people.csv has 6 segments and .* 3; .*level: whole"):
+        label_agreement(halves, sets[0])
+    assert label_agreement(halves, sets[0], level="whole")["items"] == 1
+
+
+def test_a_label_of_the_whole_video_is_no_segment(sets: tuple[str, str], tmp_path: Path) -> None:
+    asked = write_labels(str(tmp_path / "pairs.index.json"), [(-1,)], "whole", 13, whole=-1)
+    people = csv(tmp_path, {"ann": {"p00": ("first",)}})
+    with pytest.raises(ValueError, match="have no segment in common"):
+        label_agreement(asked, people)
+    assert label_agreement(asked, people, level="whole")["confusion"]["second/first"] == 1
+
+
+def test_annotators_of_one_name_in_both_sets_are_both_counted(tmp_path: Path) -> None:
+    lines = "key,segment,label,annotator\nv1,0,first,ann\nv1,0,{},bob\n"
+    paths = [tmp_path / "one.CSV", tmp_path / "two.csv"]
+    for path, label in zip(paths, ("first", "second"), strict=True):
+        path.write_text(lines.format(label))
+    found = label_agreement(*paths)["annotators"]
+    assert {who: one["accuracy"] for who, one in found.items()} == {
+        "ann (first set)": 0, "bob (first set)": 0, "ann (second set)": 1, "bob (second set)": 0,
+    }  # fmt: skip

@@ -129,9 +129,11 @@ def test_what_does_not_fit_is_told_before_training(videos: str, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"latents-000000\.tar: sample 'v00' \(and 9 others\).*another autoencoder"):
         attached(latents(videos), other)
     with pytest.raises(ValueError, match=r"terms \{'preference': 'decided_frames'\} are of labelled pairs"):
-        attached(latents(videos), FlowRecorder({"preference": "decided_frames"})).train_dataloader()
+        attached(latents(videos), FlowRecorder({"preference": "decided_frames"}))
+    with pytest.raises(ValueError, match=r"data\.time_range is \[0, 1\]"):
+        attached(latents(videos), FlowRecorder({"supervised": "samples"}, times=(0.0, 0.9)))
     large = write_latents(tmp_path, 2, video=VideoFacts(13, 4.0, 64, 16))
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="have the same keys"):
         attached(latents([videos, large]), supervised())
     key, members = pair_sample(pair_row("p00", video=VideoFacts(13, 4.0, 64, 16)), clean=True)
     write_shards([(key, members)], tmp_path / "one", "vidpref/pairs")

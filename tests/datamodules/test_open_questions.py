@@ -27,7 +27,7 @@ def write(path: Path, content: Any) -> Path:
 def touch(folder: Path, *names: str) -> None:
     folder.mkdir(exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(b"")
+        (folder / name).write_bytes(b"\0")
 
 
 def found(data: OpenQuestions) -> dict[str, str]:
@@ -85,6 +85,7 @@ def pair(tmp_path: Path, asked: list[Any], answers: list[Any]) -> dict[str, Any]
         "answers": write(tmp_path / "test_a.json", answers),
         "mapping": None,
         "prefix": "v_",
+        "num_types": 9,
     }
 
 
@@ -124,6 +125,17 @@ def test_faults_of_two_files_are_listed(tmp_path: Path, asked: list[Any], answer
         read_open_file(**pair(tmp_path, asked, answers))
     for one in told:
         assert one in str(error.value)
+
+
+def test_types_are_checked_and_ignored_where_a_test_set_has_none(tmp_path: Path) -> None:
+    files = pair(tmp_path, [q("v_1")], [a("v_1", type="what")])
+    assert read_open_file(**files | {"num_types": 0}).records[0].kind is None
+    table = write(tmp_path / "t.csv", TGIF + "a\tis it?\tcat\t4\t1\t5\tA cat.\n")
+    with pytest.raises(ValueError, match="row 0: has the type 4, not a number from 0 to 3"):
+        OpenQuestions("tgif_qa", str(table), None).setup("test")
+    asks = OpenQuestions("msvd_qa", str(table), None)
+    asks.setup("test")
+    assert asks.records["msvd_qa/000000"].kind is None
 
 
 def test_questions_without_answers_ask_for_the_file(tmp_path: Path) -> None:

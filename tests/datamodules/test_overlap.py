@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from callbacks.benchmark_overlap import BenchmarkOverlap
-from datamodules.overlap import benchmark_names, plain_id, shared_by_frames, shared_by_id
+from datamodules.overlap import plain_id, shared_by_frames, shared_by_id
 from datamodules.prepare.overlap import prepare_overlap
 from datamodules.samples import PreferenceRow
 from datamodules.shards import write_shards
@@ -54,24 +55,6 @@ def test_names_are_compared_without_folder_and_ending(name: str, plain: str) -> 
     assert plain_id(name) == plain
 
 
-def test_names_come_from_every_published_layout(tmp_path: Path) -> None:
-    (tmp_path / "pairs").mkdir()
-    (tmp_path / "pairs" / "object_relation.json").write_text(
-        json.dumps([{"basic": {"video": "1_a.mp4", "question": "?"}, "hallucination": {"video": "2.mp4"}}])
-    )
-    (tmp_path / "activitynet.json").write_text(json.dumps([{"video_name": "abc", "question_id": "v_no_1"}]))
-    (tmp_path / "msvd.json").write_text(json.dumps({"data": [{"video_id": 7010, "answer": "x"}]}))
-    assert benchmark_names([tmp_path]) == {"1_a.mp4", "2.mp4", "abc", "7010"}
-    (tmp_path / "empty.json").write_text("[]")
-    with pytest.raises(
-        ValueError, match=r"no video is named in .*empty\.json; looked for the fields video, video_name"
-    ):
-        benchmark_names([tmp_path / "empty.json"])
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bad\.json: cannot be read as JSON"):
-        benchmark_names([tmp_path / "bad.json"])
-
-
 def test_every_sample_on_a_named_video_is_listed(shards: str) -> None:
     found = shared_by_id([shards], ["abc123.mp4", "qx1", "unseen"])
     assert [(one.train.rsplit(" ", 1)[-1], one.benchmark, one.by) for one in found] == [
@@ -98,6 +81,11 @@ def test_frames_agree_through_size_and_compression_and_nothing_else_does(shards:
     assert told[0].startswith("broken.mp4: undecodable")
 
 
+def test_every_sample_on_a_video_of_the_same_frames_is_listed(shards: str, tmp_path: Path) -> None:
+    (tmp_path / "asked.mp4").write_bytes(encode_mp4(scene(0), 6.0))
+    assert [one.train.rsplit(" ", 1)[-1] for one in shared_by_frames([shards], tmp_path)] == ["s0", "s1"]
+
+
 def test_flat_frames_are_like_nothing() -> None:
     flat = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
     hashes = [video_hash(encode_mp4(frames, 6.0)) for frames in (flat, flat + 200, scene(0))]
@@ -108,28 +96,43 @@ def test_flat_frames_are_like_nothing() -> None:
 
 def test_the_command_lists_both_ways(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "one.mp4").write_bytes(encode_mp4(scene(3), 6.0))
-    questions = tmp_path / "questions.json"
-    questions.write_text(json.dumps([{"video": "video7010.mp4"}]))
+    questions = tmp_path / "test_qa.json"
+    asked = {"answer": "man", "category_id": 14, "id": 1, "question": "who", "video_id": 7010}
+    questions.write_text(json.dumps([asked]))
     found = prepare_overlap([shards], str(questions), str(tmp_path), str(tmp_path / "list.jsonl"))
     assert [one.by for one in found] == ["id", "frames"]
     shown = capsys.readouterr().out
-    assert "s2 and video7010.mp4: the same name" in shown
+    assert "s2 and video7010: the same name" in shown
     assert "s4 and one.mp4: the same frames (" in shown
     assert "2 samples share a video with the benchmark" in shown
     lines = (tmp_path / "list.jsonl").read_text().splitlines()
     assert [json.loads(line)["by"] for line in lines] == ["id", "frames"]
     with pytest.raises(ValueError, match="give --questions"):
         prepare_overlap([shards])
+    with pytest.raises(ValueError, match="--mapping belongs to --questions"):
+        prepare_overlap([shards], videos=str(tmp_path), mapping="youtube_mapping.txt")
     with pytest.raises(ValueError, match="no video in it"):
         prepare_overlap([shards], videos=str(tmp_path / "nowhere"))
 
 
-class Data:
-    """What the callback asks of a trainer."""
+class Fit:
+    """What the callback asks of a trainer, on one of two ranks; rank 0 leaves in `sent` what it broadcasts."""
 
-    def __init__(self, index: str) -> None:
-        self.datamodule = self
+    sent: ClassVar[list[Any]] = []
+
+    def __init__(self, index: str, rank: int = 0) -> None:
+        self.datamodule = self.strategy = self
         self.paths = {"train": index}
+        self.is_global_zero = rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        if self.is_global_zero:
+            self.sent.append(value)
+        return self.sent[-1]
+
+
+def start(callback: BenchmarkOverlap, fit: Fit) -> None:
+    callback.on_fit_start(fit, LightningModule())  # type: ignore[arg-type]
 
 
 def test_fit_warns_of_shared_videos_and_only_then(
@@ -137,13 +140,31 @@ def test_fit_warns_of_shared_videos_and_only_then(
 ) -> None:
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps([{"video": "never.mp4"}]))
-    BenchmarkOverlap(str(questions)).on_fit_start(Data(shards), LightningModule())  # type: ignore[arg-type]
+    start(BenchmarkOverlap(str(questions)), Fit(shards))
     assert not recwarn.list
     questions.write_text(json.dumps([{"video": "quiet.mp4"}, {"video": "abc123"}]))
     with pytest.warns(UserWarning, match=r"3 training samples show a video of the benchmark.*s0 \(abc123, by id\)"):
-        BenchmarkOverlap([str(questions)]).on_fit_start(Data(shards), LightningModule())  # type: ignore[arg-type]
+        start(BenchmarkOverlap([str(questions)]), Fit(shards))
     (tmp_path / "same.mp4").write_bytes(encode_mp4(scene(1), 6.0))
     with pytest.warns(UserWarning, match=r"1 training samples .*s2 \(same\.mp4, by frames\)"):
-        BenchmarkOverlap(videos=str(tmp_path)).on_fit_start(Data(shards), LightningModule())  # type: ignore[arg-type]
+        start(BenchmarkOverlap(videos=str(tmp_path)), Fit(shards))
     with pytest.raises(ValueError, match="give questions"):
         BenchmarkOverlap()
+    with pytest.raises(ValueError, match="mapping belongs to questions"):
+        BenchmarkOverlap(videos=str(tmp_path), mapping="youtube_mapping.txt")
+
+
+def test_one_rank_compares_and_every_rank_hears_of_a_fault(
+    shards: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A rank that went on alone would wait for the first one's step for ever."""
+    lost = BenchmarkOverlap(str(tmp_path / "none.json"))
+    for rank in range(2):
+        with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
+            start(lost, Fit(shards, rank))
+    (tmp_path / "questions.json").write_text(json.dumps([{"video": "quiet.mp4"}]))
+    found = BenchmarkOverlap(str(tmp_path / "questions.json"))
+    with pytest.warns(UserWarning, match="1 training samples"):
+        start(found, Fit(shards))
+    start(found, Fit("nowhere.index.json", rank=1))
+    assert not recwarn.list, "the other rank neither looks nor warns"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ import pytest
 import torch
 from flow_shards import write_flow_shards
 from safetensors.torch import save
-from shard_samples import flip_byte, sample, small_shards
+from shard_samples import flip_byte, sample, small_shards, tar_of
 
 from datamodules.prepare.index import prepare_index, prepare_verify
-from datamodules.shards import Index, verify, write_shards
+from datamodules.shards import Index, ShardEntry, verify, write_shards
 from datamodules.video_io import encode_mp4
 
 
@@ -83,6 +85,17 @@ def verify_member(folder: Path, suffix: str) -> str:
     write_shards([("s001", {suffix: b"garbage"})], folder / suffix, "vidpref/side")
     (problem,) = verify(folder / f"{suffix}.index.json")
     return problem
+
+
+def test_verify_tells_of_a_shard_without_samples(tmp_path: Path) -> None:
+    index = write_shards([sample("s001", video())], tmp_path / "train")
+    tar_of(tmp_path / "none.tar", {})
+    content = (tmp_path / "none.tar").read_bytes()
+    empty = ShardEntry(str(tmp_path / "none.tar"), len(content), hashlib.sha256(content).hexdigest(), 0)
+    replace(index, shards=(*index.shards, empty)).write(tmp_path / "train.index.json")
+    with pytest.raises(ValueError, match=r"^1 problem:\n.*none.tar: holds no sample") as error:
+        prepare_verify(str(tmp_path / "train.index.json"))
+    assert str(error.value).count(str(tmp_path)) == 1
 
 
 def test_verify_of_a_missing_shard_or_index(tmp_path: Path) -> None:

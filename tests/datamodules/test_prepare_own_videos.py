@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from annotated_videos import timed_video
 
+import datamodules.prepare.own_videos
 from datamodules.prepare.own_videos import FIELDS, prepare_jsonl
 from datamodules.samples import Box, PreferenceRow, VideoFacts
 from datamodules.shards import Index, verify
-from datamodules.video_io import encode_mp4
+from datamodules.video_io import encode_mp4, probe
 
 SHORT = {"question": "What rolls?", "chosen": "A red ball.", "rejected": "A blue ball."}
 
@@ -103,7 +105,12 @@ def test_one_question_may_have_several_answers_but_no_row_comes_twice(folder: Pa
         ({"video": "mine.jsonl"}, "video: mine.jsonl is not an mp4; `ffmpeg"),
         ({"video": "broken.mp4"}, "video: undecodable video"),
         ({"question": " "}, "question: is empty"),
+        ({"video": "uneven.mp4"}, "video: has no constant frame rate: frame 2 is shown at 0.10 s"),
         ({"question": "<video> What?"}, "question: has a <video> token"),
+        ({"chosen": "<video> A ball."}, "chosen: has a <video> token"),
+        ({"irrelevant": "Rain in <video>."}, "irrelevant: has a <video> token"),
+        ({"rejected": "A red ball. "}, "rejected: is the same text as the chosen answer"),
+        ({"irrelevant": "A red ball."}, "irrelevant: is the same text as the chosen answer"),
         ({"rejected": ["a"]}, 'rejected: is not text but ["a"]'),
         ({"irrelevant": ""}, "irrelevant: is empty; give the text, or leave the field out"),
         ({"irelevant": "It rains."}, "irelevant: is no field of this format; there are video, question"),
@@ -120,14 +127,40 @@ def test_one_question_may_have_several_answers_but_no_row_comes_twice(folder: Pa
         ({"boxes": [{"x": 1, "y": 2, "width": 3, "height": True}]}, "boxes[0]: is not numbers"),
         ({"boxes": [{"x": 1, "y": 2, "width": 0, "height": 4}]}, "boxes[0]: has no area (0 x 4)"),
         ({"boxes": [{"x": 40, "y": 2, "width": 20, "height": 4}]}, "boxes[0]: (40, 2) to (60, 6) is outside the frame"),
+        ({"boxes": [{"x": 48.2, "y": 2, "width": 0.5, "height": 4}]}, "boxes[0]: (48.2, 2) to (48.7, 6) is outside"),
+        ({"boxes": [{"x": 1, "y": -0.9, "width": 3, "height": 0.5}]}, "boxes[0]: (1, -0.9) to (4, -0.4) is outside"),
         ({"boxes": [{"x": 1, "y": 2, "width": 3, "height": 4, "time": 2.5}]}, "boxes[0]: time 2.5 s is outside"),
     ],
 )
 def test_each_fault_names_row_and_field(folder: Path, row: dict[str, Any], expected: str) -> None:
     (folder / "broken.mp4").write_bytes(b"not a video")
+    (folder / "uneven.mp4").write_bytes(timed_video([0, 50, 100, 1000, 2000, 3000]))
     message = message_of(write(folder, {}, {"rejected": "A green ball.", **row}))
     assert f"  row 2, {expected}" in message
     assert message.count("  row ") == 1
+
+
+def test_a_video_is_looked_into_once_even_a_bad_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    looked: list[str] = []
+
+    def counted(path: Path, **options: bool) -> VideoFacts:
+        looked.append(path.name)
+        return probe(path, **options)
+
+    monkeypatch.setattr(datamodules.prepare.own_videos, "probe", counted)
+    broken = [{"video": "broken.mp4", "question": f"What is {number}?"} for number in range(3)]
+    assert "3 of 5 rows are bad" in message_of(write(folder, {}, {"question": "Which?"}, *broken))
+    assert looked == ["roll.mp4", "broken.mp4"]
+
+
+def test_names_of_files_that_no_key_can_hold_stay_apart(folder: Path) -> None:
+    keys = []
+    for name in ("数据", "视频", "data set", "data-set"):
+        rows = write(folder, {}).rename(folder / f"{name}.jsonl")
+        keys.append(prepare_jsonl(rows, folder / f"out-{name}").entries[0].key)
+    assert len(set(keys)) == 4
+    assert all(key.isascii() and key.endswith("-000001") for key in keys)
 
 
 def test_faults_keep_the_numbers_of_their_boxes(folder: Path) -> None:

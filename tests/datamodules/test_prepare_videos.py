@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from annotated_videos import timed_video
 from moving_clips import sliding
 
 import vidpref
@@ -130,6 +131,12 @@ def test_all_faults_are_told_at_once_and_nothing_is_written(bad_folder: Path) ->
     assert not list(bad_folder.parent.glob("out*"))
 
 
+def test_a_video_without_a_constant_rate_is_bad(folder: Path) -> None:
+    (folder / "a.mp4").write_bytes(timed_video([*range(0, 1000, 100), *range(1000, 9000, 900)]))
+    with pytest.raises(ValueError, match=r"a.mp4, video: has no constant frame rate"):
+        prepare(folder, fps=2.0)
+
+
 def test_skip_bad_writes_the_good_and_lists_the_rest(bad_folder: Path) -> None:
     index = prepare(bad_folder, skip_bad=True, filters=[Cuts()])
     assert [entry.key for entry in index.entries] == ["a"]
@@ -146,12 +153,31 @@ def test_a_slow_video_may_repeat_its_frames(folder: Path) -> None:
 def test_the_list_of_skipped_videos_can_be_mended_and_prepared(bad_folder: Path) -> None:
     prepare(bad_folder, skip_bad=True)
     listed = lines(bad_folder.parent / "out.skipped.jsonl")
+    listed[3]["content"]["caption"] = "It gets brighter too."
     mended = bad_folder.parent / "mended.jsonl"
-    content = {**listed[3]["content"], "caption": "It gets brighter too."}
-    mended.write_text(json.dumps(content) + "\n")
-    options: dict[str, Any] = {**SMALL, "captions": str(mended)}
-    index = prepare_videos([str(bad_folder / "f.mp4")], str(bad_folder.parent / "more"), **options)
-    assert sample(index)[0].caption == "It gets brighter too."
+    mended.write_text(json.dumps(listed[3]) + "\n")
+    index = prepare(bad_folder, "more", captions=str(mended))
+    assert [sample(index, position)[0].caption for position in range(len(index))] == ["It gets brighter too."]
+
+
+def damaged(folder: Path) -> None:
+    """Makes a.mp4 a video whose first half alone can be decoded."""
+    content = bytearray(encode_mp4(torch.randint(0, 255, (80, 3, 32, 48)).to(torch.uint8), 16))
+    start = content.index(b"mdat") + 4
+    middle = (start + len(content)) // 2
+    content[middle : middle + 20000] = bytes(len(content[middle : middle + 20000]))
+    (folder / "a.mp4").write_bytes(content)
+
+
+def test_a_video_that_is_damaged_further_on_is_skipped_with_all_of_its_clips(folder: Path) -> None:
+    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    (folder / "b.txt").write_text("It gets brighter.")
+    damaged(folder)
+    filters = [Duration()]
+    index = prepare(folder, clips_per_video=3, skip_bad=True, filters=filters)
+    assert {entry.facts["video_id"] for entry in index.entries} == {"b.mp4"}
+    assert [row["content"]["video"] for row in lines(folder.parent / "out.skipped.jsonl")] == ["a.mp4"]
+    assert {trial["video"] for trial in lines(folder.parent / "out.report.jsonl")} == {"b.mp4"}
 
 
 class _Recording(VideoFilter):
@@ -211,10 +237,36 @@ def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFi
     assert set(scores) == {"duration", "motion", "cuts", "cut_distance", "length"}
     # The dearest is asked last, about what the others let through, and was told before what may come.
     assert recording.seen == ["A dull video.", "A good video."]
-    assert len(recording.expected) == 5
+    assert recording.expected == [f"A {name} video." for name in ("cut", "dull", "good", "still")]
     table = capsys.readouterr().out
     assert "1 of 5 clips are kept" in table
     assert "rejected by Motion" in table
+
+
+class _Failing(VideoFilter):
+    """Cannot judge captions with a word, or not begin at all."""
+
+    looks_at = "caption"
+
+    def __init__(self, word: str | None) -> None:
+        self.word = word
+
+    def prepare(self) -> None:
+        if self.word is None:
+            raise ValueError("no such weights")
+
+    def judge(self, clip: Candidate) -> Finding:
+        if self.word and self.word in clip.caption:
+            raise ValueError("the judge refuses the caption")
+        return Finding()
+
+
+@pytest.mark.parametrize(("word", "told"), [("good", "^the judge refuses the caption$"), (None, "^no such weights$")])
+def test_what_a_filter_raises_is_no_fault_of_a_video(mixed_folder: Path, word: str | None, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        prepare(mixed_folder, skip_bad=True, filters=[_Failing(word)])
+    # Nothing was written, so there is no report of what was kept either.
+    assert not list(mixed_folder.parent.glob("out*"))
 
 
 def test_filters_that_leave_nothing_leave_their_report(mixed_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,6 +305,7 @@ def test_one_clip_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.Monke
         ({"num_frames": 0}, "as 1 or 5"),
         ({"height": 33}, "33 x 48 is no size"),
         ({"fps": 0.0}, "fps is 0"),
+        ({"fps": float("nan")}, "fps is nan"),
         ({"clips_per_video": 0}, "clips_per_video is 0"),
     ],
 )

@@ -196,6 +196,8 @@ def faulty_rows() -> Rows:
     [
         ({"chosen": None}, "chosen: is missing"),
         ({"chosen": 3}, "chosen: is not text but 3"),
+        ({"rejected_2": "<video>"}, "rejected_2: has a <video> token"),
+        ({"rejected": "A red ball."}, "rejected: is the same text as the chosen answer"),
         ({"prompt": "<video>\n"}, "prompt: is empty"),
         ({"video": "star/none"}, "video: there is no folder"),
         ({"video": "../outside"}, "video: '../outside' leaves the folder of videos"),
@@ -236,12 +238,13 @@ def test_damaged_and_unequal_pictures_are_named(tmp_path: Path, videos: Path) ->
 
 def test_lines_that_are_no_rows_are_faults_and_blank_ones_are_not(tmp_path: Path, videos: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join([json.dumps(row("a")), "", "{'id': 1}", "[1, 2]", "[" * 100_000, ""]))
+    path.write_text("\n".join([json.dumps(row("a")), "", "{'id': 1}", "[1, 2]", "[" * 100_000, "{}", ""]))
     message = message_of(path, videos, tmp_path / "vista")
-    assert "rows.jsonl: 3 of 4 rows are bad" in message
+    assert "rows.jsonl: 4 of 5 rows are bad" in message
     assert "row 3, line: is not JSON" in message
     assert "row 4, line: is not a JSON object" in message
     assert "row 5, line: is not JSON" in message
+    assert "row 6, line: is not a JSON object with fields" in message
 
 
 def test_no_good_row_is_an_error_even_when_bad_ones_may_be_skipped(tmp_path: Path, videos: Path) -> None:
@@ -254,7 +257,7 @@ def test_shards_take_the_name_of_the_rows_in_a_folder_and_are_never_overwritten(
     rows = write(tmp_path, [row("a"), row("b"), row("c")], "my rows.jsonl")
     index = prepare_vistadpo(rows, videos, f"{tmp_path}/new/", samples_per_shard=2)
     assert [shard.name for shard in index.shards] == ["my rows-000000.tar", "my rows-000001.tar"]
-    assert index.entries[2].key == "my-rows-000003"
+    assert index.entries[2].key == "my-rows-11dbeaa3-000003"
     with pytest.raises(ValueError, match="there already"):
         prepare_vistadpo(rows, videos, tmp_path / "new")
 

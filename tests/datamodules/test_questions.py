@@ -118,7 +118,16 @@ def test_all_missing_videos_are_listed_at_once(small: dict[str, str]) -> None:
     (Path(small["videos"]) / "detail" / "videos" / "c.mp4").unlink()
     with pytest.raises(ValueError, match=r"2 videos are missing .*allow_missing") as error:
         Questions(**small).setup("test")
-    assert str(error.value).splitlines()[1:] == ["  a.mp4", "  c.mp4"]
+    assert str(error.value).splitlines()[1:] == ["  a.mp4: no such video", "  c.mp4: no such video"]
+
+
+def test_files_that_are_no_videos_at_first_sight_are_listed_with_the_missing_ones(small: dict[str, str]) -> None:
+    """What a failed download leaves."""
+    (Path(small["videos"]) / "a.mp4").write_bytes(b"")
+    (Path(small["videos"]) / "detail" / "videos" / "c.mp4").write_text("<!DOCTYPE html>\nNot found")
+    with pytest.raises(ValueError, match="2 videos are missing") as error:
+        Questions(**small).setup("test")
+    assert str(error.value).splitlines()[1:] == ["  a.mp4: the file is empty", "  c.mp4: the file is a text"]
 
 
 def test_allow_missing_asks_the_rest_and_says_what_is_left_out(small: dict[str, str]) -> None:
@@ -136,7 +145,7 @@ def test_nothing_left_to_ask_is_an_error(small: dict[str, str], tmp_path: Path) 
 
 
 def test_an_undecodable_video_is_named_or_skipped(small: dict[str, str]) -> None:
-    (Path(small["videos"]) / "a.mp4").write_bytes(b"not a video")
+    (Path(small["videos"]) / "a.mp4").write_bytes(b"\0 not a video")
     data = Questions(**small, subsets=["temporal"])
     data.setup("test")
     with pytest.raises(ValueError, match=r"question temporal/000000/basic, video .*a\.mp4: undecodable"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from annotated_videos import annotated, timed_video
 from shard_samples import flip_byte, members_of, sample, samples, small_shards, tar_of
 
 from datamodules.samples import PreferenceRow
@@ -21,6 +22,7 @@ from datamodules.shards import (
     check,
     index_shards,
     load_index,
+    verify,
     write_shards,
 )
 
@@ -170,8 +172,15 @@ def test_several_indexes_are_read_as_one(tmp_path: Path) -> None:
     assert both.shard_counts == [5, 2, 4, 2]
     assert SampleReader(both).read(both.positions["t005"]) == SampleReader(second).read(5)
     assert len({both.fingerprint, first.fingerprint, second.fingerprint}) == 3
-    with pytest.raises(ValueError, match="'s000' appears twice"):
-        load_index([paths[0], paths[0]], "vidpref/vista")
+
+
+def test_indexes_with_the_same_keys_are_named_with_the_mend(tmp_path: Path) -> None:
+    for folder, count in (("a", 7), ("b", 6)):
+        small_shards(tmp_path / folder, count)
+    paths = [tmp_path / folder / "train.index.json" for folder in ("a", "b")]
+    message = r"6 samples .*'s000' is in .*a/train-000000\.tar and in .*b/train-000000\.tar; .* a file of another name"
+    with pytest.raises(ValueError, match=message):
+        load_index(paths, "vidpref/vista")
 
 
 def test_side_shards_name_what_they_were_made_from(tmp_path: Path) -> None:
@@ -193,3 +202,11 @@ def test_facts_can_be_the_callers_own(tmp_path: Path) -> None:
 
     index = write_shards(samples(2), tmp_path / "train", facts_of=facts_of)
     assert index.entries[0].facts == {"chosen": "A disc."}
+
+
+def test_verify_finds_a_video_without_a_constant_rate(tmp_path: Path) -> None:
+    uneven = {"mp4": timed_video([0, 50, 100, 1000, 2000, 3000])}
+    row, members = annotated("s001", members=uneven, event=None, boxes=())
+    write_shards([(row.key, members)], tmp_path / "train")
+    (problem,) = verify(tmp_path / "train.index.json")
+    assert "sample 's001': .mp4: ValueError: has no constant frame rate" in problem

@@ -177,3 +177,11 @@ def test_doubles_and_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no sample to write"):
         write_shards([], tmp_path / "train")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_a_shard_holds_a_sample_at_least(tmp_path: Path, number: int) -> None:
+    with pytest.raises(ValueError, match=f"samples_per_shard is {number}; give 1 or more"):
+        write_shards(samples(2), tmp_path / "train", samples_per_shard=number)
+    with pytest.raises(ValueError, match=r"a\.tar: holds no sample"):
+        index_shards([tar_of(tmp_path / "a.tar", {})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from moving_clips import sliding
 
+from datamodules.optical_flow import RaftFlow
 from datamodules.prepare.aesthetic import Aesthetic, linear_score, read_head
 from datamodules.prepare.caption_judge import DynamicCaption, yes_or_no
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Motion, Resolution, colour_distances
@@ -83,8 +85,9 @@ def test_colours_that_share_nothing_are_one_apart() -> None:
 def test_thresholds_are_checked() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         Cuts(threshold=30)
-    with pytest.raises(ValueError, match="fps is 0"):
-        Motion(fps=0)
+    for fps in (0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"fps is {fps:g}"):
+            Motion(fps=fps)
 
 
 def test_the_published_head_ranks_the_published_embeddings() -> None:
@@ -133,6 +136,14 @@ def test_aesthetic_score_is_the_mean_over_some_frames(tiny_clip: str, tmp_path: 
     assert "is below 9" in rejected
 
 
+def test_wrong_settings_are_told_before_the_first_video(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file; give the weights of the aesthetic"):
+        Aesthetic(str(tmp_path / "none.pth")).prepare()
+    with pytest.raises(ValueError, match=r"weights 'none\.pth': no such file"):
+        Motion(flow=RaftFlow("none.pth")).prepare()
+    Motion().prepare()
+
+
 def test_a_head_for_another_clip_is_refused(tiny_clip: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"embeddings of 768 numbers, .* gives 8"):
         Aesthetic(str(LAION / "sa_0_4_vit_l_14_linear.pth"), tiny_clip).judge(clip(sliding(1)))
@@ -178,9 +189,28 @@ def test_a_judge_is_asked_for_all_captions_at_once_and_again_only_where_it_mumbl
     assert found["?"].why == "the judge answered neither yes nor no, 2 times"
 
 
+def test_a_judge_that_fails_leaves_no_verdicts_behind() -> None:
+    judge = _Scripted({"A vase.": ["Hm.", "No"], "Rain.": ["Hm."]})  # the second question about rain is an error
+    one = DynamicCaption(judge)
+    one.expect(["A vase."])
+    for _ in range(2):
+        with pytest.raises(IndexError):
+            one.judge(clip(caption="Rain."))
+    judge.answers["Rain."] = ["Hm.", "Yes"]
+    assert one.judge(clip(caption="Rain.")).why is None
+    assert one.judge(clip(caption="A vase.")).why == "the judge finds the caption not dynamic"
+
+
 @pytest.mark.parametrize(
     ("answer", "verdict"),
-    [("Yes", True), ('"no."', False), ("Nothing moves", None), ("", None), ("\n NO, still", False)],
+    [
+        ("<think>\nNo? It jumps.\n</think>\n\nYes, it does.", True),
+        ("Yes", True),
+        ('"no."', False),
+        ("Nothing moves", None),
+        ("", None),
+        ("\n NO, still", False),
+    ],
 )
 def test_the_first_word_decides(answer: str, verdict: bool | None) -> None:
     assert yes_or_no(answer) is verdict

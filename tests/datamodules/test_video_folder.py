@@ -113,14 +113,28 @@ def test_all_faults_are_listed_at_once_and_may_be_left_out(folder: Path, tmp_pat
     with pytest.raises(ValueError, match=r"4 videos of .* cannot be scored as asked") as told:
         opened(tmp_path, **settings)
     lines = str(told.value).splitlines()[1:]
-    assert [line.strip().split(":")[0] for line in lines] == ["broken-0.mp4", "c-0.mp4", "d-0.mp4", "z-0.mp4"]
-    assert "undecodable" in lines[0]
-    assert "has 3 frames, at least 4" in lines[1]
-    assert "not in the list" in lines[2]
-    assert "missing" in lines[3]
+    assert [line.strip().split(":")[0] for line in lines] == ["a video of 'z'", "broken-0.mp4", "c-0.mp4", "d-0.mp4"]
+    assert "missing" in lines[0]
+    assert "undecodable" in lines[1]
+    assert "has 3 frames, at least 4" in lines[2]
+    assert "not in the list" in lines[3]
     data = opened(tmp_path, allow_missing=True, **settings)
     assert sorted(data.videos) == ["a-0.mp4", "b-0.mp4", "b-1.mp4"]
-    assert sorted(data.left_out) == ["broken-0.mp4", "c-0.mp4", "d-0.mp4", "z-0.mp4"]
+    assert sorted(data.left_out) == ["a video of 'z'", "broken-0.mp4", "c-0.mp4", "d-0.mp4"]
+
+
+def test_a_missing_video_takes_no_other_with_it(folder: Path, tmp_path: Path) -> None:
+    """The missing cat would be called as the file is that shows a dog."""
+    for name in ("cat-0.mp4", "bird-0.mp4"):
+        (tmp_path / name).symlink_to(folder / "a-0.mp4")
+    (tmp_path / "manifest.json").write_text('{"cat-0.mp4": "dog"}')
+    (tmp_path / "prompts.txt").write_text("cat\ndog\nbird\n")
+    data = opened(tmp_path, prompts=str(tmp_path / "prompts.txt"), num_samples=1, allow_missing=True)
+    assert sorted((one.key, one.prompt) for one in data.videos.values()) == [
+        ("bird-0.mp4", "bird"),
+        ("cat-0.mp4", "dog"),
+    ]
+    assert data.left_out == {"video 0 of 'cat'": "is missing"}
 
 
 def test_damage_further_on_ends_the_video_and_names_it(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from annotated_videos import timed_video
 from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,18 @@ def test_what_cannot_be_decoded_says_so(lossless: bytes) -> None:
         decode_frames(lossless, [0, 12])
     with pytest.raises(ValueError, match=r"^undecodable"):
         probe(b"no video")
+
+
+def test_a_changing_frame_rate_is_refused_where_a_constant_one_is_asked_for() -> None:
+    uneven = timed_video([*range(0, 1000, 100), *range(1000, 10_000, 900)])
+    assert probe(uneven).frames == 20
+    with pytest.raises(ValueError, match=r"^has no constant frame rate: frame 2 is shown at 0.20 s, at 2.6"):
+        probe(uneven, constant_rate=True)
+
+
+@pytest.mark.parametrize("shown", [[0], [0, 33, 67, 100, 133, 167, 200], [500, 600, 700, 900, 1000, 1100]])
+def test_rounded_times_a_late_start_and_a_dropped_frame_are_constant_enough(shown: list[int]) -> None:
+    assert probe(timed_video(shown), constant_rate=True).frames == len(shown)
 
 
 def test_sound_alone_is_not_a_video(tmp_path: Path) -> None:

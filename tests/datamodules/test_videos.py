@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from flow_harness import FlowRecorder, attached
+from flow_shards import write_labels
 from lightning.pytorch import LightningModule, Trainer
+from predict_fakes import trainer_with
+from tiny_wan import TEXT_WIDTH, write_tiny_wan
 
+from callbacks.shard_writer import ShardWriter
+from datamodules.dense_pairs import DensePairs
+from datamodules.flow_facts import pair_row
 from datamodules.flow_samples import VideoBatch, VideoRow
 from datamodules.samples import VideoFacts
-from datamodules.shards import write_shards
+from datamodules.shards import Index, write_shards
 from datamodules.video_io import encode_mp4
 from datamodules.videos import Videos
+from lightning_modules.guided_sampler import GuidedSampler
+from lightning_modules.policies.wan import WanPolicy
 
 VIDEO = VideoFacts(5, 8.0, 16, 16)
 
@@ -142,3 +151,36 @@ def test_a_trainer_predicts_over_it(shards: str, tmp_path: Path, workers: int) -
     data.skip(module.seen)
     trainer.predict(module, data, return_predictions=False)
     assert len(module.seen) == 7
+
+
+def test_a_prefix_stands_before_every_key_alike_for_writer_and_rows(shards: str) -> None:
+    data = Videos(shards, batch_size=3, key_prefix="more-")
+    found = batches(data)
+    assert seen(found) == data.keys == [f"more-v{number}" for number in range(7)]
+    assert [row.key for batch in found for row in batch.rows] == [key for batch in found for key in batch.keys]
+    assert {row.video_id for batch in found for row in batch.rows} == {f"v{number}.mp4" for number in range(7)}
+    assert data.fingerprint == Index.read(shards).fingerprint
+    data.skip(["more-v0", "v1"])
+    assert seen(batches(data)) == data.keys[1:]
+    with pytest.raises(ValueError, match=r"data\.key_prefix is 'a\.b': has a dot"):
+        Videos(shards, key_prefix="a.b")
+
+
+def test_a_second_set_of_the_same_videos_is_trained_on_beside_the_first(tmp_path: Path) -> None:
+    write_shards((sample(number) for number in range(2)), tmp_path / "videos", "vidpref/videos")
+    policy = WanPolicy(str(write_tiny_wan(tmp_path / "wan")), prompt_length=32)
+    made = []
+    for name, prefix in (("one", ""), ("more", "more-")):
+        trainer = trainer_with([ShardWriter(str(tmp_path / name))])
+        trainer.predict(GuidedSampler(policy, num_steps=2), Videos(f"{tmp_path}/videos.index.json", key_prefix=prefix))
+        pairs = f"{tmp_path}/{name}.index.json"
+        made.append((pairs, write_labels(pairs, [(1,)], f"labels-{name}")))
+    paths, labels = map(list, zip(*made, strict=True))
+    settings = {"space": policy.latent_space, "prompt_length": 32, "prompt_width": TEXT_WIDTH}
+    data = attached(DensePairs(paths, labels, batch_size=4), FlowRecorder(**settings))
+    (batch,) = data.train_dataloader()
+    assert sorted(batch.keys) == ["more-v0", "more-v1", "v0", "v1"]
+    first = dict(zip(batch.keys, batch.first, strict=True))
+    assert not torch.equal(first["v0"], first["more-v0"]), "another key has other draws"
+    rows = [pair_row(entry.key, entry.facts) for entry in data.index("train").entries]
+    assert {row.prompt_shape for row in rows} == {tuple(one.shape) for one in batch.prompts}

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
-from datamodules.negatives import Noise, OtherVideoSegment, RoiMask, Shuffle
+from datamodules.negatives import Noise, OtherVideo, OtherVideoSegment, RoiMask, Shuffle
 from datamodules.shards import Index, write_shards
 from datamodules.view_stream import Partners
 from datamodules.vista_pairs import VistaPairs
@@ -91,6 +91,21 @@ def test_a_partner_is_always_another_video_and_each_is_met(shards: Path) -> None
         assert drawn == others
 
 
+def test_a_video_under_two_names_is_one_video(tmp_path: Path) -> None:
+    import numpy as np
+
+    # b has a's file under another name, c has b's name for another file, and only d is another video.
+    named = {"a": ("x.mp4", 0), "b": ("../x.mp4", 0), "c": ("../x.mp4", 1), "d": ("y.mp4", 2)}
+    videos = [annotated(key, name, {"mp4": numbered_video(first)}) for key, (name, first) in named.items()]
+    index = write_shards([(row.key, members) for row, members in videos], tmp_path / "all")
+    partners = Partners.of(index)
+    drawn = [{partners.draw(at, np.random.default_rng(seed)) for seed in range(50)} for at in range(4)]
+    assert drawn == [{3}, {3}, {3}, {0, 1, 2}]
+    write_shards([(row.key, members) for row, members in videos[:2]], tmp_path / "two")
+    with pytest.raises(ValueError, match="all samples are of one"):
+        attached(pairs(tmp_path / "two.index.json", video_negative=OtherVideo()))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_fit_goes_on_with_the_next_sample(shards: Path, tmp_path: Path, workers: int) -> None:
     whole, first, second = Recorder(), Recorder(), Recorder()
@@ -110,7 +125,7 @@ def test_a_resumed_fit_goes_on_with_the_next_sample(shards: Path, tmp_path: Path
 
 def test_a_checkpoint_that_an_exception_wrote_gives_its_batch_again(shards: Path) -> None:
     progress = SimpleNamespace(ready=3, processed=2)
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=progress)))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=progress)), max_batches=99)
     data = attached(pairs(shards), fit_loop=loop)
     stream = iter(data.train_dataloader())
     batches = [next(stream) for _ in range(3)]

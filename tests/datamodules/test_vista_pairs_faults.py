@@ -30,7 +30,7 @@ def test_one_video_alone_has_no_partner(tmp_path: Path) -> None:
 
 def test_resuming_with_another_seed_or_other_shards_is_refused(shards: Path, tmp_path: Path) -> None:
     progress = SimpleNamespace(ready=1, processed=1)
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=progress)))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=progress)), max_batches=99)
     data = attached(pairs(shards), fit_loop=loop)
     assert data.state_dict() == {}
     next(iter(data.train_dataloader()))
