@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import write_json
+from benchmarks.results import DETAILS_FILE, RESULTS_FILE, write_json
 from datamodules.video_questions import Question
 from datamodules.written import differences, plain
 
@@ -46,11 +46,12 @@ class AnswerLog:
 
         Args:
             settings: plain types.
-            fresh: forget the answers that are there.
+            fresh: forget the answers that are there, and what was made of them.
         """
         if fresh:
             shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
-            for name in (ANSWERS_FILE, SETTINGS_FILE):
+            # Results too: were this start interrupted, they would be taken for its own.
+            for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
         answered = (self.folder / ANSWERS_FILE).is_file() or any((self.folder / PARTS_FOLDER).glob("*.jsonl"))
         if not answered or not (self.folder / SETTINGS_FILE).is_file():
@@ -77,9 +78,9 @@ class AnswerLog:
             ValueError: a file holds something else, or two answers to one question.
         """
         found: dict[str, Answer] = {}
-        for path in (self.folder / ANSWERS_FILE, *sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))):
-            if path.is_file():
-                found |= unique(read_lines(path), path)
+        whole, parts = self.folder / ANSWERS_FILE, sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))
+        for path in (*([whole] if whole.is_file() else []), *parts):
+            found |= unique(read_lines(path, growing=path != whole), path)
         return found
 
     # While it is asked
@@ -126,17 +127,25 @@ class AnswerLog:
         shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
 
 
-def read_lines(path: Path) -> list[tuple[str, Answer]]:
-    """(key, answer) of every whole line, in order; a last line without an end was never finished.
+def read_lines(path: Path, growing: bool = False) -> list[tuple[str, Answer]]:
+    """(key, answer) of every line, in order.
+
+    Args:
+        path: the file.
+        growing: a rank appends to it, so that a last line without an end was never finished and does not count.
 
     Raises:
         ValueError: lists the lines that are no answers.
     """
     found, faults = [], []
-    lines = path.read_bytes().split(b"\n")[:-1]
+    lines = path.read_bytes().split(b"\n")
+    if growing or not lines[-1]:
+        lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
             one = json.loads(line)
+            if one["predict"] is None:
+                raise ValueError("nothing was said")
             found.append((str(one.pop("key")), {**one, "predict": str(one["predict"])}))
         except (ValueError, KeyError, TypeError, AttributeError):
             faults.append(f'line {number} is no object with "key" and "predict"')
@@ -165,15 +174,35 @@ def line_of(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"key": question.key, "asked": question.fingerprint, **answer}
 
 
-def check_asked(answers: Mapping[str, Answer], questions: Mapping[str, Question], place: Path) -> None:
-    """Refuse answers that were given to other questions than those asked now.
+def asked_as_now(answers: Mapping[str, Answer], questions: Mapping[str, Question], place: Path) -> dict[str, Answer]:
+    """The answers without "asked", by which they are seen to belong to the questions.
 
     Raises:
-        ValueError: lists all of them.
+        ValueError: lists all that were given to other questions than those asked now.
     """
     other = [key for key, one in answers.items() if key in questions and one.get("asked") != questions[key].fingerprint]
     if other:
         raise ValueError(
             f"{len(other)} answers in {place} were given to other questions (another version of the annotation files, "
             "or another prompt); use the version that was asked:\n  " + "\n  ".join(other)
+        )
+    return {key: without_asked(one) for key, one in answers.items()}
+
+
+def without_asked(answer: Answer) -> Answer:
+    """What was said, without the question's fingerprint."""
+    return {name: value for name, value in answer.items() if name != "asked"}
+
+
+def check_same(kept: Mapping[str, Answer], recorded: Mapping[str, Answer], place: Path) -> None:
+    """Refuse kept answers that are about others than those recorded now.
+
+    Raises:
+        ValueError: lists all of them.
+    """
+    other = [key for key, one in kept.items() if key not in recorded or {**one, **recorded[key]} != one]
+    if other:
+        raise ValueError(
+            f"{len(other)} answers in {place} are not those of model.predictions; take another model.output, or set "
+            "model.fresh: true to forget them:\n  " + "\n  ".join(other)
         )

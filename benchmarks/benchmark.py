@@ -13,9 +13,10 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from rich.console import Console
 
 from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer, AnswerLog, check_asked, line_of
+from benchmarks.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
 from benchmarks.bootstrap import LEVEL, RESAMPLES, Intervals
-from benchmarks.paper_tables import PaperRow, Protocol, find_row
+from benchmarks.paper_protocol import Protocol
+from benchmarks.paper_tables import PaperRow, find_row
 from benchmarks.predictions import Recorded
 from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
 from benchmarks.scoreboard import scoreboard
@@ -45,6 +46,10 @@ class Benchmark(LightningModule, ABC):
     protocol: ClassVar[str]
     #: Name under `test/` in logs -> address in the results, "PART/SCORE".
     logged: ClassVar[Mapping[str, str]]
+    #: Address of the number of replies that could not be read; None where the published protocol counts them.
+    unread: ClassVar[str | None] = None
+    #: Whether its numbers are shares, which people read in percent.
+    percent: ClassVar[bool] = True
 
     def __init__(self, source: Source, metric: AnswerMetric) -> None:
         super().__init__()
@@ -60,6 +65,7 @@ class Benchmark(LightningModule, ABC):
         self.metric = metric
         self.log_of_answers = AnswerLog(self.output)
         self._earlier: dict[str, Answer] = {}
+        self._recorded = Recorded()
         self._left_out: dict[str, str] = {}
         self._places: dict[str, int] = {}
 
@@ -100,11 +106,21 @@ class Benchmark(LightningModule, ABC):
         """Whether nothing remains to be asked about an earlier answer."""
         return True
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether anything is asked, whose answers are kept so that nobody is asked twice."""
+        return self.policy is not None
+
+    def taken(self, answer: Answer) -> Answer:
+        """What counts of a recorded answer."""
+        return answer
+
     def settings(self) -> dict[str, Any]:
         """What answers depend on besides their questions, in plain types."""
         return {
             "benchmark": self.title,
             "policy": None if self.policy is None else policy_settings(self.policy),
+            "precision": None if self.policy is None else str(self.trainer.precision),
             "max_new_tokens": self.max_new_tokens,
             **self.questions.settings(),
         }
@@ -134,20 +150,25 @@ class Benchmark(LightningModule, ABC):
 
         Raises:
             ValueError: a policy without videos, a sharding strategy, recorded predictions that do not fit the
-                questions, answers in the output that were given under other settings or to other questions.
+                questions, answers in the output that were given under other settings, to other questions or to others
+                than the recorded answers.
         """
         asks = self.questions
         if self.policy is not None and asks.videos is None:
             raise ValueError("a policy needs to see: give data.videos, the folder of videos")
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             raise ValueError("answers differ in length, and a sharded model would wait for ever: test with DDP instead")
-        self._earlier, self._left_out = {}, {}
+        self._recorded = Recorded()
         if self.predictions is not None:
-            found = self.recorded(self.predictions)
-            found.check(self.predictions, asks.allow_missing)
-            self._earlier, self._left_out = found.answers, found.left_out()
-        else:
-            self._earlier = self._answered_before()
+            self._recorded = self.recorded(self.predictions)
+            self._recorded.check(self.predictions, asks.allow_missing)
+        self._left_out = self._recorded.left_out()
+        self._earlier = {key: self.taken(one) for key, one in self._recorded.answers.items()}
+        if self.keeps_answers:
+            kept = self._answered_before()
+            if self.predictions is not None:
+                check_same(kept, self._earlier, self.output)
+            self._earlier |= kept
         self._places = {key: at for at, key in enumerate(asks.everything)}
         asks.skip(self._left_out.keys() | self._finished().keys())
 
@@ -158,9 +179,8 @@ class Benchmark(LightningModule, ABC):
             log.begin(settings, self.fresh)
         self.trainer.strategy.barrier("answers: begin")
         log.check(settings)
-        found = log.read()
-        check_asked(found, self.questions.everything, self.output)
-        return {key: _without_asked(found[key]) for key in self.questions.asked if key in found}
+        found = asked_as_now(log.read(), self.questions.everything, self.output)
+        return {key: found[key] for key in self.questions.asked if key in found}
 
     def _finished(self) -> dict[str, Answer]:
         everything = self.questions.everything
@@ -179,7 +199,7 @@ class Benchmark(LightningModule, ABC):
     def test_step(self, batch: QuestionBatch, batch_idx: int) -> None:
         """Answer a batch of questions; the answers are on disk before the next batch begins."""
         answers = self.answered(batch, self._earlier) if batch.keys else {}
-        if self.policy is not None:
+        if self.keeps_answers:
             everything = self.questions.everything
             lines = [line_of(everything[key], answer) for key, answer in answers.items()]
             self.log_of_answers.append(self.global_rank, lines)
@@ -219,7 +239,7 @@ class Benchmark(LightningModule, ABC):
     # What is written
 
     def _write(self, predictions: Predictions, results: dict[str, Any], skipped: Mapping[str, str]) -> None:
-        if self.policy is not None:
+        if self.keeps_answers:
             self.log_of_answers.join(list(self.questions.everything))
         for name, content in self.files(predictions).items():
             write_json(self.output / name, content)
@@ -248,6 +268,8 @@ class Benchmark(LightningModule, ABC):
     ) -> dict[str, Any]:
         """What the numbers belong to."""
         asks, seed = self.questions, facts["seed"] or 0
+        drawn = self.intervals(predictions, seed)
+        intervals = {address: ends for address, ends in drawn.items() if number_at(results, address) is not None}
         annotations = {
             part: {**source, "scored": len(predictions.get(part, ()))} for part, source in asks.sources().items()
         }
@@ -256,19 +278,17 @@ class Benchmark(LightningModule, ABC):
             "protocol": self.protocol,
             "annotations": annotations,
             "left_out": len(skipped),
+            "recorded": None if self.predictions is None else self._recorded.counts(),
             "limit": asks.limit,
             "judge": self.judge_name,
+            "percent": self.percent,
             "parameters": self._model_size(),
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
-            "intervals": {
-                "level": LEVEL,
-                "resamples": RESAMPLES,
-                "seed": seed,
-                "of": self.intervals(predictions, seed),
-            },
+            "intervals": {"level": LEVEL, "resamples": RESAMPLES, "seed": seed, "of": intervals},
         }
         if self.paper is not None:
-            protocol = Protocol.of_run(about, asks.settings())
+            unread = 0 if self.unread is None else int(number_at(results, self.unread) or 0)
+            protocol = Protocol.of_run(about, asks.settings(), unread)
             about["paper"] = self.paper.compared(self.title, results, protocol)
         return about
 
@@ -281,7 +301,3 @@ class Benchmark(LightningModule, ABC):
         earlier = self.output / DETAILS_FILE
         found: int | None = json.loads(earlier.read_bytes()).get("parameters") if earlier.is_file() else None
         return found
-
-
-def _without_asked(answer: Answer) -> Answer:
-    return {name: value for name, value in answer.items() if name != "asked"}

@@ -38,6 +38,7 @@ def intervals(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    units: Mapping[str, str] | None = None,
 ) -> Intervals:
     """Intervals of hits / counts for every part and pool.
 
@@ -52,11 +53,17 @@ def intervals(
         seed: of the draws; a part's draws do not depend on which other parts there are.
         resamples: how many draws.
         level: the share of draws that lies within.
+        units: part -> what its units are, a text. Parts with the same units in the same order are drawn alike: what is
+            hard about a unit shows in all of them. None = every part has its own.
 
     Returns:
         "PART/NAME" -> [low, high], also for pools; a score whose denominator is 0 in every draw is left out.
     """
-    drawn = {part: _draws(hits[part], counts[part], [seed, crc32(part.encode())], resamples) for part in hits}
+    names_of_draws = {part: (units or {}).get(part, part) for part in hits}
+    drawn = {
+        part: _draws(hits[part], counts[part], [seed, crc32(name.encode())], resamples)
+        for part, name in names_of_draws.items()
+    }
     shares = {part: _ratio(*sums) for part, sums in drawn.items()}
     for name, pool in pools.items():
         if pool.kind == "mean":

@@ -22,8 +22,9 @@ JUDGE = "judge"
 class Judged(Benchmark):
     """A benchmark with a judge beside the policy.
 
-    Replies are kept as they are, in the answers' file, so that scoring again needs no judge. Recorded answers are
-    judged anew where a judge is given; without one the replies that they bring count.
+    Replies are kept as they are, in the answers' file, so that scoring again needs no judge and an interrupted test
+    asks nothing twice. Recorded answers are judged anew where a judge is given; without one the replies that they bring
+    count.
 
     Args:
         source: who answers.
@@ -59,6 +60,17 @@ class Judged(Benchmark):
             return self.judge.name
         names = {str(answer[JUDGE]) for answer in self._earlier.values() if JUDGE in answer}
         return ", ".join(sorted(names)) or None
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Also where a judge alone is asked."""
+        return super().keeps_answers or self.judge is not None
+
+    def taken(self, answer: Answer) -> Answer:
+        """Without another judge's replies, where this run has a judge."""
+        if self.judge is None:
+            return answer
+        return {name: value for name, value in answer.items() if name not in (REPLIES, JUDGE)}
 
     def settings(self) -> dict[str, Any]:
         """With the judge and how it is asked."""
@@ -108,4 +120,4 @@ class Judged(Benchmark):
 
     def complete(self, question: Question, answer: Answer) -> bool:
         """Whether an answer is judged, by the judge of this run where there is one."""
-        return self.judge is None or (REPLIES in answer and self.predictions is None)
+        return self.judge is None or REPLIES in answer

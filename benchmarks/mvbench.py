@@ -7,7 +7,7 @@ counted. lmms-eval leaves empty replies out instead, which a silent model would 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from benchmarks.answer_metric import AnswerMetric
 from benchmarks.answers import Answer
 from benchmarks.benchmark import Benchmark
 from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.source import Source
 from datamodules.mvbench_questions import TASKS, MVBenchQuestions
 from datamodules.video_questions import Question
@@ -118,6 +118,7 @@ class MVBench(Benchmark):
     title = "MVBench"
     protocol = "MVBench as lmms-eval 75571cfe reads it: the first lone letter A to E; all = mean over tasks"
     logged = {"accuracy": "all/accuracy", "unparsed": "all/unparsed"}  # noqa: RUF012
+    unread = "all/unparsed"
 
     def __init__(
         self,
@@ -143,14 +144,14 @@ class MVBench(Benchmark):
         asks = self.questions
         if path.suffix == ".jsonl":
             return recorded_lines(path, asks.everything, asks.asked)
-        said = [
-            (_identity(task, row), {"predict": row["predict"]})
+        files = RecordedFiles("TASK_NAME.json")
+        said: list[Said] = [
+            (_identity(task, row), answer_of(row, "predict"))
             for task in asks.tasks
-            for row in read_json(path / prediction_file(task, self.name))
-            if "predict" in row
+            for row in files.rows(path / prediction_file(task, self.name))
         ]
         identities = {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()}
-        return matched(said, identities, asks.asked)
+        return files.matched(said, identities, asks.asked)
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The annotation's records with "predict", and "letter", the right one."""
@@ -191,5 +192,5 @@ def prediction_file(task: str, name: str) -> str:
     return f"{task}_{name}.json"
 
 
-def _identity(task: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return task, row.get("video"), row.get("question"), row.get("start"), tuple(row.get("candidates", ()))
+def _identity(task: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    return task, *fields(row, "video", "question", "start", "candidates")

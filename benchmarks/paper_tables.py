@@ -14,11 +14,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.paper_protocol import Protocol
 from benchmarks.results import number_at
 
 FOLDER = Path(__file__).parent / "papers"
-#: A model is as large as the paper's when it has this share of its parameters, or the inverse.
-SAME_SIZE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,66 +45,6 @@ class Column:
     low: float = 0.0
     high: float = 100.0
     judged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How something was measured; None = not known.
-
-    Attributes:
-        annotations: part -> sha256 of its file of questions.
-        settings: the questions' settings that move numbers (prompt ...).
-        parameters: of the model.
-        judge: whose verdicts a number is made of.
-        left_out: how many questions were left out.
-        limit: how many units of each part were asked; None = all.
-        remarks: what stands against any comparison.
-    """
-
-    annotations: Mapping[str, str] | None = None
-    settings: Mapping[str, Any] | None = None
-    parameters: float | None = None
-    judge: str | None = None
-    left_out: int = 0
-    limit: int | None = None
-    remarks: tuple[str, ...] = ()
-
-    @classmethod
-    def of_run(cls, about: Mapping[str, Any], settings: Mapping[str, Any]) -> Protocol:
-        """That of one of our runs, from what lies beside its results."""
-        annotations = {part: one["sha256"] for part, one in about["annotations"].items()}
-        return cls(
-            annotations, settings, about["parameters"], about["judge"], about["left_out"], about["limit"]
-        )  # fmt: skip
-
-    def differences(self, ours: Protocol, judged: bool) -> Iterator[str]:
-        """Why a number measured by `ours` is not comparable with one of this paper's; `judged`: a judge had a say."""
-        yield from self.remarks
-        if self.annotations is not None:
-            theirs, mine = self.annotations, ours.annotations or {}
-            if set(theirs) != set(mine):
-                yield f"the paper has the parts {', '.join(theirs)}, this run {', '.join(mine)}"
-            other = [part for part in theirs if part in mine and theirs[part] != mine[part]]
-            if other:
-                yield f"other questions than the paper's in {', '.join(other)}"
-        for name, value in (self.settings or {}).items():
-            if (ours.settings or {}).get(name) != value:
-                yield f"another {name} than the paper's"
-        if ours.left_out:
-            yield f"{ours.left_out} questions were left out"
-        if ours.limit is not None:
-            yield f"only the first {ours.limit} of each part were asked"
-        if judged and self.judge != ours.judge:
-            yield f"the paper's judge is {self.judge or 'not known here'}, this run's {ours.judge or 'not known'}"
-        yield from self._sizes(ours)
-
-    def _sizes(self, ours: Protocol) -> Iterator[str]:
-        if self.parameters is None:
-            yield "the size of the paper's model is not known here"
-        elif ours.parameters is None:
-            yield f"the model behind these answers is not known; the paper's has {_size(self.parameters)} parameters"
-        elif min(ours.parameters / self.parameters, self.parameters / max(ours.parameters, 1)) < SAME_SIZE:
-            yield f"the paper's model has {_size(self.parameters)} parameters, this one {_size(ours.parameters)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +202,7 @@ def _table(
     protocols = {
         name: Protocol(
             annotations=how.get("annotations"),
+            questions=how.get("questions"),
             settings=how.get("settings"),
             judge=how.get("judge"),
             remarks=(*how.get("remarks", ()), *one.get("remarks", ())),
@@ -277,11 +217,3 @@ def _out_of_range(place: str, columns: Sequence[Column], values: Sequence[Any]) 
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if value is not None and not (number and column.low <= value <= column.high):
             yield f"{place}: {column.name} is {value!r}, not from {column.low:g} to {column.high:g}"
-
-
-def _size(parameters: float) -> str:
-    """7.0 billion, 1.4 million."""
-    for unit, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
-        if parameters >= unit:
-            return f"{parameters / unit:.1f} {name}"
-    return f"{parameters:.0f}"

@@ -38,8 +38,16 @@ def number_at(results: Mapping[str, Any], address: str) -> float | None:
     return None if isinstance(found, bool) or not isinstance(found, int | float) else float(found)
 
 
-def shown(address: str, value: float) -> str:
-    """How a number of the results reads: shares in percent, judges' scores as they are."""
+def shown(address: str, value: float, percent: bool = True) -> str:
+    """How a number of the results reads: shares in percent, judges' scores as they are.
+
+    Args:
+        address: its place in the results.
+        value: the number.
+        percent: whether the benchmark's numbers are shares; VisionReward's are within +-1 and published as they are.
+    """
+    if not percent:
+        return f"{value:.3f}"
     return f"{value:.2f}" if address.endswith("_score") else f"{100 * value:.1f}"
 
 

@@ -21,14 +21,14 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
         about: what lies beside it, see `Benchmark`.
     """
     intervals: Mapping[str, list[float]] = about["intervals"]["of"]
+    percent = about.get("percent", True)
     table = Table("score", title=title)
     for name in ("ours", f"{about['intervals']['level']:.0%} interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for address, (low, high) in intervals.items():
         ours = number_at(results, address)
-        table.add_row(
-            address, "-" if ours is None else shown(address, ours), f"{shown(address, low)} to {shown(address, high)}"
-        )
+        value, *ends = ("-" if one is None else shown(address, one, percent) for one in (ours, low, high))
+        table.add_row(address, value, " to ".join(ends))
     parts: list[Table | Text] = [table]
     if about["left_out"]:
         parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))

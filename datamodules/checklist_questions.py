@@ -76,7 +76,7 @@ class ChecklistQuestions(RatedVideos):
     def read(self) -> list[Question]:
         """Every question about every video."""
         content, self._sha256 = read_bytes(self.questions)
-        self.checklist = [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        self.checklist = [line.strip() for line in content.decode("utf-8-sig").split("\n") if line.strip()]
         found, self._unfit = named_videos(self.folder)
         if self.prompts is not None:
             lost, extra = compare(found, read_asked(self.prompts, self.prompt_set), self.num_samples)

@@ -52,6 +52,8 @@ class EventQuestions(VideoQuestions):
         batch_size: questions per batch and rank.
         num_workers: processes that decode.
         splits: which splits, in the order of the results; null = all files of the folder.
+        described_splits: whose videos are described, where descriptions are asked for; null = all. VistaDPO's table
+            leaves "misleading" out.
         prompt: how a yes-or-no question is asked; the default is the benchmark's own.
         description_prompt: how a description is asked for; the default is the benchmark's own.
         allow_missing: leave out questions whose video is missing or undecodable, and say so in the results.
@@ -71,6 +73,7 @@ class EventQuestions(VideoQuestions):
         description_prompt: str = DESCRIPTION_PROMPT,
         allow_missing: bool = False,
         limit_videos: int | None = None,
+        described_splits: list[str] | None = None,
     ) -> None:
         super().__init__(videos, num_frames, batch_size, num_workers, allow_missing, limit_videos)
         check_prompt(prompt)
@@ -79,6 +82,7 @@ class EventQuestions(VideoQuestions):
         if not self.parts:
             raise ValueError("data.parts is empty; ask for binary, description, or both")
         self.splits = splits
+        self.described_splits = described_splits
         self.prompt = prompt
         self.description_prompt = description_prompt
         #: Split -> its file, after `setup`.
@@ -94,7 +98,18 @@ class EventQuestions(VideoQuestions):
         self.annotations = {path.stem.removesuffix(FILE_ENDING): read_split(path) for path in paths}
         if len(self.annotations) < len(paths):
             raise ValueError(f"two files of the same split: {', '.join(map(str, paths))}; name each split once")
+        unknown = [name for name in self.described_splits or () if name not in self.annotations]
+        if unknown:
+            raise ValueError(
+                f"data.described_splits names {', '.join(unknown)}, not among {', '.join(self.annotations)}"
+            )
         return [one for name, split in self.annotations.items() for one in self._questions(name, split)]
+
+    @property
+    def described(self) -> list[str]:
+        """The splits whose videos are described; after `setup`."""
+        chosen = self.annotations if self.described_splits is None else self.described_splits
+        return list(chosen) if "description" in self.parts else []
 
     def _find_files(self, folder: Path) -> list[Path]:
         found = {path.stem.removesuffix(FILE_ENDING): path for path in sorted(folder.glob(f"*{FILE_ENDING}.json"))}
@@ -111,7 +126,7 @@ class EventQuestions(VideoQuestions):
                 for number, one in enumerate(record["questions"]):
                     prompt = with_question(self.prompt, one["question"])
                     yield Question(f"{name}/{video}/{number}", name, unit, prompt, video, one["answer"])
-            if "description" in self.parts:
+            if name in self.described:
                 yield Question(f"{name}/{video}/{DESCRIPTION}", name, unit, self.description_prompt, video, "")
 
     def find(self, question: Question, folder: Path) -> Path | None:

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.prompts import read_prompts
+from datamodules.question_files import VIDEO_ENDINGS
 
 #: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"
@@ -63,13 +65,13 @@ def read_asked(file: Path, prompt_set: PromptSet | None = None) -> dict[str, Ask
         entries = _read_entries(file)
         found = {text: _asked([one for one in entries if one["prompt_en"] == text])
                  for text in dict.fromkeys(one["prompt_en"] for one in entries)}  # fmt: skip
-        count = len(entries)
+        size = len(entries)
     else:
         found = {prompt: Asked() for prompt in read_prompts(file)}
-        count = len(found)
-    if prompt_set is not None and count != PROMPT_SETS[prompt_set]:
+        size = len(found)
+    if prompt_set is not None and size != PROMPT_SETS[prompt_set]:
         raise ValueError(
-            f"{file} holds {count} prompts, {prompt_set} has {PROMPT_SETS[prompt_set]}; give the whole list, or set "
+            f"{file} holds {size} prompts, {prompt_set} has {PROMPT_SETS[prompt_set]}; give the whole list, or set "
             "prompt_set: null for a list of your own"
         )
     return found
@@ -100,13 +102,15 @@ def _asked(entries: Sequence[Mapping[str, Any]]) -> Asked:
 
 
 def named_videos(folder: Path) -> tuple[list[NamedVideo], dict[str, str]]:
-    """The mp4 files of a folder, sorted by name.
+    """The mp4 files of a folder, sorted by name; hidden files are passed over.
 
     Names are ``{prompt}-{index}.mp4`` unless ``manifest.json`` says otherwise: {"videos": {name: {"prompt", "index"}}},
-    or {name: prompt} as VBench's own scripts read it.
+    or {name: prompt} as VBench's own scripts read it. Videos whose number neither the manifest nor their name tells
+    take the free ones of their prompt in order.
 
     Returns:
-        The videos; and name -> fault of the files that have no such name, and of those that the manifest lists in vain.
+        The videos; and name -> fault of the videos that are no mp4 files or have no such name, and of those that the
+        manifest lists in vain.
 
     Raises:
         ValueError: no such folder, no video in it, another content of the manifest, or videos of one prompt and number.
@@ -114,23 +118,42 @@ def named_videos(folder: Path) -> tuple[list[NamedVideo], dict[str, str]]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give the folder of the videos")
     told = _read_manifest(folder / MANIFEST)
-    paths = sorted(folder.glob("*.mp4"))
+    # macOS leaves hidden "._NAME.mp4" files on foreign disks.
+    paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in VIDEO_ENDINGS)
     if not paths:
         raise ValueError(f"{folder}: holds no .mp4 file")
-    found, faults = [], dict.fromkeys(told, "is listed in manifest.json and not there")
+    named: list[tuple[Path, str, int | None]] = []
+    faults = dict.fromkeys(told, "is listed in manifest.json and not there")
     for path in paths:
         faults.pop(path.name, None)
         match = _NAME.fullmatch(path.stem)
-        if path.name in told:
+        number = int(match[2]) if match else None
+        if not path.is_file():
+            faults[path.name] = "is not a file"
+        elif path.suffix.lower() != ".mp4":
+            faults[path.name] = "is no .mp4; convert it"
+        elif path.name in told:
             prompt, index = told[path.name]
-            index = int(match[2]) if index is None and match else index or 0
-            found.append(NamedVideo(path, prompt, index))
+            named.append((path, prompt, number if index is None else index))
         elif match:
-            found.append(NamedVideo(path, match[1], int(match[2])))
+            named.append((path, match[1], number))
         else:
             faults[path.name] = "is not called PROMPT-NUMBER.mp4, and no manifest.json tells its prompt"
+    found = _numbered(named)
     _refuse_doubles(found)
     return found, faults
+
+
+def _numbered(named: Sequence[tuple[Path, str, int | None]]) -> list[NamedVideo]:
+    """The videos, those without a number under the first free one of their prompt."""
+    taken = {(prompt, index) for _, prompt, index in named}
+    found = []
+    for path, prompt, index in named:
+        if index is None:
+            index = next(free for free in count() if (prompt, free) not in taken)
+            taken.add((prompt, index))
+        found.append(NamedVideo(path, prompt, index))
+    return found
 
 
 def _read_manifest(path: Path) -> dict[str, tuple[str, int | None]]:
@@ -154,28 +177,34 @@ def _refuse_doubles(videos: Sequence[NamedVideo]) -> None:
     doubles = [(first[key], one) for one in videos if first.setdefault(key := (one.prompt, one.index), one) is not one]
     if doubles:
         lines = "\n  ".join(f"{one.path.name} and {other.path.name}" for one, other in doubles)
-        raise ValueError(f"videos of the same prompt and number; keep one of each:\n  {lines}")
+        raise ValueError(
+            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:\n  {lines}"
+        )
 
 
 def compare(
     videos: Sequence[NamedVideo], asked: Mapping[str, Asked], num_samples: int | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What is missing, and what is there in vain: name -> why.
+    """What is missing, and what is there in vain.
 
     Args:
         videos: what there is.
         asked: the prompts that videos are expected of.
         num_samples: videos of each prompt, numbered from 0; None = at least one, of any number.
+
+    Returns:
+        Both -> why. What is missing goes by prompt and number: a file of any name may show it, and the name that it
+        would have by itself may be that of a file with another prompt.
     """
     have = {(one.prompt, one.index) for one in videos}
     prompts = {prompt for prompt, _ in have}
     if num_samples is None:
-        missing = {
-            f"{prompt}-0.mp4": "is missing: no video of this prompt" for prompt in asked if prompt not in prompts
-        }
+        missing = {f"a video of {prompt!r}": "is missing" for prompt in asked if prompt not in prompts}
     else:
         wanted = [(prompt, index) for prompt in asked for index in range(num_samples)]
-        missing = {f"{prompt}-{index}.mp4": "is missing" for prompt, index in wanted if (prompt, index) not in have}
+        missing = {
+            f"video {index} of {prompt!r}": "is missing" for prompt, index in wanted if (prompt, index) not in have
+        }
     extra = {one.path.name: "has a prompt that is not in the list" for one in videos if one.prompt not in asked}
     for one in videos:
         if one.prompt in asked and num_samples is not None and one.index >= num_samples:

@@ -13,6 +13,13 @@ from datamodules.video_questions import Question, VideoQuestions, check_prompt, 
 Dataset = Literal["msvd_qa", "msrvtt_qa", "tgif_qa", "activitynet_qa"]
 #: What stands before a video's name or number in its file's name.
 PREFIXES: Mapping[Dataset, str] = {"msvd_qa": "vid", "msrvtt_qa": "video", "tgif_qa": "", "activitynet_qa": "v_"}
+#: The types of a test set's questions, by their number; other test sets have none.
+TYPES: Mapping[Dataset, tuple[str, ...]] = {
+    "activitynet_qa": (
+        "Motion", "Spatial Relation", "Temporal Relation", "Yes/No", "Color", "Object", "Location", "Number", "Other",
+    ),
+    "tgif_qa": ("Object", "Number", "Color", "Location"),
+}  # fmt: skip
 
 
 class OpenQuestions(VideoQuestions):
@@ -71,7 +78,8 @@ class OpenQuestions(VideoQuestions):
         Raises:
             ValueError: faulty files (every fault is listed), or another number of questions than asked for.
         """
-        self.file = read_open_file(self.questions, self.answers, self.mapping, PREFIXES[self.dataset])
+        num_types = len(TYPES.get(self.dataset, ()))
+        self.file = read_open_file(self.questions, self.answers, self.mapping, PREFIXES[self.dataset], num_types)
         check_count(self.questions, len(self.file.records), self.num_questions)
         self.records = {f"{self.dataset}/{one.question_id}": one for one in self.file.records}
         self._names = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class OpenRecord:
         video: the video's name, without ending.
         question: as published, often without a question mark.
         answer: the right answer.
-        kind: ActivityNet-QA's and TGIF-QA's type as a number; None = the file has none.
+        kind: the question's type as a number, where its test set has types; None = it or its file has none.
     """
 
     question_id: str
@@ -54,7 +55,9 @@ class OpenFile:
     records: Sequence[OpenRecord]
 
 
-def read_open_file(questions: Path, answers: Path | None, mapping: Path | None, prefix: str) -> OpenFile:
+def read_open_file(
+    questions: Path, answers: Path | None, mapping: Path | None, prefix: str, num_types: int = 0
+) -> OpenFile:
     """Questions with their answers, checked.
 
     Args:
@@ -62,23 +65,27 @@ def read_open_file(questions: Path, answers: Path | None, mapping: Path | None, 
         answers: `test_a.json`; None = the questions' file has them.
         mapping: MSVD's `youtube_mapping.txt`, lines of "CLIP vidN"; None = videos are called by their number.
         prefix: what stands before a `video_id` in a video's name, "vid" or "video".
+        num_types: how many types of questions the test set has; 0 = whatever stands under "type" is ignored.
 
     Raises:
         ValueError: a file is missing or of another format; lists every fault.
     """
     if questions.suffix in TABLES:
         content, sha256 = read_bytes(questions)
-        records = _from_table(questions, content.decode("utf-8-sig"))
+        records = _from_table(questions, content.decode("utf-8-sig"), num_types)
         return OpenFile(questions, sha256, records)
     file = read_list(questions)
     if answers is not None:
         told = read_list(answers)
         joined = hashlib.sha256(f"{file.sha256} {told.sha256}".encode()).hexdigest()
-        return OpenFile(questions, joined, _joined(questions, file.rows, answers, told.rows))
-    return OpenFile(questions, file.sha256, _with_answers(questions, file.rows, _clips(mapping), prefix))
+        return OpenFile(questions, joined, _joined(questions, file.rows, answers, told.rows, num_types))
+    clips = None if mapping is None else clip_names(mapping)
+    return OpenFile(questions, file.sha256, _with_answers(questions, file.rows, clips, prefix))
 
 
-def _joined(questions: Path, rows: Sequence[Any], answers: Path, told: Sequence[Any]) -> list[OpenRecord]:
+def _joined(
+    questions: Path, rows: Sequence[Any], answers: Path, told: Sequence[Any], num_types: int
+) -> list[OpenRecord]:
     """Questions and answers of two files, matched by "question_id"."""
     faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
               for fault in lacking(row, ("video_name", "question", "question_id"))]  # fmt: skip
@@ -90,24 +97,25 @@ def _joined(questions: Path, rows: Sequence[Any], answers: Path, told: Sequence[
     asked = {row["question_id"] for row in rows}
     faults = [f"{name} has no answer" for name in (row["question_id"] for row in rows) if name not in by_id]
     faults += [f"{name} is answered, but not asked in {questions.name}" for name in by_id if name not in asked]
-    refuse(answers, [*faults, *_odd_kinds(by_id)])
+    faults += [f"{name} {fault}" for name, row in by_id.items() for fault in _odd_type(row.get("type"), num_types)]
+    refuse(answers, faults)
     return [
         OpenRecord(
             row["question_id"],
             row["video_name"],
             row["question"],
             by_id[row["question_id"]]["answer"],
-            by_id[row["question_id"]].get("type"),
+            by_id[row["question_id"]].get("type") if num_types else None,
         )
         for row in rows
     ]
 
 
-def _odd_kinds(by_id: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for name, row in by_id.items():
-        kind = row.get("type")
-        if kind is not None and (isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind <= 8):
-            yield f"{name} has the type {kind!r}, not a number from 0 to 8"
+def _odd_type(kind: Any, num_types: int) -> list[str]:
+    """What is wrong with a question's type, a number or nothing; nothing where the test set has no types."""
+    number = isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < num_types
+    fine = not num_types or kind is None or number
+    return [] if fine else [f"has the type {kind!r}, not a number from 0 to {num_types - 1}"]
 
 
 def _with_answers(path: Path, rows: Sequence[Any], clips: Mapping[str, str] | None, prefix: str) -> list[OpenRecord]:
@@ -132,35 +140,41 @@ def _with_answers(path: Path, rows: Sequence[Any], clips: Mapping[str, str] | No
     ]
 
 
-def _clips(mapping: Path | None) -> dict[str, str] | None:
-    """Number of a video ("vid7") -> its clip's name."""
-    if mapping is None:
-        return None
+def clip_names(mapping: Path) -> dict[str, str]:
+    """Number of a video ("vid7") -> its clip's name.
+
+    Args:
+        mapping: MSVD's `youtube_mapping.txt`.
+
+    Raises:
+        ValueError: no such file, or lists the lines that are of another form.
+    """
     lines = [line.split() for line in read_bytes(mapping)[0].decode("utf-8-sig").splitlines() if line.strip()]
     refuse(mapping, [f"{' '.join(line)!r} is not CLIP vidN" for line in lines if len(line) != 2])
     return {number: clip for clip, number in lines}
 
 
-def _from_table(path: Path, content: str) -> list[OpenRecord]:
+def _from_table(path: Path, content: str, num_types: int) -> list[OpenRecord]:
     """TGIF-QA's rows; their place in the file names them."""
-    table = csv.DictReader(content.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    table = csv.DictReader(io.StringIO(content, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     lost = [name for name in ("gif_name", "question", "answer") if name not in (table.fieldnames or ())]
     if lost:
         raise ValueError(f"{path} has no columns {', '.join(lost)}; give TGIF-QA's tab-separated FrameQA file")
     rows = list(table)
     faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
               for fault in lacking(row, ("gif_name", "question", "answer"))]  # fmt: skip
-    faults += [f"row {at}: has the type {row['type']!r}, not a number" for at, row in enumerate(rows)
-               if row.get("type") and not str(row["type"]).isdecimal()]  # fmt: skip
+    kinds = [_kind(row.get("type")) for row in rows]
+    faults += [f"row {at}: {fault}" for at, kind in enumerate(kinds) for fault in _odd_type(kind, num_types)]
     refuse(path, faults or ([] if rows else ["there is no question in it"]))
     return [
-        OpenRecord(f"{at:06d}", row["gif_name"], row["question"], row["answer"], _kind(row.get("type")))
-        for at, row in enumerate(rows)
+        OpenRecord(f"{at:06d}", row["gif_name"], row["question"], row["answer"], kind if num_types else None)
+        for at, (row, kind) in enumerate(zip(rows, kinds, strict=True))
     ]
 
 
-def _kind(cell: str | None) -> int | None:
-    return int(cell) if cell else None
+def _kind(cell: str | None) -> Any:
+    """A table's cell as a number where it is one, and as it is otherwise; None = empty."""
+    return int(cell) if cell and cell.isdecimal() else cell or None
 
 
 def _doubled(names: Iterator[Any]) -> list[str]:

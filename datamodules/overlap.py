@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.question_files import VIDEO_ENDINGS
 from datamodules.sample_reader import SampleReader
 from datamodules.shard_index import Index
 from datamodules.video_hashes import VideoHash, hash_distances, video_hash
 
-#: The fields in which published annotation files name a video.
-_NAME_FIELDS = ("video", "video_name", "video_id", "video_path", "vid")
-_VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
 #: Differing bits of 64 up to which two videos count as the same; re-encoding and scaling change 0 to 6.
 SAME_BITS = 8.0
 
@@ -46,40 +43,9 @@ class Shared:
 def plain_id(name: str) -> str:
     """A video's name without folder and ending, in small letters and without ActivityNet's "v_"."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1].lower()
-    for suffix in _VIDEO_SUFFIXES:
+    for suffix in VIDEO_ENDINGS:
         last = last.removesuffix(suffix)
     return last.removeprefix("v_")
-
-
-def benchmark_names(files: Iterable[str | Path]) -> set[str]:
-    """The names of all videos in annotation files: JSON of any published layout, or folders of such files.
-
-    Raises:
-        ValueError: a file that is not there or not JSON, or no video is named.
-    """
-    paths = [path for one in map(Path, files) for path in (sorted(one.rglob("*.json")) if one.is_dir() else [one])]
-    names: set[str] = set()
-    for path in paths:
-        try:
-            names.update(_names_in(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as JSON annotations ({error})") from error
-    if not names:
-        fields = ", ".join(_NAME_FIELDS)
-        raise ValueError(f"no video is named in {', '.join(map(str, files))}; looked for the fields {fields}")
-    return names
-
-
-def _names_in(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in _NAME_FIELDS and isinstance(inner, str | int):
-                yield str(inner)
-            else:
-                yield from _names_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _names_in(inner)
 
 
 def shared_by_id(indexes: Sequence[str], names: Iterable[str]) -> list[Shared]:
@@ -109,31 +75,38 @@ def shared_by_frames(
         ValueError: there is no video in the folder.
     """
     folder = Path(videos)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _VIDEO_SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
     if not paths:
-        raise ValueError(f"{folder}: no video in it ({', '.join(_VIDEO_SUFFIXES)})")
+        raise ValueError(f"{folder}: no video in it ({', '.join(VIDEO_ENDINGS)})")
     names, hashes = [], []
     for name, found in _hashed(((str(path.relative_to(folder)), path) for path in paths), tell):
         names.append(name)
         hashes.append(found)
     shared = []
-    for where, own in _hashed(_videos_of(indexes), tell):
-        distances = hash_distances(own, hashes)
-        same = (distances <= same_bits).nonzero()[0]
-        shared += [Shared(where, names[at], "frames", float(distances[at])) for at in same.tolist()]
+    for path in indexes:
+        index = Index.read(path)
+        samples = _samples_of(index)
+        for video, own in _hashed(_videos_of(index, samples), tell):
+            distances = hash_distances(own, hashes)
+            for at in (distances <= same_bits).nonzero()[0].tolist():
+                keys = [index.entries[position].key for position in samples[video]]
+                shared += [Shared(f"{path}: {key}", names[at], "frames", float(distances[at])) for key in keys]
     return shared
 
 
-def _videos_of(indexes: Sequence[str]) -> Iterator[tuple[str, Video]]:
-    """Each source video once: samples that share a video_id are questions on one video."""
-    for path in indexes:
-        index, seen = Index.read(path), set[str]()
-        reader = SampleReader(index)
-        for position, entry in enumerate(index.entries):
-            video = str(entry.facts.get("video_id", entry.key))
-            if video not in seen and "mp4" in entry.members:
-                seen.add(video)
-                yield f"{path}: {entry.key}", reader.read(position, ["mp4"])["mp4"]
+def _samples_of(index: Index) -> dict[str, list[int]]:
+    """Source video -> the positions of its samples, which are questions on one video."""
+    found: dict[str, list[int]] = {}
+    for position, entry in enumerate(index.entries):
+        if "mp4" in entry.members:
+            found.setdefault(str(entry.facts.get("video_id", entry.key)), []).append(position)
+    return found
+
+
+def _videos_of(index: Index, samples: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Video]]:
+    reader = SampleReader(index)
+    for video, (first, *_) in samples.items():
+        yield video, reader.read(first, ["mp4"])["mp4"]
 
 
 def _hashed(videos: Iterable[tuple[str, Video]], tell: Tell) -> Iterator[tuple[str, VideoHash]]:

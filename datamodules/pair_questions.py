@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.csv_table import read_csv
 from datamodules.question_files import read_bytes, refuse
 from datamodules.rated_videos import TEXT, VIDEOS, RatedVideos
 from datamodules.video_questions import Question
@@ -79,8 +79,8 @@ class PairQuestions(RatedVideos):
         Raises:
             ValueError: no such table, or lists all its faults.
         """
-        content, self._sha256 = read_bytes(self.file)
-        self.pairs = read_pairs(self.file, content.decode("utf-8-sig"), self.dimensions)
+        self.pairs = read_pairs(self.file, self.dimensions)
+        self._sha256 = read_bytes(self.file)[1]
         first: dict[str, Question] = {}
         faults = []
         for unit, pair in enumerate(self.pairs):
@@ -105,18 +105,17 @@ class PairQuestions(RatedVideos):
         return {VIDEOS: {"file": self.file.name, "sha256": self._sha256, "pairs": len(self.pairs)}}
 
 
-def read_pairs(path: Path, content: str, dimensions: Sequence[str]) -> list[VideoPair]:
+def read_pairs(path: Path, dimensions: Sequence[str]) -> list[VideoPair]:
     """The pairs of a table, checked.
 
     Raises:
-        ValueError: lists missing columns, or every faulty row.
+        ValueError: no such table in UTF-8, or lists missing columns, or every faulty row.
     """
-    table = csv.DictReader(content.splitlines(keepends=True))
-    needed = ("path_A", "path_B", "prompt", *dimensions)
-    lost = [name for name in needed if name not in (table.fieldnames or ())]
+    columns, lines = read_csv(path, "the table of pairs")
+    lost = [name for name in ("path_A", "path_B", "prompt", *dimensions) if name not in columns]
     if lost:
-        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(table.fieldnames or ())}")
-    rows = list(table)
+        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(columns)}")
+    rows = [row for _, row in lines]
     faults = [f"row {at}: {fault}" for at, row in enumerate(rows) for fault in _faults(row, dimensions)]
     refuse(path, faults or ([] if rows else ["there is no pair in it"]))
     return [
@@ -127,7 +126,11 @@ def read_pairs(path: Path, content: str, dimensions: Sequence[str]) -> list[Vide
     ]
 
 
-def _faults(row: Mapping[str, str], dimensions: Sequence[str]) -> Iterator[str]:
+def _faults(row: Mapping[str | None, Any], dimensions: Sequence[str]) -> Iterator[str]:
+    if None in row:
+        yield f"has more cells than columns, the first is {row[None][0]!r}; put texts with commas in quotes"
+    if not row["prompt"]:
+        yield "has no prompt"
     for side in SIDES:
         path = Path(row[f"path_{side}"] or "")
         if not path.name or path.is_absolute() or ".." in path.parts:

@@ -136,7 +136,7 @@ class VideoFolder(LightningDataModule):
         self.videos: dict[str, FolderVideo] = {}
         #: The prompts that videos are expected of, by their text; None where there is no list.
         self.asked: dict[str, Asked] | None = None
-        #: Name -> why, of the videos that are missing or left out, after `setup`.
+        #: Name -> why, of the videos that are left out, and "video 0 of 'PROMPT'" of those missing; after `setup`.
         self.left_out: dict[str, str] = {}
         self._watching: Watching | None = None
         self._skipped: frozenset[str] = frozenset()

@@ -129,17 +129,20 @@ class VideoQuestions(LightningDataModule):
         """Read the annotations and find every video; runs before any weights are loaded.
 
         Raises:
-            ValueError: faulty annotations, missing videos (all of them).
+            ValueError: faulty annotations, missing videos and files that are none at first sight (all of them).
         """
         self.everything = {one.key: one for one in self.read()}
         asked = [one for one in self.everything.values() if self.limit is None or one.unit < self.limit]
         if (folder := self.videos) is not None:
             asked = [replace(one, path=self.find(one, folder)) for one in asked]
-        self.missing = {one.key: f"{one.video}: no such video" for one in asked if one.path is None and self.videos}
+            faults = {path: _fault(path) for path in {one.path for one in asked}}
+            self.missing = {one.key: f"{one.video}: {why}" for one in asked if (why := faults[one.path])}
+        else:
+            self.missing = {}
         if self.missing and not self.allow_missing:
-            videos = sorted({one.video for one in asked if one.key in self.missing})
+            videos = sorted(set(self.missing.values()))
             raise ValueError(
-                f"{len(videos)} videos are missing from {self.videos}; add them, or set allow_missing: true to score "
+                f"{len(videos)} videos are missing from {folder}; add them, or set allow_missing: true to score "
                 "the other questions:\n  " + "\n  ".join(videos)
             )
         self._asked = [one for one in asked if one.key not in self.missing]
@@ -220,6 +223,19 @@ class QuestionLoader:
 
     def __iter__(self) -> Iterator[QuestionBatch]:
         return iter(DataLoader(self.batches, batch_size=None, num_workers=self.num_workers))
+
+
+def _fault(path: Path | None) -> str:
+    """Why there is no video at first sight: what a failed download leaves is empty, or text. "" where it may be one."""
+    if path is None:
+        return "no such video"
+    if path.is_dir():
+        return ""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        return "the file is empty"
+    return "the file is a text" if head.isascii() and head.decode().replace("\n", " ").isprintable() else ""
 
 
 def annotation_files(questions: str | list[str], find: Callable[[Path], list[Path]]) -> list[Path]:

@@ -65,6 +65,8 @@ def test_values_reach_the_configuration_with_their_types(
         else:
             assert found == value["value"]
             assert type(found) is type(value["value"])
+    if sweep["metric"]["name"].startswith("val/"):
+        assert config.data.init_args.val, "what decides is measured on held-out samples"
 
 
 def test_outside_a_sweep_the_folder_is_the_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

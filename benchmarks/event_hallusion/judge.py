@@ -13,6 +13,8 @@ from lightning_modules.policies.judges import JudgeQuestion
 
 SYSTEM = "You check descriptions of videos against what is known to happen in them. You begin with yes or no."
 _KNOWN = "What is known to happen in the video: {truth}\n\nA description of the video: {description}\n\n"
+#: Split -> the field of "event_info" with which descriptions are compared.
+TRUTHS: Mapping[str, str] = {"entire": "caption", "interleave": "unexpected", "misleading": "caption"}
 #: Split -> the question.
 TEXTS: Mapping[str, str] = {
     "entire": _KNOWN
@@ -33,16 +35,19 @@ def judge_question(key: str, split: str, record: Mapping[str, Any], description:
     Args:
         key: the description's key.
         split: "entire", "interleave" or "misleading".
-        record: the published record of the video; interleave asks for its "unexpected" event, the others its "caption".
+        record: the published record of the video, without `faults`.
         description: what was said of the video.
-
-    Raises:
-        ValueError: there is no text for the split.
     """
-    if split not in TEXTS:
-        raise ValueError(f"no question to the judge for split {split!r}; there are {', '.join(TEXTS)}")
-    event = record["event_info"]
-    truth = event["unexpected"] if split == "interleave" else event["caption"]
+    truth = record["event_info"][TRUTHS[split]]
     # Not str.format: a description may hold braces.
     text = TEXTS[split].replace("{truth}", truth).replace("{description}", description)
     return JudgeQuestion(text, key=key, system=SYSTEM)
+
+
+def faults(split: str, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why a judge cannot be asked about descriptions of a split's videos (id -> published record)."""
+    if split not in TEXTS:
+        return [f"there is no question to the judge about split {split!r}, only about {', '.join(TEXTS)}"]
+    name = TRUTHS[split]
+    lacking = [video for video, one in records.items() if not isinstance(one["event_info"].get(name), str)]
+    return [f"{split}/{video} has no event_info.{name}, with which its description is compared" for video in lacking]

@@ -1,4 +1,4 @@
-"""EventHallusion (arXiv 2409.16597) as a test, with a policy or recorded answers; its scores are in `event_scores`."""
+"""EventHallusion (arXiv 2409.16597) as a test, with a policy or recorded answers; its scores are in `scores`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.answers import Answer
 from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.event_hallusion.judge import judge_question
+from benchmarks.event_hallusion.judge import faults, judge_question
 from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
     Predictions,
@@ -23,7 +23,7 @@ from benchmarks.event_hallusion.scores import (
     tally,
 )
 from benchmarks.judged import REPLIES, Judged
-from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.source import Source
 from datamodules.event_questions import DESCRIPTION, EventQuestions
 from datamodules.video_questions import Question
@@ -89,10 +89,18 @@ class EventHallusion(Judged):
         """With a look at the judge.
 
         Raises:
-            ValueError: a policy is to describe videos, and nobody compares.
+            ValueError: a policy is to describe videos and nobody compares, or the annotations do not say with what.
         """
-        if "description" in self.questions.parts and self.policy is not None and self.judge is None:
+        described = self.questions.described
+        if described and self.policy is not None and self.judge is None:
             raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
+        annotations = self.questions.annotations
+        found = [fault for split in described for fault in faults(split, annotations[split].records)]
+        if found and self.judge is not None:
+            raise ValueError(
+                "the judge cannot compare all descriptions; mend the annotations, or leave splits out of "
+                "data.described_splits:\n  " + "\n  ".join(found)
+            )
         super().setup(stage)
 
     # Answers
@@ -119,27 +127,26 @@ class EventHallusion(Judged):
         asks = self.questions
         if path.suffix == ".jsonl":
             return recorded_lines(path, asks.everything, asks.asked)
-        published: Predictions = read_json(path)
-        records = [
-            (split, video, record)
-            for split, videos in published.items()
-            if split in asks.annotations
-            for video, record in videos.items()
-        ]
-        said: list[tuple[Any, Answer]] = [
-            ((split, video, one["question"]), {"predict": one["prediction"]})
-            for split, video, record in records
-            for one in (record.get("qa", ()) if "binary" in asks.parts else ())
-        ]
-        if "description" in asks.parts:
-            # Without a judge here, a description that nobody compared is no answer.
-            compared = "judgement" if self.judge is None else "desc"
-            said += [
-                ((split, video, None), {"predict": record.get("desc", ""), REPLIES: _judgement(record)})
-                for split, video, record in records
-                if compared in record
-            ]
-        return matched(said, {key: self._identity(one) for key, one in asks.everything.items()}, asks.asked)
+        files, said = RecordedFiles(), list[Said]()
+        published = files.content(path)
+        for split in asks.annotations if isinstance(published, dict) else ():
+            for video, record in files.named(f"{path.name}: {split}", published.get(split)).items():
+                if "binary" in asks.parts:
+                    place = f"{path.name}: {split}/{video}.qa"
+                    asked = files.records(place, record.get("qa"))
+                    said += [((split, video, *fields(one, "question")), _prediction(one)) for one in asked]
+                if split in asks.described:
+                    said.append(((split, video, None), self._description(record)))
+        if not isinstance(published, dict | None):
+            files.unreadable.append(f"{path.name} holds no splits by their names")
+        return files.matched(said, {key: self._identity(one) for key, one in asks.everything.items()}, asks.asked)
+
+    def _description(self, record: Mapping[str, Any]) -> Answer | None:
+        """A description; without a judge here, one that nobody compared is no answer."""
+        if self.judge is not None:
+            return answer_of(record, "desc")
+        reply = record.get(JUDGEMENT)
+        return None if reply is None else {"predict": record.get("desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
 
     def _identity(self, question: Question) -> tuple[str, str, str | None]:
         number = question.key.rpartition("/")[2]
@@ -164,6 +171,17 @@ class EventHallusion(Judged):
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
 
+    def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
+        """The judge's replies that are neither yes nor no."""
+        unread = {
+            f"{split}/{video}": record[JUDGEMENT]
+            for split, records in predictions.items()
+            for video, record in records.items()
+            if JUDGEMENT in record and not self.readable(record[JUDGEMENT])
+        }
+        return {"unparsed_replies": unread}
 
-def _judgement(record: Mapping[str, Any]) -> dict[str, str]:
-    return {JUDGEMENT: record[JUDGEMENT]} if record.get(JUDGEMENT) is not None else {}
+
+def _prediction(one: Mapping[str, Any]) -> Answer | None:
+    """A yes-or-no answer; the published scorer counts a null as neither."""
+    return {"predict": one["prediction"] or ""} if "prediction" in one else None

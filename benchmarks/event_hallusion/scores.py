@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.answer_metric import AnswerMetric
 from datamodules.event_questions import DESCRIPTION
+from lightning_modules.policies.judges import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"
@@ -63,8 +64,8 @@ def parse_answer(prediction: str | None) -> str | None:
 
 
 def parse_judgement(reply: str | None) -> bool | None:
-    """Whether the judge accepts a description: as `parse_answer`, but "*" (bold face) is taken out first."""
-    return {"yes": True, "no": False, None: None}[_beginning(None if reply is None else reply.replace("*", ""))]
+    """Whether the judge accepts a description: as `parse_answer`, but without thoughts and "*" (bold face)."""
+    return {"yes": True, "no": False, None: None}[_beginning(None if reply is None else spoken(reply).replace("*", ""))]
 
 
 def _beginning(text: str | None) -> str | None:

@@ -9,6 +9,7 @@ from benchmarks.answer_metric import AnswerMetric
 from benchmarks.judged import REPLIES
 from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_verdict
 from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
+from datamodules.open_questions import Dataset
 
 #: The name of the judge's one reply about an answer.
 VERDICT = "verdict"
@@ -19,16 +20,17 @@ WUPS_THRESHOLDS = (0.0, 0.9)
 Record = Mapping[str, Any]
 
 
-def score(records: Sequence[Record]) -> dict[str, Any]:
+def score(records: Sequence[Record], dataset: Dataset = "activitynet_qa") -> dict[str, Any]:
     """All numbers of a test set.
 
     Args:
         records: one for each answered question.
+        dataset: whose types these questions have.
 
     Returns:
-        Where a judge has replied: "accuracy" and "average_score" with their counts (see `open_qa.judged_accuracy`). And
-        always "exact_match" and "normalized_exact_match" (see `open_qa.exact_match`), and "wups" ("wups_0", "wups_90")
-        where nltk and WordNet are there; shares in [0, 1].
+        Where a judge has replied: "accuracy" and "average_score" with their counts (see `protocol.judged_accuracy`).
+        And always "exact_match" and "normalized_exact_match" (see `protocol.exact_match`), and "wups" ("wups_0",
+        "wups_90") where nltk and WordNet are there; shares in [0, 1].
 
     Raises:
         ValueError: no records, questions that come twice, or replies to some answers only (all are listed).
@@ -38,8 +40,8 @@ def score(records: Sequence[Record]) -> dict[str, Any]:
     if judged(records):
         found |= judged_accuracy([parse_verdict(one[REPLIES][VERDICT]) for one in records])
     typed = [{name: value for name, value in one.items() if name != "type" or value is not None} for one in records]
-    found["exact_match"] = exact_match(said, typed)
-    found["normalized_exact_match"] = exact_match(said, typed, normalize=True)
+    found["exact_match"] = exact_match(said, typed, dataset=dataset)
+    found["normalized_exact_match"] = exact_match(said, typed, normalize=True, dataset=dataset)
     if wups_fault() is None:
         found["wups"] = _wups(records)
     return found
@@ -87,8 +89,16 @@ class OpenQaMetric(AnswerMetric):
 
     `update` takes question's key ("DATASET/ID") -> {"answer": the right one, "predict": what was said}, and perhaps
     "type" and "replies".
+
+    Args:
+        dataset: whose types these questions have.
     """
+
+    def __init__(self, dataset: Dataset = "activitynet_qa", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dataset: Dataset = dataset
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The results."""
-        return score([{**item, "question_id": key} for key, item in items.items() if "predict" in item])
+        records = [{**item, "question_id": key} for key, item in items.items() if "predict" in item]
+        return score(records, self.dataset)

@@ -7,7 +7,7 @@ is right, and how good it is from 0 to 5.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +18,11 @@ from benchmarks.bootstrap import Intervals, intervals
 from benchmarks.judged import REPLIES, Judged
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
 from benchmarks.open_qa.protocol import normalized, parse_verdict, question_keys
-from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
 from benchmarks.source import Source
 from benchmarks.videochatgpt.prompts import ZERO_SHOT
 from datamodules.open_questions import Dataset, OpenQuestions
+from datamodules.open_records import OpenRecord
 from datamodules.video_questions import Question
 from lightning_modules.policies.judges import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
@@ -31,7 +32,7 @@ _QUESTIONS, _SAID = ("Q", "question"), ("pred", "answer")
 
 
 class OpenQa(Judged):
-    """Asks a policy open-ended questions, and a judge about the answers.
+    """Asks a policy open-ended questions, and a judge about the answers; exact match also by the questions' types.
 
     Into `output` go `predictions_NAME.json` (Video-ChatGPT's format), `judged_NAME.json` (its combined file),
     `results.json`, `details.json` and `answers.jsonl`.
@@ -60,6 +61,7 @@ class OpenQa(Judged):
         "normalized_exact_match": "normalized_exact_match/All",
         "unparsed": "unparsed",
     }
+    unread = "unparsed"
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class OpenQa(Judged):
         paper: str | None = None,
     ) -> None:
         source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
-        super().__init__(source, OpenQaMetric(), judge, attempts)
+        super().__init__(source, OpenQaMetric(self.dataset), judge, attempts)
 
     @property
     def questions(self) -> OpenQuestions:
@@ -110,17 +112,15 @@ class OpenQa(Judged):
     def recorded(self, path: Path) -> Recorded:
         """Recorded answers, found by the question's id where they tell it, else by video and question."""
         asks = self.questions
-        rows = _read(path)
+        files = RecordedFiles()
+        rows = _lines(path, files) if path.suffix == ".jsonl" else files.rows(path)
         if rows is None:
             return recorded_lines(path, asks.everything, asks.asked)
-        by_id = all("question_id" in row or "id" in row for row in rows)
-        said = [
-            (str(row.get("question_id", row.get("id"))) if by_id else (row.get("video_name"), _text(row, _QUESTIONS)),
-             {"predict": _text(row, _SAID)})
-            for row in rows
-        ]  # fmt: skip
-        identities = {key: one.question_id if by_id else (one.video, one.question) for key, one in asks.records.items()}
-        return matched(said, identities, asks.asked)
+        identify = _Identities(asks.file.records)
+        said: list[Said] = [(identify.of_row(row), answer_of(row, *_SAID)) for row in rows]
+        named = {identity for identity, _ in said}
+        identities = {key: identify.of_question(one, named) for key, one in asks.records.items()}
+        return files.matched(said, identities, asks.asked)
 
     # Scores
 
@@ -203,7 +203,7 @@ class TgifQa(OpenQa):
 
 
 class ActivityNetQa(OpenQa):
-    """ActivityNet-QA; exact match also by the types of its questions."""
+    """ActivityNet-QA."""
 
     title = "ActivityNet-QA"
     dataset = "activitynet_qa"
@@ -217,27 +217,43 @@ def _equal(row: Mapping[str, Any]) -> list[int]:
     return [int(row["pred"] == row["A"]), int(normalized(row["pred"]) == normalized(row["A"]))]
 
 
-def _read(path: Path) -> list[dict[str, Any]] | None:
-    """The records of a published file; None where it is an `answers.jsonl`."""
-    if path.suffix != ".jsonl":
-        rows = read_json(path)
-    elif not path.is_file():
-        raise ValueError(f"the recorded predictions {path} do not exist")
-    else:
+def _lines(path: Path, files: RecordedFiles) -> list[dict[str, Any]] | None:
+    """The records of a file with one a line; None where it is an `answers.jsonl`, as its first readable line tells."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not path.is_file():
+        files.absent.append(str(path))
+    rows = []
+    # Not splitlines: other ends of lines than this one may stand within JSON texts.
+    for number, line in enumerate(content.split(b"\n"), start=1):
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except ValueError:
-            return None  # a last line without an end, which only `answers.jsonl` has
-        if rows and all(isinstance(row, dict) and "key" in row for row in rows):
-            return None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} must hold a list of answered questions")
-    faults = [f"row {at}" for at, row in enumerate(rows) if _text(row, _SAID) is None]
-    if faults:
-        raise ValueError(f'{path} has rows without "pred" or "answer": {", ".join(faults)}')
-    return rows
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            files.unreadable.append(f"{path.name}: line {number} is not JSON ({error})")
+    if rows and isinstance(rows[0], dict) and "key" in rows[0]:
+        return None
+    return files.records(path.name, rows)
 
 
-def _text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """The first of these fields that there is."""
-    return next((str(row[name]) for name in names if name in row), None)
+class _Identities:
+    """Which question a recorded answer is for: the one that its id names, else the one with its video and question."""
+
+    def __init__(self, records: Sequence[OpenRecord]) -> None:
+        self._by_id = {one.question_id: one for one in records}
+        self._places = {(one.video, one.question) for one in records}
+
+    def of_row(self, row: Mapping[str, Any]) -> Hashable:
+        """An id, or (video, question). An id that says something else than these is a row's number, no question's."""
+        name, (video,) = text_of(row, "question_id", "id"), fields(row, "video_name")
+        place = video, text_of(row, *_QUESTIONS)
+        one = self._by_id.get(name or "")
+        if one is not None and place[1] in (None, one.question) and video in (None, one.video):
+            return name
+        if place in self._places:
+            return place
+        # Another wording of the question that the id names.
+        same_video = one is not None and video in (None, one.video)
+        return name if same_video or place == (None, None) else place
+
+    def of_question(self, record: OpenRecord, named: Container[Hashable]) -> Hashable:
+        """As `of_row` names it, where `named` are the names of all rows."""
+        return record.question_id if record.question_id in named else (record.video, record.question)

@@ -2,7 +2,7 @@
 
 The judged protocol is Video-ChatGPT's (MSVD-QA, MSRVTT-QA, TGIF-QA, ActivityNet-QA: right or wrong, and a score from 0
 to 5; and its own bench of five dimensions: a score). Numbers depend on the judge, so results must name it. Replies are
-parsed as lmms-eval does; one that cannot be is None, and is counted.
+parsed as lmms-eval does, without what a model thought aloud; one that cannot be is None, and is counted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: ActivityNet-QA's types of questions, by their number.
-QUESTION_TYPES = (
-    "Motion", "Spatial Relation", "Temporal Relation", "Yes/No", "Color", "Object", "Location", "Number", "Other",
-)  # fmt: skip
-#: Types from this one on are "free" questions.
-FIRST_FREE_TYPE = 3
+from datamodules.open_questions import TYPES, Dataset
+from lightning_modules.policies.judges import spoken
+
+#: ActivityNet-QA's types that are not "free" questions; other test sets have no such group.
+NOT_FREE = ("Motion", "Spatial Relation", "Temporal Relation")
 
 _NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -29,6 +28,10 @@ _ARTICLES = ("a", "an", "the")
 _UNPARSED = (
     SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
+
+
+#: Judges are asked for a score from 0 to this; the published scripts would average any number.
+HIGHEST_SCORE = 5
 
 
 class Verdict(NamedTuple):
@@ -57,9 +60,12 @@ def whole_score(score: Any) -> int:
     """A judge's score as the published scripts take it: 4.8 is 4, "4" is 4.
 
     Raises:
-        ValueError, TypeError, OverflowError: it is no number, or a fraction in quotes.
+        ValueError, TypeError, OverflowError: it is no number, a fraction in quotes, or not from 0 to 5.
     """
-    return int(score)
+    value = int(score)
+    if not 0 <= value <= HIGHEST_SCORE:
+        raise ValueError(f"the score is not from 0 to {HIGHEST_SCORE}")
+    return value
 
 
 def verdict_of(judged: Mapping[str, Any]) -> Verdict:
@@ -76,7 +82,7 @@ def verdict_of(judged: Mapping[str, Any]) -> Verdict:
 def parse_verdict(reply: str) -> Verdict | None:
     """The verdict in a judge's reply: the dictionary between its first "{" and the next "}", or the reply's end."""
     try:
-        return verdict_of(ast.literal_eval("{" + reply.split("{")[1].split("}")[0] + "}"))
+        return verdict_of(ast.literal_eval("{" + spoken(reply).split("{")[1].split("}")[0] + "}"))
     except _UNPARSED:
         return None
 
@@ -84,7 +90,7 @@ def parse_verdict(reply: str) -> Verdict | None:
 def parse_score(reply: str) -> int | None:
     """The score in a judge's reply about one dimension; the reply must be the dictionary and nothing else."""
     try:
-        return whole_score(ast.literal_eval(reply)["score"])
+        return whole_score(ast.literal_eval(spoken(reply))["score"])
     except _UNPARSED:
         return None
 
@@ -146,18 +152,23 @@ def normalized(answer: str) -> str:
 
 
 def exact_match(
-    predictions: Mapping[str, str], annotations: Sequence[Mapping[str, Any]], normalize: bool = False
+    predictions: Mapping[str, str],
+    annotations: Sequence[Mapping[str, Any]],
+    normalize: bool = False,
+    dataset: Dataset = "activitynet_qa",
 ) -> dict[str, float]:
     """Top-1 accuracy without a judge, as ActivityNet-QA scores it.
 
     Args:
         predictions: question id -> answer.
-        annotations: published records with "question_id", "answer" and, in ActivityNet-QA, "type" as a number.
+        annotations: published records with "question_id", "answer" and, where the test set has types, "type" as a
+            number.
         normalize: compare `normalized` answers; otherwise the strings must be equal.
+        dataset: whose types these are.
 
     Returns:
-        "All", and where questions have types "Free" (all types but motion and relations) and every type that occurs,
-        in [0, 1]. The published script's "Free" differs: it divides by a wrong count.
+        "All", and where questions have types every one that occurs, in [0, 1]; in ActivityNet-QA also "Free" (all
+        types but motion and relations). The published script's "Free" differs: it divides by a wrong count.
 
     Raises:
         ValueError: no questions, one that lacks its prediction, or one asked twice.
@@ -173,8 +184,8 @@ def exact_match(
         hit = normalized(said) == normalized(answer) if normalize else said == answer
         groups["All"].append(hit)
         if "type" in record:
-            kind = int(record["type"])
-            names = [QUESTION_TYPES[kind], *(["Free"] if kind >= FIRST_FREE_TYPE else [])]
-            for name in names:
+            kind = TYPES[dataset][int(record["type"])]
+            free = dataset == "activitynet_qa" and kind not in NOT_FREE
+            for name in (kind, *(["Free"] if free else [])):
                 groups.setdefault(name, []).append(hit)
     return {name: sum(hits) / len(hits) for name, hits in groups.items()}

@@ -1,6 +1,6 @@
 """WUPS (Malinowski and Fritz; NExT-QA's form): how near two short answers are in WordNet. An extra: needs nltk.
 
-The pure rules are those of NExT-OE's scorer. Which words are compared is our own choice, that of `open_qa.normalized`
+The pure rules are those of NExT-OE's scorer. Which words are compared is our own choice, that of `protocol.normalized`
 with singular nouns, where the published scripts lemmatise with pywsd and leave out stop words: numbers are near the
 published ones, not the same.
 """

@@ -125,6 +125,6 @@ def _replies(path: Path, asked: Sequence[str], everything: Mapping[str, Question
         ValueError: lists the lines that are no replies.
     """
     read_replies(path)  # for its checks; of several replies to one question it keeps the last, here they are a fault
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     said = [(one["key"], {"predict": one["reply"]}) for one in lines]
     return matched(said, {key: key for key in everything}, asked)

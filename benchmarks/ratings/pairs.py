@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -16,12 +15,15 @@ from benchmarks.answers import Answer
 from benchmarks.bootstrap import Intervals, intervals
 from benchmarks.predictions import Recorded, matched
 from benchmarks.ratings.judge import RatingBenchmark
+from datamodules.csv_table import read_csv
 from datamodules.pair_questions import PairQuestions
+from datamodules.question_files import refuse
 from datamodules.rated_videos import VIDEOS
 from datamodules.video_questions import Question
 from lightning_modules.policies.judges import Judge
 
-_JSON = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+_OBJECT = re.compile(r"\{[^{}]*\}")
+_LIST = re.compile(r"\[[^\[\]]*\]")
 
 #: Scores of a video by what is scored; None where a reply could not be read.
 Scores = Mapping[str, float]
@@ -42,8 +44,12 @@ class RatedPair(NamedTuple):
 
 
 def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
-    """The scores in a reply: its last JSON object with a number for each name, or list of as many numbers."""
-    for text in reversed(_JSON.findall(reply)):
+    """The scores in a reply: its last JSON object with a number for each name.
+
+    Where no object is one, its last list of as many numbers: a reply may also list the scale that it scores on.
+    """
+    objects, lists = _OBJECT.findall(reply), _LIST.findall(_OBJECT.sub("", reply))
+    for text in (*reversed(objects), *reversed(lists)):
         try:
             found = json.loads(text)
         except ValueError:
@@ -176,22 +182,22 @@ def read_table(path: Path, names: Sequence[str]) -> list[tuple[str, Answer]]:
     """(video's path, its scores as a reply) from a table with `path` and a column NAME or `reward_NAME` each.
 
     Raises:
-        ValueError: no such table, or it lacks columns.
+        ValueError: no such table in UTF-8, it lacks columns, or lists every row without a path or with cells too many.
     """
-    if not path.is_file():
-        raise ValueError(f"the recorded scores {path} do not exist")
-    table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(keepends=True))
-    columns = {name: next((one for one in (f"reward_{name}", name) if one in (table.fieldnames or ())), None)
-               for name in ("path", *names)}  # fmt: skip
-    lost = [name for name, column in columns.items() if column is None]
+    header, lines = read_csv(path, "the table of recorded scores")
+    columns = {name: next((one for one in (f"reward_{name}", name) if one in header), "") for name in ("path", *names)}
+    lost = [name for name, column in columns.items() if not column]
     if lost:
-        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(table.fieldnames or ())}")
+        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(header)}")
+    rows = [row for _, row in lines]
+    refuse(path, [f"row {at}: has no path" for at, row in enumerate(rows) if not row[columns["path"]]]
+           + [f"row {at}: has more cells than columns" for at, row in enumerate(rows) if None in row])  # fmt: skip
     return [
         (
-            Path(row[str(columns["path"])]).as_posix(),
-            {"predict": "{" + ", ".join(f'"{name}": {row[str(columns[name])] or "null"}' for name in names) + "}"},
+            Path(row[columns["path"]]).as_posix(),
+            {"predict": "{" + ", ".join(f'"{name}": {row[columns[name]] or "null"}' for name in names) + "}"},
         )
-        for row in table
+        for row in rows
     ]
 
 

@@ -115,6 +115,7 @@ class VisionReward(RatingBenchmark):
 
     title = "VisionReward"
     protocol = "VisionReward 511960d6: 29 weighted questions; DenseDPO's columns: unweighted means of 64, inferred"
+    percent = False
     logged = {name: name for name in ("score", *COLUMNS.values(), "unparsed")}  # noqa: RUF012
 
     def __init__(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.paper_tables import find_row
 from benchmarks.report.page import markdown, tables, views_section, web_page
-from benchmarks.report.runs import read_run
+from benchmarks.report.runs import read_runs
 from benchmarks.report.score_tables import notes
 
 
@@ -30,16 +30,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--title", default="vidpref report", help="the page's title")
     options = parser.parse_args(argv)
     try:
-        runs = [read_run(folder) for folder in options.runs]
+        runs = read_runs(options.runs)
         paper = [find_row(address) for address in options.paper]
     except ValueError as error:
         parser.error(str(error))
     console = Console()
     for title, table in tables(runs, paper).items():
-        console.print(f"{title}:")
+        console.print(f"{title}:", markup=False)
         table.show(console)
     for note in notes(runs):
-        console.print(note)
+        console.print(note, markup=False)
+    for path in (options.markdown, options.html):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
     if options.markdown:
         options.markdown.write_text(markdown(runs, paper), encoding="utf-8")
     if options.html:

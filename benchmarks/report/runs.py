@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Run:
     """One row of a report.
 
     Attributes:
-        name: the folder's name.
+        name: the folder's name, or as much of its path as tells it from other runs (`read_runs`).
         folder: where it was read.
         tests: benchmark -> its results; empty = not tested.
         reward_accuracy: the last one on held-out pairs; None = not validated.
@@ -107,6 +107,24 @@ def read_run(folder: Path) -> Run:
         curves=_curves(metrics),
         records=[_record(path) for path in sorted(folder.rglob(RECORD_FILE), key=_start)],
     )
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Several runs, named apart: `base/test` and `vista/test` where both folders are called `test`.
+
+    Raises:
+        ValueError: as `read_run`, or a folder that is given twice.
+    """
+    names = _distinct_names([folder.resolve() for folder in folders])
+    return [replace(read_run(folder), name=name) for folder, name in zip(folders, names, strict=True)]
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The end of each path, as long as it must be to tell it from the others."""
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise ValueError(f"{twice} is given twice")
+    ends = [["/".join(folder.parts[-count:]) for count in range(1, len(folder.parts) + 1)] for folder in folders]
+    return [next(end for end in own if sum(end in other for other in ends) == 1) for own in ends]
 
 
 def _tested(path: Path) -> Tested:

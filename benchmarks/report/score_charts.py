@@ -13,23 +13,33 @@ def score_chart(runs: Sequence[Run]) -> str:
     """An SVG that takes the page's text colour; the empty string when no result has intervals."""
     from matplotlib.figure import Figure
 
-    headlines = {name: scores for name in _benchmarks(runs) if (scores := _headlines(runs, name))}
+    headlines = {
+        (name, unit): scores
+        for name in _benchmarks(runs)
+        for unit in ("percent", "score")
+        if (scores := [one for one in _headlines(runs, name) if _unit(one) == unit])
+    }
     if not headlines:
         return ""
     inches = [0.7 + 0.22 * (len(runs) + 1) * len(scores) for scores in headlines.values()]
     with drawing():
         figure = Figure(figsize=(10, sum(inches)), layout="constrained")
         charts = figure.subplots(len(headlines), 1, squeeze=False, height_ratios=inches).flat
-        for (benchmark, scores), axes in zip(headlines.items(), charts, strict=True):
+        for ((benchmark, unit), scores), axes in zip(headlines.items(), charts, strict=True):
             tidy(axes, benchmark)
             axes.grid(axis="x", color="#808080", alpha=0.25, linewidth=0.6)
-            axes.set_xlabel("score" if any(one.endswith("_score") for one in scores) else "percent")
+            axes.set_xlabel(unit)
             _draw(axes, runs, benchmark, scores)
         return svg_of(figure)
 
 
 def _benchmarks(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.tests))
+
+
+def _unit(address: str) -> str:
+    """What a number counts: a judge's scores, 0 to 5, stand on an axis of their own."""
+    return "score" if address.endswith("_score") else "percent"
 
 
 def _headlines(runs: Sequence[Run], benchmark: str) -> list[str]:
@@ -44,7 +54,7 @@ def _draw(axes: object, runs: Sequence[Run], benchmark: str, scores: Sequence[st
     """From top to bottom the scores, within each the runs."""
     height = len(runs) + 1
     for place, address in enumerate(scores):
-        scale = 1 if address.endswith("_score") else 100
+        scale = 1 if _unit(address) == "score" else 100
         for number, run in enumerate(runs):
             one = run.tests.get(benchmark)
             value = number_at(one.results, address) if one else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.paper_tables import PaperRow
 from benchmarks.report.charts import color_of
@@ -42,30 +42,36 @@ def subset_table(runs: Sequence[Run]) -> Table:
 def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
     """Benchmark -> a row for each headline number, with its interval; a benchmark without intervals is left out."""
     found: dict[str, Table] = {}
-    for benchmark in dict.fromkeys(name for run in runs for name in run.tests):
-        tests = {run.name: run.tests[benchmark] for run in runs if benchmark in run.tests}
+    for benchmark, tests in _tests(runs).items():
         published = {_named(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
-        addresses = list(dict.fromkeys(address for one in tests.values() for address in one.intervals))
+        addresses = list(dict.fromkeys(address for _, one in tests for address in one.intervals))
         rows = [
             Row(
                 address,
                 NO_COLOR,
-                [_with_interval(one, address) for one in tests.values()]
+                [_with_interval(one, address) for _, one in tests]
                 + [Cell(numbers.get(address, "-")) for numbers in published.values()],
             )
             for address in addresses
         ]
         if rows:
-            found[benchmark] = Table(("score", *tests, *published), rows)
+            found[benchmark] = Table(("score", *(name for name, _ in tests), *published), rows)
     return found
+
+
+def _tests(runs: Sequence[Run]) -> dict[str, list[tuple[str, Tested]]]:
+    """Benchmark -> name and results of every run that was tested on it."""
+    names = dict.fromkeys(name for run in runs for name in run.tests)
+    return {name: [(run.name, run.tests[name]) for run in runs if name in run.tests] for name in names}
 
 
 def _with_interval(tested: Tested, address: str) -> Cell:
     value, ends = number_at(tested.results, address), tested.intervals.get(address)
     if value is None:
         return Cell("-")
-    within = f" ({shown(address, ends[0])} to {shown(address, ends[1])})" if ends else ""
-    return Cell(shown(address, value) + within)
+    percent = tested.about.get("percent", True)
+    within = f" ({shown(address, ends[0], percent)} to {shown(address, ends[1], percent)})" if ends else ""
+    return Cell(shown(address, value, percent) + within)
 
 
 def _rows(runs: Sequence[Run], columns: Sequence[Sequence[Cell]]) -> list[Row]:
@@ -97,17 +103,16 @@ def _named(row: PaperRow) -> str:
 def notes(runs: Sequence[Run]) -> list[str]:
     """What a reader of the tables must know: questions that were left out, tests on different questions or papers."""
     found = []
-    for benchmark in dict.fromkeys(name for run in runs for name in run.tests):
-        tests: Mapping[str, Tested] = {run.name: run.tests[benchmark] for run in runs if benchmark in run.tests}
+    for benchmark, tests in _tests(runs).items():
         found += [
             f"{name}: {len(one.details['skipped'])} questions were left out, because their video or their answer is "
             "missing or damaged."
-            for name, one in tests.items()
+            for name, one in tests
             if one.details.get("skipped")
         ]
         hashes = {
             tuple(sorted((part, source["sha256"]) for part, source in one.details["annotations"].items()))
-            for one in tests.values()
+            for _, one in tests
             if one.details.get("annotations")
         }
         if len(hashes) > 1:
@@ -116,7 +121,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
             )
         found += [
             f"{name}: not comparable with {one.about['paper']['source']}: {'; '.join(reasons)}."
-            for name, one in tests.items()
+            for name, one in tests
             if (reasons := one.about.get("paper", {}).get("not_comparable"))
         ]
     return found

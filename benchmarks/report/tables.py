@@ -8,6 +8,10 @@ from typing import Literal
 
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
+
+#: Wider than any table: rich measures no more than it is allowed.
+_ANY_WIDTH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,38 @@ class Table:
         """The table in Markdown, the best numbers bold."""
         lines = [self.header, ("---", *["---:"] * (len(self.header) - 1))]
         lines += [(row.name, *(f"**{c.text}**" if c.best else c.text for c in row.cells)) for row in self.rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return "".join(f"| {' | '.join(map(_in_markdown, line))} |\n" for line in lines)
 
     def show(self, console: Console) -> None:
-        """Print the table."""
+        """Print the table; columns that the terminal is too narrow for stand in further tables below."""
+        start, end = 0, len(self.header) - 1
+        while True:
+            table = self._columns(start, end)
+            needed = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).minimum
+            if needed <= console.width or end - start <= 1:
+                console.print(table)
+                start, end = end, len(self.header) - 1
+                if start >= end:
+                    return
+            else:
+                end -= 1
+
+    def _columns(self, start: int, end: int) -> RichTable:
+        """The names, and these of the other columns; no number is ever cut."""
         table = RichTable()
-        table.add_column(self.header[0], overflow="fold")  # a name that ends in dots is none
-        for name in self.header[1:]:
-            table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+        table.add_column(Text(self.header[0]), overflow="fold")  # a name that ends in dots is none
+        for number in range(start, end):
+            words = [*self.header[1 + number].split(), *(row.cells[number].text for row in self.rows)]
+            table.add_column(Text(self.header[1 + number]), justify="right", min_width=max(map(len, words)))
         for row in self.rows:
-            table.add_row(row.name, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
-        console.print(table)
+            cells = [Text(cell.text, style="bold" if cell.best else "") for cell in row.cells[start:end]]
+            table.add_row(Text(row.name), *cells)
+        return table
+
+
+def _in_markdown(text: str) -> str:
+    """A cell's text, which must hold neither a line's end nor a cell's."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def shares(values: Sequence[float | None], form: Literal["percent", "plain"], bars: bool) -> list[Cell]:

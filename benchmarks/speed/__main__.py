@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subcommands = parser.add_subcommands()
     for name, (options, _, text) in COMMANDS.items():
         one = ArgumentParser(description=text)
-        switches = {name: text for name, text in SWITCHES.items() if name in options.__dataclass_fields__}
+        switches = {name: told for name, told in SWITCHES.items() if name in options.__dataclass_fields__}
         one.add_class_arguments(options, skip=set(switches))
-        for switch, text in switches.items():
+        for switch, told in switches.items():
             default = options.__dataclass_fields__[switch].default
-            one.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=text)
+            one.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=told)
         subcommands.add_subcommand(name, one, help=text)
     parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     options, run, _ = COMMANDS[parsed.subcommand]

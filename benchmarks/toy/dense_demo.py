@@ -7,10 +7,9 @@ from pathlib import Path
 
 from benchmarks.report.page import Section
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
-from benchmarks.toy.motion_scores import motion_table, score_folder
+from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder
 from benchmarks.toy.stages import Stage, flags
 from datamodules.shard_index import Index
-from datamodules.toy_world.motion_world import SPEEDS, parse_motion
 
 #: How many videos become pairs before one's eyes, and how many prompts are sampled.
 VIDEOS = {"live": 8, "prompts": 24}
@@ -89,8 +88,7 @@ def dense_sections(output: Path) -> list[Section]:
     """
     folders = {title: output / "samples" / method for method, title in TITLES.items()}
     scores = {title: score_folder(folder) for title, folder in folders.items()}
-    names = sorted(next(iter(scores.values())).videos)
-    shown = [next(name for name in names if parse_motion(name).speed == speed) for speed in SPEEDS]
+    shown = one_of_each_speed(sorted(next(iter(scores.values())).videos))
     sections = [
         Section(
             "DenseDPO: videos before and after",

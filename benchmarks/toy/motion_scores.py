@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,20 @@ def score_folder(folder: Path) -> MotionScores:
         frames = decode_frames(video, range(probe(video).frames))
         videos[name], speeds[name] = measure(frames, motion), motion.speed
     return MotionScores(videos, speeds)
+
+
+def one_of_each_speed(names: Iterable[str]) -> list[str]:
+    """The first name that tells of each speed, slow to fast.
+
+    Raises:
+        ValueError: none tells of one of them.
+    """
+    found: dict[Speed, str] = {}
+    for name in names:
+        found.setdefault(parse_motion(name).speed, name)
+    if lacking := [speed for speed in SPEEDS if speed not in found]:
+        raise ValueError(f"no video is {' or '.join(lacking)}; sample {len(SPEEDS)} prompts or more")
+    return [found[speed] for speed in SPEEDS]
 
 
 def motion_table(runs: Mapping[str, Sequence[MotionScores]]) -> Table:

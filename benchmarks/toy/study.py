@@ -21,9 +21,9 @@ from rich.console import Console
 
 from benchmarks.results import write_json
 from benchmarks.toy.motion_pictures import samples_picture
-from benchmarks.toy.motion_scores import motion_table, score_folder, wide_console
+from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder, wide_console
 from benchmarks.toy.stages import ROOT, Stage, clear, flags, run_stages
-from datamodules.toy_world.motion_world import SPEEDS, parse_motion
+from datamodules.toy_world.motion_world import SPEEDS
 
 MARKER = "study.json"
 BASE = "base"
@@ -60,7 +60,7 @@ class Size:
 
     Attributes:
         pairs: labelled pairs of each kind.
-        prompts: prompts that are sampled.
+        prompts: prompts that are sampled, slow, medium and fast ones in turn.
         samples: videos for each prompt.
         steps: optimizer steps of a fit.
     """
@@ -69,6 +69,12 @@ class Size:
     prompts: int = 36
     samples: int = 2
     steps: int = 200
+
+    def __post_init__(self) -> None:
+        least = {"pairs": 1, "prompts": len(SPEEDS), "samples": 1, "steps": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise ValueError(f"{name} is {getattr(self, name)}; give {number} or more")
 
 
 def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
@@ -180,8 +186,7 @@ def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
     (output / "study.md").write_text(table.markdown(), encoding="utf-8")
     folders = {title: _samples_of(output, name, seeds[0]) for name, title in titles.items()}
     names = sorted(path.name for path in folders["the base model"].glob("*.mp4"))
-    shown = [next(name for name in names if parse_motion(name).speed == speed) for speed in SPEEDS]
-    (output / "study.png").write_bytes(samples_picture(folders, shown))
+    (output / "study.png").write_bytes(samples_picture(folders, one_of_each_speed(names)))
     table.show(wide_console())
     console.print(f"The table in Markdown: {output / 'study.md'}; pictures: {output / 'study.png'}")
 

@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.vbench.motion import Interpolation, centred, flow_facts
+from benchmarks.vbench.motion import Interpolation
 from benchmarks.vbench.networks import FrameNetwork
-from benchmarks.vbench.rules import closeness, consistency, flow_score, frame_difference, frame_interval, is_dynamic
-from datamodules.optical_flow import OpticalFlow, RaftFlow
+from benchmarks.vbench.rules import closeness, consistency, frame_difference
 from datamodules.samples import VideoFacts
 from datamodules.video_folder import FolderVideo, Watcher
-
-#: RAFT's sides are multiples of this.
-_STEP = 8
 
 
 class Measure(ABC):
@@ -168,59 +163,6 @@ class _SmoothnessWatcher:
 
     def result(self) -> dict[str, Any]:
         return {"score": closeness(self.differences)}
-
-
-@dataclass(frozen=True, slots=True)
-class Dynamics(Measure):
-    """Dynamic degree: whether a video moves, and how far: "flow", the mean over its pairs of frames, in pixels."""
-
-    flow: OpticalFlow
-
-    @property
-    def light(self) -> bool:  # type: ignore[override]
-        """All but RAFT run beside the decoding."""
-        return not isinstance(self.flow, RaftFlow)
-
-    def facts(self) -> dict[str, Any]:
-        """The flow's."""
-        return flow_facts(self.flow)
-
-    def place(self, device: torch.device) -> None:
-        """RAFT reads its weights at its first frames, and runs here."""
-        if isinstance(self.flow, RaftFlow):
-            self.flow.device = str(device)
-
-    def watch(self, facts: VideoFacts) -> Watcher:
-        """Keeps a frame."""
-        return _FlowWatcher(self.flow, facts)
-
-
-class _FlowWatcher:
-    def __init__(self, flow: OpticalFlow, facts: VideoFacts) -> None:
-        self.flow, self.facts = flow, facts
-        self.interval = frame_interval(facts.fps)
-        self.before: Tensor | None = None
-        self.scores: list[float] = []
-
-    def see(self, frames: Tensor, first: int) -> None:
-        kept = frames[-first % self.interval :: self.interval]
-        if not len(kept):
-            return
-        pairs = kept if self.before is None else torch.cat([self.before, kept])
-        self.before = kept[-1:]
-        if len(pairs) > 1:
-            self.scores += [flow_score(magnitude) for magnitude in self.flow.magnitudes(self._padded(pairs))]
-
-    def _padded(self, frames: Tensor) -> Tensor:
-        """For RAFT a frame grows to sides that it takes, and the published score counts what was added."""
-        padding = centred(frames.shape[-2], frames.shape[-1], _STEP)
-        if not isinstance(self.flow, RaftFlow) or not any(padding):
-            return frames
-        return F.pad(frames.float(), padding, mode="replicate")
-
-    def result(self) -> dict[str, Any]:
-        moves = is_dynamic(self.scores, self.facts.height, self.facts.width)
-        return {"score": moves, "flow": float(np.mean(self.scores)) if self.scores else 0.0}
 
 
 class Watchers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from benchmarks.bootstrap import LEVEL, RESAMPLES
-from benchmarks.paper_tables import PaperRow, Protocol, find_row
+from benchmarks.paper_protocol import Protocol
+from benchmarks.paper_tables import PaperRow, find_row
 from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
 from benchmarks.scoreboard import scoreboard
+from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
-    Dynamics,
     Flickering,
     Measure,
     NetworkMeasure,
@@ -27,27 +27,31 @@ from benchmarks.vbench.measures import (
     start,
 )
 from benchmarks.vbench.motion import Interpolation
-from benchmarks.vbench.networks import FrameNetwork
+from benchmarks.vbench.networks import FrameNetwork, package_versions
+from benchmarks.vbench.observations import Observations, read_observations
 from benchmarks.vbench.results import (
     ScoreLog,
     VBenchMetric,
     eval_results,
+    folder_results,
     folder_scores,
     full_info,
     mean_flow,
     read_eval_results,
     remarks,
     score_intervals,
-    totals,
+    static_only,
+    with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.optical_flow import OpticalFlow
 from datamodules.video_folder import FolderVideo, FrameChunk, VideoFolder
 
 TITLE = "VBench"
-PROTOCOL = "VBench 45e79ec1, one process: consistencies weigh every pair of frames alike, all others every video"
-#: Packages that move numbers beside those of every run.
-_PACKAGES = ("opencv-python-headless", "pyiqa")
+PROTOCOL = (
+    "VBench 45e79ec1, one process: consistencies weigh every pair of frames alike, detections, captions and appearance "
+    "style every frame, all others every video"
+)
 
 
 class VBench(LightningModule):
@@ -66,11 +70,14 @@ class VBench(LightningModule):
         imaging: scores frames from 0 to 100, for imaging quality; left out and named where its package is missing.
         interpolation: makes frames in between, for motion smoothness.
         flow: for dynamic degree; RAFT as published, or OpenCV's DIS, which is a proxy.
-        flickering: score temporal flickering, which needs no network. VBench leaves out static videos before; here
-            every video counts.
+        flickering: score temporal flickering, which needs no network.
+        static_filter: count for it only videos that stand still by `flow`, measured between all frames, and the first
+            five of each prompt, as VBench does with its own prompts; false = every video counts.
         name: what the files are called after.
         fresh: forget the scores that an earlier start left in `output`.
         paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
+        observations: files of what somebody's detectors, captioners and text encoders saw, for the semantic
+            dimensions (`observations.SIGHTS`); the folder's prompts must be VBench's list.
         merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here.
     """
 
@@ -84,23 +91,29 @@ class VBench(LightningModule):
         interpolation: Interpolation | None = None,
         flow: OpticalFlow | None = None,
         flickering: bool = True,
+        static_filter: bool = False,
         name: str = "videos",
         fresh: bool = False,
         paper: str | None = None,
+        observations: list[str] | None = None,
         merge: list[str] | None = None,
     ) -> None:
         super().__init__()
+        if static_filter and not (flow and flickering):
+            raise ValueError("static_filter tells which videos flickering counts, by flow: give both")
         self.output = Path(output)
         self.name, self.fresh = name, fresh
         self.paper: PaperRow | None = None if paper is None else find_row(paper, TITLE)
         self.merge = [Path(path) for path in merge or ()]
+        self.observations = [Path(path) for path in observations or ()]
         # Lightning moves to the device what is a submodule.
         self.subject, self.background, self.aesthetic, self.imaging = subject, background, aesthetic, imaging
         self.interpolation = interpolation
+        any_or_static = StaticFlickering(flow) if static_filter and flow else Flickering()
         given = {
             "subject_consistency": subject and NetworkMeasure(subject, consistent=True),
             "background_consistency": background and NetworkMeasure(background, consistent=True),
-            "temporal_flickering": Flickering() if flickering else None,
+            "temporal_flickering": any_or_static if flickering else None,
             "motion_smoothness": interpolation and Smoothness(interpolation),
             "dynamic_degree": flow and Dynamics(flow),
             "aesthetic_quality": aesthetic and NetworkMeasure(aesthetic, scale=0.1),
@@ -114,11 +127,12 @@ class VBench(LightningModule):
             for name in DIMENSIONS
             if name not in self.measures
         }
-        if not self.measures:
+        if not self.measures and not self.observations:
             raise ValueError("no dimension is left to score: give at least one network, or set flickering: true")
         self.metric = VBenchMetric()
         self.log_of_scores = ScoreLog(self.output)
         self._merged: dict[str, float] = {}
+        self._observed = Observations()
         self._facts: dict[str, dict[str, Any]] = {}
         self._earlier: dict[str, dict[str, Any]] = {}
         self._open: dict[str, Watchers] = {}
@@ -133,6 +147,10 @@ class VBench(LightningModule):
             raise ValueError(f"VBench scores a datamodules.video_folder.VideoFolder, not a {type(source).__name__}")
         return source
 
+    @property
+    def _prompts(self) -> dict[str, str]:
+        return {key: one.prompt for key, one in self.videos.videos.items()}
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
@@ -140,14 +158,16 @@ class VBench(LightningModule):
 
         Raises:
             ValueError: a network that does not exist, scores in the output that were made with other networks or of
-                other videos, a file to merge that is none.
+                other videos, a file to merge or of observations that is none.
         """
         data = self.videos
         self._asked = {key: one for key, one in data.videos.items() if scored_on(one, self.measures)}
-        if not self._asked:
-            raise ValueError(f"{data.prompts} has none of the videos scored on {', '.join(self.measures)}")
+        self._observed = read_observations(self.observations, data.videos, data.asked, data.allow_missing)
+        if not self._asked and not self._observed.scores:
+            measured = ", ".join([*self.measures, *self._observed.facts])
+            raise ValueError(f"{data.prompts} has none of the videos scored on {measured}")
         self._merged = {name: value for path in self.merge for name, value in read_eval_results(path).items()
-                        if name in self.missing}  # fmt: skip
+                        if name in self.missing and name not in self._observed.facts}  # fmt: skip
         self._facts = {name: one.facts() for name, one in self.measures.items()}
         settings, log = {"benchmark": TITLE, "dimensions": self._facts}, self.log_of_scores
         if self.trainer.is_global_zero:
@@ -210,8 +230,9 @@ class VBench(LightningModule):
                 f"{len(lost)} videos were not scored, the first is {lost[0]}; trainer.limit_test_batches must stay "
                 "unset, data has a limit of its own"
             )
-        videos = {key: items[key] for key in self._asked if "skipped" not in items[key]}
         skipped = data.left_out | {key: one["skipped"] for key, one in items.items() if "skipped" in one}
+        measured = {key: items[key] for key in self._asked if "skipped" not in items[key]}
+        videos = with_observed(static_only(measured, self._prompts), self._observed.scores, data.videos, skipped)
         if not videos:
             raise ValueError("no video could be decoded: nothing is left to score")
         self.log_of_scores.close()
@@ -226,14 +247,14 @@ class VBench(LightningModule):
 
     def _write(self, videos: Mapping[str, Mapping[str, Any]], skipped: Mapping[str, str]) -> None:
         self.log_of_scores.join(list(self._asked))
-        paths = {key: one.path for key, one in self._asked.items()}
+        scored = {key: self.videos.videos[key] for key in videos}
+        paths = {key: one.path for key, one in scored.items()}
         write_json(self.output / f"{self.name}_eval_results.json", eval_results(videos, paths))
-        scored = {key: self._asked[key] for key in videos}
         info = full_info(scored, self.videos.asked, self.measures)
         write_json(self.output / f"{self.name}_full_info.json", info)
         facts = provenance(self.trainer)
-        facts["versions"] |= {name: _version(name) for name in _PACKAGES}
-        results = self._results(videos)
+        facts["versions"] |= package_versions()
+        results = folder_results(videos, self._merged, self.missing)
         about = self._about(videos, skipped, facts, results)
         details = {"benchmark": TITLE, "name": self.name, "skipped": dict(sorted(skipped.items())), **facts}
         write_json(self.output / DETAILS_FILE, details)
@@ -241,16 +262,6 @@ class VBench(LightningModule):
         # The board's own line about what was left out speaks of questions.
         board = scoreboard(TITLE, results, {**about, "left_out": 0})
         Console().print(Group(board, *map(Text, remarks(results, about))))
-
-    def _results(self, videos: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """The numbers; a dimension without a score is named and has none."""
-        own = folder_scores(videos)
-        raw = {name: {**self._merged, **own}[name] for name in DIMENSIONS if name in own or name in self._merged}
-        flow = mean_flow(videos)
-        missing = {
-            name: self.missing.get(name, "no video has a prompt for it") for name in DIMENSIONS if name not in raw
-        }
-        return {**raw, **({} if flow is None else {"mean_flow": flow}), **totals(raw), "missing": missing}
 
     def _about(
         self,
@@ -260,8 +271,7 @@ class VBench(LightningModule):
         results: Mapping[str, Any],
     ) -> dict[str, Any]:
         """What the numbers belong to."""
-        data, seed = self.videos, facts["seed"] or 0
-        prompts = {key: one.prompt for key, one in self._asked.items()}
+        data, prompts, seed = self.videos, self._prompts, facts["seed"] or 0
         about: dict[str, Any] = {
             "benchmark": TITLE,
             "protocol": PROTOCOL,
@@ -273,9 +283,11 @@ class VBench(LightningModule):
                 "prompt_set": data.prompt_set,
             },
             "left_out": len(skipped),
+            "not_static": sum("not_static" in one for one in videos.values()),
             "allow_missing": data.allow_missing,
             "limit": data.limit,
             "networks": self._facts,
+            "observed": self._observed.facts,
             "merged": {name: [str(path) for path in self.merge] for name in self._merged},
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
             "intervals": {
@@ -290,10 +302,3 @@ class VBench(LightningModule):
             paper["not_comparable"] += [f"{name}: {why}" for name, one in self._facts.items() for why in one["differs"]]
             about["paper"] = paper
         return about
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.vbench.networks import identity
+from benchmarks.vbench.networks import identity, weights_differ
 from datamodules.optical_flow import DisFlow, OpticalFlow, RaftFlow
 
-#: raft-things, as torchvision ports it, and its refinements in the published script.
-RAFT_WEIGHTS, RAFT_UPDATES = "C_T_V1", 20
+#: raft-things as torchvision ports it, how that file's sha256 begins, and the refinements of the published script.
+RAFT_MODEL, RAFT_WEIGHTS, RAFT_SHA256, RAFT_UPDATES = "large", "C_T_V1", "22a6c225", 20
 
 
 class Interpolation(nn.Module, ABC):
@@ -90,7 +90,9 @@ class AmtInterpolation(Interpolation):
             raise ValueError(f"{self.code}: no networks/AMT-S.py in it; give a clone of github.com/MCG-NKU/AMT")
         if not self.weights.is_file():
             raise ValueError(f"{self.weights}: no such file; give the weights of AMT-S")
-        return {"network": "AMT-S", "weights": identity(str(self.weights)), "proxy": False, "differs": []}
+        weights = identity(str(self.weights))
+        differs = weights_differ(weights, "amt-s.pth of lalala125/AMT")
+        return {"network": "AMT-S", "weights": weights, "proxy": False, "differs": differs}
 
     def load(self) -> None:
         """Import the network's code and read its weights.
@@ -131,10 +133,17 @@ def flow_facts(flow: OpticalFlow) -> dict[str, Any]:
         ValueError: RAFT's weights are neither a file nor one of torchvision's names.
     """
     if isinstance(flow, RaftFlow):
-        asked = (flow.model, flow.weights, flow.num_updates)
-        published = ("large", RAFT_WEIGHTS, RAFT_UPDATES)
-        differs = [] if asked == published else [f"RAFT {asked} in place of {published}"]
-        return {"network": f"RAFT {flow.model}", "weights": _raft_weights(flow), "proxy": False, "differs": differs}
+        weights = _raft_weights(flow)
+        differs = weights_differ(weights, f"torchvision {RAFT_WEIGHTS}", RAFT_SHA256)
+        if (flow.model, flow.num_updates) != (RAFT_MODEL, RAFT_UPDATES):
+            size = f"{flow.model} with {flow.num_updates} updates"
+            differs = [f"RAFT {size} in place of {RAFT_MODEL} with {RAFT_UPDATES}", *differs]
+        return {
+            "network": f"RAFT {flow.model}",
+            "weights": {**weights, "num_updates": flow.num_updates},
+            "proxy": False,
+            "differs": differs,
+        }
     if isinstance(flow, DisFlow):
         name = f"OpenCV DIS {flow.preset}"
         return {"network": name, "weights": None, "proxy": True, "differs": [f"{name} in place of RAFT"]}
@@ -142,7 +151,7 @@ def flow_facts(flow: OpticalFlow) -> dict[str, Any]:
     return {"network": name, "weights": None, "proxy": True, "differs": [f"{name} in place of RAFT"]}
 
 
-def _raft_weights(flow: RaftFlow) -> dict[str, Any]:
+def _raft_weights(flow: RaftFlow) -> dict[str, str]:
     """A file's hash, or the address of torchvision's weights, whose name ends with theirs."""
     from torchvision.models import get_model_weights  # type: ignore[import-untyped]
 
@@ -151,9 +160,9 @@ def _raft_weights(flow: RaftFlow) -> dict[str, Any]:
         if not Path(flow.weights).is_file():
             names = ", ".join(known.__members__)
             raise ValueError(f"{flow.weights}: no such file, and none of torchvision's weights of RAFT ({names})")
-        return {**identity(flow.weights), "num_updates": flow.num_updates}
+        return identity(flow.weights)
     chosen = known["DEFAULT" if flow.weights is None else flow.weights]
-    return {"id": f"torchvision {chosen.name}", "url": chosen.url, "num_updates": flow.num_updates}
+    return {"id": f"torchvision {chosen.name}", "url": chosen.url}
 
 
 @contextmanager

@@ -7,9 +7,10 @@ are resized without antialiasing, as published: with it the features differ visi
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,14 +25,15 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 #: The shorter side that DINO and CLIP see, and the longest that MUSIQ sees.
 _SIDE, _LONGEST = 224, 512
-#: The published weights of MUSIQ.
-_SPAQ = "musiq_spaq_ckpt-358bb6af.pth"
+#: The published weights of MUSIQ, called after their sha256, and the sha256 of LAION's head.
+_SPAQ, _SPAQ_SHA256 = "musiq_spaq_ckpt-358bb6af.pth", "358bb6af"
+_HEAD, _HEAD_SHA256 = "sa_0_4_vit_l_14_linear.pth", "2cd4e60f4f24ae3bcd57b847b13c1f3ba27edc28cc1a7f9ce74ee9f421243cba"
 
 
 class FrameNetwork(nn.Module, ABC):
     """Frames in, one row or number for each frame out. Made without weights; `load` reads them."""
 
-    #: What the published script uses; another `model` is named in the results.
+    #: What the published script uses; another `model`, or one that cannot be told to be it, is named in the results.
     published: ClassVar[str]
 
     def __init__(self, model: str) -> None:
@@ -48,8 +50,9 @@ class FrameNetwork(nn.Module, ABC):
         Raises:
             ValueError: there is no such model.
         """
-        differs = [] if self.model == self.published else [f"{self.model} in place of {self.published}"]
-        return {"network": self.published, "weights": identity(self.model), "proxy": False, "differs": differs}
+        weights = identity(self.model)
+        differs = weights_differ(weights, self.published)
+        return {"network": self.published, "weights": weights, "proxy": False, "differs": differs}
 
     @abstractmethod
     def load(self) -> None:
@@ -146,7 +149,8 @@ class AestheticScore(ClipFeatures):
     def facts(self) -> dict[str, Any]:
         """With the head's hash."""
         read_head(self.head)
-        return {**super().facts(), "head": identity(self.head)}
+        facts, head = super().facts(), identity(self.head)
+        return {**facts, "head": head, "differs": facts["differs"] + weights_differ(head, _HEAD, _HEAD_SHA256)}
 
     def load(self) -> None:
         """Read the weights.
@@ -187,10 +191,10 @@ class MusiqScore(FrameNetwork):
         return None if find_spec("pyiqa") else "needs the package pyiqa: pip install pyiqa"
 
     def facts(self) -> dict[str, Any]:
-        """A file is taken for the published weights when it is called as they are."""
-        weights = {"id": f"pyiqa {_SPAQ}"} if self.model == self.published else identity(self.model)
-        known = self.model == self.published or Path(self.model).name == _SPAQ
-        differs = [] if known else [f"{self.model} in place of {_SPAQ}"]
+        """A file is taken for the published weights by its hash."""
+        published = f"pyiqa {_SPAQ}"
+        weights = {"id": published} if self.model == self.published else identity(self.model)
+        differs = weights_differ(weights, published, _SPAQ_SHA256)
         return {"network": "MUSIQ", "weights": weights, "proxy": False, "differs": differs}
 
     def load(self) -> None:
@@ -234,6 +238,17 @@ def normalised(frames: Tensor, statistics: tuple[Sequence[float], Sequence[float
     return (frames / 255.0 - mean) / deviation
 
 
+def package_versions() -> dict[str, str | None]:
+    """Of packages that move numbers beside those of every run; None = not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("opencv-python-headless", "pyiqa"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
 def identity(model: str) -> dict[str, str]:
     """What tells weights apart: a file's or folder's sha256, or a hub id with its revision.
 
@@ -252,6 +267,22 @@ def identity(model: str) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
     return {"id": model, "revision": str(getattr(config, "_commit_hash", None))}
+
+
+def weights_differ(weights: Mapping[str, str], published: str, sha256: str = "") -> list[str]:
+    """What to say of weights beside the published ones; nothing where they are those.
+
+    A file or folder is taken for them by its hash alone, which a copy that was saved again has not.
+
+    Args:
+        weights: their `identity`.
+        published: the id or the file's name of the published ones.
+        sha256: how their hash begins; "" = not known.
+    """
+    if "path" not in weights:
+        return [] if weights["id"] == published else [f"{weights['id']} in place of {published}"]
+    verified = sha256 and weights["sha256"].startswith(sha256)
+    return [] if verified else [f"weights from {weights['path']}, not verified to be {published}"]
 
 
 def _sha256(files: Sequence[Path]) -> str:

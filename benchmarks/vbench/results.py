@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,26 @@ import numpy as np
 from benchmarks.answer_metric import AnswerMetric
 from benchmarks.answers import ANSWERS_FILE, PARTS_FOLDER, AnswerLog, unique
 from benchmarks.bootstrap import Intervals, intervals
-from benchmarks.vbench.rules import DIMENSIONS, aggregate, consistency_of_folder
+from benchmarks.vbench.rules import DIMENSIONS, aggregate
 from datamodules.folder_names import Asked
 from datamodules.video_folder import FolderVideo, by_prompt
 
 #: A scored video: {"frames": how many, "scores": dimension -> {"score": ..., ...}}.
 Record = Mapping[str, Any]
-#: A video weighs as many as its neighbouring frames.
-FRAME_WEIGHTED = ("subject_consistency", "background_consistency")
+#: A video weighs as many as its pairs of neighbouring frames.
+PAIR_WEIGHTED = ("subject_consistency", "background_consistency")
 #: The score of a video is 0 to 100, that of a folder 0 to 1.
 PERCENT = ("imaging_quality",)
+#: So many static videos of each prompt count for temporal flickering; VBench makes 25 to find them.
+STATIC_VIDEOS = 5
 
 
 def folder_scores(videos: Mapping[str, Record]) -> dict[str, float]:
     """The raw score of each dimension that some video has, in [0, 1] and in the published order.
 
-    The mean over videos, but for both consistencies: there every pair of neighbouring frames counts once, as in the
-    published script in one process.
+    The mean over videos, but for both consistencies: there every pair of neighbouring frames counts once, and where a
+    score has a "frame_count": there every frame does. So does the published script in one process; with several it
+    takes the plain mean for the subject and for relations.
 
     Args:
         videos: name -> {"frames", "scores"}.
@@ -37,17 +41,58 @@ def folder_scores(videos: Mapping[str, Record]) -> dict[str, float]:
     for name in DIMENSIONS:
         scored = [one for one in videos.values() if name in one["scores"]]
         if scored:
-            raw = [_raw(name, one) for one in scored]
-            weighted = name in FRAME_WEIGHTED
-            found[name] = (
-                consistency_of_folder(raw, [one["frames"] for one in scored]) if weighted else float(np.mean(raw))
-            )
+            weights = [_weight(name, one) for one in scored]
+            found[name] = float(np.average([_raw(name, one) for one in scored], weights=weights))
     return found
 
 
 def _raw(dimension: str, video: Record) -> float:
     score = float(video["scores"][dimension]["score"])
     return score / 100 if dimension in PERCENT else score
+
+
+def _weight(dimension: str, video: Record) -> int:
+    pairs = video["frames"] - 1 if dimension in PAIR_WEIGHTED else 1
+    return int(video["scores"][dimension].get("frame_count", pairs))
+
+
+def static_only(videos: Mapping[str, Record], prompts: Mapping[str, str]) -> dict[str, Record]:
+    """The videos with temporal flickering left only to the first static ones of each prompt; "not_static" marks others.
+
+    Args:
+        videos: name -> {"frames", "scores"}, sorted by name; scores without "static" stay.
+        prompts: name -> what the video was made from.
+    """
+    counted, found = Counter[str](), dict(videos)
+    for video, one in videos.items():
+        static = one["scores"].get("temporal_flickering", {}).get("static")
+        counted[prompts[video]] += bool(static)
+        if static is False or (static and counted[prompts[video]] > STATIC_VIDEOS):
+            rest = {name: score for name, score in one["scores"].items() if name != "temporal_flickering"}
+            found[video] = {**one, "scores": rest, "not_static": True}
+    return found
+
+
+def with_observed(
+    videos: Mapping[str, Record],
+    observed: Mapping[str, Mapping[str, Any]],
+    folder: Mapping[str, FolderVideo],
+    skipped: Container[str],
+) -> dict[str, Record]:
+    """The videos with the scores of what was seen in them, and those that have no others, in the folder's order.
+
+    Args:
+        videos: name -> {"frames", "scores"}.
+        observed: name -> dimension -> {"score", ...}.
+        folder: name -> the video.
+        skipped: names of those that are left out.
+    """
+    found: dict[str, Record] = {}
+    for name, video in folder.items():
+        scores = {**videos.get(name, {"scores": {}})["scores"], **observed.get(name, {})}
+        if name not in skipped and (name in videos or scores):
+            found[name] = {"frames": video.facts.frames, **videos.get(name, {}), "scores": scores}
+    return found
 
 
 def mean_flow(videos: Mapping[str, Record]) -> float | None:
@@ -70,8 +115,7 @@ def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], se
         counts: dict[str, float] = {}
         for video, one in videos.items():
             if name in one["scores"]:
-                weight = one["frames"] - 1 if name in FRAME_WEIGHTED else 1
-                prompt = prompts[video]
+                weight, prompt = _weight(name, one), prompts[video]
                 hits[prompt] = hits.get(prompt, 0.0) + weight * _raw(name, one)
                 counts[prompt] = counts.get(prompt, 0.0) + weight
         of = [{name: np.array(list(one.values()))[:, None]} for one in (hits, counts)]
@@ -85,6 +129,27 @@ def totals(raw: Mapping[str, float]) -> dict[str, float]:
     lacking = {DIMENSIONS[name].group for name in whole["missing"]}
     found = {group: whole[group] for group in ("quality", "semantic") if group not in lacking}
     return found if lacking else {**found, "total": whole["total"]}
+
+
+def folder_results(
+    videos: Mapping[str, Record], merged: Mapping[str, float], missing: Mapping[str, str]
+) -> dict[str, Any]:
+    """The numbers; a dimension without a score is named under "missing" and has none.
+
+    Args:
+        videos: name -> {"frames", "scores"}.
+        merged: dimension -> raw score from elsewhere, where no video has one.
+        missing: dimension -> why it is not measured.
+    """
+    own = {**merged, **folder_scores(videos)}
+    raw = {name: own[name] for name in DIMENSIONS if name in own}
+    flow = mean_flow(videos)
+    lacking = {
+        name: missing.get(name, "no video has a prompt for it, or none counts")
+        for name in DIMENSIONS
+        if name not in raw
+    }
+    return {**raw, **({} if flow is None else {"mean_flow": flow}), **totals(raw), "missing": lacking}
 
 
 def eval_results(videos: Mapping[str, Record], paths: Mapping[str, Path]) -> dict[str, Any]:
@@ -125,7 +190,7 @@ def full_info(
 def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     """What a person must know beside the numbers: proxies, how far videos move, what is missing and left out."""
     lines = [
-        f"{name}: {'a proxy' if one['proxy'] else 'not as published'}, {'; '.join(one['differs'])}."
+        f"{name}: {'a proxy, ' if one['proxy'] else ''}{'; '.join(one['differs'])}."
         for name, one in about["networks"].items()
         if one["differs"]
     ]
@@ -134,6 +199,11 @@ def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     for why in dict.fromkeys(results["missing"].values()):
         names = ", ".join(name for name, one in results["missing"].items() if one == why)
         lines.append(f"missing ({why}): {names}.")
+    if about["not_static"]:
+        lines.append(
+            f"temporal_flickering: {about['not_static']} videos do not count: they move, or come after the first "
+            f"{STATIC_VIDEOS} of their prompt that stand still."
+        )
     if about["left_out"]:
         lines.append(f"{about['left_out']} videos were left out; details.json names them and says why.")
     return lines

@@ -5,6 +5,7 @@ All are the published ones to the last digit; networks are somebody else's. A ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -48,8 +49,10 @@ DIMENSIONS: Mapping[str, Dimension] = {
 }
 #: What quality counts in the total; semantic counts 1.
 QUALITY_WEIGHT = 4
-#: The frames a second at which optical flow is measured.
+#: The frames a second at which optical flow is measured, for dynamic degree.
 FLOW_FPS = 8
+#: The share of a frame's pixels, those that move most, that dynamic degree and the static filter look at.
+DYNAMIC_SHARE, STATIC_SHARE = 0.05, 0.02
 
 
 def temporal_flickering(frames_THWC_uint8: Iterable[ArrayLike]) -> float:  # noqa: N803
@@ -115,31 +118,22 @@ def consistency(features_TD: ArrayLike | Tensor) -> float:  # noqa: N803
     return ((to_previous.double() + to_first.double()) / 2).mean().item()
 
 
-def consistency_of_folder(scores: Sequence[float], num_frames: Sequence[int]) -> float:
-    """Both consistencies of several videos: their mean with every frame after a video's first counting once.
-
-    The published script does so in one process; with several it takes the plain mean for the subject.
-
-    Args:
-        scores: `consistency` of each video.
-        num_frames: of each video.
-    """
-    return float(np.average(scores, weights=np.asarray(num_frames) - 1))
-
-
-def flow_score(magnitude_HW: ArrayLike) -> float:  # noqa: N803
+def flow_score(magnitude_HW: ArrayLike, share: float = DYNAMIC_SHARE) -> float:  # noqa: N803
     """How far a pair of frames moves: the mean of the 5% largest flow magnitudes, in pixels.
 
     Args:
         magnitude_HW: (H, W) length of the optical flow, at the size at which flow was measured.
+        share: of the pixels that count; `STATIC_SHARE` for the static filter.
 
     Raises:
-        ValueError: fewer than 20 pixels, of which 5% are none.
+        ValueError: fewer pixels than the share is one of (20 for 5%).
     """
     magnitudes = np.sort(np.asarray(magnitude_HW), axis=None)[::-1]
-    count = int(0.05 * magnitudes.size)
+    count = int(share * magnitudes.size)
     if count == 0:
-        raise ValueError(f"5% of {magnitudes.size} pixels are no pixel: flow needs at least 20")
+        raise ValueError(
+            f"{share:.0%} of {magnitudes.size} pixels are no pixel: flow needs at least {math.ceil(1 / share)}"
+        )
     return float(np.mean(magnitudes[:count]))
 
 
@@ -165,6 +159,24 @@ def is_dynamic(pair_scores: Sequence[float], height: int, width: int) -> bool:
     threshold = 6.0 * min(height, width) / 256
     needed = round(4 * (len(pair_scores) + 1) / 16)
     return len(pair_scores) > 0 and sum(score > threshold for score in pair_scores) >= needed
+
+
+def is_static(pair_scores: Sequence[float], end_scores: Sequence[float], height: int, width: int) -> bool:
+    """Whether a video stands still, so that temporal flickering may be measured on it.
+
+    No more than about an eighth of the pairs, round(2 frames / 16) with halves to the even number, score above 3 pixels
+    per 256 of the shorter side; and first and last frame differ by no more than twice that count times that threshold.
+
+    Args:
+        pair_scores: `flow_score` with `STATIC_SHARE` of all neighbouring frames; none is left out.
+        end_scores: the same from the first frame to the last, and from the last to the first.
+        height: of the video, in pixels.
+        width: of the video, in pixels.
+    """
+    threshold = 3.0 * min(height, width) / 256
+    allowed = round(2 * (len(pair_scores) + 1) / 16)
+    still = sum(score > threshold for score in pair_scores) <= allowed
+    return still and all(score <= threshold * allowed * 2 for score in end_scores)
 
 
 def aggregate(raw: Mapping[str, float]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ model which always says yes scores 1, 0 and 0. Scores agree with the published s
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from benchmarks.answer_metric import AnswerMetric
 from benchmarks.answers import Answer
 from benchmarks.benchmark import Benchmark
 from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
 from datamodules.annotations import HALVES
@@ -171,16 +171,15 @@ class VideoHallucer(Benchmark):
         asks = self.questions
         if path.suffix == ".jsonl":
             return recorded_lines(path, asks.everything, asks.asked)
-        said: list[tuple[Any, Answer]] = []
-        identities: dict[str, Any] = {}
+        files, said, identities = RecordedFiles("SUBSET_NAME.json"), list[Said](), dict[str, Hashable]()
         for subset, annotation in asks.by_subset.items():
-            file = path / prediction_file(subset, self.name)
-            for pair in read_json(file):
-                said += [(_identity(subset, half, pair[half]), {"predict": pair[half]["predict"]}) for half in HALVES]
-            halves = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
+            for pair in files.rows(path / prediction_file(subset, self.name)):
+                halves = [(half, one) for half in HALVES if isinstance(one := pair.get(half), dict)]
+                said += [(_identity(subset, half, one), answer_of(one, "predict")) for half, one in halves]
             own = [one.key for one in asks.everything.values() if one.part == subset]
-            identities.update(zip(own, halves, strict=True))
-        return matched(said, identities, asks.asked)
+            asked = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
+            identities.update(zip(own, asked, strict=True))
+        return files.matched(said, identities, asks.asked)
 
     # Scores
 
@@ -206,10 +205,11 @@ class VideoHallucer(Benchmark):
         return {prediction_file(subset, self.name): pairs for subset, pairs in predictions.items()}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the three accuracies, pairs drawn anew within each subset."""
+        """Of the three accuracies, pairs drawn anew within each subset, alike for subsets about the same videos."""
         hits = {subset: np.array(_hits(pairs)) for subset, pairs in predictions.items()}
         counts = {subset: np.ones_like(one) for subset, one in hits.items()}
-        return intervals(hits, counts, SCORES, {"all": Pool(list(hits), "mean")}, seed)
+        videos = {subset: " ".join(pair["basic"]["video"] for pair in pairs) for subset, pairs in predictions.items()}
+        return intervals(hits, counts, SCORES, {"all": Pool(list(hits), "mean")}, seed, units=videos)
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Which way the answers lean, and how well their margins separate."""
@@ -232,8 +232,8 @@ def prediction_file(subset: str, name: str) -> str:
     return f"{subset}_{name}.json"
 
 
-def _identity(subset: str, half: str, said: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return subset, half, said["video"], said["question"]
+def _identity(subset: str, half: str, said: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    return subset, half, *fields(said, "video", "question")
 
 
 def _with_pool(predictions: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,18 +6,19 @@ two wordings of one question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from benchmarks.answer_metric import AnswerMetric
 from benchmarks.answers import Answer
 from benchmarks.bootstrap import Intervals, Pool, intervals
 from benchmarks.judged import REPLIES, Judged
 from benchmarks.open_qa.protocol import dimension_score, parse_score
-from benchmarks.predictions import Recorded, matched, read_json, recorded_lines
+from benchmarks.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
 from benchmarks.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.video_questions import Question, QuestionBatch
@@ -91,6 +92,7 @@ class VideoChatGpt(Judged):
     title = "Video-ChatGPT"
     protocol = "Video-ChatGPT 659e04b2: five dimensions, score 0-5; lmms-eval 75571cfe: an unread reply is 0"
     logged = {name: f"{name}/average_score" for name in (*DIMENSIONS, "all")}  # noqa: RUF012
+    unread = "all/unparsed"
 
     def __init__(
         self,
@@ -162,16 +164,14 @@ class VideoChatGpt(Judged):
         asks = self.questions
         if path.suffix == ".jsonl":
             return recorded_lines(path, asks.everything, asks.asked)
-        said: list[tuple[Any, Answer]] = []
-        for part in asks.parts:
-            file = path / prediction_file(part, self.name)
-            names = ("predict", SECOND)
-            for row in read_json(file):
-                texts = [row.get(one) for one in _said_fields(part)]
-                if None not in texts:
-                    said.append((_identity(part, row), dict(zip(names, texts, strict=False))))
-        return matched(said, {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()},
-                       asks.asked)  # fmt: skip
+        files = RecordedFiles("PART_qa_NAME.json")
+        said: list[Said] = [
+            (_identity(part, row), _answer(part, row))
+            for part in asks.parts
+            for row in files.rows(path / prediction_file(part, self.name))
+        ]
+        identities = {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()}
+        return files.matched(said, identities, asks.asked)
 
     # Scores
 
@@ -195,11 +195,16 @@ class VideoChatGpt(Judged):
         }
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every dimension, questions drawn anew."""
-        replies = _by_dimension([row[REPLIES] for rows in predictions.values() for row in rows])
-        hits = {name: np.array([[parse_score(one) or 0] for one in given]) for name, given in replies.items()}
-        counts = {name: np.ones_like(one) for name, one in hits.items()}
-        return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed)
+        """Of every dimension, questions drawn anew, once for all dimensions in which their answers are judged."""
+        hits, counts, part_of = dict[str, ArrayLike](), dict[str, ArrayLike](), dict[str, str]()
+        for part, rows in predictions.items():
+            for name in JUDGED_IN[part]:
+                replies = [row[REPLIES].get(name) for row in rows]
+                if any(one is not None for one in replies):
+                    hits[name] = np.array([[parse_score(one or "") or 0] for one in replies])
+                    counts[name] = np.array([[one is not None] for one in replies])
+                    part_of[name] = part
+        return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed, units=part_of)
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""
@@ -218,8 +223,14 @@ def _said_fields(part: str) -> tuple[str, ...]:
     return tuple(wording.replace("Q", "pred") for wording in wordings(part))
 
 
-def _identity(part: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    return part, str(row.get("video_name")), *(str(row.get(name)) for name in wordings(part))
+def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
+    """What was said to all wordings; None where something is lacking."""
+    texts = [text_of(row, name) for name in _said_fields(part)]
+    return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
+
+
+def _identity(part: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    return part, *fields(row, "video_name", *wordings(part))
 
 
 def _by_dimension(answers: list[Mapping[str, str]]) -> dict[str, list[str]]:

@@ -100,7 +100,9 @@ def test_predictions_for_the_longer_temporal_version_are_refused(world: Path) ->
     assert "2 questions are answered more than once" in str(error.value)
     assert "temporal/000000/basic" in str(error.value)
     run_test(again, world, videos=None, allow_missing=True)
-    assert results_of(world / "again")["about"]["left_out"] == 1, "the other half was answered alike both times"
+    about = results_of(world / "again")["about"]
+    assert about["left_out"] == 1, "the other half was answered alike both times"
+    assert about["recorded"]["doubled"] == 2
 
 
 def test_recorded_predictions_score_alike_without_videos(world: Path) -> None:
@@ -110,6 +112,7 @@ def test_recorded_predictions_score_alike_without_videos(world: Path) -> None:
     first, second = (json.loads((world / folder / "results.json").read_text()) for folder in ("out", "again"))
     for one in (first, second):
         one["about"]["parameters"] = None  # a file of predictions does not tell
+        one["about"]["recorded"] = None
     assert first == second
 
 
@@ -125,6 +128,31 @@ def test_recorded_predictions_of_other_questions_are_refused(world: Path) -> Non
     run_test(again, world, videos=None, allow_missing=True)
     details = json.loads((world / "again" / "details.json").read_text())
     assert details["skipped"] == {"temporal/000001/basic": "no recorded answer"}
+
+
+def test_every_file_and_record_that_cannot_be_read_is_listed_and_the_rest_is_scored(world: Path) -> None:
+    run_test(VideoHallucer(Scripted(), str(world / "out")), world)
+    temporal = world / "out" / "temporal_policy.json"
+    good = json.loads(temporal.read_text())
+    lacking = {"basic": {**good[1]["basic"], "predict": None}}
+    again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"))
+    for content, told in (
+        ([good[0], lacking, "x"], r"row 2 is no record[\s\S]*2 questions lack an answer"),
+        ({"data": good}, r"temporal_policy\.json holds no list of records[\s\S]*4 questions lack"),
+    ):
+        temporal.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=told):
+            run_test(again, world, videos=None)
+    run_test(again, world, videos=None, allow_missing=True)
+    assert results_of(world / "again")["semantic"] == results_of(world / "out")["semantic"]
+    about = results_of(world / "again")["about"]
+    assert about["recorded"] == {"missing": 4, "doubled": 0, "unknown": 0, "unreadable": 1, "absent_files": 0}
+    (world / "out" / "semantic_policy.json").write_text("{")
+    temporal.unlink()
+    with pytest.raises(ValueError, match=r"1 files are not there .* SUBSET_NAME\.json; set model\.name") as error:
+        run_test(again, world, videos=None, allow_missing=True)
+    assert str(temporal) in str(error.value)
+    assert "semantic_policy.json is not JSON" in str(error.value)
 
 
 RANKS = """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.answers import AnswerLog, check_asked, line_of, read_lines
+from benchmarks.answers import AnswerLog, asked_as_now, check_same, line_of, read_lines
 from benchmarks.predictions import matched, recorded_lines
 from benchmarks.source import policy_settings
 from datamodules.video_questions import Question
@@ -95,9 +95,9 @@ def test_answers_to_questions_that_have_moved_are_found_and_those_to_others_are_
 def test_answers_to_other_questions_under_the_same_keys_are_all_listed() -> None:
     before = {one.key: line_of(one, {"predict": "Yes."}) for one in (ONE, TWO)}
     now = {one.key: question(one.key, "Was it?") for one in (ONE, TWO)}
-    check_asked(before, {ONE.key: ONE}, Path("x"))
+    assert asked_as_now(before, {ONE.key: ONE}, Path("x"))[ONE.key] == {"key": ONE.key, "predict": "Yes."}
     with pytest.raises(ValueError, match="2 answers in x were given to other questions") as error:
-        check_asked(before, now, Path("x"))
+        asked_as_now(before, now, Path("x"))
     assert ONE.key in str(error.value)
     assert TWO.key in str(error.value)
 
@@ -135,3 +135,38 @@ def test_a_policys_settings_change_with_its_files(tmp_path: Path) -> None:
     os.utime(weights, (1, 1))
     assert policy_settings(Policy(str(weights.parent))) != before
     assert policy_settings(Policy("some/hub-id"))["files"] == {}
+
+
+def test_a_file_that_nobody_appends_to_may_end_without_a_newline(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(json.dumps(line_of(one, {"predict": "Yes."})) for one in (ONE, TWO)))
+    assert list(recorded_lines(path, {ONE.key: ONE, TWO.key: TWO}, [ONE.key, TWO.key]).answers) == [ONE.key, TWO.key]
+    assert [key for key, _ in read_lines(path, growing=True)] == [ONE.key]
+    path.write_text(json.dumps({"key": "x", "predict": None}))
+    with pytest.raises(ValueError, match="line 1 "):
+        read_lines(path)
+    with pytest.raises(ValueError, match="do not exist"):
+        recorded_lines(tmp_path / "none.jsonl", {}, [])
+
+
+def test_a_fresh_start_forgets_results_too(tmp_path: Path) -> None:
+    for name in ("results.json", "details.json", "temporal_policy.json"):
+        (tmp_path / name).write_text("{}")
+    AnswerLog(tmp_path).begin({}, fresh=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.settings.json", "temporal_policy.json"]
+
+
+def test_a_question_whose_answer_is_null_has_none_and_leaves_the_others_in_place() -> None:
+    identities = {"a": "same", "b": "same", "c": "other"}
+    found = matched([("same", None), ("same", {"predict": "2"}), ("other", None)], identities, ["a", "b", "c"])
+    assert found.answers == {"b": {"predict": "2"}}
+    assert found.missing == ["a", "c"]
+    assert matched([("other", None), ("other", {"predict": "3"})], identities, ["c"]).answers == {"c": {"predict": "3"}}
+
+
+def test_what_was_recorded_must_be_what_was_judged() -> None:
+    kept = {"a": {"predict": "x", "replies": {}}, "b": {"predict": "y"}}
+    check_same(kept, {"a": {"predict": "x"}, "b": {"predict": "y"}, "c": {"predict": "z"}}, Path("out"))
+    for other in ({}, {"b": {"predict": "z"}}):
+        with pytest.raises(ValueError, match=r"1 answers in out are not those of model\.predictions[\s\S]*  b"):
+            check_same(kept, {"a": {"predict": "x"}, **other}, Path("out"))

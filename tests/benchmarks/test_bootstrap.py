@@ -50,3 +50,12 @@ def test_parts_of_one_size_are_drawn_independently() -> None:
 def test_a_score_that_was_never_counted_has_no_interval() -> None:
     found = intervals({"a": np.zeros((5, 2))}, {"a": np.array([[1.0, 0.0]] * 5)}, ["x", "y"], {})
     assert set(found) == {"a/x"}
+
+
+def test_parts_with_the_same_units_are_drawn_alike() -> None:
+    """Opposites then cancel out exactly; drawn apart they do not."""
+    hits = {"a": np.arange(40)[:, None] % 2, "b": (np.arange(40)[:, None] + 1) % 2}
+    counts = {part: np.ones((40, 1)) for part in hits}
+    pools = {"all": Pool(["a", "b"], "mean")}
+    found = intervals(hits, counts, ["x"], pools, units={"a": "videos", "b": "videos"})
+    assert found["all/x"] == pytest.approx([0.5, 0.5])

@@ -119,6 +119,22 @@ def test_recorded_answers_give_the_same(world: Path, source: str) -> None:
     assert run_test(module, data(world, videos=None))["all"] == first["all"]
 
 
+def test_recorded_files_of_another_shape_are_listed_and_the_rest_is_scored(world: Path) -> None:
+    run_test(MVBench(Scripted(says), str(world / "out")), data(world))
+    path = world / "out" / "action_count_policy.json"
+    rows = json.loads(path.read_text())
+    write_json(path, [{**rows[0], "predict": None}, {**rows[1], "candidates": None}])
+    (world / "out" / "action_sequence_policy.json").unlink()
+    module = MVBench(None, str(world / "again"), predictions=str(world / "out"))
+    with pytest.raises(ValueError, match=r"TASK_NAME\.json") as error:
+        run_test(module, data(world, videos=None))
+    assert "action_sequence_policy.json" in str(error.value)
+    assert "3 questions lack an answer" in str(error.value)
+    assert "1 answers are to questions that are not asked" in str(error.value)
+    results = run_test(module, data(world, videos=None, allow_missing=True))
+    assert (results["all"]["questions"], results["about"]["left_out"]) == (2, 3)
+
+
 def test_missing_tasks_videos_and_answers_are_listed(world: Path) -> None:
     with pytest.raises(ValueError, match=r"no TASK\.json for") as error:
         data(world, tasks=None).setup("test")
@@ -171,5 +187,7 @@ def test_the_metric_needs_no_annotation() -> None:
 
 def test_the_papers_row_stands_beside_ours(world: Path) -> None:
     module = MVBench(Scripted(says), str(world / "out"), paper="vista_dpo/table6/Video-LLaVA")
-    (number,) = run_test(module, data(world))["about"]["paper"]["numbers"]
+    paper = run_test(module, data(world))["about"]["paper"]
+    (number,) = paper["numbers"]
+    assert any("this run action_count, action_sequence, episodic_reasoning" in one for one in paper["not_comparable"])
     assert (number["paper"], number["ours"]) == (43.0, 100)

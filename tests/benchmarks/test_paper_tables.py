@@ -1,3 +1,4 @@
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.paper_tables import FOLDER, Protocol, find_row, read_paper
+from benchmarks.paper_protocol import Protocol
+from benchmarks.paper_tables import FOLDER, find_row, read_paper
+from benchmarks.ratings.videos import VisionReward
 from benchmarks.scoreboard import scoreboard
 
 VISTA = "vista_dpo/table1/Video-LLaVA + VistaDPO"
@@ -106,10 +109,44 @@ def test_another_version_of_one_subset_is_named() -> None:
 def test_a_judge_matters_where_it_had_a_say() -> None:
     row = find_row(VISTA, "EventHallusion")
     known = row.table.protocols["EventHallusion"]
-    ours = Protocol(known.annotations, known.settings, 7e9, judge="somebody")
+    ours = Protocol(annotations=known.annotations, settings=known.settings, parameters=7e9, judge="somebody")
     assert row.compared("EventHallusion", {"all": {"binary_accuracy": 0.5}}, ours)["not_comparable"] == []
     (reason,) = row.compared("EventHallusion", {"entire": {"description_accuracy": 0.5}}, ours)["not_comparable"]
     assert "this run's somebody" in reason
+
+
+def as_in_table6(**other: Any) -> Protocol:
+    known = find_row("vista_dpo/table6/Video-LLaVA", "MVBench").table.protocols["MVBench"]
+    return Protocol(**{"questions": known.questions, "settings": known.settings, "parameters": 7e9} | other)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({}, []),
+        ({"questions": {"action_count": 6}}, [r"the paper has the parts .*state_change, .*this run action_count$",
+                                              "the paper has 200 questions in action_count, this run's file 6"]),
+        ({"settings": {"prompt": "{question}{options}"}}, ["another prompt than the paper's"]),
+        ({"unread": 4}, ["4 replies could not be read"]),
+    ],
+)  # fmt: skip
+def test_where_no_files_are_known_parts_and_counts_are_compared(other: dict[str, Any], told: list[str]) -> None:
+    row = find_row("vista_dpo/table6/Video-LLaVA", "MVBench")
+    reasons = row.compared("MVBench", {"all": {"accuracy": 0.5}}, as_in_table6(**other))["not_comparable"]
+    assert len(reasons) == len(told)
+    assert all(re.search(one, reason) for one, reason in zip(told, reasons, strict=True))
+
+
+def test_every_question_benchmark_of_vistadpo_has_a_protocol() -> None:
+    protocols = read_paper(FOLDER / "vista_dpo.yaml")["table2"].protocols
+    assert all((one.annotations or one.questions) and one.settings for one in protocols.values())
+    assert (protocols["ActivityNet-QA"].questions, protocols["ActivityNet-QA"].settings) == (
+        {"activitynet_qa": 8000}, {"prompt": "{question}", "capitalize": False},
+    )  # fmt: skip
+
+
+def test_where_nothing_is_known_that_is_said() -> None:
+    assert next(Protocol().differences(Protocol(), judged=False)) == "how the paper asked is not known here"
 
 
 def test_no_number_of_densedpo_is_comparable() -> None:
@@ -133,6 +170,16 @@ def test_the_scoreboard_shows_intervals_paper_and_reasons() -> None:
     for told in ("95% interval", "50.0 to 60.0", "55.3", "54.3", "+1.0", "Not comparable with the paper", "first 4",
                  "2 questions were left out"):  # fmt: skip
         assert told in text
+
+
+def test_the_scoreboard_leaves_numbers_that_are_no_shares_as_they_are() -> None:
+    ends = {"level": 0.95, "of": {"text_alignment": [-1, 0.5]}}
+    console = Console(width=120, record=True, file=io.StringIO())
+    about = {"intervals": ends, "left_out": 0, "limit": None, "percent": VisionReward.percent}
+    console.print(scoreboard("VisionReward", {"text_alignment": -0.1667}, about))
+    text = console.export_text()
+    assert "-0.167" in text
+    assert "-1.000 to 0.500" in text
 
 
 def test_every_fault_of_a_paper_is_listed(tmp_path: Path) -> None:

@@ -42,3 +42,4 @@ def test_numbers_are_found_by_their_address_and_nothing_else_is() -> None:
 def test_shares_are_shown_in_percent_and_judges_scores_as_they_are() -> None:
     assert shown("all/accuracy", 0.5432) == "54.3"
     assert shown("all/average_score", 3.456) == "3.46"
+    assert shown("text_alignment", -0.1667, percent=False) == "-0.167", "VisionReward's are no shares"

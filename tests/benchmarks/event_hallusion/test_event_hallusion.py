@@ -25,10 +25,10 @@ def test_answers_are_read_by_their_beginning(prediction: str | None, answer: str
     ("reply", "accepted"),
     [
         ("Yes", True), ("**Yes**, it does", True), ("*no*", False), ("No.", False), (" yes", None), ("Perhaps", None),
-        (None, None),
+        ("<think>No?</think>\n\nYes.", True), ("Yes? No.</think>No.", False), (None, None),
     ],
 )  # fmt: skip
-def test_judgements_are_read_without_bold_face(reply: str | None, accepted: bool | None) -> None:
+def test_judgements_are_read_without_thoughts_and_bold_face(reply: str | None, accepted: bool | None) -> None:
     assert parse_judgement(reply) is accepted
 
 

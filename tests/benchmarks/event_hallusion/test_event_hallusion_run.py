@@ -125,7 +125,7 @@ def test_recorded_descriptions_are_judged_anew_by_another_judge(world: Path) -> 
     run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
     for source in ("answers.jsonl", "predictions_policy.json"):
         judge = Bright()
-        again = EventHallusion(None, str(world / "again"), predictions=str(world / "out" / source), judge=judge)
+        again = EventHallusion(None, str(world / source), predictions=str(world / "out" / source), judge=judge)
         results = run(again, world, parts=BOTH, videos=None)
         assert len(judge.asked) == 3
         assert results["all"]["description_accuracy"] == 2 / 3
@@ -133,6 +133,7 @@ def test_recorded_descriptions_are_judged_anew_by_another_judge(world: Path) -> 
         again = EventHallusion(None, str(world / "again"), predictions=str(world / "out" / source))
         results = run(again, world, parts=BOTH, videos=None)
         assert results["all"]["description_accuracy"] == 2 / 3
+        assert not (world / "again" / "answers.jsonl").exists()
         # The published format does not say who judged.
         assert results["about"]["judge"] == ("bright" if source == "answers.jsonl" else None)
 
@@ -174,6 +175,8 @@ def test_a_judge_that_says_neither_is_asked_again_and_then_counted(world: Path) 
     assert sorted(one.attempt for one in judge.asked) == [0, 0, 0, 1, 1, 1]
     assert results["all"]["description_accuracy"] == 2 / 3
     assert results["all"]["description_unmatched"] == 1 / 3
+    details = json.loads((world / "out" / "details.json").read_text())
+    assert details["unparsed_replies"] == {"entire/dark": "Perhaps."}
 
 
 def test_a_missing_video_leaves_its_questions_out(world: Path) -> None:
@@ -191,8 +194,81 @@ def test_the_judge_is_asked_about_what_the_split_is_about() -> None:
     assert "It is x." in judge_question("k", "entire", row, "A {caption} dog.").text
     assert "A {caption} dog." in judge_question("k", "entire", row, "A {caption} dog.").text
     assert "x turns dark." in judge_question("k", "interleave", row, "d").text
-    with pytest.raises(ValueError, match="'mixed'"):
-        judge_question("k", "mixed", row, "d")
+
+
+def test_what_a_judge_cannot_compare_is_told_before_anything_is_asked(world: Path) -> None:
+    asked = world / "questions" / "interleave_questions.json"
+    (row,) = json.loads(asked.read_text())
+    del row["event_info"]["unexpected"]
+    asked.write_text(json.dumps([row]))
+    (world / "questions" / "mixed_questions.json").write_text(json.dumps([record("dark", ["No."])]))
+    options: dict[str, Any] = {
+        "questions": [str(world / "questions" / f"{split}_questions.json") for split in ("interleave", "mixed")],
+        "parts": BOTH,
+    }
+    with pytest.raises(ValueError, match="cannot compare") as error:
+        run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, **options)
+    assert "interleave/bright2 has no event_info.unexpected" in str(error.value)
+    assert "about split 'mixed'" in str(error.value)
+    assert not (world / "out").exists()
+
+
+def published(world: Path) -> dict[str, Any]:
+    """Recorded predictions with judgements."""
+    run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
+    found: dict[str, Any] = json.loads((world / "out" / "predictions_policy.json").read_text())
+    return found
+
+
+def test_a_null_judgement_is_no_answer_and_a_null_prediction_is_neither_yes_nor_no(world: Path) -> None:
+    content = published(world)
+    content["entire"]["dark"]["judgement"] = None
+    content["entire"]["dark"]["qa"][0]["prediction"] = None
+    path = world / "p.json"
+    path.write_text(json.dumps(content))
+    again = EventHallusion(None, str(world / "again"), predictions=str(path))
+    with pytest.raises(ValueError, match=r"1 questions lack an answer:\s+entire/dark/description"):
+        run(again, world, parts=BOTH, videos=None)
+    results = run(again, world, parts=BOTH, videos=None, allow_missing=True)
+    assert results["about"]["left_out"] == 1
+    assert (results["entire"]["binary_unmatched"], results["entire"]["videos"]) == (1 / 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda content: [content], "p.json holds no splits by their names"),
+        (lambda content: content | {"entire": None}, "entire/dark/0"),
+        (lambda content: content | {"entire": ["x"]}, "p.json: entire holds no records by their names"),
+        (lambda content: content | {"entire": {"dark": "x"}}, "p.json: entire: dark is no record"),
+        (lambda content: content["entire"]["dark"].update(qa="x") or content, "entire/dark.qa holds no list"),
+        (lambda content: content["entire"]["dark"]["qa"][0].pop("prediction") and content, "entire/dark/0"),
+    ],
+)
+def test_records_of_another_shape_are_listed(world: Path, damage: Any, told: str) -> None:
+    path = world / "p.json"
+    path.write_text(json.dumps(damage(published(world))))
+    again = EventHallusion(None, str(world / "again"), predictions=str(path))
+    with pytest.raises(ValueError, match="does not fit") as error:
+        run(again, world, videos=None)
+    assert told in str(error.value)
+
+
+def test_vistadpo_describes_no_videos_of_the_misleading_split(world: Path) -> None:
+    (world / "questions" / "misleading_questions.json").write_text(json.dumps([record("dark", ["No."])]))
+    options: dict[str, Any] = {"parts": BOTH, "described_splits": ["entire", "interleave"]}
+    results = run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, **options)
+    assert results["about"]["left_out"] == 0
+    assert results["all_but_misleading"]["description_accuracy"] == 2 / 3
+    intervals = results["about"]["intervals"]["of"]
+    assert "all_but_misleading/description_accuracy" in intervals
+    assert "description_accuracy" not in results["all"]
+    assert "all/description_accuracy" not in intervals
+    # The file may hold more than is asked for.
+    again = EventHallusion(None, str(world / "again"), predictions=str(world / "out" / "predictions_policy.json"))
+    assert run(again, world, videos=None, **options)["all"] == results["all"]
+    with pytest.raises(ValueError, match="described_splits names mixed"):
+        run(again, world, videos=None, parts=BOTH, described_splits=["mixed"])
 
 
 def test_the_metric_needs_no_annotation() -> None:

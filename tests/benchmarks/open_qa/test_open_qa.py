@@ -82,13 +82,19 @@ def test_scores_are_parsed_as_published() -> None:
 
 
 NONSENSE = ["{" * 5000, "(" * 5000, "{1}", "[]", "{}", "\0", "{'pred': 'yes'}", "{'score': []}"]
-SCORES_OF_NO_KIND = ["'4.8'", "1e999", "None", "[4]", "'four'"]
+SCORES_OF_NO_KIND = ["'4.8'", "1e999", "None", "[4]", "'four'", "6", "-1", "5" * 20, "5" * 400]
 
 
 @pytest.mark.parametrize("reply", NONSENSE + [f"{{'pred': 'yes', 'score': {score}}}" for score in SCORES_OF_NO_KIND])
 def test_nonsense_is_neither_verdict_nor_score_and_no_crash(reply: str) -> None:
     assert parse_verdict(reply) is None
     assert parse_score(reply) is None
+
+
+def test_what_a_judge_thought_aloud_is_not_its_reply() -> None:
+    thoughts = "<think>{'pred': 'no', 'score': 1} or not?</think>\n\n"
+    assert parse_verdict(thoughts + "{'pred': 'yes', 'score': 4}") == Verdict("yes", 4)
+    assert parse_score(thoughts + "{'score': 4}") == 4
 
 
 def test_an_opinion_that_is_no_text_is_no_verdict() -> None:
@@ -115,6 +121,12 @@ def test_exact_match_counts_by_type_and_free_questions_by_their_types() -> None:
         "Color": 1.0, "Number": 1.0, "Other": 1.0,
     }  # fmt: skip
     assert exact_match(predictions, annotations, normalize=True)["Motion"] == 1
+
+
+def test_types_are_those_of_the_test_set() -> None:
+    annotations = [asked(0, "cat", 0), asked(3, "street", 1)]
+    said = {"v_0": "cat", "v_1": "house"}
+    assert exact_match(said, annotations, dataset="tgif_qa") == {"All": 1 / 2, "Object": 1, "Location": 0}
 
 
 def test_exact_match_without_types_has_one_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,92 @@ def test_recorded_replies_count_and_name_their_judge(world: Path) -> None:
         run_test(ActivityNetQa(None, str(world / "again"), predictions=str(path)), data(world, videos=None))
 
 
+def test_replies_about_recorded_answers_are_kept(world: Path) -> None:
+    run_test(ActivityNetQa(Scripted(says), str(world / "out")), data(world))
+    path = world / "p.json"
+    path.write_bytes((world / "out" / "predictions_policy.json").read_bytes())
+
+    class Tired(ScriptedJudge):
+        def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+            if self.asked:
+                raise OSError("the quota is used up")
+            return super().ask(questions)
+
+    def scored(judge: ScriptedJudge | None, predictions: Path = path, **options: Any) -> dict[str, Any]:
+        module = ActivityNetQa(None, str(world / "again"), predictions=str(predictions), judge=judge, **options)
+        return run_test(module, data(world, videos=None))
+
+    with pytest.raises(OSError, match="quota"):
+        scored(Tired(verdict))
+    judge = ScriptedJudge(verdict)
+    first = scored(judge)
+    assert [one.key for one in judge.asked] == ["activitynet_qa/v_bright_3"], "three of four had been judged"
+    judge = ScriptedJudge(verdict)
+    assert scored(judge) == first
+    assert not judge.asked
+    with pytest.raises(ValueError, match='judge was "scripted", is "another"'):
+        scored(ScriptedJudge(verdict, "another"))
+
+    rows = json.loads(path.read_text())
+    write_json(path, [{**rows[0], "pred": "a lamp"}, *rows[1:]])
+    with pytest.raises(ValueError, match=r"1 answers in .* are not those of model\.predictions[\s\S]*v_bright_0"):
+        scored(judge)
+    assert scored(judge, fresh=True)["no"] == first["no"] + 1
+    # What a judged run leaves can itself be scored without a judge.
+    module = ActivityNetQa(None, str(world / "x"), predictions=str(world / "again" / "answers.jsonl"))
+    assert run_test(module, data(world, videos=None))["no"] == first["no"] + 1
+
+
+def test_types_of_tgif_qa(tmp_path: Path) -> None:
+    rows = [("what runs", "cat", 0), ("how many run", "two", 1), ("where is it", "street", 3)]
+    head = "gif_name\tquestion\tanswer\ttype\n"
+    (tmp_path / "q.csv").write_text(head + "".join(f"a\t{question}\t{said}\t{kind}\n" for question, said, kind in rows))
+    write_json(tmp_path / "p.json", [{"video_name": "a", "Q": question, "pred": "cat"} for question, *_ in rows])
+    module = TgifQa(None, str(tmp_path / "out"), predictions=str(tmp_path / "p.json"))
+    results = run_test(module, OpenQuestions("tgif_qa", str(tmp_path / "q.csv"), None))
+    assert results["exact_match"] == {"All": 1 / 3, "Object": 1, "Number": 0, "Location": 0}
+
+
+def test_rows_are_matched_one_by_one(world: Path) -> None:
+    """By id, by id as a number's text, by video and question beside a row's number, and another wording by its id."""
+    rows = [
+        {"id": "v_bright_0", "question": "what is shining", "pred": "sun"},
+        {"id": 1, "video_name": "dark", "Q": "what is shining", "pred": "sun"},
+        {"video_name": "bright", "Q": "how many are there", "pred": "two"},
+        {"question_id": "v_bright_3", "video_name": "bright", "Q": "Is it shining?", "answer": "the sun"},
+    ]
+    write_json(world / "p.json", rows)
+    module = ActivityNetQa(None, str(world / "out"), predictions=str(world / "p.json"))
+    assert run_test(module, data(world, videos=None))["exact_match"]["All"] == 1
+    # The number of a row that happens to be a question's id.
+    msvd = [{"video_id": at, "id": at, "question": f"what is {at}", "answer": str(at)} for at in (5, 6)]
+    write_json(world / "test_qa.json", msvd)
+    numbered = {5: "6", 6: "5"}
+    said = [{"id": at, "video_name": f"vid{n}", "Q": f"what is {n}", "pred": n} for at, n in numbered.items()]
+    write_json(world / "p.json", said)
+    module_of_msvd = MsvdQa(None, str(world / "msvd"), predictions=str(world / "p.json"))
+    results = run_test(module_of_msvd, OpenQuestions("msvd_qa", str(world / "test_qa.json"), None))
+    assert results["exact_match"]["All"] == 1
+
+
+def test_only_the_broken_lines_of_a_file_are_told(world: Path) -> None:
+    run_test(ActivityNetQa(Scripted(says), str(world / "out")), data(world))
+    rows = json.loads((world / "out" / "predictions_policy.json").read_text())
+    rows[1]["pred"] = "moon\u2028"
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path = world / "p.jsonl"
+    path.write_text("\n".join([*lines[:2], lines[2][:-9], lines[3]]), encoding="utf-8")
+    module = ActivityNetQa(None, str(world / "again"), predictions=str(path))
+    with pytest.raises(ValueError, match="does not fit") as error:
+        run_test(module, data(world, videos=None))
+    told = " ".join(str(error.value).split())
+    assert "1 records cannot be read: p.jsonl: line 3 is not JSON" in told
+    assert "1 questions lack an answer: activitynet_qa/v_bright_2" in told
+    assert run_test(module, data(world, videos=None, allow_missing=True))["about"]["left_out"] == 1
+    with pytest.raises(ValueError, match=r"none\.jsonl"):
+        run_test(ActivityNetQa(None, str(world / "o"), predictions=str(world / "none.jsonl")), data(world, videos=None))
+
+
 def test_a_judge_can_be_recorded_too(world: Path) -> None:
     judge = ScriptedJudge(verdict)
     expected = run_test(ActivityNetQa(Scripted(says), str(world / "out"), judge=judge), data(world))
@@ -177,7 +264,7 @@ def test_a_file_with_missing_doubled_and_other_questions_is_listed_in_full(world
     results = run_test(module, data(world, videos=None, allow_missing=True))
     assert results["exact_match"]["All"] == 1
     assert results["about"]["left_out"] == 3
-    for content in ({}, [{"question_id": "v_bright_0"}], ["x"]):
+    for content in ({}, [{"question_id": "v_bright_0"}], [{"question_id": "v_bright_0", "answer": None}], ["x"]):
         write_json(world / "p.json", content)
         with pytest.raises(ValueError, match=r"p\.json"):
             run_test(ActivityNetQa(None, str(world / "o"), predictions=str(world / "p.json")), data(world, videos=None))
@@ -211,7 +298,10 @@ def test_each_test_set_has_its_class(world: Path, kind: type[OpenQa], title: str
 def test_the_papers_row_stands_beside_ours(world: Path) -> None:
     judge = ScriptedJudge(verdict, "gpt-3.5-turbo")
     module = ActivityNetQa(Scripted(says), str(world / "out"), judge=judge, paper="vista_dpo/table2/Video-LLaVA")
-    (number,) = run_test(module, data(world))["about"]["paper"]["numbers"]
+    paper = run_test(module, data(world))["about"]["paper"]
+    (number,) = paper["numbers"]
+    assert "the paper has 8000 questions in activitynet_qa, this run's file 4" in paper["not_comparable"]
+    assert "1 replies could not be read" in paper["not_comparable"]
     assert number["paper"] == 45.3
     assert number["ours"] == pytest.approx(200 / 3)
 

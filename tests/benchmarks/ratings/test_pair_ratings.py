@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qa_world import ScriptedJudge, details_of, run_test, write_video
 
-from benchmarks.ratings.pairs import RatedPair, parse_scores
+from benchmarks.ratings.pairs import RatedPair, parse_scores, read_table
 from benchmarks.ratings.video_reward import VideoReward, accuracy_with_ties, accuracy_without_ties
 from benchmarks.ratings.videoscore import ASPECTS, VideoScore
 from datamodules.pair_questions import PairQuestions
@@ -68,6 +68,15 @@ def test_scores_are_read_from_the_last_json() -> None:
     assert parse_scores("[1, 2]", names) == {"VQ": 1, "MQ": 2}
     for reply in ("", "VQ: 1, MQ: 2", "{VQ: 1}", "[1]", '[1, "2"]', "[1, true]", '{"VQ": 1, "MQ": NaN}', "[[1, 2"):
         assert parse_scores(reply, names) is None
+
+
+def test_a_list_counts_only_where_no_object_tells_the_scores() -> None:
+    names = ("VQ", "MQ", "TA")
+    nine = dict.fromkeys(names, 9.0)
+    assert parse_scores('{"VQ": 9, "MQ": 9, "TA": 9} on scales of [0, 5, 10]', names) == nine
+    assert parse_scores('On [0, 5, 10]: [{"VQ": 9, "MQ": 9, "TA": 9}]', names) == nine
+    assert parse_scores('{"scale": [0, 5, 10]} so [9, 9, 9]', names) == nine
+    assert parse_scores('{"VQ": 9, "scale": [0, 5, 10]}', names) is None
 
 
 ROWS = [("a.mp4", "b.mp4", "A", "B"), ("./b.mp4", "c.mp4", "A", "same"), ("c.mp4", "a.mp4", "B", "A")]
@@ -211,6 +220,39 @@ def test_every_fault_of_a_table_is_listed(world: Path) -> None:
         data(world, ["VQ"]).setup("test")
     with pytest.raises(ValueError, match=r"data\.dimensions"):
         data(world, [])
+
+
+def test_rows_that_end_early_or_late_are_listed(world: Path) -> None:
+    (world / "pairs.csv").write_text(
+        "path_A,path_B,VQ,prompt\na.mp4,b.mp4,A\na.mp4,b.mp4,A,x\na.mp4,b.mp4,A,a dog, wet\n"
+    )
+    with pytest.raises(ValueError, match="2 faults") as error:
+        data(world, ["VQ"]).setup("test")
+    assert "row 0: has no prompt" in str(error.value)
+    assert "row 2: has more cells than columns, the first is ' wet'" in str(error.value)
+    (world / "scores.csv").write_text("VQ,MQ,TA,path\n1,2,3\n1,2,3,a.mp4\n1,2,3,b.mp4,c.mp4\n")
+    with pytest.raises(ValueError, match="2 faults") as error:
+        read_table(world / "scores.csv", ("VQ", "MQ", "TA"))
+    assert "row 0: has no path" in str(error.value)
+    assert "row 2: has more cells than columns" in str(error.value)
+
+
+def test_a_table_in_another_encoding_is_named(world: Path) -> None:
+    (world / "pairs.csv").write_bytes("path_A,path_B,prompt,VQ\na.mp4,b.mp4,caf\u00e9,A\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"pairs\.csv: is not a CSV file in UTF-8"):
+        data(world, ["VQ"]).setup("test")
+    with pytest.raises(ValueError, match=r"pairs\.csv: is not a CSV file in UTF-8"):
+        read_table(world / "pairs.csv", ("VQ",))
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "\x0b"])
+def test_a_text_may_hold_what_looks_like_an_end_of_a_line(mark: str, world: Path) -> None:
+    (world / "pairs.csv").write_text(f"path_A,path_B,prompt,VQ\na.mp4,b.mp4,one{mark}two,A\n")
+    asks = data(world, ["VQ"])
+    asks.setup("test")
+    assert asks.pairs[0].prompt == f"one{mark}two"
+    (world / "scores.csv").write_text(f"path,VQ\na{mark}b.mp4,1\n")
+    assert read_table(world / "scores.csv", ("VQ",)) == [(f"a{mark}b.mp4", {"predict": '{"VQ": 1}'})]
 
 
 def test_the_sum_is_compared_with_the_overall_choice() -> None:

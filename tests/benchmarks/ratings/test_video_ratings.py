@@ -66,6 +66,7 @@ def test_a_judge_rates_every_video(world: Path) -> None:
     assert about["judge"] == "scripted"
     assert about["intervals"]["of"]["text_alignment"] == [-1, 1]
     assert about["annotations"]["videos"]["questions"] == 64
+    assert about["percent"] is False
     assert [one["column"] for one in about["paper"]["numbers"]] == ["TA", "VQ", "TC", "DD"]
 
 
@@ -94,7 +95,8 @@ def test_recorded_replies_are_rated_without_videos(world: Path) -> None:
     assert results | {"about": 0} == first | {"about": 0}
     assert results["about"]["judge"] == "scripted"
     # As a judge that repeats them, too.
-    lines = [json.dumps({"key": one.key, "reply": looks(one)}) for one in judge.asked]
+    said = [(one.key, looks(one).replace("are none", "are\u2028none")) for one in judge.asked]
+    lines = [json.dumps({"key": key, "reply": reply}, ensure_ascii=False) for key, reply in said]
     (world / "replies.jsonl").write_text("\n".join(lines))
     recorded = VisionReward(RecordedJudge(str(world / "replies.jsonl"), "VisionReward"), str(world / "third"))
     assert run_test(recorded, data(world))["score"] == first["score"]
@@ -107,6 +109,13 @@ def test_recorded_replies_are_rated_without_videos(world: Path) -> None:
     with pytest.raises(ValueError, match="2 questions lack an answer") as error:
         run_test(again, data(world, **asks))
     assert f"more than once:\n    {judge.asked[5].key}" in str(error.value)
+
+
+def test_questions_may_hold_what_looks_like_an_end_of_a_line(world: Path) -> None:
+    (world / "list.txt").write_text("Is it\u2028good?\r\n\r\nIs it bad?\r\n")
+    asks = data(world, world / "list.txt")
+    asks.setup("test")
+    assert asks.checklist == ["Is it\u2028good?", "Is it bad?"]
 
 
 def test_an_answer_that_is_missing_or_doubled_is_listed(world: Path) -> None:
@@ -162,7 +171,7 @@ def test_videos_that_do_not_fit_the_prompts_are_listed(world: Path) -> None:
     asks = {"prompts": str(world / "prompts.txt"), "num_samples": 2}
     with pytest.raises(ValueError, match="does not fit") as error:
         data(world, **asks).setup("test")
-    for told in ("a stone-0.mp4 is missing", "a stone-1.mp4 is missing", "a tree-0.mp4", "nameless.mp4"):
+    for told in ("video 0 of 'a stone' is missing", "video 1 of 'a stone' is missing", "a tree-0.mp4", "nameless.mp4"):
         assert told in str(error.value)
     results = run_test(VisionReward(ScriptedJudge(looks), str(world / "out")), data(world, **asks, allow_missing=True))
     assert (results["videos"], results["about"]["left_out"]) == (2, 4)

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -7,14 +8,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from benchmarks.paper_tables import find_row
 from benchmarks.report.__main__ import main
 from benchmarks.report.loss_curves import loss_chart
 from benchmarks.report.page import markdown, tables, views_section, web_page
-from benchmarks.report.runs import Run, read_run
+from benchmarks.report.runs import Run, read_run, read_runs
 from benchmarks.report.score_charts import score_chart
 from benchmarks.report.score_tables import main_table, notes, subset_table
+from benchmarks.report.tables import Cell, Row, Table
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -199,6 +202,24 @@ def test_a_run_is_named_after_its_folder(base: Path, monkeypatch: pytest.MonkeyP
     assert run.name == "base"
 
 
+def test_runs_whose_folders_share_a_name_are_told_apart_in_every_table(tmp_path: Path) -> None:
+    folders = [tmp_path / "base/test", tmp_path / "vista/test", tmp_path / "dpo"]
+    for folder, binary in zip(folders, (0.25, 0.5, 0.75), strict=True):
+        write_event_test(folder / "events", binary)
+    found = tables(read_runs(folders))["EventHallusion, with intervals"]
+    assert found.header == ("score", "base/test", "vista/test", "dpo")
+    assert {len(row.cells) for row in found.rows} == {3}
+    with pytest.raises(ValueError, match="given twice"):
+        read_runs([folders[0], tmp_path / "dpo/../base/test"])
+
+
+def test_runs_of_one_name_all_have_a_column(base: Path) -> None:
+    write_event_test(base / "events", 0.25, paper=67.2)
+    runs = [read_run(base), read_run(base)]
+    assert tables(runs)["EventHallusion, with intervals"].header == ("score", "base", "base")
+    assert len(notes(runs)) == 2
+
+
 def write_event_test(folder: Path, binary: float, paper: float | None = None) -> None:
     """Results of another benchmark, with intervals."""
     folder.mkdir(parents=True)
@@ -260,3 +281,34 @@ def test_the_command_takes_the_papers_rows(
     with pytest.raises(SystemExit):
         main([str(base), "--paper", "vista_dpo/table1/nobody"])
     assert "no row 'nobody'" in capsys.readouterr().err
+
+
+def wide_table() -> Table:
+    rows = [Row(f"[bold]run|{n}[0]", "red", [Cell(f"{n}{column}.5") for column in range(10, 22)]) for n in range(2)]
+    return Table(("run", *(f"Video-LLaVA + VistaDPO {column}" for column in range(12))), rows)
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 400])
+def test_a_narrow_terminal_cuts_no_number_and_no_name(width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    wide_table().show(console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(cell.text in shown for row in wide_table().rows for cell in row.cells)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "[bold]run|1[0]" in shown or width < 100, "a name may be folded"
+
+
+def test_names_do_not_break_the_markdown() -> None:
+    header, _, *rows = wide_table().markdown().splitlines()
+    assert all(line.replace("\\|", "").count("|") == header.count("|") for line in rows)
+
+
+def test_scores_and_percent_stand_on_axes_of_their_own(tmp_path: Path) -> None:
+    write_test(tmp_path / "judged" / "test", 0.5)
+    path = tmp_path / "judged" / "test" / "results.json"
+    results = json.loads(path.read_text())
+    results["all"]["average_score"] = 2.5
+    ends = {"all/accuracy": [0.4, 0.6], "all/average_score": [2.0, 3.0]}
+    path.write_text(json.dumps(results | {"about": {"intervals": {"of": ends}}}))
+    drawn = score_chart([read_run(tmp_path / "judged")])
+    assert all(f">{unit}<" in drawn for unit in ("percent", "score"))

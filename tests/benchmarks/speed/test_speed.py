@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.speed import dense, dpo, measure, models, vista_case, vista_rows
-from benchmarks.speed.__main__ import main
+from benchmarks.speed.__main__ import COMMANDS, main
 from benchmarks.speed.options import DenseOptions, DpoOptions, LanguageOptions, VistaOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # peft and TRL use old names
@@ -113,6 +113,13 @@ def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path, capsys: py
     assert result["times"][vista_rows.RELEASED] == 1.0
     assert result["environment"]["threads"] == torch.get_num_threads()
     assert "ours, cached" in capsys.readouterr().out
+
+
+def test_help_says_what_each_comparison_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} {text}" in shown for name, (_, _, text) in COMMANDS.items())
 
 
 def test_the_shared_prefix_saves_counted_operations(folder: Path) -> None:

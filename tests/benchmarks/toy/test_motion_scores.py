@@ -16,7 +16,7 @@ import vidpref
 from benchmarks.report.page import web_page
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_pictures import pair_picture
-from benchmarks.toy.motion_scores import main, motion_table, score_folder
+from benchmarks.toy.motion_scores import main, motion_table, one_of_each_speed, score_folder
 from benchmarks.toy.stages import ROOT, Stage
 from benchmarks.toy.study import METHODS, Size, study_stages
 from datamodules.shards import write_shards
@@ -119,6 +119,16 @@ def test_stages_are_commands_of_their_own(tmp_path: Path) -> None:
     found = study_stages(tmp_path, [0, 1], Size(pairs=8))
     check(found)
     assert sum(stage.arguments[0] == "fit" for stage in found) == 2 * len(METHODS)
+
+
+def test_a_study_too_small_for_its_table_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="prompts is 2; give 3 or more"):
+        Size(prompts=2)
+    names = ["a red circle moves vertically fast-0.mp4", "a red circle moves vertically slowly-0.mp4"]
+    with pytest.raises(ValueError, match="no video is medium"):
+        one_of_each_speed(names)
+    steady = "a red circle moves vertically steadily-0.mp4"
+    assert one_of_each_speed([*names, steady]) == [names[1], steady, names[0]]
 
 
 def test_methods_of_the_study_differ_in_pairs_and_labels_alone(tmp_path: Path) -> None:

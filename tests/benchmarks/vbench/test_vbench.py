@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from benchmarks.vbench.rules import (
     DIMENSIONS,
+    STATIC_SHARE,
     aggregate,
     consistency,
-    consistency_of_folder,
     flow_score,
     frame_interval,
     is_dynamic,
+    is_static,
     temporal_flickering,
 )
 
-AGGREGATE, CONSISTENCY, DYNAMIC, FLICKER = (
-    golden(f"bench_vbench_{name}") for name in ("aggregate", "consistency", "dynamic_degree", "temporal_flickering")
+AGGREGATE, CONSISTENCY, DYNAMIC, FLICKER, STATIC = (
+    golden(f"bench_vbench_{name}")
+    for name in ("aggregate", "consistency", "dynamic_degree", "temporal_flickering", "static_filter")
 )
 FRAMES: dict[str, Callable[..., Any]] = {
     "static": lambda t, y, x, c: (7 * y + 3 * x + 40 * c) % 256,
@@ -66,8 +68,6 @@ def test_consistency_is_the_published_score(kind: str) -> None:
     features = CONSISTENCY["features"]
     scores = {name: consistency(torch.tensor(values)) for name, values in features.items()}
     assert scores == {one["video_path"]: one["video_results"] for one in CONSISTENCY[kind]["videos"]}
-    counts = [len(values) for values in features.values()]
-    assert consistency_of_folder(list(scores.values()), counts) == CONSISTENCY[kind]["dataset"]
     if kind == "subject":
         assert np.mean(list(scores.values())) == CONSISTENCY[kind]["dataset_multi_gpu"]
 
@@ -135,6 +135,21 @@ def test_thresholds_are_the_published_ones(case: dict[str, Any]) -> None:
 def test_frames_are_taken_at_the_published_interval(case: dict[str, Any]) -> None:
     assert frame_interval(case["fps"]) == case["interval"]
     assert list(range(0, case["n"], frame_interval(case["fps"]))) == case["idx"]
+
+
+@pytest.mark.parametrize("row", STATIC["get_score"], ids=lambda row: f"{row['H']} {row['W']}")
+def test_the_static_filters_flow_score_is_the_published_one(row: dict[str, Any]) -> None:
+    flow = np.random.default_rng(row["seed"]).standard_normal((1, 2, row["H"], row["W"])) * 5
+    horizontal, vertical = flow.astype(np.float32)[0]
+    assert flow_score(np.sqrt(np.square(horizontal) + np.square(vertical)), STATIC_SHARE) == row["score"]
+    with pytest.raises(ValueError, match="2% of 49 pixels are no pixel: flow needs at least 50"):
+        flow_score(np.ones((7, 7)), STATIC_SHARE)
+
+
+def test_static_is_the_published_rule() -> None:
+    cases = STATIC["check_static"]
+    found = [is_static(case["pair_scores"], case["end_scores"], case["h"], case["w"]) for case in cases]
+    assert found == [case["static"] for case in cases]
 
 
 @pytest.mark.parametrize("spelling", [str, lambda name: name.replace(" ", "_")], ids=["spaces", "underscores"])

@@ -148,14 +148,14 @@ def test_faults_are_listed_before_a_network_is_looked_for(tmp_path: Path, capsys
     no_network = ("--model.subject.model", str(tmp_path / "none"))
     said = refusal(capsys, "vbench.yaml", videos, tmp_path / "out", *no_network, *flags)
     assert "4 videos of" in said
-    for name in ("a cube-0.mp4", "a cube-1.mp4", "no number.mp4", "well-known man-0.mp4"):
-        assert name in said
+    faulty = {"video 0 of 'a cube'", "video 1 of 'a cube'", "no number.mp4", "well-known man-0.mp4"}
+    assert all(name in said for name in faulty)
     results = proxy(videos, tmp_path / "out", *flags, "--data.allow_missing", "true")
     assert results["about"]["left_out"] == 4
     assert results["about"]["videos"]["scored"] == 2
     assert results["about"]["allow_missing"] is True
     details = json.loads((tmp_path / "out" / "details.json").read_text())
-    assert set(details["skipped"]) == {"a cube-0.mp4", "a cube-1.mp4", "no number.mp4", "well-known man-0.mp4"}
+    assert set(details["skipped"]) == faulty
     flags = (*flags, "--data.prompt_set", "motion_bench")
     assert "holds 2 prompts, motion_bench has 419" in refusal(capsys, "vbench_proxy.yaml", videos, tmp_path, *flags)
 
@@ -167,8 +167,49 @@ def test_vbenchs_list_says_what_is_scored(made: Path, tmp_path: Path) -> None:
     results = proxy(made / "videos", tmp_path, "--data.prompts", str(tmp_path / "list.json"))
     assert results["dynamic_degree"] == 0.5
     assert set(results["missing"]) == set(DIMENSIONS) - {"dynamic_degree"}
-    assert results["missing"]["temporal_flickering"] == "no video has a prompt for it"
+    assert results["missing"]["temporal_flickering"] == "no video has a prompt for it, or none counts"
     assert results["about"]["videos"]["scored"] == 2
+
+
+def test_what_networks_saw_is_scored_beside_what_is_measured(made: Path, tmp_path: Path) -> None:
+    listed = [{"prompt_en": "a ball", "dimension": ["object_class", "dynamic_degree"],
+               "auxiliary_info": {"object_class": {"object": "ball"}}},
+              {"prompt_en": "well-known man", "dimension": ["temporal_style"]}]  # fmt: skip
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    saw = {"object_class": {"a ball-0.mp4": [["ball"]] * 3, "a ball-1.mp4": [["cube"]]},
+           "temporal_style": {"well-known man-0.mp4": {"rows": [[3, 4]], "text": [1, 0]}}}  # fmt: skip
+    (tmp_path / "seen.json").write_text(json.dumps(saw))
+    theirs = {"object_class": [0.1, []], "scene": [0.2, []]}
+    (tmp_path / "vbench_eval_results.json").write_text(json.dumps(theirs))
+    flags = ("--data.prompts", str(tmp_path / "list.json"),
+             "--model.observations", json.dumps([str(tmp_path / "seen.json")]),
+             "--model.merge", json.dumps([str(tmp_path / "vbench_eval_results.json")]))  # fmt: skip
+    results = proxy(made / "videos", tmp_path / "out", *flags)
+    expected = {"dynamic_degree": 0.5, "object_class": 0.75, "temporal_style": 0.6, "scene": 0.2}
+    assert {name: results[name] for name in expected} == pytest.approx(expected)
+    assert set(results["missing"]) == set(DIMENSIONS) - set(expected)
+    assert set(results["about"]["observed"]) == {"object_class", "temporal_style"}
+    assert set(results["about"]["merged"]) == {"scene"}
+    assert results["about"]["videos"]["scored"] == 3
+    assert {"object_class", "temporal_style"} <= set(results["about"]["intervals"]["of"])
+    written = json.loads((tmp_path / "out" / "videos_eval_results.json").read_text())
+    assert [Path(one["video_path"]).name for one in written["temporal_style"][1]] == ["well-known man-0.mp4"]
+    # Nothing need be measured.
+    alone = proxy(made / "videos", tmp_path / "alone", *flags, "--model.flickering", "false", "--model.flow", "null",
+                  "--model.interpolation", "null")  # fmt: skip
+    assert alone["object_class"] == 0.75
+    assert "dynamic_degree" not in alone
+
+
+def test_flickering_of_static_videos(made: Path, tmp_path: Path) -> None:
+    every = proxy(made / "videos", tmp_path / "every")
+    results = proxy(made / "videos", tmp_path / "static", "--model.static_filter", "true")
+    assert results["temporal_flickering"] == 1 > every["temporal_flickering"], "one of three stands still"
+    assert results["about"]["not_static"] == 2
+    assert results["about"]["networks"]["temporal_flickering"]["proxy"]
+    assert results["dynamic_degree"] == every["dynamic_degree"]
+    with pytest.raises(ValueError, match="static_filter tells"):
+        VBench("out", static_filter=True)
 
 
 def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from goldens import golden
 from torch import Tensor
 from vbench_samples import save_dino, save_raft, sliding_picture
 
+from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
-    Dynamics,
     Flickering,
     Measure,
     NetworkMeasure,
@@ -24,7 +24,7 @@ from benchmarks.vbench.measures import (
 )
 from benchmarks.vbench.motion import BlendInterpolation
 from benchmarks.vbench.networks import DinoFeatures, FrameNetwork
-from benchmarks.vbench.rules import consistency, flow_score, temporal_flickering
+from benchmarks.vbench.rules import STATIC_SHARE, consistency, flow_score, is_static, temporal_flickering
 from datamodules.optical_flow import DisFlow, RaftFlow
 from datamodules.samples import VideoFacts
 from datamodules.video_folder import FolderVideo
@@ -90,6 +90,27 @@ def test_a_video_that_moves_is_dynamic_and_a_still_one_is_not() -> None:
     assert (fast["score"], still["score"]) == (True, False)
     assert fast["flow"] == pytest.approx(4, abs=1.5)
     assert still["flow"] == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_the_static_filter_looks_at_all_frames_and_at_the_ends(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("benchmarks.vbench.flow_measures.is_static", lambda *told: not asked.append(told))
+    frames, flow = sliding_picture(2, 9), DisFlow("fast")
+    found = watched(StaticFlickering(flow), frames, chunk, fps=24.0)
+    assert found == {"score": temporal_flickering(frames), "static": True}
+    [(pairs, ends, height, width)] = asked
+    assert (height, width) == (48, 64)
+    assert pairs == pytest.approx([flow_score(one, STATIC_SHARE) for one in flow.magnitudes(frames)], rel=1e-6)
+    first_to_last = torch.stack([frames[0], frames[-1], frames[0]])
+    assert ends == pytest.approx([flow_score(one, STATIC_SHARE) for one in flow.magnitudes(first_to_last)], rel=1e-6)
+    assert is_static(pairs, ends, 48, 64) is False
+
+
+def test_a_still_video_is_static() -> None:
+    assert watched(StaticFlickering(DisFlow()), sliding_picture(0, 9), 4) == {"score": 1.0, "static": True}
+    assert watched(StaticFlickering(DisFlow()), sliding_picture(4, 9), 4)["static"] is False
+    assert StaticFlickering(DisFlow()).facts()["proxy"]
 
 
 def test_raft_is_shown_frames_padded_in_the_middle_and_all_of_it_counts(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vbench_samples import save_clip, save_dino, save_head, save_raft
 
 from benchmarks.vbench.motion import AmtInterpolation, BlendInterpolation, centred, flow_facts
-from benchmarks.vbench.networks import AestheticScore, ClipFeatures, DinoFeatures, MusiqScore, identity
+from benchmarks.vbench.networks import AestheticScore, ClipFeatures, DinoFeatures, MusiqScore, identity, weights_differ
 from datamodules.optical_flow import DisFlow, RaftFlow
 
 GOLDEN_HEAD = Path(__file__).parents[2] / "data" / "laion_aesthetic" / "sa_0_4_vit_l_14_linear.pth"
@@ -92,7 +92,7 @@ def test_weights_are_told_apart_and_other_weights_named(dino: str, clip: str, tm
     facts = DinoFeatures(dino).facts()
     assert len(facts["weights"]["sha256"]) == 64
     assert facts["weights"]["sha256"] != identity(clip)["sha256"]
-    assert facts["differs"] == [f"{dino} in place of facebook/dino-vitb16"]
+    assert facts["differs"] == [f"weights from {dino}, not verified to be facebook/dino-vitb16"]
     config = json.loads((Path(dino) / "config.json").read_text())
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((Path(dino) / name).read_bytes())
@@ -101,6 +101,21 @@ def test_weights_are_told_apart_and_other_weights_named(dino: str, clip: str, tm
     assert identity(str(tmp_path))["sha256"] != facts["weights"]["sha256"]
     with pytest.raises(ValueError, match="no such file or folder, and no model of the hub"):
         identity(str(tmp_path / "none"))
+
+
+def test_files_are_the_published_weights_by_their_hash(clip: str, tmp_path: Path) -> None:
+    by_clip = [f"weights from {clip}, not verified to be openai/clip-vit-large-patch14"]
+    assert AestheticScore(str(GOLDEN_HEAD), clip).facts()["differs"] == by_clip
+    head = save_head(tmp_path / "sa_0_4_vit_l_14_linear.pth")
+    said = f"weights from {head}, not verified to be sa_0_4_vit_l_14_linear.pth"
+    assert AestheticScore(head, clip).facts()["differs"] == [*by_clip, said]
+    musiq = tmp_path / "musiq_spaq_ckpt-358bb6af.pth"
+    musiq.write_bytes(b"something else under the published name")
+    assert "not verified to be pyiqa musiq_spaq" in MusiqScore(str(musiq)).facts()["differs"][0]
+    assert weights_differ({"id": "facebook/dino-vits8"}, "facebook/dino-vitb16") == [
+        "facebook/dino-vits8 in place of facebook/dino-vitb16"
+    ]
+    assert weights_differ({"id": "facebook/dino-vitb16", "revision": "1"}, "facebook/dino-vitb16") == []
 
 
 class _Musiq(nn.Module):
@@ -138,14 +153,20 @@ def test_musiq_is_absent_without_its_package(monkeypatch: pytest.MonkeyPatch) ->
     assert MusiqScore().facts()["differs"] == []
 
 
-def test_flow_is_published_or_named(tmp_path: Path) -> None:
+def test_flow_is_published_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = flow_facts(RaftFlow("C_T_V1", "large", num_updates=20))
     assert (published["proxy"], published["differs"]) == (False, [])
     assert published["weights"]["url"].endswith("22a6c225.pth")
     assert "12" in flow_facts(RaftFlow("C_T_V1", "large", num_updates=12))["differs"][0]
-    assert flow_facts(RaftFlow())["weights"]["id"] == "torchvision C_T_SKHT_V2"
+    other = flow_facts(RaftFlow(num_updates=20))
+    assert other["weights"]["id"] == "torchvision C_T_SKHT_V2"
+    assert other["differs"] == ["torchvision C_T_SKHT_V2 in place of torchvision C_T_V1"]
     file = save_raft(tmp_path / "raft.pth")
     assert flow_facts(RaftFlow(file, "small"))["weights"]["sha256"] == identity(file)["sha256"]
+    unverified = [f"weights from {file}, not verified to be torchvision C_T_V1"]
+    assert flow_facts(RaftFlow(file, "large", num_updates=20))["differs"] == unverified
+    monkeypatch.setattr("benchmarks.vbench.motion.RAFT_SHA256", identity(file)["sha256"][:8])
+    assert flow_facts(RaftFlow(file, "large", num_updates=20))["differs"] == []
     with pytest.raises(ValueError, match="none of torchvision's weights of RAFT"):
         flow_facts(RaftFlow("nothing.pth"))
     proxy = flow_facts(DisFlow("fast"))
@@ -182,6 +203,7 @@ def test_amt_is_run_from_a_clone_and_leaves_no_module_behind(tmp_path: Path) -> 
     before = {name for name in sys.modules if name.split(".")[0] in ("networks", "utils")}
     network = AmtInterpolation(str(tmp_path), str(weights))
     assert network.facts()["weights"]["sha256"] == identity(str(weights))["sha256"]
+    assert network.facts()["differs"] == [f"weights from {weights}, not verified to be amt-s.pth of lalala125/AMT"]
     network.load()
     assert {name for name in sys.modules if name.split(".")[0] in ("networks", "utils")} == before
     first, second = noise(20, 37)

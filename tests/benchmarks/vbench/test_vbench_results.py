@@ -19,7 +19,9 @@ from benchmarks.vbench.results import (
     read_eval_results,
     remarks,
     score_intervals,
+    static_only,
     totals,
+    with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.folder_names import read_asked
@@ -59,6 +61,39 @@ def test_other_dimensions_are_means_over_the_videos_that_have_them() -> None:
     assert list(folder_scores(videos)) == [name for name in DIMENSIONS if name in expected]
     assert mean_flow(videos) == 4.0
     assert mean_flow({"c": videos["c"]}) is None
+
+
+def test_every_frame_counts_once_where_a_score_tells_of_frames() -> None:
+    shares = {"a": (0.5, 16), "b": (1.0, 4)}
+    videos = {
+        name: {"frames": 81, "scores": {"object_class": {"score": share, "frame_count": count}}}
+        for name, (share, count) in shares.items()
+    }
+    assert folder_scores(videos) == {"object_class": pytest.approx(12 / 20)}
+    assert score_intervals(videos, dict.fromkeys(videos, "p"), 0)["object_class"] == pytest.approx([0.6, 0.6])
+
+
+def test_flickering_counts_the_first_five_static_videos_of_a_prompt() -> None:
+    videos = {f"{n}": record(temporal_flickering=n / 10, aesthetic_quality=0.5) for n in range(8)}
+    for name, one in videos.items():
+        one["scores"]["temporal_flickering"]["static"] = name != "1"
+    prompts = dict.fromkeys(videos, "a ball") | {"7": "a cube"}
+    found = static_only(videos, prompts)
+    assert [name for name, one in found.items() if "temporal_flickering" in one["scores"]] == [*list("02345"), "7"]
+    assert [name for name, one in found.items() if "not_static" in one] == ["1", "6"]
+    assert all("aesthetic_quality" in one["scores"] for one in found.values())
+    unfiltered = {"a": record(temporal_flickering=0.5)}
+    assert static_only(unfiltered, {"a": "a ball"}) == unfiltered
+
+
+def test_what_was_seen_joins_what_was_measured(tmp_path: Path) -> None:
+    facts = VideoFacts(9, 8.0, 64, 48)
+    folder = {name: FolderVideo(name, tmp_path / name, "p", 0, facts, "") for name in "abcd"}
+    seen = {"scene": {"score": 0.5, "frame_count": 16}}
+    found = with_observed({"c": record(9, scene=1.0)}, {"a": seen, "c": seen, "d": seen}, folder, {"d"})
+    assert list(found) == ["a", "c"]
+    assert found["a"] == {"frames": 9, "scores": seen}
+    assert found["c"]["scores"] == seen
 
 
 def test_a_metric_takes_videos_once_however_often_they_come() -> None:
@@ -161,11 +196,14 @@ def test_a_log_forgets_a_line_without_an_end_and_refuses_other_videos(tmp_path: 
 
 def test_remarks_name_proxies_and_what_is_missing() -> None:
     networks = {"dynamic_degree": {"proxy": True, "differs": ["DIS in place of RAFT"]},
-                "temporal_flickering": {"proxy": False, "differs": []}}  # fmt: skip
+                "motion_smoothness": {"proxy": False, "differs": ["weights from x, not verified to be y"]},
+                "imaging_quality": {"proxy": False, "differs": []}}  # fmt: skip
     results = {"mean_flow": 2.0, "missing": {"scene": "not measured here", "color": "not measured here"}}
-    lines = "\n".join(remarks(results, {"networks": networks, "left_out": 3}))
+    lines = "\n".join(remarks(results, {"networks": networks, "left_out": 3, "not_static": 4}))
     assert "dynamic_degree: a proxy, DIS in place of RAFT." in lines
     assert "2.00 pixels" in lines
     assert "missing (not measured here): scene, color." in lines
     assert "3 videos were left out" in lines
-    assert "flickering" not in lines
+    assert "motion_smoothness: weights from x, not verified to be y." in lines
+    assert "temporal_flickering: 4 videos do not count" in lines
+    assert "imaging" not in lines

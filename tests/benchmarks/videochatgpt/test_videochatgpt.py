@@ -101,6 +101,35 @@ def test_answers_made_elsewhere_are_judged(world: Path, source: str) -> None:
     assert results | {"about": 0} == first | {"about": 0}
 
 
+def test_recorded_rows_without_all_answers_are_listed(world: Path) -> None:
+    run_test(VideoChatGpt(Scripted(says), str(world / "out"), judge=ScriptedJudge(judged)), data(world))
+    path = world / "out" / "consistency_qa_policy.json"
+    rows = json.loads(path.read_text())
+    write_json(path, [{**rows[0], "pred2": None}, rows[1], 3])
+    (world / "out" / "temporal_qa_policy.json").unlink()
+    module = VideoChatGpt(None, str(world / "x"), predictions=str(world / "out"), judge=ScriptedJudge(judged))
+    with pytest.raises(ValueError, match=r"PART_qa_NAME\.json[\s\S]*row 2 is no[\s\S]*2 questions lack") as error:
+        run_test(module, data(world, videos=None))
+    assert "consistency/000000" in str(error.value)
+
+
+def test_dimensions_of_the_same_answers_are_drawn_together(world: Path) -> None:
+    """Were they drawn apart, the mean of three equal columns would vary less than each of them."""
+    write_json(world / "generic_qa.json", [{"Q": f"What is {at}?", "A": "It.", "video_name": "v"} for at in range(40)])
+    answers = [
+        {"key": f"generic/{at:06d}", "predict": "It.",
+         "replies": {name: str({"score": at % 6}) for name in ("correctness", "detail", "context")}}
+        for at in range(40)
+    ]  # fmt: skip
+    asks = data(world, videos=None, parts=["generic"])
+    asks.setup("test")
+    lines = [one | {"asked": asks.everything[one["key"]].fingerprint} for one in answers]
+    (world / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    module = VideoChatGpt(None, str(world / "out"), predictions=str(world / "a.jsonl"))
+    found = run_test(module, data(world, videos=None, parts=["generic"]))["about"]["intervals"]["of"]
+    assert found["all/average_score"] == pytest.approx(found["detail/average_score"])
+
+
 def test_a_judge_is_needed_unless_its_replies_were_recorded(world: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.judge"):
         run_test(VideoChatGpt(Scripted(says), str(world / "out")), data(world))
