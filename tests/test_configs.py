@@ -149,6 +149,34 @@ def test_fsdp_computes_in_bfloat16_and_reduces_in_float32() -> None:
     assert (strategy.init_args.param_dtype, strategy.init_args.reduce_dtype) == ("bfloat16", "float32")
 
 
+def taught() -> str:
+    """Everything that tells a user what to type: headers and settings of all configs, README and docs."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(CONFIGS.rglob("*.yaml"))]
+    return re.sub(r"\\\n[# ]*", "", "\n".join(page.read_text() for page in pages))
+
+
+def test_every_export_that_is_named_is_written_by_a_fit() -> None:
+    text = taught()
+    folders = set(re.findall(r"default_root_dir:? (\S+)", text))
+    assert set(re.findall(r"(runs/[\w/-]+)/exports", text)) <= folders
+
+
+def test_every_data_set_that_is_named_is_written_by_a_command() -> None:
+    text = taught()
+    written = set(re.findall(r"output:? (data/[\w./-]+)", text))
+    for line in text.splitlines():
+        if "vidpref prepare" in line:
+            written |= set(re.findall(r"data/[\w./-]+", line))
+    named = set(re.findall(r"\b(data/[\w./-]+)\.index\.json", text))
+    assert named - written == set()
+
+
+def test_every_folder_of_samples_that_is_named_is_written_by_a_command() -> None:
+    text = taught()
+    written = set(re.findall(r"(?:\{folder:|callbacks\.folder) (runs/[\w/-]+)", text))
+    assert set(re.findall(r"(?:data\.folder|^ +folder:) (runs/[\w/-]+)", text, re.M)) <= written
+
+
 @pytest.mark.parametrize("given", [["--model.policy.adapter", "null"], ["--model.policy.adapter=null"]])
 def test_null_takes_back_what_a_configuration_gave(given: list[str]) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "toy/vista.yaml"), "--model.policy.adapter", "somewhere", *given]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def test_unknown_verb_and_source(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("source", vidpref.PREPARE)
 def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(lambda: vidpref.main(["prepare", source, "--help"])) == 0
-    assert f"vidpref prepare {source}" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"vidpref prepare {source}" in shown
+    told = inspect.getdoc(vidpref.function_of(vidpref.PREPARE[source])) or ""
+    assert " ".join(told.split("\n\n")[0].split()) in shown, "what it does"
 
 
 def _pretend_source(paths: list[str], folder: str, count: int = 3, skip_bad: bool = False) -> None:
