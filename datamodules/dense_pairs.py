@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.dense_stream import CollatePairs, MakePair, flow_members
 from datamodules.flow_samples import ItemKind, PairBatch
-from datamodules.flow_stream import Blanks, FlowDraw, require_none, shape_faults, space_faults
+from datamodules.flow_stream import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.pair_labels import LabelFilter, LabelledPairs, Taken, join_labels
 from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
 from datamodules.reading import ByteReader
@@ -37,22 +37,26 @@ class DensePairs(PlannedData[PairBatch]):
         batch_size: pairs per rank and micro-batch.
         num_workers: processes per rank that read; 0 = none.
         seed: decides the order of the pairs, times, noises, and the draws of `label_fraction` and `flip_labels`.
-        min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2).
+        min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
         drop_whole_ties: leave out pairs that are a tie as a whole; for a method that uses that label alone.
         time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
         time_std: its standard deviation (1, likewise).
         time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
-        time_range: times outside are drawn again; [0, 0.875] trains the low-noise expert of Wan 2.2 as it is used.
+        time_range: times outside are drawn again; one of several experts takes its own alone, the low-noise expert of
+            Wan 2.2 [0, 0.875].
         label_fraction: the share of the labelled training pairs that is used, for ablations.
-        flip_labels: the share of the training labels that is turned round, for ablations (paper: 0.2 and 0.4).
+        flip_labels: the share of the training labels that is turned round, of segments and, by draws of their own, of
+            whole videos, for ablations (paper: 0.2 and 0.4).
         window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (it counts nowhere).
+        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (without a loss; denominators are
+            from the index and still count it).
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
+    asks: ClassVar[tuple[str, str]] = ("items", "DenseDPO")
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class DensePairs(PlannedData[PairBatch]):
         batch_size: int = 1,
         num_workers: int = 0,
         seed: int = 0,
-        min_decided: float = 0.2,
+        min_decided: float | None = 0.2,
         drop_whole_ties: bool = False,
         time_mean: float = 0.0,
         time_std: float = 1.0,
@@ -103,13 +107,19 @@ class DensePairs(PlannedData[PairBatch]):
         """Join pairs with labels, list everything that is wrong with either, and say what is left out.
 
         Raises:
-            ValueError: no labels, labels of other pairs, rows or labels that do not fit, latents of another autoencoder
-                than the policy's, several shapes for one batch, or nothing that the filter lets through.
+            ValueError: a method without preferences, no labels, labels of other pairs, rows or labels that do not fit,
+                latents, prompts or times that the policy does not take, several shapes for one batch, or nothing that
+                the filter lets through.
         """
+        module = self.running.lightning_module
+        if other := [name for name, kind in module.items().items() if kind == "samples"]:
+            raise ValueError(
+                f"the terms {other} are of real videos, not of pairs; use data: Latents (pairs that were sampled with "
+                "store_clean serve), or model: DenseDPO"
+            )
         joined = self._joined(split)
         rows = [row for row, _ in joined.rows]
-        wanted = self.running.lightning_module.policy.latent_space
-        require_none([*joined.faults(), *space_faults(index, rows, wanted)])
+        require_none([*joined.faults(), *policy_faults(index, rows, self.draw, module.policy)])
         taken = joined.take(self.filters[split])
         if not taken.labels:
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")

@@ -7,9 +7,10 @@ where the pair's first video is better, -1 where its second one is, 0 for a tie.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from operator import eq
 from typing import Any, Literal, Self, get_args
 
 from datamodules.samples import Fault, VideoFacts
@@ -35,6 +36,7 @@ class LatentSpace:
         std: of each latent channel, divided by.
         temporal_ratio: frames per latent frame; r k + 1 frames become k + 1.
         spatial_ratio: pixels per latent, in each direction.
+        weights: a mark of the autoencoder's weights, which says that two are not the same one; "" = not known.
     """
 
     name: str
@@ -42,6 +44,7 @@ class LatentSpace:
     std: tuple[float, ...]
     temporal_ratio: int
     spatial_ratio: int
+    weights: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -63,14 +66,15 @@ class LatentSpace:
         return (len(self.mean), frames, video.height // self.spatial_ratio, video.width // self.spatial_ratio)
 
     def faults_against(self, other: LatentSpace) -> list[str]:
-        """How this space differs from another one, one line for each field; empty = they are one.
+        """How this space differs from another one, one line for each field; empty = they are one, as far as is known.
 
         Normalisation is compared up to rounding: it may have passed through another program's float32.
         """
         found = []
         for one in fields(self):
             mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            if not (_close(mine, theirs) if one.name in ("mean", "std") else mine == theirs):
+            agree: Callable[[Any, Any], bool] = _AGREE.get(one.name, eq)
+            if not agree(mine, theirs):
                 found.append(f"{one.name} {_short(mine)} is not {_short(theirs)}")
         return found
 
@@ -85,6 +89,14 @@ def _close(first: Sequence[float], second: Sequence[float]) -> bool:
     return len(first) == len(second) and all(
         abs(a - b) <= 1e-5 * max(1.0, abs(a), abs(b)) for a, b in zip(first, second, strict=True)
     )
+
+
+#: How the fields of a latent space are compared that need not be equal.
+_AGREE: dict[str, Callable[[Any, Any], bool]] = {
+    "mean": _close,
+    "std": _close,
+    "weights": lambda first, second: first == second or not (first and second),
+}
 
 
 def _short(value: Any) -> str:
@@ -118,6 +130,7 @@ def _rebuilt(data: Mapping[str, Any]) -> dict[str, Any]:
         "video": lambda value: VideoFacts(**value),
         "latent_space": LatentSpace.from_json,
         "latent_shape": tuple,
+        "prompt_shape": lambda value: None if value is None else tuple(value),
         "seeds": tuple,
         "labels": tuple,
         "verdicts": lambda value: None if value is None else tuple(map(tuple, value)),
@@ -176,10 +189,12 @@ class LatentRow(VideoRow):
     Attributes:
         latent_shape: (C, F, H, W) of the latents.
         latent_space: where they live.
+        prompt_shape: (n, D) of the caption's embedding; None = not known.
     """
 
     latent_shape: tuple[int, int, int, int]
     latent_space: LatentSpace
+    prompt_shape: tuple[int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
@@ -203,6 +218,7 @@ class PairRow(_Row):
         latent_space: where they live.
         source: where the real video comes from, for tables.
         sampler: how they were made (steps, shift, guidance_scale, adapter ...), plain JSON types.
+        prompt_shape: (n, D) of the prompt's embedding; None = not known.
     """
 
     key: str
@@ -216,6 +232,7 @@ class PairRow(_Row):
     latent_space: LatentSpace
     source: str = ""
     sampler: dict[str, Any] = field(default_factory=dict)
+    prompt_shape: tuple[int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""

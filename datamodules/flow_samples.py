@@ -78,7 +78,8 @@ class PairBatch(_Pinned):
         labels: (B, F) int8, the label of each latent frame's segment; 0 where `mask` is False.
         segments: (B, F) int64, the segment of each latent frame.
         preference: (B,) int8, the label of the whole video; 0 where `mask` is False.
-        mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
+        mask: (B,) bool; False marks padding and skipped samples, which have no loss. Padding is in no denominator, a
+            sample that is skipped when it is read stays in the step's.
         normalizers: per term the number of its items in the whole optimizer step, divided by ranks and by
             accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
         epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
@@ -110,7 +111,7 @@ class LatentBatch(_Pinned):
         prompts: B tensors (n_i, D), prompt embeddings without padding; (0, D) stands for the empty prompt.
         noise: (B, C, F, H, W) float32, standard normal.
         t: (B,) float32 times in [0, 1].
-        mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
+        mask: as in `PairBatch`.
         normalizers: as in `PairBatch`.
         epoch: as in `PairBatch`.
     """

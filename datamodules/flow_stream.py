@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,35 @@ class FlowDraw:
         return NormalDist(self.mean, self.std).cdf(math.log(unshifted / (1 - unshifted)))
 
 
-def space_faults(index: Index, rows: Sequence[PairRow | LatentRow], wanted: LatentSpace) -> list[str]:
+def policy_faults(index: Index, rows: Sequence[PairRow | LatentRow], draw: FlowDraw, policy: Any) -> list[str]:
+    """Why a policy (a `VideoFlow`) cannot be trained on an index's rows at the times that are drawn."""
+    return [
+        *_time_faults(draw, policy.times),
+        *_space_faults(index, rows, policy.latent_space),
+        *_prompt_faults(index, rows, policy.prompt_length, policy.prompt_width),
+    ]
+
+
+def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
+    low, high = made_for
+    if low <= draw.lowest and draw.highest <= high:
+        return []
+    return [
+        f"data.time_range is [{draw.lowest:g}, {draw.highest:g}], the policy is made for noise levels from {low:g} to "
+        f"{high:g} alone; set it to [{low:g}, {high:g}], or train the checkpoint's other transformer"
+    ]
+
+
+def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
+    return [
+        f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
+        f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample anew with this policy"
+        for position, row in enumerate(rows)
+        if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
+    ]
+
+
+def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], wanted: LatentSpace) -> list[str]:
     """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
     seen: dict[LatentSpace, list[int]] = {}
     for position, row in enumerate(rows):

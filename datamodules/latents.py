@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.dense_stream import flow_members
 from datamodules.flow_facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
 from datamodules.flow_samples import LatentBatch
-from datamodules.flow_stream import Blanks, FlowDraw, require_none, shape_faults, space_faults
+from datamodules.flow_stream import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.plan import PlannedBatch
 from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
 from datamodules.reading import BadSampleError, ByteReader
@@ -97,15 +97,16 @@ class Latents(PlannedData[LatentBatch]):
         time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
         drop_prompts: share of videos whose prompt is replaced by the empty one, which classifier-free guidance needs a
             model to know (0: fine-tuning; 0.1 is usual where a model is trained from scratch).
-        time_range: times outside are drawn again; [0, 0.875] trains the low-noise expert of Wan 2.2 as it is used.
+        time_range: times outside are drawn again; see `DensePairs`.
         window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (it counts nowhere).
+        on_bad_sample: an altered or unreadable sample stops the run, or is skipped; see `DensePairs`.
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
     """
 
     schema: ClassVar[tuple[str, ...]] = ("vidpref/latents", "vidpref/pairs")
+    asks: ClassVar[tuple[str, str]] = ("items", "SupervisedFlow")
 
     def __init__(
         self,
@@ -145,27 +146,24 @@ class Latents(PlannedData[LatentBatch]):
         """List everything that is wrong with the samples.
 
         Raises:
-            ValueError: rows that do not fit, latents of another autoencoder than the policy's, several shapes for one
-                batch, or pairs without the real video.
+            ValueError: a method that counts labels, which there are none of, rows that do not fit, latents, prompts or
+                times that the policy does not take, several shapes for one batch, or pairs without the real video.
         """
+        module = self.running.lightning_module
+        if other := {name: kind for name, kind in module.items().items() if kind != "samples"}:
+            raise ValueError(f"the terms {other} are of labelled pairs; use data: DensePairs, or model: SupervisedFlow")
         row_of = latent_row if index.schema == "vidpref/latents" else pair_row
         rows = [row_of(entry.key, entry.facts) for entry in index.entries]
         faults = [f"{index.address(position)}: sample {row.key!r}: {fault}"
                   for position, row in enumerate(rows) for fault in row.faults()]  # fmt: skip
-        faults += space_faults(index, rows, self.running.lightning_module.policy.latent_space)
+        faults += policy_faults(index, rows, self.draw, module.policy)
         require_none([*faults, *shape_faults(index, rows, self.batch_size)])
         if index.schema == "vidpref/pairs":
             self._require_clean(index)
 
     def selection(self, split: Split) -> Selection:
-        """All videos, each one item of every term.
-
-        Raises:
-            ValueError: the method counts labels, which there are none of.
-        """
+        """All videos, each one item of every term."""
         kinds = self.running.lightning_module.items()
-        if other := {name: kind for name, kind in kinds.items() if kind != "samples"}:
-            raise ValueError(f"the terms {other} are of labelled pairs; use data: DensePairs, or model: SupervisedFlow")
         return Selection({name: np.ones(len(self.index(split)), dtype=np.bool_) for name in kinds})
 
     def workings(self, split: Split) -> Workings:

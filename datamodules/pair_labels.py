@@ -35,7 +35,6 @@ class FrameLabels:
             "decided_frames": decided,
             "decided_videos": int(self.whole != 0),
             "decided_pairs": int(decided > 0),
-            "samples": 1,
         }
         return counts[kind]
 
@@ -45,22 +44,25 @@ class LabelFilter:
     """Which labelled pairs are taken, and with which labels.
 
     Attributes:
-        min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2).
+        min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
         drop_whole_ties: leave out pairs whose whole-video label is a tie: they do nothing where only that one is used.
         fraction: the share of the labelled pairs that is used, drawn by key (ablation; 1 = all).
-        flip: the share of labels that is turned round, drawn by key (label noise, an ablation; 0 = none).
+        flip: the share of labels that is turned round, drawn by key (label noise, an ablation; 0 = none): of the labels
+            of segments, and by draws of their own of those of whole videos.
         seed: decides both draws. A smaller fraction is part of a larger one, and so are the labels that are flipped.
     """
 
-    min_decided: float = 0.2
+    min_decided: float | None = 0.2
     drop_whole_ties: bool = False
     fraction: float = 1.0
     flip: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_decided < 1:
-            raise ValueError(f"data.min_decided is {self.min_decided}; give a share in [0, 1), the paper's is 0.2")
+        if self.min_decided is not None and not 0 <= self.min_decided < 1:
+            raise ValueError(
+                f"data.min_decided is {self.min_decided}; give a share in [0, 1), the paper's is 0.2, or null for any"
+            )
         if not 0 < self.fraction <= 1:
             raise ValueError(f"data.label_fraction is {self.fraction}; give a share in (0, 1], 1 uses all labels")
         if not 0 <= self.flip <= 1:
@@ -71,9 +73,8 @@ class LabelFilter:
         if not self.flip:
             return label
         random = generator(self.seed, label.key, "labels/flip")
-        whole = label.whole
-        if random.random() < self.flip and whole is not None:
-            whole = -whole
+        # Drawn also where it is the majority of the segments: of flipped ones that turns more often, or less.
+        whole = -label.preference if random.random() < self.flip else label.preference
         turned = random.random(len(label.labels)) < self.flip
         labels = tuple(-one if turn else one for one, turn in zip(label.labels, turned, strict=True))
         return replace(label, labels=labels, whole=whole)
@@ -133,7 +134,8 @@ class LabelledPairs:
         """The pairs that a filter lets through, read from the index alone."""
         drawn = wanted.drawn([row.key for row, label in self.rows if label is not None])
         unlabelled, undrawn = "without a label", "by label_fraction"
-        undecided, tie = f"with at most {wanted.min_decided:.0%} of the segments decided", "a tie as a whole"
+        least = -1.0 if wanted.min_decided is None else wanted.min_decided
+        undecided, tie = f"with at most {least:.0%} of the segments decided", "a tie as a whole"
         left_out = dict.fromkeys((unlabelled, undrawn, undecided, tie), 0)
         labels: dict[int, FrameLabels] = {}
         for position, (row, label) in enumerate(self.rows):
@@ -141,7 +143,7 @@ class LabelledPairs:
                 left_out[unlabelled] += 1
             elif row.key not in drawn:
                 left_out[undrawn] += 1
-            elif decided_share(label.labels) <= wanted.min_decided:
+            elif decided_share(label.labels) <= least:
                 left_out[undecided] += 1
             else:
                 one = wanted.flipped(label)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.samples import Box, Fault, PreferenceRow, VideoFacts
+from datamodules.samples import Box, Fault, VideoFacts, place_faults
 from datamodules.video_io import span_frames, uniform_indices
 
 #: The members of a sample that hold frames.
@@ -72,8 +72,7 @@ class SampleFacts:
 
     def faults(self) -> list[Fault]:
         """What is wrong with event and boxes; the texts were checked where the row entered."""
-        row = PreferenceRow(self.key, self.video_id, "-", "-", "-", self.video, event=self.event, boxes=self.boxes)
-        return row.faults()
+        return place_faults(self.video, self.event, self.boxes)
 
     def whole(self) -> FrameSpan:
         """The whole video."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from datamodules.flow_samples import VideoBatch, VideoRow
 from datamodules.plan import PlannedBatch
-from datamodules.planned_data import Split, Workings
+from datamodules.planned_data import Paths, Split, Workings
 from datamodules.predict_data import PredictData
 from datamodules.samples import VideoFacts
-from datamodules.shard_index import Index, SampleEntry
+from datamodules.shard_index import Index, SampleEntry, key_fault
 from datamodules.stream import SampleRead
 from datamodules.video_io import decode_frames
 
@@ -24,11 +25,39 @@ class Videos(PredictData[VideoBatch]):
     Padding and skipped samples come as black frames of the size of a real one, with `mask` False, so that ranks that
     must make their forwards together can.
 
-    The options are those of `PredictData`; its index is of the schema vidpref/videos, which ``vidpref prepare videos``
-    writes.
+    Its index is of the schema vidpref/videos, which ``vidpref prepare videos`` writes.
+
+    Args:
+        predict: as for `PredictData`.
+        key_prefix: put before every key. What is drawn by key becomes another, and what is made of the same videos
+            twice, as a second set of pairs, can be trained on together: keys are unique.
+        options: the others of `PredictData`.
+
+    Raises:
+        ValueError: a prefix with which there is no key.
     """
 
     schema = "vidpref/videos"
+
+    def __init__(self, predict: Paths, key_prefix: str = "", **options: Any) -> None:
+        super().__init__(predict, **options)
+        if fault := key_fault(f"{key_prefix}key"):
+            raise ValueError(f"data.key_prefix is {key_prefix!r}: {fault}")
+        self.key_prefix = key_prefix
+        self._renamed: Index | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the index that the videos are read from, whatever the keys are."""
+        return super().index("predict").fingerprint
+
+    def index(self, split: Split) -> Index:
+        """The index of a split, with the prefix before every key."""
+        if self._renamed is None:
+            index = super().index(split)
+            entries = tuple(replace(entry, key=f"{self.key_prefix}{entry.key}") for entry in index.entries)
+            self._renamed = replace(index, entries=entries) if self.key_prefix else index
+        return self._renamed
 
     def workings(self, split: Split) -> Workings:
         """Decode, and put together."""
@@ -36,8 +65,8 @@ class Videos(PredictData[VideoBatch]):
 
 
 def decode_video(sample: SampleRead) -> tuple[VideoRow, Tensor]:
-    """A sample's row and its (T, 3, H, W) uint8 frames."""
-    row = VideoRow.from_json(json.loads(sample.members["json"]))
+    """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames."""
+    row = replace(VideoRow.from_json(json.loads(sample.members["json"])), key=sample.entry.key)
     return row, decode_frames(sample.members["mp4"], range(row.video.frames))
 
 

@@ -75,13 +75,13 @@ class VideoEncoder(LightningModule):
         return [self._sample(row, frames) for row, frames, real in wanted if real]
 
     def _sample(self, row: VideoRow, frames: Tensor) -> WrittenSample:
-        latents = encoded_video(self.policy, row, frames)
+        latents, prompt = encoded_video(self.policy, row, frames), embedded_prompt(self.policy, row)
+        shapes: dict[str, Any] = {"latent_shape": tuple(latents.shape), "prompt_shape": tuple(prompt.shape)}
         known = {one.name: getattr(row, one.name) for one in fields(VideoRow)}
-        shape: Any = tuple(latents.shape)
-        record = LatentRow(**known, latent_shape=shape, latent_space=self.policy.latent_space)
+        record = LatentRow(**known, **shapes, latent_space=self.policy.latent_space)
         members = {
             "latents.safetensors": tensor_bytes({"clean": latents.float()}),
-            "prompt.safetensors": tensor_bytes({"embeds": embedded_prompt(self.policy, row).float()}),
+            "prompt.safetensors": tensor_bytes({"embeds": prompt.float()}),
             "json": json_bytes(record.to_json()),
         }
         return WrittenSample(row.key, members)

@@ -60,7 +60,11 @@ class VideoFlow(Protocol):
 
     @property
     def latent_space(self) -> LatentSpace:
-        """Where the latents live, from the autoencoder's configuration alone."""
+        """Where the latents live; of the autoencoder nothing is loaded for it."""
+
+    @property
+    def prompt_width(self) -> int:
+        """Numbers in a token's embedding, D."""
 
     @property
     def times(self) -> tuple[float, float]:

@@ -137,8 +137,13 @@ class WanPolicy(nn.Module, VideoFlow):
 
     @property
     def latent_space(self) -> LatentSpace:
-        """Where the latents live, from the autoencoder's configuration alone."""
+        """Where the latents live; of the autoencoder nothing is loaded for it."""
         return self._codec.space
+
+    @property
+    def prompt_width(self) -> int:
+        """Numbers in a token's embedding."""
+        return int(self.config["text_dim"])
 
     @property
     def times(self) -> tuple[float, float]:
@@ -181,7 +186,7 @@ class WanPolicy(nn.Module, VideoFlow):
             raise ValueError(f"latents {tuple(noisy.shape)} do not divide into patches of {tuple(patch)}")
         # Read here, where a sharded weight is gathered in the type that it computes in.
         kind = self.base.patch_embedding.weight.dtype
-        embeds = padded_prompts(prompts, self.prompt_length, self.config["text_dim"])
+        embeds = padded_prompts(prompts, self.prompt_length, self.prompt_width)
         velocity: Tensor = self.base(
             hidden_states=noisy.to(kind),
             timestep=t.float() * TIME_SCALE,
@@ -200,17 +205,9 @@ class WanPolicy(nn.Module, VideoFlow):
         guidance_scale: float,
         negative: Tensor | None = None,
     ) -> Tensor:
-        """Euler steps from the first noise level to the last, without a gradient; guidance is a second row a video.
+        """Euler steps from the first noise level to the last, as `VideoFlow.denoise` says.
 
-        Args:
-            latents: (B, C, F, H, W) at noise level `sigmas[0]`.
-            sigmas: (S + 1,) falling noise levels.
-            prompts: B prompt embeddings (n_i, D) without padding.
-            guidance_scale: of classifier-free guidance; 1 or less = none. The paper samples with 8, Wan with 5.
-            negative: (n, D) embedding of what to stay away from; None = that of the empty prompt.
-
-        Returns:
-            (B, C, F, H, W) float32.
+        Guidance is a second row a video; the paper samples with a scale of 8, Wan with 5.
 
         Raises:
             ValueError: a noise level at which the other expert would have to step.

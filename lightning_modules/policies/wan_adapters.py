@@ -48,7 +48,7 @@ def read_adapter(folder: str) -> tuple[LoraConfig, dict[str, Tensor]]:
 
     try:
         found, metadata = WanPipeline.lora_state_dict(folder, return_lora_metadata=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a network error is the hub client's HTTP library's own
         raise ValueError(f"adapter: no adapter at {folder!r} ({error}); give a folder that this program exported, or "
                          "another that diffusers' `load_lora_weights` reads") from error  # fmt: skip
     weights = {name.removeprefix(PIPELINE): one for name, one in found.items() if name.startswith(PIPELINE)}

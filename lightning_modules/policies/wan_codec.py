@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.flow_samples import LatentSpace
-from lightning_modules.policies.wan_model import read_config
+from lightning_modules.policies.wan_model import read_config, weights_mark
 
 
 class WanCodec:
@@ -39,7 +39,7 @@ class WanCodec:
 
     @cached_property
     def space(self) -> LatentSpace:
-        """Normalisation and ratios, from the configuration alone.
+        """Normalisation and ratios, from the configuration, and the mark of the weights.
 
         Raises:
             ValueError: the pipeline has no autoencoder, or another family's.
@@ -55,7 +55,8 @@ class WanCodec:
             config.get(name, defaults[name].default)
             for name in ("latents_mean", "latents_std", "scale_factor_temporal", "scale_factor_spatial")
         )
-        return LatentSpace("AutoencoderKLWan", tuple(map(float, mean)), tuple(map(float, std)), int(time), int(side))
+        mean, std = tuple(map(float, mean)), tuple(map(float, std))
+        return LatentSpace("AutoencoderKLWan", mean, std, int(time), int(side), weights_mark(self.path))
 
     @torch.no_grad()
     def encode(self, frames: Sequence[Tensor], device: torch.device) -> Tensor:

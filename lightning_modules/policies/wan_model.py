@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from datamodules.shard_index import digest
+
 
 def read_config(path: str, subfolder: str | None = None) -> dict[str, Any]:
     """The configuration of one part of a pipeline, or, without a subfolder, of the pipeline itself.
@@ -32,6 +34,28 @@ def read_config(path: str, subfolder: str | None = None) -> dict[str, Any]:
             f"policy: no {file} at {path!r} ({error}); give a folder or hub id in the diffusers format"
         ) from error
     return config
+
+
+def weights_mark(path: str) -> str:
+    """A mark of the weights of a pipeline's autoencoder, by which two of one shape are told apart; "" = not known.
+
+    From the first and the last convolution of the encoder, which make the latents, in bfloat16: the same weights in
+    files of another type have the same mark, and no other weight is read.
+
+    Args:
+        path: a pipeline's folder or hub id, of which the autoencoder's file is fetched.
+    """
+    from huggingface_hub import hf_hub_download
+    from safetensors import SafetensorError, safe_open
+
+    name = "vae/diffusion_pytorch_model.safetensors"
+    try:
+        file = Path(path, name) if Path(path).is_dir() else hf_hub_download(path, name)
+        with safe_open(file, "pt") as weights:
+            found = [weights.get_tensor(one) for one in ("encoder.conv_in.weight", "quant_conv.weight")]
+    except (OSError, ValueError, SafetensorError):
+        return ""
+    return digest(b"".join(one.bfloat16().view(torch.int16).numpy().tobytes() for one in found))[:16]
 
 
 def read_transformer_config(path: str, subfolder: str) -> dict[str, Any]:

@@ -186,3 +186,8 @@ def test_draws_count_one_half_and_the_preference_term_needs_no_name() -> None:
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert logged["train/rewards/preference/accuracies"] == logged["train/rewards/accuracies"] == 0.5
     assert logged["train/rewards/preference/margins"] == 0.0
+
+
+def test_full_fine_tuning_is_not_sent_to_a_cache_that_would_refuse_it() -> None:
+    with pytest.raises(ValueError, match=r"use mode copy$"):
+        fit(ReferenceModel(), lora=False)

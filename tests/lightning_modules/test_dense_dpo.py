@@ -25,7 +25,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def golden(name: str) -> Tensor:
+def golden_video(name: str) -> Tensor:
     """A published (B, F, C, H, W) video in our layout."""
     return torch.tensor(FLOW[name], dtype=torch.float64).transpose(1, 2)
 
@@ -38,17 +38,17 @@ def golden_gradient(case: Any) -> Tensor:
 
 def golden_case(items: float, given: Any, segments: Any = None, **settings: Any) -> tuple[DenseDPO, PairBatch]:
     """The published pairs with the reference's errors in place, and a module on the published velocities."""
-    velocities, reference = (torch.cat([golden(f"v{i}_{kind}") for i in (0, 1)]) for kind in ("pred", "ref"))
+    velocities, reference = (torch.cat([golden_video(f"v{i}_{kind}") for i in (0, 1)]) for kind in ("pred", "ref"))
     module = DenseDPO(TableFlow(velocities, reference), **settings)
-    first = golden("x0")
+    first = golden_video("x0")
     count, frames = first.shape[0], first.shape[2]
     labels = torch.tensor(given)
     batch = PairBatch(
         keys=[f"g{number}" for number in range(count)],
         first=first,
-        second=golden("x1"),
+        second=golden_video("x1"),
         prompts=[torch.zeros(1, 2)] * count,
-        noise=golden("eps"),
+        noise=golden_video("eps"),
         t=torch.tensor(FLOW["t"], dtype=torch.float64),
         labels=labels if labels.ndim == 2 else labels[:, None].expand(-1, frames),
         segments=torch.zeros(count, frames) if segments is None else torch.tensor(segments).expand(count, -1),
@@ -100,7 +100,7 @@ def test_both_videos_get_the_published_noisy_latents_in_one_forward() -> None:
     asked.clear()
     module.terms(batch)
     ((noisy, t, prompts),) = asked
-    torch.testing.assert_close(noisy, torch.cat([golden("xt0"), golden("xt1")]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(noisy, torch.cat([golden_video("xt0"), golden_video("xt1")]), rtol=1e-12, atol=1e-12)
     assert t.tolist() == FLOW["t"] * 2
     assert len(prompts) == len(noisy) == 2 * len(batch.keys)
 

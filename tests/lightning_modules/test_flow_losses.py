@@ -37,7 +37,7 @@ def close(actual: Tensor, expected: Any, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(actual.detach(), expected, atol=tolerance, rtol=tolerance)
 
 
-def golden(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
+def golden_video(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     """A golden video (B, F, C, H, W) in our layout (B, C, F, H, W)."""
     return torch.tensor(FLOW[name], dtype=dtype).transpose(1, 2)
 
@@ -46,9 +46,9 @@ class Pair:
     """The golden pair: velocities of the policy, which want a gradient, and the four errors."""
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
-        self.velocities = [golden(name, dtype).requires_grad_() for name in ("v0_pred", "v1_pred")]
-        targets = [velocity_target(golden(name, dtype), golden("eps", dtype)) for name in ("x0", "x1")]
-        references = [golden(name, dtype) for name in ("v0_ref", "v1_ref")]
+        self.velocities = [golden_video(name, dtype).requires_grad_() for name in ("v0_pred", "v1_pred")]
+        targets = [velocity_target(golden_video(name, dtype), golden_video("eps", dtype)) for name in ("x0", "x1")]
+        references = [golden_video(name, dtype) for name in ("v0_ref", "v1_ref")]
         self.errors = [
             frame_errors(prediction, target)
             for prediction, target in zip(self.velocities + references, targets + targets, strict=True)
@@ -64,7 +64,11 @@ class Pair:
 def test_noisy_videos_are_the_published_ones(dtype: torch.dtype, tolerance: float) -> None:
     for clean, noisy in (("x0", "xt0"), ("x1", "xt1")):
         time = torch.tensor(FLOW["t"], dtype=dtype)
-        close(interpolate(golden(clean, dtype), golden("eps", dtype), time), golden(noisy, dtype), tolerance)
+        close(
+            interpolate(golden_video(clean, dtype), golden_video("eps", dtype), time),
+            golden_video(noisy, dtype),
+            tolerance,
+        )
 
 
 @pytest.mark.parametrize("dtype", TYPES)

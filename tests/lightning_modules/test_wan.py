@@ -11,6 +11,7 @@ from unittest.mock import create_autospec
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_video_llava import save_tiny_video_llava
 from tiny_wan import LATENTS_MEAN, LATENTS_STD, TEXT_WIDTH, random_video, write_tiny_wan
 from wan_cases import (
@@ -139,6 +140,21 @@ def test_an_early_checkpoint_means_the_defaults(path: Path, tmp_path: Path) -> N
     space = WanPolicy(str(folder)).latent_space
     assert (len(space.mean), space.mean[0], space.std[-1]) == (16, -0.7571, 1.916)
     assert (space.temporal_ratio, space.spatial_ratio) == (4, 8)
+
+
+def test_autoencoders_of_one_shape_are_told_apart_by_their_weights(path: Path, tmp_path: Path) -> None:
+    def space(folder: Path) -> Any:
+        return WanPolicy(str(folder)).latent_space
+
+    (fault,) = space(path).faults_against(space(write_tiny_wan(tmp_path / "other", seed=5)))
+    assert fault.startswith("weights ")
+    half = shutil.copytree(path, tmp_path / "half")
+    file = half / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: one.bfloat16() for name, one in load_file(file).items()}, file)
+    assert space(half) == space(path), "the same weights in a file of another type"
+    file.unlink()
+    assert space(half).weights == ""
+    assert space(half).faults_against(space(path)) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import WanPipeline
 from safetensors.torch import load_file, save_file
 from tiny_wan import write_tiny_wan
 from torch import Tensor, nn
@@ -229,12 +230,23 @@ def test_targets_may_be_narrower_and_settings_a_familys_own(path: Path) -> None:
     assert sum(flags(build_policy(path, lora=LoraSettings(r=2))).values()) == 40
 
 
-def test_adapters_that_do_not_fit_are_refused(path: Path, folder: Path, tmp_path: Path) -> None:
+def test_adapters_that_do_not_fit_are_refused(
+    path: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NetworkError(Exception):
+        """What the hub's client raises where it has no network is of no class that is known here."""
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise NetworkError("Name or service not known")
+
     def refused(adapter: Path, why: str, **settings: Any) -> None:
         with pytest.raises(ValueError, match=why):
             WanPolicy(str(path), adapter=str(adapter), **settings).load()
 
     refused(tmp_path / "nowhere", "no adapter at")
+    with monkeypatch.context() as patched:
+        patched.setattr(WanPipeline, "lora_state_dict", unreachable)
+        refused(Path("nope"), r"no adapter at 'nope' \(Name or service not known\); give a folder")
     refused(folder, r"has r = 4 and alpha = 12, `lora` says 8 and 8", lora=WanLora(8, 8))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
