@@ -192,7 +192,9 @@ class PreferenceModule(LightningModule, ABC):
                 "bits, --trainer.precision bf16-mixed"
             )
         optimizer = self.optimizer(parameters)
-        total = int(self.trainer.estimated_stepping_batches)
+        if math.isinf(steps := self.trainer.estimated_stepping_batches):
+            raise ValueError("the run has no end; give --trainer.max_steps or --trainer.max_epochs")
+        total = int(steps)
         scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
         self._settings = settings_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

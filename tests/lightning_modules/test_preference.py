@@ -115,3 +115,8 @@ def test_the_learning_rate_is_logged_once_a_step_beside_the_loss(tmp_path: Path)
         rows = list(csv.DictReader(file))
     assert [float(row["train/lr"]) for row in rows if row.get("train/loss")] == pytest.approx([0.1, 0.1, 0.05])
     assert len(rows) == 3
+
+
+def test_a_run_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the run has no end; give --trainer\.max_steps"):
+        make_trainer([ReferenceModel()], steps=-1, max_epochs=-1).fit(make_module(), pairs())
