@@ -88,6 +88,7 @@ class PredictWriter(Callback, ABC):
         if trainer.is_global_zero:
             self.finish(trainer.datamodule, skipped)  # type: ignore[attr-defined]
         trainer.strategy.barrier(f"{self.noun}: finished")
+        rank_zero_info(f"{self.noun}: {self.place}")
 
     # What a writer is
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.bad_samples import skipped_samples
@@ -110,6 +111,7 @@ class ReferenceCacheWriter(Callback):
             for part in parts:
                 part.unlink()
         trainer.strategy.barrier("reference cache: joined")
+        rank_zero_info(f"reference scores: {self.output}.index.json")
 
     def _flush(self, rank: int) -> None:
         waiting, self._waiting = self._waiting, {}
