@@ -99,7 +99,8 @@ dist.destroy_process_group()
 def test_two_gloo_processes_against_one(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(GLOO.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parents[1])))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([sys.executable, str(script), str(rank)], env=environment) for rank in (0, 1)]
     assert [one.wait(timeout=300) for one in ranks] == [0, 0]
     for rank in (0, 1):
