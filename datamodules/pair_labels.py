@@ -134,8 +134,7 @@ class LabelledPairs:
         """The pairs that a filter lets through, read from the index alone."""
         drawn = wanted.drawn([row.key for row, label in self.rows if label is not None])
         unlabelled, undrawn = "without a label", "by label_fraction"
-        least = -1.0 if wanted.min_decided is None else wanted.min_decided
-        undecided, tie = f"with at most {least:.0%} of the segments decided", "a tie as a whole"
+        undecided, tie = f"with at most {wanted.min_decided or 0:.0%} of the segments decided", "a tie as a whole"
         left_out = dict.fromkeys((unlabelled, undrawn, undecided, tie), 0)
         labels: dict[int, FrameLabels] = {}
         for position, (row, label) in enumerate(self.rows):
@@ -143,7 +142,7 @@ class LabelledPairs:
                 left_out[unlabelled] += 1
             elif row.key not in drawn:
                 left_out[undrawn] += 1
-            elif decided_share(label.labels) <= least:
+            elif wanted.min_decided is not None and decided_share(label.labels) <= wanted.min_decided:
                 left_out[undecided] += 1
             else:
                 one = wanted.flipped(label)

@@ -24,7 +24,7 @@ from benchmarks.results import write_json
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
-from benchmarks.toy.stages import ROOT, Stage, clear, flags, run_stages
+from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
 
 #: Lies in a folder that the demo made and may therefore make anew.
 MARKER = "demo.json"
@@ -126,14 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="the demo's folder, made anew")
     parser.add_argument("--seed", type=int, default=0, help="of data, negatives and training")
     options = parser.parse_args(argv)
-    # Stages run in the repository's root; a path from there keeps the recorded commands short.
-    output: Path = options.output if Path.cwd() == ROOT else options.output.resolve()
-    try:
-        run_demo(output, options.seed)
-    except (RuntimeError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+    return exit_status(lambda output: run_demo(output, options.seed), options.output)
 
 
 if __name__ == "__main__":

@@ -113,3 +113,18 @@ def clear(output: Path, marker: str) -> None:
             raise ValueError(f"{output} holds files that no earlier run wrote; give a new folder with --output")
         shutil.rmtree(output)
     (output / "logs").mkdir(parents=True)
+
+
+def exit_status(run: Callable[[Path], None], output: Path) -> int:
+    """Run what makes a folder; 1 when it could not, with what it says on the error stream.
+
+    Args:
+        run: gets the folder.
+        output: the folder. Stages run in the repository's root; a path from there keeps the recorded commands short.
+    """
+    try:
+        run(output if Path.cwd() == ROOT else output.resolve())
+    except (RuntimeError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0

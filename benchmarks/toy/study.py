@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks.results import write_json
 from benchmarks.toy.motion_pictures import samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder, wide_console
-from benchmarks.toy.stages import ROOT, Stage, clear, flags, run_stages
+from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
 from datamodules.toy_world.motion_world import SPEEDS
 
 MARKER = "study.json"
@@ -200,13 +200,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("pairs", "prompts", "samples", "steps"):
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name), help=f"({getattr(default, name)})")
     options = parser.parse_args(argv)
-    output: Path = options.output if Path.cwd() == ROOT else options.output.resolve()
-    try:
+
+    def run(output: Path) -> None:
         run_study(output, options.seeds, Size(options.pairs, options.prompts, options.samples, options.steps))
-    except (RuntimeError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
+
+    return exit_status(run, options.output)
 
 
 if __name__ == "__main__":
