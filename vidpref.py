@@ -191,6 +191,7 @@ def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
     import docstring_parser
     from jsonargparse import ArgumentParser
 
+    import_named_classes(function)
     told = docstring_parser.parse(function.__doc__ or "")
     parser = ArgumentParser(prog=f"vidpref prepare {name}", description=told.short_description)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
@@ -204,6 +205,18 @@ def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
         parser.add_argument(parameter, nargs="+", type=str, help=helps.get(parameter))
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=several)
     return parser
+
+
+def import_named_classes(function: Callable[..., Any]) -> None:
+    """Import the classes that the options of a function may name, as filters do; nothing where all are plain values."""
+    import typing
+
+    annotations = typing.get_type_hints(function).values()
+    parts = [part for one in annotations for part in (one, *typing.get_args(one)) if isinstance(part, type)]
+    if any(part.__module__.startswith("datamodules.") for part in parts):
+        from callbacks.class_names import import_config_classes
+
+        import_config_classes(("datamodules", "lightning_modules.policies"))
 
 
 def spelled_out(arguments: list[str], parser: ArgumentParser) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -23,25 +21,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
 from callbacks.checkpoint_io import ReplaceIO
+from callbacks.class_names import import_config_classes
 from callbacks.config_errors import readable
 from callbacks.predict_writer import PredictWriter
 from callbacks.progress import Progress
 from callbacks.reference_cache import ReferenceCacheWriter
 from callbacks.run_record import RunRecord, checkpoint_differences
 from callbacks.throughput import Throughput
-
-#: The packages whose classes can be named without their module in a configuration.
-ROOMS = (
-    "lightning_modules",
-    "lightning_modules.policies",
-    "datamodules",
-    "callbacks",
-    "benchmarks",
-    *(
-        f"benchmarks.{name}"
-        for name in ("event_hallusion", "open_qa", "ratings", "vbench", "video_hallucer", "videochatgpt")
-    ),
-)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
@@ -54,15 +40,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 #: How often a recovery checkpoint is written when the configuration brings no ModelCheckpoint.
 RECOVERY_STEPS = 100
-
-
-def import_rooms() -> None:
-    """Import every module in which a configuration may name a class: only imported classes have short names."""
-    for room in ROOMS:
-        package = importlib.import_module(room)
-        for module in pkgutil.iter_modules(package.__path__):
-            if not module.ispkg and not module.name.startswith("_"):
-                importlib.import_module(f"{room}.{module.name}")
 
 
 class VidprefParser(LightningArgumentParser):
@@ -93,7 +70,7 @@ class VidprefCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
-        import_rooms()
+        import_config_classes()
         super().__init__(
             save_config_callback=RunRecord,
             trainer_defaults=TRAINER_DEFAULTS,

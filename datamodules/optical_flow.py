@@ -50,7 +50,7 @@ def mean_motion(flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: flo
     return pixels / min(frames.shape[-2:]) * fps / step
 
 
-class DisFlow:
+class DisFlow(OpticalFlow):
     """Dense inverse search (Kroeger et al. 2016) of OpenCV: fast on a CPU, needs no weights.
 
     Args:
@@ -73,7 +73,7 @@ class DisFlow:
         return torch.from_numpy(found)
 
 
-class RaftFlow:
+class RaftFlow(OpticalFlow):
     """RAFT (Teed and Deng 2020) of torchvision: more accurate than DIS, meant for a GPU.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from test_configs import CONFIGS, ParseOnly
 
 ADAPTIVE = (
-    '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "datamodules.optical_flow.DisFlow"}}}'
+    '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
 )
 
 

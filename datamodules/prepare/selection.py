@@ -39,7 +39,7 @@ class Trial:
     reasons: list[Reason] = field(default_factory=list)
 
 
-class Selection:
+class VideoSelection:
     """Applies filters and keeps the trials, in order.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.flow_samples import VideoRow
 from datamodules.prepare.captions import CaptionedVideo, read_captions
 from datamodules.prepare.rows import Sample, SourceRow, key_part, output_prefix, write_samples
-from datamodules.prepare.selection import Selection, Trial
+from datamodules.prepare.selection import Trial, VideoSelection
 from datamodules.prepare.video_filters import Candidate, VideoFilter
 from datamodules.samples import VideoFacts
 from datamodules.shards import Index
@@ -128,7 +128,7 @@ def prepare_videos(
     if clips_per_video < 1:
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
     found = read_captions(videos, captions, video_column, caption_column)
-    selection = Selection(filters)
+    selection = VideoSelection(filters)
     cutter = _Cutter(found, clips, clips_per_video, selection, source, lossless, skip_bad)
     origin = Path(captions or videos[0])
     prefix = output_prefix(output, Path(videos[0]))
@@ -167,7 +167,7 @@ class _Cutter:
         videos: Sequence[CaptionedVideo],
         clips: ClipFormat,
         clips_per_video: int,
-        selection: Selection,
+        selection: VideoSelection,
         source: str,
         lossless: bool,
         skip_bad: bool,
@@ -287,7 +287,7 @@ def sample_key(video_id: str) -> str:
     return key_part(video_id.removesuffix(".mp4"))
 
 
-def _tell(selection: Selection, prefix: Path) -> None:
+def _tell(selection: VideoSelection, prefix: Path) -> None:
     """The report as a file and as a table."""
     from rich.console import Console
 

@@ -1,7 +1,7 @@
 """What a toy video really shows, measured against its prompt: how far the shape moves, and how good it looks.
 
-Pure functions of decoded frames and a `Motion`. The shape is whatever differs from the background; where it is, is its
-centre of mass on the torus. *Motion* says how far it moves along the prompt's axis. *Quality* is the mean of shape,
+Pure functions of decoded frames and a `ShapeMotion`. The shape is whatever differs from the background; where it is, is
+its centre of mass on the torus. *Motion* says how far it moves along the prompt's axis. *Quality* is the mean of shape,
 colour and smoothness, and says nothing of motion: as those who label videos for their artifacts, it has no objection to
 a shape that stands still.
 
@@ -24,7 +24,7 @@ from datamodules.toy_world.motion_world import (
     BACKGROUND,
     PIXELS_PER_FRAME,
     SIZE,
-    Motion,
+    ShapeMotion,
     around,
     coverage,
 )
@@ -72,7 +72,7 @@ class Measures:
         return (self.shape + self.color + self.smoothness) / 3
 
 
-def measure(frames: Tensor, motion: Motion) -> Measures:
+def measure(frames: Tensor, motion: ShapeMotion) -> Measures:
     """Measure a stretch of video.
 
     Args:
@@ -104,7 +104,7 @@ def measure(frames: Tensor, motion: Motion) -> Measures:
     )
 
 
-def measure_segments(frames: Tensor, motion: Motion, frames_per_segment: int) -> list[Measures]:
+def measure_segments(frames: Tensor, motion: ShapeMotion, frames_per_segment: int) -> list[Measures]:
     """Measure each segment by itself, from its frames alone; an odd last frame belongs to the last segment.
 
     Args:

@@ -54,7 +54,7 @@ _SPEED_OF = {adverb: speed for speed, adverb in ADVERBS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class ShapeMotion:
     """What a prompt says: which thing moves along which axis at which speed."""
 
     thing: Thing
@@ -65,7 +65,7 @@ class Motion:
         return f"a {self.thing} moves {self.axis} {ADVERBS[self.speed]}"
 
 
-def parse_motion(text: str) -> Motion:
+def parse_motion(text: str) -> ShapeMotion:
     """The motion that a text tells of, wherever it stands in it.
 
     Raises:
@@ -75,7 +75,7 @@ def parse_motion(text: str) -> Motion:
     if found is None:
         raise ValueError(f"{text!r} tells of no motion; a prompt reads as 'a red circle moves vertically fast'")
     color, shape, axis, adverb = found.groups()
-    return Motion(Thing(color, shape), axis, _SPEED_OF[adverb])  # type: ignore[arg-type]
+    return ShapeMotion(Thing(color, shape), axis, _SPEED_OF[adverb])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class MotionScene:
         sign: 1 = rightwards or downwards, -1 = leftwards or upwards.
     """
 
-    motion: Motion
+    motion: ShapeMotion
     start: tuple[float, float]
     sign: Literal[-1, 1] = 1
 
@@ -114,7 +114,7 @@ def draw_motion_scene(rng: random.Random, speed: Speed | None = None) -> MotionS
     """A random scene; of a given speed, or of any."""
     thing = Thing(rng.choice(MOTION_COLORS), rng.choice(SHAPES))
     axis, sign = rng.choice(WAYS)
-    motion = Motion(thing, axis, rng.choice(SPEEDS) if speed is None else speed)
+    motion = ShapeMotion(thing, axis, rng.choice(SPEEDS) if speed is None else speed)
     along, across = rng.uniform(0, SIZE), rng.uniform(MARGIN, SIZE - MARGIN)
     return MotionScene(motion, (along, across) if axis == "horizontally" else (across, along), sign)
 

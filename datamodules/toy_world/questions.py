@@ -47,7 +47,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ToyQuestion:
     """A yes/no question about one event of a scene.
 
     Attributes:
@@ -123,9 +123,9 @@ def question_text(subset: Subset, claim: Claim) -> str:
             return f"Does the {claim.thing} move {claim.direction}?"
 
 
-def question_pair(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[Question, Question]:
+def question_pair(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[ToyQuestion, ToyQuestion]:
     """The basic question (answer yes) and the hallucinated one (answer no) about one event."""
     true = truth(scene, number)
     false = falsified(true, subset, rng)
-    basic = Question(subset, question_text(subset, true), true, true)
-    return basic, Question(subset, question_text(subset, false), true, false)
+    basic = ToyQuestion(subset, question_text(subset, true), true, true)
+    return basic, ToyQuestion(subset, question_text(subset, false), true, false)

@@ -14,8 +14,8 @@ from datamodules.toy_world.questions import (
     OPPOSITE,
     YES_NO_SUFFIX,
     Claim,
-    Question,
     Subset,
+    ToyQuestion,
     absent_thing,
     falsified,
     question_pair,
@@ -93,7 +93,7 @@ def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Rando
     return PreferenceRow(name, name, question, right, wrong, scene.facts, source=f"toy/{kind}")
 
 
-def _yes_or_no(asked: Question, short: bool) -> tuple[str, str, str]:
+def _yes_or_no(asked: ToyQuestion, short: bool) -> tuple[str, str, str]:
     """A yes/no question, its true answer, and the other one."""
     if short:
         right, wrong = ("Yes.", "No.") if asked.answer == "yes" else ("No.", "Yes.")
@@ -101,7 +101,7 @@ def _yes_or_no(asked: Question, short: bool) -> tuple[str, str, str]:
     return asked.text, asked.true_reply, f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
 
 
-def _leaning_choice(pair: tuple[Question, Question], mixture: Mixture, rng: random.Random) -> Question:
+def _leaning_choice(pair: tuple[ToyQuestion, ToyQuestion], mixture: Mixture, rng: random.Random) -> ToyQuestion:
     """One half of a pair: the one that names the former of two opposites, as often as the mixture says."""
     basic, hallucinated = pair
     if basic.subset == "object":
@@ -175,7 +175,7 @@ def _of_another_video(scene: Scene, subset: Subset, rng: random.Random) -> str:
     return rng.choice(question_pair(other, 0, subset, rng)).true_reply
 
 
-def _false_reply(asked: Question, rng: random.Random) -> str:
+def _false_reply(asked: ToyQuestion, rng: random.Random) -> str:
     """The wrong answer to the question, with one fact of the truth changed."""
     if asked.answer == "no":
         return f"Yes, {asked.claim}."

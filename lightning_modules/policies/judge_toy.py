@@ -13,7 +13,7 @@ from datamodules.flow_samples import PairRow
 from datamodules.segments import Verdict
 from datamodules.shards import Index, SampleReader
 from datamodules.toy_world.motion_measures import measure
-from datamodules.toy_world.motion_world import Motion, parse_motion
+from datamodules.toy_world.motion_world import ShapeMotion, parse_motion
 from lightning_modules.policies.judges import Judge, JudgeQuestion
 
 
@@ -50,7 +50,7 @@ class ToyJudge(Judge):
     def _samples(self) -> SampleReader:
         return SampleReader(Index.read(self.pairs, "vidpref/pairs"))
 
-    def _motion(self, key: str) -> Motion:
+    def _motion(self, key: str) -> ShapeMotion:
         """What a pair's prompt says."""
         position = self._samples.index.positions.get(key)
         if position is None:

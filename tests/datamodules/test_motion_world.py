@@ -21,8 +21,8 @@ from datamodules.toy_world.motion_world import (
     NUM_FRAMES,
     SIZE,
     SPEEDS,
-    Motion,
     MotionScene,
+    ShapeMotion,
     coverage,
     draw_motion_scene,
     parse_motion,
@@ -36,12 +36,12 @@ SEEDS = st.integers(0, 10**6)
 def test_every_prompt_is_read_back_also_within_other_text() -> None:
     told = set()
     for color, shape, axis, speed in itertools.product(MOTION_COLORS, SHAPES, AXES, SPEEDS):
-        motion = Motion(Thing(color, shape), axis, speed)
+        motion = ShapeMotion(Thing(color, shape), axis, speed)
         assert parse_motion(str(motion)) == motion
         assert parse_motion(f"Frames of: {motion}. Which one?") == motion
         told.add(str(motion))
     assert len(told) == 90
-    assert str(Motion(Thing("red", "circle"), "vertically", "fast")) == "a red circle moves vertically fast"
+    assert str(ShapeMotion(Thing("red", "circle"), "vertically", "fast")) == "a red circle moves vertically fast"
 
 
 @pytest.mark.parametrize("text", ["", "a dog runs", "a white circle moves vertically fast", "a red circle moves"])
@@ -94,7 +94,7 @@ def test_shapes_differ() -> None:
 
 
 def test_facts_and_speeds_of_a_scene() -> None:
-    scene = MotionScene(Motion(Thing("red", "circle"), "horizontally", "fast"), (4.0, 16.0), -1)
+    scene = MotionScene(ShapeMotion(Thing("red", "circle"), "horizontally", "fast"), (4.0, 16.0), -1)
     facts = scene.facts
     assert (facts.frames, facts.fps, facts.width, facts.height) == (33, FPS, 32, 32)
     later = replace(scene, start=(1.25, 16.0))

@@ -10,7 +10,7 @@ import torch
 
 from datamodules.shards import Index, verify
 from datamodules.toy_world.motion_measures import mean_measures, measure
-from datamodules.toy_world.motion_world import MOTION_COLORS, NUM_FRAMES, Motion
+from datamodules.toy_world.motion_world import MOTION_COLORS, NUM_FRAMES, ShapeMotion
 from datamodules.toy_world.render import SHAPES, Thing
 from datamodules.toy_world.wan_checkpoint import (
     PROMPT_LENGTH,
@@ -88,7 +88,7 @@ def policy() -> WanPolicy:
     return policy.eval()
 
 
-def sampled(policy: WanPolicy, motions: list[Motion]) -> list[torch.Tensor]:
+def sampled(policy: WanPolicy, motions: list[ShapeMotion]) -> list[torch.Tensor]:
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((len(motions), 16, 9, 4, 4), dtype=np.float32))
     prompts = policy.encode_prompt([str(motion) for motion in motions])
     return policy.decode_video(policy.denoise(noise, guided_sigmas(20, 1.0), prompts, 1.0))
@@ -99,7 +99,7 @@ def test_its_slow_shapes_are_what_the_prompt_says_and_its_fast_ones_break(policy
     found = {}
     for speed in ("slow", "fast"):
         axes = ("horizontally", "vertically") * 4
-        motions = [Motion(thing, axis, speed) for thing, axis in zip(things, axes, strict=True)]  # type: ignore[arg-type]
+        motions = [ShapeMotion(thing, axis, speed) for thing, axis in zip(things, axes, strict=True)]  # type: ignore[arg-type]
         videos = sampled(policy, motions)
         assert all(video.shape == (NUM_FRAMES, 3, 32, 32) for video in videos)
         found[speed] = mean_measures([measure(video, one) for video, one in zip(videos, motions, strict=True)])
@@ -113,7 +113,7 @@ def test_its_autoencoder_keeps_what_a_video_shows(policy: WanPolicy) -> None:
     from datamodules.toy_world.motion_world import MotionScene, render_motion
 
     for number, speed in enumerate(("slow", "medium", "fast")):
-        motion = Motion(Thing(MOTION_COLORS[number], SHAPES[number]), "horizontally", speed)  # type: ignore[arg-type]
+        motion = ShapeMotion(Thing(MOTION_COLORS[number], SHAPES[number]), "horizontally", speed)  # type: ignore[arg-type]
         video = torch.from_numpy(render_motion(MotionScene(motion, (4.0, 16.0)))).permute(0, 3, 1, 2)
         latents = policy.encode_video([video])
         assert 0.3 < latents.std() < 3

@@ -1,0 +1,35 @@
+"""Classes are named in configurations by their short names, so a file that moves breaks nobody's YAML."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from callbacks.class_names import CONFIG_PACKAGES, import_config_classes
+
+ROOT = next(parent for parent in Path(__file__).parents if (parent / "vidpref.py").is_file())
+
+
+def test_every_short_name_is_one_class() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for module in import_config_classes():
+        for name, item in vars(module).items():
+            if isinstance(item, type) and item.__module__ == module.__name__ and not name.startswith("_"):
+                homes[name].append(module.__name__)
+    assert {"VistaDPO", "DensePairs", "WanPolicy", "ReferenceModel", "VideoHallucer", "Cuts"} <= set(homes)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
+def test_programs_are_not_imported() -> None:
+    names = [module.__name__ for module in import_config_classes()]
+    assert len(names) == len(set(names))
+    assert not [name for name in names if re.search(r"(^|\.)(_\w*|toy|speed|report)(\.|$)", name)]
+
+
+def test_no_configuration_or_page_spells_a_module_path() -> None:
+    path = re.compile(rf"\b({'|'.join(CONFIG_PACKAGES)})(\.[a-z_0-9]+)+\.[A-Z]\w+")
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "configs").rglob("*.yaml")]
+    assert len(files) > 80
+    spelled = [f"{file.name}: {match[0]}" for file in files for match in path.finditer(file.read_text())]
+    assert spelled == []
