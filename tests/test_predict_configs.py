@@ -6,9 +6,7 @@ from typing import Any
 
 from test_configs import CONFIGS, ParseOnly
 
-ADAPTIVE = (
-    '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
-)
+ADAPTIVE = '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
 
 
 def parse(name: str, *flags: str) -> Any:
