@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not is_readable(error):
             traceback.print_exc()
         else:
-            from callbacks.config_errors import told
+            from callbacks.cli.config_errors import told
 
             rank = os.environ.get("LOCAL_RANK", "0")
             where = "" if rank == "0" else f" (process {rank})"
@@ -124,7 +124,7 @@ def is_readable(error: Exception) -> bool:
 
 def run(arguments: list[str]) -> int:
     """Hand a verb to Lightning: `arguments` begin with fit, validate, test or predict."""
-    from callbacks.command_line import VidprefCLI
+    from callbacks.cli.command_line import VidprefCLI
 
     quieten()
     VidprefCLI(arguments)
@@ -214,7 +214,7 @@ def import_named_classes(function: Callable[..., Any]) -> None:
     annotations = typing.get_type_hints(function).values()
     parts = [part for one in annotations for part in (one, *typing.get_args(one)) if isinstance(part, type)]
     if any(part.__module__.startswith("datamodules.") for part in parts):
-        from callbacks.class_names import import_config_classes
+        from callbacks.cli.class_names import import_config_classes
 
         import_config_classes(("datamodules", "lightning_modules.policies"))
 

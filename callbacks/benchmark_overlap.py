@@ -7,8 +7,8 @@ import warnings
 from lightning.fabric.utilities.distributed import _InfiniteBarrier
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from datamodules.benchmark_names import benchmark_names
-from datamodules.overlap import Shared, shared_by_frames, shared_by_id
+from datamodules.questions.overlap import Shared, shared_by_frames, shared_by_id
+from datamodules.questions.video_names import benchmark_names
 
 
 class BenchmarkOverlap(Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from datamodules.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
+from datamodules.vista.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
 from lightning_modules.policies.video_llm import EncodedViews, VideoLLM
 from lightning_modules.preference import PreferenceModule
 

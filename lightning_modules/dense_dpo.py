@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.flow_samples import FlowErrors, ItemKind, PairBatch
+from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.losses.flow import DenseForm, dense_logits, flow_logits
 from lightning_modules.policies.video_flow import Prediction, VideoFlow

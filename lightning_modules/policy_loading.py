@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from datamodules.shard_index import digest
-from datamodules.shard_scan import file_sha256
+from datamodules.shards.index import digest
+from datamodules.shards.scan import file_sha256
 from lightning_modules.policies.sharding import load_sharded
 
 

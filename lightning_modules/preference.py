@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from datamodules.planned_data import PlannedData
+from datamodules.stream.planned_data import PlannedData
+from lightning_modules.checkpoints import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
 from lightning_modules.policy_loading import load_policy
-from lightning_modules.recovery import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
 
 Schedule = Literal["constant", "linear", "cosine"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from datamodules.samples import Needs, VistaBatch
+from datamodules.vista.samples import Needs, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.policies.video_llm import VideoLLM
 from lightning_modules.preference import Schedule, Term

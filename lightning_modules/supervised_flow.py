@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.flow_samples import ItemKind, LatentBatch
+from datamodules.dense.batches import ItemKind, LatentBatch
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.preference import Schedule, Term

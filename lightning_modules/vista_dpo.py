@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.samples import AnswerName, Needs, ViewName, VistaBatch
+from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss

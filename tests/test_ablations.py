@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from test_configs import ParseOnly, header, relative
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
+from tests.test_configs import ParseOnly, header, relative
+
 FOLDER = "trainer.default_root_dir"
 ABLATIONS = sorted((ROOT / "configs" / "ablations").rglob("*.yaml"))
 

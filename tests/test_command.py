@@ -10,16 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import command_fakes  # an imported class has a short name
 import pytest
 import torch
 import yaml
 from lightning.pytorch import LightningModule
 
 import vidpref
-from callbacks.run_record import CONFIG_KEY
-
-ROOT = Path(__file__).resolve().parent.parent
+from callbacks.cli.run_record import CONFIG_KEY
+from tests.support import command_fakes  # an imported class has a short name
+from tests.support.paths import ROOT
 
 EXPERIMENT = """
 model:
@@ -88,7 +87,7 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
     code = (
         "import sys, lightning.pytorch.cli\n"
         "heavy = {'transformers', 'peft', 'wandb', 'matplotlib', 'cv2', 'trl', 'webdataset'} - set(sys.modules)\n"
-        "from callbacks.class_names import import_config_classes; import_config_classes()\n"
+        "from callbacks.cli.class_names import import_config_classes; import_config_classes()\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -246,7 +245,7 @@ def test_a_fault_of_ours_shows_its_traceback(
 def test_print_config(run: Run, capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert command_fakes.exit_status(lambda: run(verb, "--print_config")) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["model"]["class_path"] == "command_fakes.TinyModule"
+    assert shown["model"]["class_path"] == "tests.support.command_fakes.TinyModule"
     assert shown["trainer"]["use_distributed_sampler"] is False
     assert shown["trainer"]["inference_mode"] is False
 

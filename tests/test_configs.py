@@ -12,9 +12,9 @@ import yaml
 from jsonargparse import Namespace
 
 import vidpref
-from callbacks.command_line import VidprefCLI
+from callbacks.cli.command_line import VidprefCLI
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 #: Ablations and sweeps have tests of their own.
 EVERY = sorted(path for path in CONFIGS.rglob("*.yaml") if not {"ablations", "sweeps"} & set(path.parts))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_runs import ROOT, fit, steps, write_uneven_shards
-from tiny_video_llava import save_tiny_video_llava
+
+from tests.support.command_runs import fit, steps, write_uneven_shards
+from tests.support.paths import ROOT
+from tests.support.tiny_video_llava import save_tiny_video_llava
 
 pytestmark = pytest.mark.slow
 GLOBAL_BATCH, STEPS = 4, 3

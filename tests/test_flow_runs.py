@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import ROOT, run_fit, steps
-from flow_shards import write_flow_shards
 from safetensors import safe_open
-from tiny_wan import TEXT_WIDTH, write_tiny_wan
 
 from lightning_modules.policies.wan import WanPolicy
+from tests.support.command_runs import run_fit, steps
+from tests.support.flow_shards import write_flow_shards
+from tests.support.paths import ROOT
+from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
 pytestmark = pytest.mark.slow
 GLOBAL_BATCH, STEPS = 4, 3
@@ -100,7 +101,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path: Path) -> Non
         "--trainer.callbacks.enable_version_counter=false",
         f"--trainer.max_steps={total}",
     ]
-    killer = ["--trainer.callbacks+=run_probes.KillAt", f"--trainer.callbacks.step={killed_at}"]
+    killer = ["--trainer.callbacks+=tests.support.run_probes.KillAt", f"--trainer.callbacks.step={killed_at}"]
 
     def run(name: str, *flags: str) -> int:
         return fit(tmp_path, name, 3, *saved, f"--trainer.callbacks.dirpath={name}/checkpoints", *flags)

@@ -10,9 +10,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_runs import ROOT, fit, run_fit, steps
 
-from datamodules.shards import load_index, verify
+from datamodules.shards.writer import load_index, verify
+from tests.support.command_runs import fit, run_fit, steps
+from tests.support.paths import ROOT
 
 FORMER = ROOT / "tests/data/written_by_0_1_0"
 FINGERPRINTS = {

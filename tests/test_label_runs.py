@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_runs import ROOT
-from flow_shards import LABELS
-from judged_pairs import read_labels, truth, write_judged_pairs
 
-from datamodules.video_io import decode_image
-from lightning_modules.policies.judges import JudgeQuestion
-
-sys.path.insert(0, str(ROOT / "tests" / "lightning_modules"))
-from chat_server import ChatServer, chat_server
+from datamodules.video.codec import decode_image
+from lightning_modules.judges.base import JudgeQuestion
+from tests.support.chat_server import ChatServer, chat_server
+from tests.support.flow_shards import LABELS
+from tests.support.judged_pairs import read_labels, truth, write_judged_pairs
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from test_configs import CONFIGS, ParseOnly
+from tests.test_configs import CONFIGS, ParseOnly
 
 ADAPTIVE = '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
 
@@ -21,7 +21,7 @@ def test_vanilla_pairs_by_two_flags() -> None:
 
 def test_eta_by_motion() -> None:
     eta = parse("guided_pairs", f"--model.eta={ADAPTIVE}").model.init_args.eta
-    assert eta.class_path == "lightning_modules.noise_level.MotionAdaptiveEta"
+    assert eta.class_path == "lightning_modules.predict.noise_level.MotionAdaptiveEta"
     assert (eta.init_args.slow, eta.init_args.fast) == (0.85, 0.65)
 
 

@@ -11,14 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from predict_fakes import MemoryVideos
-from tiny_wan import random_video, write_tiny_wan
 
-from datamodules.shards import Index, write_shards
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import Index, write_shards
+from datamodules.video.codec import encode_mp4
+from tests.support.paths import ROOT
+from tests.support.predict_fakes import MemoryVideos
+from tests.support.tiny_wan import random_video, write_tiny_wan
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
 KEYS = [f"video-{number}" for number in range(7)]
 
 
@@ -51,9 +51,12 @@ def predict(folder: Path, name: str, devices: int, *flags: str) -> subprocess.Co
     }
     command = [sys.executable, "-m", "vidpref", "predict", "--config", f"{ROOT}/configs/dense_dpo/guided_pairs.yaml"]
     command += [f"--{key}={value}" for key, value in settings.items()]
-    command += ["--trainer.callbacks+=predict_probes.DenoiseProbe", f"--trainer.callbacks.path={name}.jsonl", *flags]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command += [
+        "--trainer.callbacks+=tests.support.predict_probes.DenoiseProbe",
+        f"--trainer.callbacks.path={name}.jsonl",
+        *flags,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     # A session of its own, so that all its processes can be killed together.
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, start_new_session=True
@@ -73,7 +76,11 @@ def test_killed_and_continued_by_two_processes(tmp_path: Path) -> None:
     assert "predict: 7 of 7 batches, left 0:00:00" in whole.stdout
 
     killed = predict(
-        tmp_path, "broken", 2, "--trainer.callbacks+=predict_probes.KillAll", "--trainer.callbacks.batch=2"
+        tmp_path,
+        "broken",
+        2,
+        "--trainer.callbacks+=tests.support.predict_probes.KillAll",
+        "--trainer.callbacks.batch=2",
     )
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     parts = tmp_path / "broken/pairs.parts"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_fakes import exit_status
 
 import vidpref
+from tests.support.command_fakes import exit_status
 
 Run = Callable[..., int]
 

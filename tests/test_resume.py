@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_runs import ROOT, fit, steps, write_uneven_shards
-from tiny_video_llava import save_tiny_video_llava
+
+from tests.support.command_runs import fit, steps, write_uneven_shards
+from tests.support.paths import ROOT
+from tests.support.tiny_video_llava import save_tiny_video_llava
 
 pytestmark = pytest.mark.slow
 # Eleven samples in batches of two: passes of five batches, the plan's epochs end in the middle of one.
@@ -39,7 +41,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path: Path, worker
     save_tiny_video_llava(tmp_path / "tiny")
     write_uneven_shards(tmp_path / "train", SAMPLES)
     assert run(tmp_path, "whole", workers) == 0
-    killer = ["--trainer.callbacks+=run_probes.KillAt", f"--trainer.callbacks.step={KILLED_AT}"]
+    killer = ["--trainer.callbacks+=tests.support.run_probes.KillAt", f"--trainer.callbacks.step={KILLED_AT}"]
     assert run(tmp_path, "broken", workers, *killer) == -signal.SIGKILL
     assert not (tmp_path / "broken/exports").exists()
     assert run(tmp_path, "broken", workers) == 0
@@ -60,7 +62,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny_video_llava(folder / "tiny")
     write_uneven_shards(folder / "train", 12)
     assert run_passes(folder, "whole", 4, 1) == 0
-    assert run_passes(folder, "broken", 4, 1, "--trainer.callbacks+=run_probes.KillAt", "--trainer.callbacks.step=3")
+    assert run_passes(
+        folder, "broken", 4, 1, "--trainer.callbacks+=tests.support.run_probes.KillAt", "--trainer.callbacks.step=3"
+    )
     return folder
 
 

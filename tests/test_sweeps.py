@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from test_configs import ParseOnly, relative
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
+from tests.test_configs import ParseOnly, relative
+
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
 utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils", reason="wandb is an extra; `make install` brings it")

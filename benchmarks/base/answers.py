@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import DETAILS_FILE, RESULTS_FILE, write_json
-from datamodules.video_questions import Question
-from datamodules.written import differences, plain
+from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, write_json
+from datamodules.questions.base import Question
+from datamodules.stream.predict_outputs import differences, plain
 
 #: What was said to one question: at least {"predict": str}.
 Answer = dict[str, Any]

@@ -12,16 +12,16 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from rich.console import Console
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
-from benchmarks.bootstrap import LEVEL, RESAMPLES, Intervals
-from benchmarks.paper_protocol import Protocol
-from benchmarks.paper_tables import PaperRow, find_row
-from benchmarks.predictions import Recorded
-from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
-from benchmarks.scoreboard import scoreboard
-from benchmarks.source import Source, policy_settings
-from datamodules.video_questions import Question, QuestionBatch, VideoQuestions
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals
+from benchmarks.base.paper_protocol import Protocol
+from benchmarks.base.paper_tables import PaperRow, find_row
+from benchmarks.base.predictions import Recorded
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
+from benchmarks.base.scoreboard import scoreboard
+from benchmarks.base.source import Source, policy_settings
+from datamodules.questions.base import Question, QuestionBatch, VideoQuestions
 
 #: The published predictions by part (subset, split), records as the benchmark's `score` takes them.
 Predictions = Mapping[str, Any]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.benchmark import Benchmark
-from benchmarks.source import Source
-from datamodules.video_questions import Question, QuestionBatch
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.benchmark import Benchmark
+from benchmarks.base.source import Source
+from datamodules.questions.base import Question, QuestionBatch
+from lightning_modules.judges.base import Judge, JudgeQuestion
 
 #: Where an answer keeps the judge's replies (name -> text), and who gave them.
 REPLIES = "replies"

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from benchmarks.paper_protocol import Protocol
-from benchmarks.results import number_at
+from benchmarks.base.paper_protocol import Protocol
+from benchmarks.base.results import number_at
 
-FOLDER = Path(__file__).parent / "papers"
+FOLDER = Path(__file__).parents[1] / "papers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answers import Answer, read_lines, without_asked
-from datamodules.video_questions import Question
+from benchmarks.base.answers import Answer, read_lines, without_asked
+from datamodules.questions.base import Question
 
 #: What tells a question from others, and its answer; None = none was recorded.
 Said = tuple[Hashable, Answer | None]

@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from callbacks.run_record import run_facts
+from callbacks.cli.run_record import run_facts
 
 #: The published result format of a benchmark, and under `ABOUT` what the numbers belong to; and all the rest.
 RESULTS_FILE = "results.json"

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.results import number_at, shown
+from benchmarks.base.results import number_at, shown
 
 
 def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any]) -> Group:

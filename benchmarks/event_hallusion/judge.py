@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_modules.policies.judges import JudgeQuestion
+from lightning_modules.judges.base import JudgeQuestion
 
 SYSTEM = "You check descriptions of videos against what is known to happen in them. You begin with yes or no."
 _KNOWN = "What is known to happen in the video: {truth}\n\nA description of the video: {description}\n\n"

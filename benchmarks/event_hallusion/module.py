@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.answers import Answer
-from benchmarks.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.answers import Answer
+from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.source import Source
 from benchmarks.event_hallusion.judge import faults, judge_question
 from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
@@ -22,12 +25,9 @@ from benchmarks.event_hallusion.scores import (
     score,
     tally,
 )
-from benchmarks.judged import REPLIES, Judged
-from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
-from benchmarks.source import Source
-from datamodules.event_questions import DESCRIPTION, EventQuestions
-from datamodules.video_questions import Question
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.questions.base import Question
+from datamodules.questions.event_hallusion import DESCRIPTION, EventQuestions
+from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
 __all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judgement", "score"]

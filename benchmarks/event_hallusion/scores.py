@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.answer_metric import AnswerMetric
-from datamodules.event_questions import DESCRIPTION
-from lightning_modules.policies.judges import spoken
+from benchmarks.base.answer_metric import AnswerMetric
+from datamodules.questions.event_hallusion import DESCRIPTION
+from lightning_modules.judges.base import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.benchmark import Benchmark
-from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
-from benchmarks.source import Source
-from datamodules.mvbench_questions import TASKS, MVBenchQuestions
-from datamodules.video_questions import Question
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.benchmark import Benchmark
+from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.source import Source
+from datamodules.questions.base import Question
+from datamodules.questions.mvbench import TASKS, MVBenchQuestions
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: Marks that are taken out before a letter is looked for.

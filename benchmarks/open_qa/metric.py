@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.judged import REPLIES
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.judged import REPLIES
 from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_verdict
 from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
-from datamodules.open_questions import Dataset
+from datamodules.questions.open_qa import Dataset
 
 #: The name of the judge's one reply about an answer.
 VERDICT = "verdict"

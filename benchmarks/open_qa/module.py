@@ -13,18 +13,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.answers import Answer
-from benchmarks.bootstrap import Intervals, intervals
-from benchmarks.judged import REPLIES, Judged
+from benchmarks.base.answers import Answer
+from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
+from benchmarks.base.source import Source
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
 from benchmarks.open_qa.protocol import normalized, parse_verdict, question_keys
-from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
-from benchmarks.source import Source
 from benchmarks.videochatgpt.prompts import ZERO_SHOT
-from datamodules.open_questions import Dataset, OpenQuestions
-from datamodules.open_records import OpenRecord
-from datamodules.video_questions import Question
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.questions.base import Question
+from datamodules.questions.open_qa import Dataset, OpenQuestions
+from datamodules.questions.open_qa_files import OpenRecord
+from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: Where published files of predictions keep a question, and what was said.

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from datamodules.open_questions import TYPES, Dataset
-from lightning_modules.policies.judges import spoken
+from datamodules.questions.open_qa import TYPES, Dataset
+from lightning_modules.judges.base import spoken
 
 #: ActivityNet-QA's types that are not "free" questions; other test sets have no such group.
 NOT_FREE = ("Motion", "Spatial Relation", "Temporal Relation")

@@ -9,15 +9,15 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.benchmark import Benchmark
-from benchmarks.judged import JUDGE
-from benchmarks.predictions import Recorded, matched, recorded_lines
-from benchmarks.source import Source
-from datamodules.video_questions import Question, QuestionBatch
-from lightning_modules.policies.judge_recorded import read_replies
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.benchmark import Benchmark
+from benchmarks.base.judged import JUDGE
+from benchmarks.base.predictions import Recorded, matched, recorded_lines
+from benchmarks.base.source import Source
+from datamodules.questions.base import Question, QuestionBatch
+from lightning_modules.judges.base import Judge, JudgeQuestion
+from lightning_modules.judges.recorded import read_replies
 from lightning_modules.policies.video_llm import VideoLLM
 
 

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.bootstrap import Intervals, intervals
-from benchmarks.predictions import Recorded, matched
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.predictions import Recorded, matched
 from benchmarks.ratings.judge import RatingBenchmark
 from datamodules.csv_table import read_csv
-from datamodules.pair_questions import PairQuestions
-from datamodules.question_files import refuse
-from datamodules.rated_videos import VIDEOS
-from datamodules.video_questions import Question
-from lightning_modules.policies.judges import Judge
+from datamodules.questions.base import Question
+from datamodules.questions.files import refuse
+from datamodules.questions.rated_pairs import PairQuestions
+from datamodules.questions.rated_videos import VIDEOS
+from lightning_modules.judges.base import Judge
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _LIST = re.compile(r"\[[^\[\]]*\]")

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.bootstrap import Intervals, intervals
 from benchmarks.ratings.judge import RatingBenchmark
 from benchmarks.ratings.visionreward import NUM_QUESTIONS, SELECTED, dense_dpo_columns, dimensions, score
-from datamodules.checklist_questions import ChecklistQuestions
-from datamodules.rated_videos import VIDEOS
-from datamodules.video_questions import Question
-from lightning_modules.policies.judges import Judge
+from datamodules.questions.base import Question
+from datamodules.questions.checklist import ChecklistQuestions
+from datamodules.questions.rated_videos import VIDEOS
+from lightning_modules.judges.base import Judge
 
 #: DenseDPO's columns as the results name them.
 COLUMNS: Mapping[str, str] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.paper_tables import find_row
+from benchmarks.base.paper_tables import find_row
 from benchmarks.report.page import markdown, tables, views_section, web_page
 from benchmarks.report.runs import read_runs
 from benchmarks.report.score_tables import notes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper_tables import PaperRow
+from benchmarks.base.paper_tables import PaperRow
 from benchmarks.report.charts import color_of
 from benchmarks.report.loss_curves import loss_chart
 from benchmarks.report.runs import HALLUCER, Run

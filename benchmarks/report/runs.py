@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE
 
 #: A training loss as it is logged, `train/loss` or `train/loss/<term>`.
 LOSS = re.compile(r"train/loss(?:/(?P<term>\w+))?")

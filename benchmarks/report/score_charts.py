@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.base.results import number_at
 from benchmarks.report.charts import color_of, drawing, svg_of, tidy
 from benchmarks.report.runs import Run
-from benchmarks.results import number_at
 
 
 def score_chart(runs: Sequence[Run]) -> str:

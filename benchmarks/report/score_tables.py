@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.paper_tables import PaperRow
+from benchmarks.base.paper_tables import PaperRow
+from benchmarks.base.results import number_at, shown
 from benchmarks.report.charts import color_of
 from benchmarks.report.runs import HALLUCER, Run, Tested
 from benchmarks.report.tables import Cell, Row, Table, shares
-from benchmarks.results import number_at, shown
 
 HEADER = ("run", "basic", "hallucinated", "overall", "reward accuracy", "AUC", "yes bias")
 #: Where the first columns of the header are in the results.

@@ -14,7 +14,7 @@ from benchmarks.speed.measure import Loss, measure, peak_memory
 from benchmarks.speed.models import save_wan, train_a_little
 from benchmarks.speed.options import DenseOptions
 from benchmarks.speed.report import report
-from datamodules.flow_samples import FlowErrors, PairBatch
+from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.speed.models import train_a_little, words
 from benchmarks.speed.options import VistaOptions
-from datamodules.samples import VIEW_NAMES, AnswerName, AnswerScores, View, ViewName, VistaBatch
+from datamodules.vista.samples import VIEW_NAMES, AnswerName, AnswerScores, View, ViewName, VistaBatch
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.adapters import LoraSettings

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.speed.measure import Loss
 from benchmarks.speed.options import VistaOptions
 from benchmarks.speed.vista_case import Scored, VistaCase, build_case, combined, reference_scores
-from datamodules.samples import AnswerName, ViewName
+from datamodules.vista.samples import AnswerName, ViewName
 
 RELEASED, SEPARATE, LIVE, CACHED = "A released schedule", "B separate sequences", "ours, live", "ours, cached"
 WITH_TOWER = " + tower"

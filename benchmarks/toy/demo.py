@@ -17,10 +17,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.base.results import write_json
 from benchmarks.report.page import markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
-from benchmarks.results import write_json
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views

@@ -9,7 +9,7 @@ from benchmarks.report.page import Section
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder
 from benchmarks.toy.stages import Stage, flags
-from datamodules.shard_index import Index
+from datamodules.shards.index import Index
 
 #: How many videos become pairs before one's eyes, and how many prompts are sampled.
 VIDEOS = {"live": 8, "prompts": 24}

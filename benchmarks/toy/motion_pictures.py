@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report.pictures import GREY, png_of, strip_of
-from datamodules.flow_samples import LabelRow, PairRow
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index
-from datamodules.video_io import decode_frames, probe
+from datamodules.dense.batches import LabelRow, PairRow
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.video.codec import decode_frames, probe
 
 #: The colour of a segment that is better, worse, or a tie.
 LABEL_COLORS = {1: "#2e9e5b", -1: "#c94f4f", 0: "#9a9a9a"}

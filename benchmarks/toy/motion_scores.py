@@ -20,7 +20,7 @@ from benchmarks.report.loss_curves import color_of
 from benchmarks.report.tables import Cell, Row, Table
 from datamodules.toy_world.motion_measures import Measures, mean_measures, measure
 from datamodules.toy_world.motion_world import SPEEDS, Speed, parse_motion
-from datamodules.video_io import decode_frames, probe
+from datamodules.video.codec import decode_frames, probe
 
 #: The columns of the table: a measure, and the speed it is of; None = all videos.
 COLUMNS: tuple[tuple[str, Speed | None], ...] = (

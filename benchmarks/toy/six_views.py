@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report.pictures import GREY, png_of, strip_of
-from datamodules.sample_facts import SampleFacts
-from datamodules.sample_reader import SampleReader
-from datamodules.samples import AnswerName, View, ViewName
-from datamodules.shard_index import Index
-from datamodules.stream import SampleRead
-from datamodules.view_stream import MakeViews, Partners
-from datamodules.views import LEVEL_VIEWS, Negatives, ViewMaker
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.loader import SampleRead
+from datamodules.vista.collate import MakeViews, Partners
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.samples import AnswerName, View, ViewName
+from datamodules.vista.views import LEVEL_VIEWS, Negatives, ViewMaker
 
 TITLES: dict[ViewName, str] = {
     "original": "video",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.results import write_json
+from benchmarks.base.results import write_json
 from benchmarks.toy.motion_pictures import samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder, wide_console
 from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages

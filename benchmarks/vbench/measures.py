@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.vbench.motion import Interpolation
 from benchmarks.vbench.networks import FrameNetwork
 from benchmarks.vbench.rules import closeness, consistency, frame_difference
-from datamodules.samples import VideoFacts
-from datamodules.video_folder import FolderVideo, Watcher
+from datamodules.questions.video_folder import FolderVideo, Watcher
+from datamodules.vista.samples import VideoFacts
 
 
 class Measure(ABC):

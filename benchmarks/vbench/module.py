@@ -10,11 +10,11 @@ from lightning.pytorch import LightningModule
 from rich.console import Console, Group
 from rich.text import Text
 
-from benchmarks.bootstrap import LEVEL, RESAMPLES
-from benchmarks.paper_protocol import Protocol
-from benchmarks.paper_tables import PaperRow, find_row
-from benchmarks.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
-from benchmarks.scoreboard import scoreboard
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES
+from benchmarks.base.paper_protocol import Protocol
+from benchmarks.base.paper_tables import PaperRow, find_row
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
+from benchmarks.base.scoreboard import scoreboard
 from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
     Flickering,
@@ -44,8 +44,8 @@ from benchmarks.vbench.results import (
     with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
-from datamodules.optical_flow import OpticalFlow
-from datamodules.video_folder import FolderVideo, FrameChunk, VideoFolder
+from datamodules.questions.video_folder import FolderVideo, FrameChunk, VideoFolder
+from datamodules.video.optical_flow import OpticalFlow
 
 TITLE = "VBench"
 PROTOCOL = (
@@ -144,7 +144,7 @@ class VBench(LightningModule):
         """The data module."""
         source = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(source, VideoFolder):
-            raise ValueError(f"VBench scores a datamodules.video_folder.VideoFolder, not a {type(source).__name__}")
+            raise ValueError(f"VBench scores a VideoFolder, not a {type(source).__name__}")
         return source
 
     @property

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.vbench.networks import identity, weights_differ
-from datamodules.optical_flow import DisFlow, OpticalFlow, RaftFlow
+from datamodules.video.optical_flow import DisFlow, OpticalFlow, RaftFlow
 
 #: raft-things as torchvision ports it, how that file's sha256 begins, and the refinements of the published script.
 RAFT_MODEL, RAFT_WEIGHTS, RAFT_SHA256, RAFT_UPDATES = "large", "C_T_V1", "22a6c225", 20

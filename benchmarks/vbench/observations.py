@@ -20,8 +20,8 @@ from benchmarks.vbench.semantic_rules import (
     spatial_relationship,
     text_similarity,
 )
-from datamodules.folder_names import Asked
-from datamodules.video_folder import FolderVideo
+from datamodules.questions.folder_names import Asked
+from datamodules.questions.video_folder import FolderVideo
 
 #: An entry of VBench's list: its prompt, and under "auxiliary_info" what each dimension looks for.
 Entry = Mapping[str, Any]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import ANSWERS_FILE, PARTS_FOLDER, AnswerLog, unique
-from benchmarks.bootstrap import Intervals, intervals
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import ANSWERS_FILE, PARTS_FOLDER, AnswerLog, unique
+from benchmarks.base.bootstrap import Intervals, intervals
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
-from datamodules.folder_names import Asked
-from datamodules.video_folder import FolderVideo, by_prompt
+from datamodules.questions.folder_names import Asked
+from datamodules.questions.video_folder import FolderVideo, by_prompt
 
 #: A scored video: {"frames": how many, "scores": dimension -> {"score": ..., ...}}.
 Record = Mapping[str, Any]

@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.benchmark import Benchmark
-from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
-from benchmarks.source import Source
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.benchmark import Benchmark
+from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
-from datamodules.annotations import HALVES
-from datamodules.questions import Questions
-from datamodules.samples import View
-from datamodules.video_questions import QuestionBatch
+from datamodules.questions.base import QuestionBatch
+from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer_files import HALVES
+from datamodules.vista.samples import View
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: Published records with "predict" in both halves, by subset.
@@ -72,8 +72,8 @@ def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
 class VideoHallucerMetric(AnswerMetric):
     """`score` over answers that come one by one, in any order and from any rank.
 
-    `update` takes question's key ("SUBSET/PAIR/HALF", see `datamodules.annotations.question_key`) -> {"answer": the
-    right one, "predict": what was said}. A pair with one half only is left out, and a subset without pairs.
+    `update` takes a question key ("SUBSET/PAIR/HALF", see `question_key`) -> {"answer": the right one,
+    "predict": what was said}. A pair with one half only is left out, and a subset without pairs.
     """
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.annotations import HALVES
+from datamodules.questions.video_hallucer_files import HALVES
 
 
 def is_hit(answer: str, predict: str) -> bool:

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from benchmarks.answer_metric import AnswerMetric
-from benchmarks.answers import Answer
-from benchmarks.bootstrap import Intervals, Pool, intervals
-from benchmarks.judged import REPLIES, Judged
+from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.answers import Answer
+from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
+from benchmarks.base.source import Source
 from benchmarks.open_qa.protocol import dimension_score, parse_score
-from benchmarks.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
-from benchmarks.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
-from datamodules.video_questions import Question, QuestionBatch
-from datamodules.videochatgpt_questions import TwiceAsked, VideoChatGptQuestions, wordings
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.questions.base import Question, QuestionBatch
+from datamodules.questions.videochatgpt import TwiceAsked, VideoChatGptQuestions, wordings
+from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: In which dimensions the answers of a part are judged.

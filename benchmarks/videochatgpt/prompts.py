@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lightning_modules.policies.judges import JudgeQuestion
+from lightning_modules.judges.base import JudgeQuestion
 
 
 class Wording(NamedTuple):

@@ -20,14 +20,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
-from callbacks.checkpoint_io import ReplaceIO
-from callbacks.class_names import import_config_classes
-from callbacks.config_errors import readable
-from callbacks.predict_writer import PredictWriter
-from callbacks.progress import Progress
-from callbacks.reference_cache import ReferenceCacheWriter
-from callbacks.run_record import RunRecord, checkpoint_differences
-from callbacks.throughput import Throughput
+from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.class_names import import_config_classes
+from callbacks.cli.config_errors import readable
+from callbacks.cli.progress import Progress
+from callbacks.cli.run_record import RunRecord, checkpoint_differences
+from callbacks.metrics.throughput import Throughput
+from callbacks.reference.cache import ReferenceCacheWriter
+from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.

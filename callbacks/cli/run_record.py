@@ -65,7 +65,7 @@ def record_folder(trainer: Trainer) -> Path:
 
 def run_facts() -> dict[str, Any]:
     """The command, the git commit of this code (None outside a clone; ``dirty`` with local changes), the versions."""
-    code = Path(__file__).resolve().parent.parent
+    code = Path(__file__).resolve().parents[2]
     commit = _git(code, "rev-parse", "HEAD")
     return {
         "command": sys.argv,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from callbacks.preference_metrics import reward_statistics
-from callbacks.term_metrics import TermMetrics
+from callbacks.metrics.preference import reward_statistics
+from callbacks.metrics.terms import TermMetrics
 from lightning_modules.dense_dpo import FlowTerm
 
 #: The quantiles of |z| that are logged, in per cent.

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from callbacks.term_metrics import TermMetrics
+from callbacks.metrics.terms import TermMetrics
 from lightning_modules.preference import Term
 
 Statistic = Literal["chosen", "rejected", "margins", "accuracies"]

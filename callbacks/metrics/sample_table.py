@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from datamodules.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
+from datamodules.vista.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
 
 
 class SampleTable(Callback):

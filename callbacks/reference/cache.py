@@ -20,9 +20,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.bad_samples import skipped_samples
-from datamodules.samples import AnswerScores, Needs, VistaBatch
-from datamodules.shard_index import joined
-from datamodules.shards import ByteReader, Index, SampleReader, load_index, write_shards
+from datamodules.shards.index import joined
+from datamodules.shards.writer import ByteReader, Index, SampleReader, load_index, write_shards
+from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
 
 #: The member's suffix, and the schema of the side shards.
 SUFFIX = "reference.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from callbacks.reference_probes import PROBES, Probe, Said, Score, probe_of
+from callbacks.reference.probes import PROBES, Probe, Said, Score, probe_of
 
 
 class Guard:

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from callbacks.reference_guard import Guard
-from callbacks.reference_probes import PROBES, Probe, Said, Score, probe_of
-from callbacks.reference_sources import (
+from callbacks.reference.guard import Guard
+from callbacks.reference.probes import PROBES, Probe, Said, Score, probe_of
+from callbacks.reference.sources import (
     SPLITS,
     AdapterSource,
     CachedSource,

@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.flow_samples import FlowErrors, PairBatch
-from datamodules.samples import AnswerScores, View, VistaBatch
+from datamodules.dense.batches import FlowErrors, PairBatch
+from datamodules.vista.samples import AnswerScores, View, VistaBatch
 
 BatchT = TypeVar("BatchT", VistaBatch, PairBatch)
 #: What the reference said of a probe, by name, on the CPU.

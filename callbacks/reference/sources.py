@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from callbacks.reference_cache import ReferenceCache, names_of, refuse_resampling
-from datamodules.samples import AnswerScores, VistaBatch
+from callbacks.reference.cache import ReferenceCache, names_of, refuse_resampling
+from datamodules.vista.samples import AnswerScores, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
 from lightning_modules.policies.sharding import load_sharded

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.bad_samples import skipped_samples
-from datamodules.written import SkippableData, plain
+from datamodules.stream.predict_outputs import SkippableData, plain
 
 
 class PredictWriter(Callback, ABC):

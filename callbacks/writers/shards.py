@@ -9,10 +9,10 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.predict_writer import PredictWriter, refuse_other_settings, write_whole
-from datamodules.shard_index import digest
-from datamodules.shards import Index, SampleReader, write_shards
-from datamodules.written import SkippableData, WrittenSample, differences
+from callbacks.writers.base import PredictWriter, refuse_other_settings, write_whole
+from datamodules.shards.index import digest
+from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.stream.predict_outputs import SkippableData, WrittenSample, differences
 
 _SETTINGS = "settings.json"
 _INDEX = ".index.json"

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.predict_writer import PredictWriter, refuse_other_settings, write_whole
-from datamodules.shard_index import digest
-from datamodules.written import SkippableData, VideoRequest, WrittenVideo, differences
+from callbacks.writers.base import PredictWriter, refuse_other_settings, write_whole
+from datamodules.shards.index import digest
+from datamodules.stream.predict_outputs import SkippableData, VideoRequest, WrittenVideo, differences
 
 MANIFEST = "manifest.json"
 #: What common file systems allow in a name, in bytes.

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from datamodules.flow_rows import LabelRow, LatentRow, LatentSpace, PairKind, PairRow, VideoRow
+from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, PairKind, PairRow, VideoRow
 
 __all__ = [
     "FlowErrors",

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datamodules.flow_facts import LATENTS, PROMPT, read_latents, read_prompt
-from datamodules.flow_samples import PairBatch
-from datamodules.flow_stream import Blanks, FlowDraw
-from datamodules.pair_labels import FrameLabels
-from datamodules.plan import PlannedBatch
-from datamodules.shard_index import SampleEntry
-from datamodules.stream import SampleRead
+from datamodules.dense.batches import PairBatch
+from datamodules.dense.facts import LATENTS, PROMPT, read_latents, read_prompt
+from datamodules.dense.noise_draw import Blanks, FlowDraw
+from datamodules.dense.pair_labels import FrameLabels
+from datamodules.shards.index import SampleEntry
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.dense_stream import CollatePairs, MakePair, flow_members
-from datamodules.flow_samples import ItemKind, PairBatch
-from datamodules.flow_stream import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.pair_labels import LabelFilter, LabelledPairs, Taken, join_labels
-from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
-from datamodules.reading import ByteReader
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_checks import load_indexes
-from datamodules.shard_index import Index
+from datamodules.dense.batches import ItemKind, PairBatch
+from datamodules.dense.collate import CollatePairs, MakePair, flow_members
+from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
+from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, Taken, join_labels
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.checks import load_indexes
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.flow_rows import LabelRow, LatentRow, PairRow, VideoRow
+from datamodules.dense.rows import LabelRow, LatentRow, PairRow, VideoRow
 
 LATENTS, PROMPT = "latents.safetensors", "prompt.safetensors"
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.dense_stream import flow_members
-from datamodules.flow_facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
-from datamodules.flow_samples import LatentBatch
-from datamodules.flow_stream import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.plan import PlannedBatch
-from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
-from datamodules.reading import BadSampleError, ByteReader
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index
-from datamodules.stream import SampleRead
+from datamodules.dense.batches import LatentBatch
+from datamodules.dense.collate import flow_members
+from datamodules.dense.facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
+from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
+from datamodules.shards.byte_reader import BadSampleError, ByteReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

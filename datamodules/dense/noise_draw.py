@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.flow_facts import PROMPT, read_prompt
-from datamodules.flow_rows import LatentRow, LatentSpace, PairRow
-from datamodules.sample_facts import generator
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index
+from datamodules.dense.facts import PROMPT, read_prompt
+from datamodules.dense.rows import LatentRow, LatentSpace, PairRow
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.vista.facts import generator
 from lightning_modules.losses.flow import logit_normal_time, shift_time
 
 #: How many faults an error lists.

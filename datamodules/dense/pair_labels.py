@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from datamodules.flow_facts import label_row, pair_row
-from datamodules.flow_rows import LabelRow, PairRow
-from datamodules.flow_samples import ItemKind
-from datamodules.sample_facts import generator
-from datamodules.segments import decided_share, latent_segments, num_segments
-from datamodules.shard_index import Index, joined
+from datamodules.dense.batches import ItemKind
+from datamodules.dense.facts import label_row, pair_row
+from datamodules.dense.rows import LabelRow, PairRow
+from datamodules.dense.segments import decided_share, latent_segments, num_segments
+from datamodules.shards.index import Index, joined
+from datamodules.vista.facts import generator
 
 
 @dataclass(frozen=True, slots=True)

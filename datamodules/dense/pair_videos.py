@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.flow_facts import pair_row
-from datamodules.flow_samples import PairRow, PairVideoBatch
-from datamodules.plan import PlannedBatch
-from datamodules.planned_data import Split, Workings
-from datamodules.predict_data import PredictData, remaining
-from datamodules.shard_index import Index, SampleEntry
-from datamodules.stream import SampleRead
-from datamodules.video_io import decode_frames
+from datamodules.dense.batches import PairRow, PairVideoBatch
+from datamodules.dense.facts import pair_row
+from datamodules.shards.index import Index, SampleEntry
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.planned_data import Split, Workings
+from datamodules.stream.predict_data import PredictData, remaining
+from datamodules.video.codec import decode_frames
 
 
 class PairVideos(PredictData[PairVideoBatch]):

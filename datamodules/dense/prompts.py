@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.plan import EvalPlan
-from datamodules.planned_data import require_least
-from datamodules.predict_data import remaining, share_of
-from datamodules.written import VideoRequest
+from datamodules.stream.plan import EvalPlan
+from datamodules.stream.planned_data import require_least
+from datamodules.stream.predict_data import remaining, share_of
+from datamodules.stream.predict_outputs import VideoRequest
 
 
 @dataclass(slots=True)

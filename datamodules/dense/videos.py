@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.flow_samples import VideoBatch, VideoRow
-from datamodules.plan import PlannedBatch
-from datamodules.planned_data import Paths, Split, Workings
-from datamodules.predict_data import PredictData
-from datamodules.samples import VideoFacts
-from datamodules.shard_index import Index, SampleEntry, key_fault
-from datamodules.stream import SampleRead
-from datamodules.video_io import decode_frames
+from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.shards.index import Index, SampleEntry, key_fault
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.planned_data import Paths, Split, Workings
+from datamodules.stream.predict_data import PredictData
+from datamodules.video.codec import decode_frames
+from datamodules.vista.samples import VideoFacts
 
 
 class Videos(PredictData[VideoBatch]):

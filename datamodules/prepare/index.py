@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.shards import Index, index_shards, verify
+from datamodules.shards.writer import Index, index_shards, verify
 
 
 def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista", made_from: str | None = None) -> None:

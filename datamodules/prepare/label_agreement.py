@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.flow_facts import label_row
-from datamodules.flow_rows import LabelRow
+from datamodules.dense.facts import label_row
+from datamodules.dense.rows import LabelRow
+from datamodules.dense.segments import majority_label
 from datamodules.prepare.labels import WHOLE, Place, by_place, majority, read_judgements
-from datamodules.segments import majority_label
-from datamodules.shard_checks import load_index
+from datamodules.shards.checks import load_index
 
 _NAMES = {1: "first", -1: "second", 0: "tie"}
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.csv_table import read_csv
-from datamodules.flow_facts import pair_row
-from datamodules.flow_rows import LabelRow, PairRow
-from datamodules.segments import num_segments
-from datamodules.shard_checks import load_index
-from datamodules.shards import Index, write_shards
-from datamodules.written import json_bytes
+from datamodules.dense.facts import pair_row
+from datamodules.dense.rows import LabelRow, PairRow
+from datamodules.dense.segments import num_segments
+from datamodules.shards.checks import load_index
+from datamodules.shards.writer import Index, write_shards
+from datamodules.stream.predict_outputs import json_bytes
 
 #: The segment of a judgement on the whole video.
 WHOLE = None

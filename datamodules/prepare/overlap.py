@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.benchmark_names import benchmark_names
-from datamodules.overlap import SAME_BITS, Shared, shared_by_frames, shared_by_id
+from datamodules.questions.overlap import SAME_BITS, Shared, shared_by_frames, shared_by_id
+from datamodules.questions.video_names import benchmark_names
 
 
 def prepare_overlap(

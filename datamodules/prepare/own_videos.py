@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
-from datamodules.samples import Box, PreferenceRow, VideoFacts
-from datamodules.shards import Index
-from datamodules.video_io import probe
+from datamodules.shards.writer import Index
+from datamodules.video.codec import probe
+from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
 
 FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
 

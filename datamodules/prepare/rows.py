@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datamodules.samples import Fault, VideoFacts
-from datamodules.shards import Index, write_shards
+from datamodules.shards.writer import Index, write_shards
+from datamodules.vista.samples import Fault, VideoFacts
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
 UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)

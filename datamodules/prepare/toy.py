@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from datamodules.samples import PreferenceRow
-from datamodules.shards import write_shards
+from datamodules.shards.writer import write_shards
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
 from datamodules.toy_world.rows import CAPTIONS, Mixture, benchmark_pair, preference_row, pretraining_row
-from datamodules.video_io import encode_mp4
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import PreferenceRow
 
 Split = Literal["captions", "pretrain", "train", "val", "test"]
 

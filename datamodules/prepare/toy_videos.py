@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from datamodules.flow_samples import VideoRow
-from datamodules.shards import write_shards
+from datamodules.dense.batches import VideoRow
+from datamodules.shards.writer import write_shards
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
-from datamodules.video_io import encode_mp4
+from datamodules.video.codec import encode_mp4
 
 MotionSplit = Literal["pretrain", "train", "val", "test"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
-from datamodules.samples import Box, PreferenceRow, VideoFacts
-from datamodules.shards import Index
-from datamodules.video_io import decode_image, encode_mp4
+from datamodules.shards.writer import Index
+from datamodules.video.codec import decode_image, encode_mp4
+from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 

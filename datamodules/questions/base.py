@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.video_io import decode_frames, probe, span_indices, uniform_indices
+from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.folder_names import PromptSet, compare, named_videos, read_asked
-from datamodules.question_files import read_bytes
-from datamodules.rated_videos import TEXT, VIDEOS, RatedVideos
-from datamodules.video_questions import Question
+from datamodules.questions.base import Question
+from datamodules.questions.files import read_bytes
+from datamodules.questions.folder_names import PromptSet, compare, named_videos, read_asked
+from datamodules.questions.rated_videos import TEXT, VIDEOS, RatedVideos
 
 
 class ChecklistQuestions(RatedVideos):
@@ -17,8 +17,8 @@ class ChecklistQuestions(RatedVideos):
 
     Args:
         questions: text with one question a line, "[[prompt]]" in it standing for what the video was made from.
-        videos: the folder of `{prompt}-{i}.mp4`, or with a `manifest.json` (see `datamodules.folder_names`); null =
-            read no videos, to score answers that were recorded before.
+        videos: the folder of `{prompt}-{i}.mp4`, or with a `manifest.json` (`folder_names.py`); null = read no
+            videos, to score answers that were recorded before.
         listing: the folder that says which videos there are, where `videos` is null.
         prompts: the prompts that videos must be there of: text with one a line, or VBench's JSON; null = any.
         prompt_set: which published list `prompts` must be, told by its length.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.video_questions import Question, VideoQuestions, annotation_files, check_prompt, with_question
+from datamodules.questions.base import Question, VideoQuestions, annotation_files, check_prompt, with_question
 
 #: The published splits in their order; "interleave" is called "Mix" in tables.
 SPLITS = ("entire", "interleave", "misleading")

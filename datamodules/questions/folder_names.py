@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.prompts import read_prompts
-from datamodules.question_files import VIDEO_ENDINGS
+from datamodules.dense.prompts import read_prompts
+from datamodules.questions.files import VIDEO_ENDINGS
 
 #: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"

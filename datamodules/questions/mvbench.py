@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, stack
 
-from datamodules.question_files import QuestionFile, lacking, read_list, refuse
-from datamodules.video_io import decode_image, uniform_indices
-from datamodules.video_questions import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.files import QuestionFile, lacking, read_list, refuse
+from datamodules.video.codec import decode_image, uniform_indices
 
 #: Task -> where its videos are in the published folder. Frames of episodic_reasoning were taken three a second.
 TASKS: Mapping[str, tuple[str, ...]] = {

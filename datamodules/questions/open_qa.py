@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.open_records import OpenFile, OpenRecord, read_open_file
-from datamodules.question_files import VideoNames, check_count
-from datamodules.video_questions import Question, VideoQuestions, check_prompt, with_question
+from datamodules.questions.base import Question, VideoQuestions, check_prompt, with_question
+from datamodules.questions.files import VideoNames, check_count
+from datamodules.questions.open_qa_files import OpenFile, OpenRecord, read_open_file
 
 Dataset = Literal["msvd_qa", "msrvtt_qa", "tgif_qa", "activitynet_qa"]
 #: What stands before a video's name or number in its file's name.
@@ -23,7 +23,7 @@ TYPES: Mapping[Dataset, tuple[str, ...]] = {
 
 
 class OpenQuestions(VideoQuestions):
-    """The questions of one test set, in its published format (see `datamodules.open_records`).
+    """The questions of one test set, in its published format (see `datamodules.questions.open_qa_files`).
 
     Args:
         dataset: which one.

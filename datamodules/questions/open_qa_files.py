@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.question_files import lacking, read_bytes, read_list, refuse
+from datamodules.questions.files import lacking, read_bytes, read_list, refuse
 
 #: Endings of tab-separated files; TGIF-QA calls its own `.csv`.
 TABLES = (".csv", ".tsv")

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.question_files import VIDEO_ENDINGS
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index
-from datamodules.video_hashes import VideoHash, hash_distances, video_hash
+from datamodules.questions.files import VIDEO_ENDINGS
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.video.hashes import VideoHash, hash_distances, video_hash
 
 #: Differing bits of 64 up to which two videos count as the same; re-encoding and scaling change 0 to 6.
 SAME_BITS = 8.0

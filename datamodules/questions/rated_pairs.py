@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.csv_table import read_csv
-from datamodules.question_files import read_bytes, refuse
-from datamodules.rated_videos import TEXT, VIDEOS, RatedVideos
-from datamodules.video_questions import Question
+from datamodules.questions.base import Question
+from datamodules.questions.files import read_bytes, refuse
+from datamodules.questions.rated_videos import TEXT, VIDEOS, RatedVideos
 
 #: What people said of a pair, as published.
 CHOICES = ("A", "B", "same")

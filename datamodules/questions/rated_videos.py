@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.video_io import decode_frames, probe
-from datamodules.video_questions import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.video.codec import decode_frames, probe
 
 #: Where a question names the text that a video was made from.
 TEXT = "[[prompt]]"

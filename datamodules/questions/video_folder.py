@@ -14,10 +14,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from datamodules.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
-from datamodules.planned_data import require_least
-from datamodules.samples import VideoFacts
-from datamodules.video_io import probe, stream_frames
+from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
+from datamodules.stream.planned_data import require_least
+from datamodules.video.codec import probe, stream_frames
+from datamodules.vista.samples import VideoFacts
 
 
 @dataclass(frozen=True, slots=True)

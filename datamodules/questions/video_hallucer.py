@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.annotations import (
+from datamodules.questions.base import Question, VideoQuestions, annotation_files, check_prompt, with_question
+from datamodules.questions.video_hallucer_files import (
     HALVES,
     TEMPORAL_200,
     Annotation,
@@ -15,7 +16,6 @@ from datamodules.annotations import (
     question_key,
     read_annotation,
 )
-from datamodules.video_questions import Question, VideoQuestions, annotation_files, check_prompt, with_question
 
 #: How the benchmark asks every question.
 PROMPT = "{question}\nAnswer the question using 'yes' or 'no'."

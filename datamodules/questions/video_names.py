@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.open_questions import PREFIXES
-from datamodules.open_records import TABLES, clip_names
+from datamodules.questions.open_qa import PREFIXES
+from datamodules.questions.open_qa_files import TABLES, clip_names
 
 #: The fields in which published annotation files name a video.
 _NAME_FIELDS = ("video", "video_name", "video_id", "video_path", "vid", "gif_name")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.question_files import QuestionFile, VideoNames, check_count, lacking, read_list, refuse
-from datamodules.video_questions import Question, VideoQuestions, check_prompt, with_question
+from datamodules.questions.base import Question, VideoQuestions, check_prompt, with_question
+from datamodules.questions.files import QuestionFile, VideoNames, check_count, lacking, read_list, refuse
 
 Part = Literal["generic", "temporal", "consistency"]
 #: One file a part, `PART_qa.json`. Answers to "generic" are judged in three dimensions; "consistency" asks twice.

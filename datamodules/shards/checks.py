@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datamodules.flow_facts import tensor_fault
-from datamodules.reading import BadSampleError, ByteReader, ReadFailedError, is_remote
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index, SampleEntry, Schemas, ShardEntry, joined
-from datamodules.shard_scan import file_sha256
+from datamodules.dense.facts import tensor_fault
+from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError, is_remote
+from datamodules.shards.index import Index, SampleEntry, Schemas, ShardEntry, joined
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.shards.scan import file_sha256
 
 
 def load_index(paths: str | Path | Sequence[str | Path], schema: Schemas, reader: ByteReader | None = None) -> Index:
@@ -140,7 +140,7 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
 def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
     """Decodes up to the last frame, and compares with what the facts say of that member."""
-    from datamodules.video_io import decode_frames, probe
+    from datamodules.video.codec import decode_frames, probe
 
     found = probe(content, constant_rate=True)
     decode_frames(content, [found.frames - 1])
@@ -155,7 +155,7 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
 
 def _load_image(content: bytes) -> None:
-    from datamodules.video_io import decode_image
+    from datamodules.video.codec import decode_image
 
     decode_image(content)
 

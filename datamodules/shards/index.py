@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.reading import ByteReader, check_address
+from datamodules.shards.byte_reader import ByteReader, check_address
 
 #: The schemas that this version reads, each with its version.
 SCHEMA_VERSIONS: dict[str, int] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from datamodules.reading import BadSampleError, ByteReader
-from datamodules.shard_index import Index, Member, digest
+from datamodules.shards.byte_reader import BadSampleError, ByteReader
+from datamodules.shards.index import Index, Member, digest
 
 #: Members closer than this are fetched by one read; a tar header is 512 bytes, sometimes 1536.
 _GAP = 65536

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from datamodules.shard_index import Member, SampleEntry, ShardEntry, digest, key_fault, suffix_fault
+from datamodules.shards.index import Member, SampleEntry, ShardEntry, digest, key_fault, suffix_fault
 
 #: (key, parsed .json member or None, suffixes of all members) -> facts for the index; a ValueError refuses the sample.
 FactsOf = Callable[[str, Any, Collection[str]], dict[str, Any]]

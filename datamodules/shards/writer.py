@@ -13,12 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from datamodules.flow_facts import label_sample_facts, latent_sample_facts, pair_sample_facts, video_sample_facts
-from datamodules.reading import BadSampleError, ByteReader, ReadFailedError
-from datamodules.sample_reader import SampleReader
-from datamodules.samples import PreferenceRow
-from datamodules.shard_checks import check, load_index, load_indexes, verify
-from datamodules.shard_index import (
+from datamodules.dense.facts import label_sample_facts, latent_sample_facts, pair_sample_facts, video_sample_facts
+from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
+from datamodules.shards.checks import check, load_index, load_indexes, verify
+from datamodules.shards.index import (
     SCHEMA_VERSIONS,
     Index,
     Member,
@@ -28,7 +26,9 @@ from datamodules.shard_index import (
     key_fault,
     suffix_fault,
 )
-from datamodules.shard_scan import FactsOf, scan_shard
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.shards.scan import FactsOf, scan_shard
+from datamodules.vista.samples import PreferenceRow
 
 __all__ = [
     "BadSampleError",

@@ -14,10 +14,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from datamodules.plan import Plan, PlannedBatch, Slot, TrainPlan
-from datamodules.reading import BadSampleError, ByteReader
-from datamodules.sample_reader import SampleReader
-from datamodules.shard_index import Index, SampleEntry
+from datamodules.shards.byte_reader import BadSampleError, ByteReader
+from datamodules.shards.index import Index, SampleEntry
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.plan import Plan, PlannedBatch, Slot, TrainPlan
 
 _log = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
-from datamodules.reading import ByteReader
-from datamodules.shard_checks import load_indexes
-from datamodules.shard_index import Index, Schemas, joined
-from datamodules.stream import Members, PlanLoader, SampleRead
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.checks import load_indexes
+from datamodules.shards.index import Index, Schemas, joined
+from datamodules.stream.loader import Members, PlanLoader, SampleRead
+from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]

@@ -7,10 +7,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datamodules.plan import EvalPlan, Positions
-from datamodules.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, require_least
-from datamodules.reading import ByteReader
-from datamodules.shard_index import Index
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.index import Index
+from datamodules.stream.plan import EvalPlan, Positions
+from datamodules.stream.planned_data import (
+    OnBadSample,
+    Paths,
+    PlannedData,
+    Selection,
+    Split,
+    StartMethod,
+    require_least,
+)
 
 BatchT = TypeVar("BatchT")
 

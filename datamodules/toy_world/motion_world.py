@@ -17,8 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.samples import VideoFacts
 from datamodules.toy_world.render import COLORS, SHAPES, Frames, Thing
+from datamodules.vista.samples import VideoFacts
 
 Axis = Literal["horizontally", "vertically"]
 Speed = Literal["slow", "medium", "fast"]

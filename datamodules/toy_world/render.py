@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.samples import Box, VideoFacts
+from datamodules.vista.samples import Box, VideoFacts
 
 Direction = Literal["left", "right"]
 Place = Literal["top", "bottom"]

@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from datamodules.samples import PreferenceRow
 from datamodules.toy_world.questions import (
     DESCRIBE,
     FORMER,
@@ -23,6 +22,7 @@ from datamodules.toy_world.questions import (
     truth,
 )
 from datamodules.toy_world.render import Scene, draw_scene
+from datamodules.vista.samples import PreferenceRow
 
 
 @dataclass(frozen=True, slots=True)

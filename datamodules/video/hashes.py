@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.video_io import decode_frames, probe
+from datamodules.video.codec import decode_frames, probe
 
 #: Where in a video its frames are hashed, as shares of its length; away from titles and fades.
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.plan import PlannedBatch
-from datamodules.sample_facts import SampleFacts
-from datamodules.samples import Needs, PreferenceRow, View, VistaBatch, blank_view
-from datamodules.shard_index import Index, SampleEntry
-from datamodules.stream import SampleRead
-from datamodules.views import Partner, ViewMaker
+from datamodules.shards.index import Index, SampleEntry
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.samples import Needs, PreferenceRow, View, VistaBatch, blank_view
+from datamodules.vista.views import Partner, ViewMaker
 
 
 @dataclass(slots=True, eq=False)

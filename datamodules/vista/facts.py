@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.samples import Box, Fault, VideoFacts, place_faults
-from datamodules.video_io import span_frames, uniform_indices
+from datamodules.video.codec import span_frames, uniform_indices
+from datamodules.vista.samples import Box, Fault, VideoFacts, place_faults
 
 #: The members of a sample that hold frames.
 FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"]

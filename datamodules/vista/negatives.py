@@ -8,8 +8,8 @@ All are pure functions of frames at source resolution, annotation and the draws 
 `VideoNegative`, `ClipNegative` or `ObjectNegative`; any importable class can be named in a config.
 """
 
-from datamodules.roi_negatives import ObjectNegative, RandomCrop, RoiBlur, RoiMask, RoiMove
-from datamodules.span_negatives import (
+from datamodules.vista.object_negatives import ObjectNegative, RandomCrop, RoiBlur, RoiMask, RoiMove
+from datamodules.vista.span_negatives import (
     ClipNegative,
     Noise,
     OtherVideo,

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.sample_facts import SampleFacts
-from datamodules.samples import Box
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.samples import Box
 
 
 class PixelBox(NamedTuple):

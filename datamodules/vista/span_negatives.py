@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.sample_facts import FrameMember, FrameSpan, SampleFacts
+from datamodules.vista.facts import FrameMember, FrameSpan, SampleFacts
 
 
 class SpanNegative:

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.negatives import (
+from datamodules.video.codec import decode_each, decode_image
+from datamodules.vista.facts import FrameSpan, SampleFacts, generator
+from datamodules.vista.negatives import (
     ClipNegative,
     ObjectNegative,
     RelevantSegment,
@@ -24,9 +26,7 @@ from datamodules.negatives import (
     SpanNegative,
     VideoNegative,
 )
-from datamodules.sample_facts import FrameSpan, SampleFacts, generator
-from datamodules.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
-from datamodules.video_io import decode_each, decode_image
+from datamodules.vista.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
 
 Level = Literal["video", "clip", "object"]
 #: A level's view and the view that stands against it.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from datamodules.negatives import ClipNegative, ObjectNegative, RelevantSegment, Reverse, RoiMove, VideoNegative
-from datamodules.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
-from datamodules.reading import ByteReader
-from datamodules.sample_facts import SampleFacts
-from datamodules.samples import Needs, VistaBatch
-from datamodules.shard_index import Index
-from datamodules.view_stream import CollateViews, MakeViews, Members, Partners, video_numbers
-from datamodules.views import Negatives, ViewMaker
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.index import Index
+from datamodules.stream.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
+from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.negatives import ClipNegative, ObjectNegative, RelevantSegment, Reverse, RoiMove, VideoNegative
+from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.views import Negatives, ViewMaker
 
 
 class VistaPairs(PlannedData[VistaBatch]):

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor, device
 
-from datamodules.segments import Verdict
+from datamodules.dense.segments import Verdict
 
 #: Where a picture stands in a question's text.
 PICTURE = "<picture>"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.policies.judges import JudgeQuestion, Picture
+from lightning_modules.judges.base import JudgeQuestion, Picture
 
 
 def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:

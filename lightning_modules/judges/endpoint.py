@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightning_modules.policies.judge_cache import ReplyCache, request_key
-from lightning_modules.policies.judge_http import OF_ONE_QUESTION, ChatEndpoint, RefusedError, StaysAwayError
-from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError, Picture, Workload
+from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, Picture, Workload
+from lightning_modules.judges.cache import ReplyCache, request_key
+from lightning_modules.judges.http import OF_ONE_QUESTION, ChatEndpoint, RefusedError, StaysAwayError
 
 URL_VARIABLE, MODEL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_API_KEY"
 #: Assumed where `options` do not bound a reply: a reason and a verdict.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from lightning_modules.policies.judges import JudgeStoppedError
+from lightning_modules.judges.base import JudgeStoppedError
 
 #: Statuses besides 5xx after which trying again may help: timeout, conflict, too early, too many requests.
 _PASSING = (408, 409, 425, 429)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from datamodules.video_io import decode_image
-from lightning_modules.policies.judge_cache import ReplyCache, request_key
-from lightning_modules.policies.judges import Judge, JudgeQuestion, Picture
+from datamodules.video.codec import decode_image
+from lightning_modules.judges.base import Judge, JudgeQuestion, Picture
+from lightning_modules.judges.cache import ReplyCache, request_key
 
 
 class LocalJudge(Judge):

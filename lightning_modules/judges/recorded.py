@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class RecordedJudge(Judge):

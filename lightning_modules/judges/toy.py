@@ -9,12 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from datamodules.flow_samples import PairRow
-from datamodules.segments import Verdict
-from datamodules.shards import Index, SampleReader
+from datamodules.dense.batches import PairRow
+from datamodules.dense.segments import Verdict
+from datamodules.shards.writer import Index, SampleReader
 from datamodules.toy_world.motion_measures import measure
 from datamodules.toy_world.motion_world import ShapeMotion, parse_motion
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class ToyJudge(Judge):

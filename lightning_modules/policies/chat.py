@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.prefixes import PackedViews, pack_views
 
 QUESTION = "{question}"

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.utils._pytree import register_dataclass
 
-from datamodules.samples import AnswerScores
+from datamodules.vista.samples import AnswerScores
 
 # FSDP2 gathers the root again for backward by hooks on what a forward returned. torch before 2.15 looks for tensors in
 # registered containers only: unregistered, the root would be met in shards.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from datamodules.samples import AnswerName, AnswerScores, View, ViewName
+from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies import adapters
 from lightning_modules.policies.adapters import LoraSettings

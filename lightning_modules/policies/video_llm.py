@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from datamodules.samples import AnswerName, AnswerScores, View, ViewName
+from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName
 
 #: What one pass over the views shares with the next; its content is the family's own.
 EncodedViews = Any

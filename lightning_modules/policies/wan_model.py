@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from datamodules.shard_index import digest
+from datamodules.shards.index import digest
 
 
 def read_config(path: str, subfolder: str | None = None) -> dict[str, Any]:

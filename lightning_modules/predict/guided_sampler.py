@@ -13,15 +13,15 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from datamodules.flow_samples import PairRow, VideoBatch, VideoRow
-from datamodules.samples import VideoFacts
-from datamodules.video_io import encode_mp4
-from datamodules.written import WrittenSample, json_bytes, tensor_bytes
-from lightning_modules.flow_sampler import FlowSampler, seeded_noise, video_seed
+from datamodules.dense.batches import PairRow, VideoBatch, VideoRow
+from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import VideoFacts
 from lightning_modules.losses.flow import interpolate, shift_time
-from lightning_modules.noise_level import Eta, check_eta, described, highest, noise_level
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.video_encoder import embedded_prompt, encoded_video
+from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
+from lightning_modules.predict.noise_level import Eta, check_eta, described, highest, noise_level
+from lightning_modules.predict.video_encoder import embedded_prompt, encoded_video
 
 
 def guided_latents(clean: Tensor, noise: Tensor, eta: float) -> Tensor:

@@ -11,13 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import distributed
 
-from datamodules.flow_samples import LabelRow, PairRow, PairVideoBatch
-from datamodules.pair_videos import PairVideos
-from datamodules.segments import Verdict, agreed_label
-from datamodules.written import WrittenSample, json_bytes
-from lightning_modules.policies.judge_recorded import ReplyLog
-from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
-from lightning_modules.segment_questions import (
+from datamodules.dense.batches import LabelRow, PairRow, PairVideoBatch
+from datamodules.dense.pair_videos import PairVideos
+from datamodules.dense.segments import Verdict, agreed_label
+from datamodules.stream.predict_outputs import WrittenSample, json_bytes
+from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
+from lightning_modules.judges.recorded import ReplyLog
+from lightning_modules.predict.segment_questions import (
     INSTRUCTIONS,
     REMINDER,
     Granularity,

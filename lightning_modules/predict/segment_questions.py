@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.flow_rows import PairRow
-from datamodules.segments import segment_frames
-from lightning_modules.policies.judges import PICTURE, JudgeQuestion, Side, Workload
+from datamodules.dense.rows import PairRow
+from datamodules.dense.segments import segment_frames
+from lightning_modules.judges.base import PICTURE, JudgeQuestion, Side, Workload
 
 #: What the judge shall look for. The paper (DenseDPO, appendix A.6) asks for the same; these words are ours.
 INSTRUCTIONS = """You have seen two short videos of the same scene with almost the same motion. Both were generated, \

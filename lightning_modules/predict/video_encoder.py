@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.flow_samples import LatentRow, VideoBatch, VideoRow
-from datamodules.written import WrittenSample, json_bytes, tensor_bytes
+from datamodules.dense.batches import LatentRow, VideoBatch, VideoRow
+from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import settings_of
 

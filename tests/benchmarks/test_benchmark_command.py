@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 import vidpref
 from datamodules.prepare.toy import prepare_toy
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qa_world import write_json, write_video
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 import vidpref
+from tests.support.qa_world import write_json, write_video
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def run(world: Path, output: Path, config: str, *more: str) -> dict[str, Any]:
 def recorded(path: Path, replies: dict[str, str]) -> list[str]:
     """The options for a judge that gives these replies."""
     path.write_text("".join(json.dumps({"key": key, "reply": reply}) + "\n" for key, reply in replies.items()))
-    return ["--model.judge", "lightning_modules.policies.judge_recorded.RecordedJudge",
+    return ["--model.judge", "lightning_modules.judges.recorded.RecordedJudge",
             "--model.judge.replies", str(path), "--model.judge.name", "gpt-3.5-turbo"]  # fmt: skip
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
-from preference_fakes import Batches, make_trainer
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from torch import Tensor
 
 from callbacks.adapter_export import AdapterExport
-from callbacks.reference_model import ReferenceModel
-from datamodules.samples import View, VistaBatch
+from callbacks.reference.model import ReferenceModel
+from datamodules.vista.samples import View, VistaBatch
 from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+from tests.support.preference_fakes import Batches, make_trainer
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 LORA = LoraSettings(r=2, alpha=8)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Callback
-from preference_fakes import Batches, FakePairs, make_batch, make_module, make_trainer
 
 from callbacks.loss_weights import Constant, Cosine, Linear, LossWeights, Piecewise
-from callbacks.reference_model import ReferenceModel
+from callbacks.reference.model import ReferenceModel
 from lightning_modules.vista_dpo import VistaWeights
+from tests.support.preference_fakes import Batches, FakePairs, make_batch, make_module, make_trainer
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

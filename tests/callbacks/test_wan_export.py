@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
-from preference_fakes import Batches, make_trainer
-from tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 from torch import Tensor
 
 from callbacks.adapter_export import AdapterExport
-from datamodules.flow_samples import LatentBatch
+from datamodules.dense.batches import LatentBatch
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.supervised_flow import SupervisedFlow
+from tests.support.preference_fakes import Batches, make_trainer
+from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
 PROMPT_LENGTH, LORA = 8, WanLora(r=4, alpha=12)
 

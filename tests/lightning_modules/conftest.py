@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chat_server import ChatServer, chat_server
-from endpoint_cases import KEY
-from tiny_video_llava import save_tiny_video_llava
-from video_llava_cases import build_policy, unequal_views
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.chat_server import ChatServer, chat_server
+from tests.support.endpoint_cases import KEY
+from tests.support.tiny_video_llava import save_tiny_video_llava
+from tests.support.video_llava_cases import build_policy, unequal_views
 
 
 @pytest.fixture(scope="session")

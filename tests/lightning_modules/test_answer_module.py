@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.samples import View, VistaBatch
+from datamodules.vista.samples import View, VistaBatch
 from lightning_modules.supervised import Supervised
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
-from goldens import golden
 from torch import Tensor
 
-from datamodules.flow_samples import FlowErrors, PairBatch
+from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO, FlowTerm
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
+from tests.support.flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
+from tests.support.goldens import golden
 
 FLOW = golden("dense_2_flow_dpo")
 DENSE = golden("dense_3_dense_dpo")

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from flow_fakes import Given
 from lightning.pytorch import Callback, Trainer
-from tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
-from callbacks.reference_model import ReferenceModel
-from datamodules.flow_samples import LatentBatch, PairBatch
+from callbacks.reference.model import ReferenceModel
+from datamodules.dense.batches import LatentBatch, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.preference import warmup_factor
 from lightning_modules.supervised_flow import SupervisedFlow
+from tests.support.flow_fakes import Given
+from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
 #: (C, F, H, W) of the latents.
 SHAPE = (LATENT_CHANNELS, 3, 2, 4)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
-from preference_fakes import FakePairs, TinyPolicy, make_batch, make_module, make_trainer
 
-from callbacks.reference_model import ReferenceModel
+from callbacks.reference.model import ReferenceModel
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+from tests.support.preference_fakes import FakePairs, TinyPolicy, make_batch, make_module, make_trainer
 
 
 class Seen(Callback):

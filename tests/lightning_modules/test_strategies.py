@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from command_runs import ROOT, fit
 from lightning.pytorch.strategies import ModelParallelStrategy
-from tiny_video_llava import save_tiny_video_llava
 
 import vidpref
 from lightning_modules.strategies import AdapterFSDP
+from tests.support.command_runs import fit
+from tests.support.paths import ROOT
+from tests.support.tiny_video_llava import save_tiny_video_llava
 
 
 def test_precision_is_the_policys_default_unless_given() -> None:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from flow_fakes import TinyFlow, latent_batch
 
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 from lightning_modules.supervised_flow import SupervisedFlow
+from tests.support.flow_fakes import TinyFlow, latent_batch
 
 
 def supervised() -> SupervisedFlow:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.samples import AnswerName, AnswerScores, View, ViewName, VistaBatch
+from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName, VistaBatch
 from lightning_modules.losses.log_probs import answer_kl
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights

@@ -13,8 +13,8 @@ import av
 import torch
 from torch import Tensor
 
-from datamodules.samples import Box, Needs, PreferenceRow, VideoFacts
-from datamodules.video_io import encode_mp4, probe
+from datamodules.video.codec import encode_mp4, probe
+from datamodules.vista.samples import Box, Needs, PreferenceRow, VideoFacts
 
 ALL_NEEDS: Needs = {
     "original": ("chosen", "relevant", "irrelevant"),

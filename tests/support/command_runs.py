@@ -12,13 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.shards import write_shards
+from datamodules.shards.writer import write_shards
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import draw_scene, render
 from datamodules.toy_world.rows import preference_row
-from datamodules.video_io import encode_mp4
-
-ROOT = Path(__file__).resolve().parents[1]
+from datamodules.video.codec import encode_mp4
+from tests.support.paths import ROOT
 
 
 def write_uneven_shards(output: Path, num_samples: int) -> Path:
@@ -75,9 +74,8 @@ def run_fit(
     command += [f"--{name}={value}" for name, value in settings.items()]
     command += [part for part in flags if part not in overlays]
     if probe is not None:
-        command += ["--trainer.callbacks+=run_probes.StepProbe", f"--trainer.callbacks.path={probe}"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+        command += ["--trainer.callbacks+=tests.support.run_probes.StepProbe", f"--trainer.callbacks.path={probe}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_modules.policies.judge_endpoint import EndpointJudge
-from lightning_modules.policies.judges import JudgeQuestion
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.judges.endpoint import EndpointJudge
 
 KEY = "sk-very-secret"
 

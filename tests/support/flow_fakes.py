@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from datamodules.flow_samples import LatentBatch, PairBatch
+from datamodules.dense.batches import LatentBatch, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.adapters import add_adapters, reference_mode
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
-from flow_shards import SPACE, WIDTH
 from lightning.pytorch import LightningModule
 
-from datamodules.flow_samples import ItemKind, LatentBatch, LatentSpace, PairBatch
-from datamodules.planned_data import PlannedData
+from datamodules.dense.batches import ItemKind, LatentBatch, LatentSpace, PairBatch
+from datamodules.stream.planned_data import PlannedData
+from tests.support.flow_shards import SPACE, WIDTH
 
 KINDS: dict[str, ItemKind] = {
     "frames": "decided_frames",

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save
 
-from datamodules.flow_samples import LabelRow, LatentRow, LatentSpace, PairRow
-from datamodules.samples import VideoFacts
-from datamodules.segments import num_segments
-from datamodules.shards import Index, write_shards
+from datamodules.dense.batches import LabelRow, LatentRow, LatentSpace, PairRow
+from datamodules.dense.segments import num_segments
+from datamodules.shards.writer import Index, write_shards
+from datamodules.vista.samples import VideoFacts
 
 #: Four channels, four frames to a latent, eight pixels; nothing to normalise.
 SPACE = LatentSpace("tiny", (0.0,) * 4, (1.0,) * 4, temporal_ratio=4, spatial_ratio=8)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "golden"
+from tests.support.paths import TESTS
+
+FOLDER = TESTS / "golden"
 
 
 def golden(name: str) -> Any:

@@ -12,9 +12,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions import Questions
-from datamodules.samples import AnswerScores, View
-from datamodules.video_io import encode_mp4
+from datamodules.questions.video_hallucer import Questions
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import AnswerScores, View
 
 
 class Scripted(nn.Module):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flow_shards import FRAMES_PER_SEGMENT, LABELS, VIDEO, pair_row, pair_sample
 from torch import Tensor
 
-from datamodules.flow_rows import LabelRow, PairRow
-from datamodules.segments import segment_frames
-from datamodules.shards import Index, SampleReader, write_shards
-from datamodules.video_io import encode_mp4
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.dense.rows import LabelRow, PairRow
+from datamodules.dense.segments import segment_frames
+from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.video.codec import encode_mp4
+from lightning_modules.judges.base import Judge, JudgeQuestion
+from tests.support.flow_shards import FRAMES_PER_SEGMENT, LABELS, VIDEO, pair_row, pair_sample
 
 #: Brightness of a segment of the first video whose label is +1, 0, -1, and of the second one.
 BRIGHTNESS = {1: (200, 100), 0: (150, 150), -1: (100, 200)}

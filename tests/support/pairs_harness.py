@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from annotated_videos import ALL_NEEDS, annotated, numbered_video
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.samples import Needs, VistaBatch
-from datamodules.shards import write_shards
-from datamodules.vista_pairs import VistaPairs
+from datamodules.shards.writer import write_shards
+from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.vista_pairs import VistaPairs
+from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video
 
 COUNT = 11
 

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.progress import Progress
-from datamodules.flow_samples import VideoBatch, VideoRow
-from datamodules.samples import VideoFacts
-from datamodules.written import VideoRequest, WrittenSample, WrittenVideo, tensor_bytes
+from callbacks.cli.progress import Progress
+from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.stream.predict_outputs import VideoRequest, WrittenSample, WrittenVideo, tensor_bytes
+from datamodules.vista.samples import VideoFacts
 
 MEMBER = "reference.safetensors"
 

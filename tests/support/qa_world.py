@@ -11,9 +11,9 @@ import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, device, nn
 
-from benchmarks.benchmark import Benchmark
-from datamodules.video_io import encode_mp4
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from benchmarks.base.benchmark import Benchmark
+from datamodules.video.codec import encode_mp4
+from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class Scripted(nn.Module):

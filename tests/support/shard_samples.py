@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.plan import PlannedBatch
-from datamodules.samples import PreferenceRow, VideoFacts
-from datamodules.shards import Index, write_shards
-from datamodules.stream import SampleRead
+from datamodules.shards.writer import Index, write_shards
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.vista.samples import PreferenceRow, VideoFacts
 
 
 def row(key: str, **fields: Any) -> PreferenceRow:

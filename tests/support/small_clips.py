@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from datamodules.flow_samples import VideoRow
+from datamodules.dense.batches import VideoRow
 from datamodules.prepare.videos import prepare_videos
-from datamodules.shards import Index, SampleReader
-from datamodules.video_io import decode_frames
+from datamodules.shards.writer import Index, SampleReader
+from datamodules.video.codec import decode_frames
 
 #: Small clips: nine frames at eight a second are 1.125 s.
 SMALL = {"height": 32, "width": 48, "num_frames": 9, "fps": 8.0}

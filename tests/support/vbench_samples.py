@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
 
-from datamodules.video_io import encode_mp4
+from datamodules.video.codec import encode_mp4
 
 #: File name -> (pixels per frame, frames, frames a second).
 VIDEOS = {"a ball-0.mp4": (4, 13, 8.0), "a ball-1.mp4": (0, 13, 8.0), "well-known man-0.mp4": (2, 20, 24.0)}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_video_llava import NUM_FRAMES
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.tiny_video_llava import NUM_FRAMES
 
 CHOSEN = "the red ball rolls to the left"
 WITH_HEAD = rf"{LANGUAGE_LINEARS}|lm_head"

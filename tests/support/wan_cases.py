@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_wan import LATENT_CHANNELS, TEXT_WIDTH
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora
+from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH
 
 #: Short, so that nothing waits for padding; alpha differs from r, so that a lost alpha shows.
 PROMPT_LENGTH, LORA = 24, WanLora(r=4, alpha=12)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from torch import Tensor
 
 from benchmarks.video_hallucer.module import VideoHallucerMetric
-from datamodules.annotations import HALVES, question_key
+from datamodules.questions.video_hallucer_files import HALVES, question_key
+from tests.support.goldens import golden
+from tests.support.paths import ROOT
 
 GOLDEN = golden("bench_videohallucer")
 
@@ -76,10 +77,9 @@ def test_a_pair_with_one_half_is_left_out_and_reset_forgets() -> None:
 
 GLOO = """
 import json, sys
-sys.path.insert(0, {tests!r})
 import torch.distributed as dist
 from benchmarks.video_hallucer.module import VideoHallucerMetric
-from test_answer_metric import golden_items
+from tests.benchmarks.base.test_answer_metric import golden_items
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{folder}/meet", rank=rank, world_size=2)
 metric, items = VideoHallucerMetric(), list(golden_items().items())
@@ -98,9 +98,8 @@ dist.destroy_process_group()
 @pytest.mark.slow
 def test_two_gloo_processes_against_one(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
-    script.write_text(GLOO.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    paths = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parents[1])))
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    script.write_text(GLOO.format(folder=str(tmp_path)))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([sys.executable, str(script), str(rank)], env=environment) for rank in (0, 1)]
     assert [one.wait(timeout=300) for one in ranks] == [0, 0]
     for rank in (0, 1):

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hallucer_world import Scripted, results_of, run_test, world
 from torch import Tensor
 
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions import Questions
-from datamodules.video_io import encode_mp4
+from datamodules.questions.video_hallucer import Questions
+from datamodules.video.codec import encode_mp4
+from tests.support.hallucer_world import Scripted, results_of, run_test, world
+from tests.support.paths import DATA, ROOT
+from tests.support.tiny_video_llava import save_tiny_video_llava
 
 __all__ = ["world"]
 
@@ -157,12 +159,11 @@ def test_every_file_and_record_that_cannot_be_read_is_listed_and_the_rest_is_sco
 
 RANKS = """
 import sys
-sys.path.insert(0, {tests!r})
 from pathlib import Path
 from lightning.pytorch import Trainer
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions import Questions
-from hallucer_world import Scripted
+from datamodules.questions.video_hallucer import Questions
+from tests.support.hallucer_world import Scripted
 world = Path({world!r})
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
                   enable_model_summary=False, enable_checkpointing=False)
@@ -175,9 +176,8 @@ trainer.test(VideoHallucer(Scripted(), str(world / "two"), margins=True), data, 
 def test_two_processes_write_what_one_writes(world: Path) -> None:
     run_test(VideoHallucer(Scripted(), str(world / "one"), margins=True), world)
     script = world / "ranks.py"
-    script.write_text(RANKS.format(tests=str(Path(__file__).parent), world=str(world)))
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    script.write_text(RANKS.format(world=str(world)))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(script)], check=True, timeout=300, env=environment, cwd=world)
     for file in ("results.json", "temporal_policy.json", "semantic_policy.json"):
         assert json.loads((world / "two" / file).read_text()) == json.loads((world / "one" / file).read_text())
@@ -185,13 +185,12 @@ def test_two_processes_write_what_one_writes(world: Path) -> None:
 
 KILLED = """
 import sys, time
-sys.path[:0] = [{tests!r}, {fixtures!r}]
 from pathlib import Path
 from lightning.pytorch import Trainer
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions import Questions
+from datamodules.questions.video_hallucer import Questions
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from tiny_video_llava import NUM_FRAMES
+from tests.support.tiny_video_llava import NUM_FRAMES
 
 class Slow(VideoLlavaPolicy):
     def generate(self, prompts, frames, max_new_tokens):
@@ -210,12 +209,8 @@ trainer.test(VideoHallucer(policy, sys.argv[1], max_new_tokens=3), data, verbose
 
 @pytest.mark.slow
 def test_a_killed_test_over_every_published_subset_goes_on(tmp_path: Path) -> None:
-    tests = Path(__file__).parents[1]
-    sys.path.insert(0, str(tests))
-    from tiny_video_llava import save_tiny_video_llava
-
     save_tiny_video_llava(tmp_path / "model")
-    published = tests / "data" / "videohallucer"
+    published = DATA / "videohallucer"
     asks = Questions(str(published), None)
     asks.setup("test")
     (tmp_path / "videos").mkdir()
@@ -223,8 +218,8 @@ def test_a_killed_test_over_every_published_subset_goes_on(tmp_path: Path) -> No
     for question in asks.everything.values():
         (tmp_path / "videos" / question.video).write_bytes(stand_in)
     script = tmp_path / "run.py"
-    script.write_text(KILLED.format(tests=str(tests.parent), fixtures=str(tests), questions=str(published)))
-    environment = os.environ | {"PYTHONPATH": str(tests.parent), "OMP_NUM_THREADS": "1"}
+    script.write_text(KILLED.format(questions=str(published)))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def start(output: str, pause: float) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, str(script), output, str(pause)], env=environment, cwd=tmp_path,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.answers import AnswerLog, asked_as_now, check_same, line_of, read_lines
-from benchmarks.predictions import matched, recorded_lines
-from benchmarks.source import policy_settings
-from datamodules.video_questions import Question
+from benchmarks.base.answers import AnswerLog, asked_as_now, check_same, line_of, read_lines
+from benchmarks.base.predictions import matched, recorded_lines
+from benchmarks.base.source import policy_settings
+from datamodules.questions.base import Question
 
 
 def question(key: str, prompt: str = "Is it?") -> Question:

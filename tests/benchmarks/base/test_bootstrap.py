@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import Pool, intervals
+from benchmarks.base.bootstrap import Pool, intervals
 
 
 def test_an_interval_of_a_share_is_that_of_the_binomial() -> None:

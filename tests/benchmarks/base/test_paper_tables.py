@@ -7,10 +7,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.paper_protocol import Protocol
-from benchmarks.paper_tables import FOLDER, find_row, read_paper
+from benchmarks.base.paper_protocol import Protocol
+from benchmarks.base.paper_tables import FOLDER, find_row, read_paper
+from benchmarks.base.scoreboard import scoreboard
 from benchmarks.ratings.videos import VisionReward
-from benchmarks.scoreboard import scoreboard
 
 VISTA = "vista_dpo/table1/Video-LLaVA + VistaDPO"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
-from benchmarks.results import number_at, provenance, shown, write_json
+from benchmarks.base.results import number_at, provenance, shown, write_json
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, device, nn
 
 from benchmarks.event_hallusion.judge import judge_question
 from benchmarks.event_hallusion.module import EventHallusion, EventHallusionMetric, score
-from datamodules.event_questions import EventQuestions, read_split
-from datamodules.video_io import encode_mp4
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.questions.event_hallusion import EventQuestions, read_split
+from datamodules.video.codec import encode_mp4
+from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class Scripted(nn.Module):

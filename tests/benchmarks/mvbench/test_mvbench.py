@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from qa_world import Scripted, details_of, run_test, write_json, write_video
 
-from benchmarks.mvbench import MVBench, MVBenchMetric, parse_choice, score
-from datamodules.mvbench_questions import TASKS, MVBenchQuestions, folder_frames, read_task
-from datamodules.video_io import encode_mp4
+from benchmarks.mvbench.module import MVBench, MVBenchMetric, parse_choice, score
+from datamodules.questions.mvbench import TASKS, MVBenchQuestions, folder_frames, read_task
+from datamodules.video.codec import encode_mp4
+from tests.support.qa_world import Scripted, details_of, run_test, write_json, write_video
 
 REPLIES = {
     "A": "A",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from goldens import golden
 
 from benchmarks.open_qa.protocol import (
     Verdict,
@@ -19,7 +18,8 @@ from benchmarks.open_qa.protocol import (
     verdict_of,
     whole_score,
 )
-from datamodules.open_questions import OpenQuestions
+from datamodules.questions.open_qa import OpenQuestions
+from tests.support.goldens import golden
 
 GOLDEN = golden("bench_openended_qa")
 ZERO_SHOT, BENCH, JUDGED, DIMENSION = (

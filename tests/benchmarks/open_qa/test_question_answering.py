@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qa_world import Scripted, ScriptedJudge, details_of, run_test, write_json, write_video
 
 from benchmarks.open_qa.metric import OpenQaMetric, score
 from benchmarks.open_qa.module import ActivityNetQa, MsrvttQa, MsvdQa, OpenQa, TgifQa
-from datamodules.open_questions import OpenQuestions
-from lightning_modules.policies.judge_recorded import RecordedJudge
-from lightning_modules.policies.judges import JudgeQuestion
+from datamodules.questions.open_qa import OpenQuestions
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.judges.recorded import RecordedJudge
+from tests.support.qa_world import Scripted, ScriptedJudge, details_of, run_test, write_json, write_video
 
 
 def says(prompt: str, brightness: float) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qa_world import ScriptedJudge, details_of, run_test, write_video
 
 from benchmarks.ratings.pairs import RatedPair, parse_scores, read_table
 from benchmarks.ratings.video_reward import VideoReward, accuracy_with_ties, accuracy_without_ties
 from benchmarks.ratings.videoscore import ASPECTS, VideoScore
-from datamodules.pair_questions import PairQuestions
-from lightning_modules.policies.judges import JudgeQuestion
+from datamodules.questions.rated_pairs import PairQuestions
+from lightning_modules.judges.base import JudgeQuestion
+from tests.support.qa_world import ScriptedJudge, details_of, run_test, write_video
 
 #: People's labels, margins, and what VideoAlign's calc_accuracy.py gives: with ties, without.
 PUBLISHED = [

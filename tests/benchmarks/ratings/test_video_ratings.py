@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from qa_world import ScriptedJudge, details_of, run_test, write_json, write_video
 
 from benchmarks.ratings.judge import AskedJudge
 from benchmarks.ratings.videos import VisionReward, VisionRewardMetric, rate, read_reply, summary
 from benchmarks.ratings.visionreward import DIMENSIONS, SELECTED, dense_dpo_columns, dimensions, score
-from datamodules.checklist_questions import ChecklistQuestions
-from datamodules.rated_videos import rate_indices
-from lightning_modules.policies.judge_recorded import RecordedJudge
-from lightning_modules.policies.judges import JudgeQuestion
+from datamodules.questions.checklist import ChecklistQuestions
+from datamodules.questions.rated_videos import rate_indices
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.judges.recorded import RecordedJudge
+from tests.support.paths import DATA
+from tests.support.qa_world import ScriptedJudge, details_of, run_test, write_json, write_video
 
-LISTS = Path(__file__).parents[2] / "data" / "visionreward"
+LISTS = DATA / "visionreward"
 ALL, SELECT = LISTS / "VisionReward_video_qa.txt", LISTS / "VisionReward_video_qa_select.txt"
 COLUMNS = {"TA": "text_alignment", "VQ": "visual_quality", "TC": "temporal_consistency", "DD": "dynamic_degree"}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.ratings.videoscore import ASPECTS, agrees, overall, pairwise_accuracy
+from tests.support.goldens import golden
 
 GOLDEN = golden("bench_videoscore")
 ROWS = [(row["left"], row["right"], row["left_pref"], row["right_pref"]) for row in GOLDEN["rows"]]

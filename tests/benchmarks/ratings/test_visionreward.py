@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from goldens import golden
 
 from benchmarks.ratings.visionreward import (
     DENSE_DPO_GROUPS,
@@ -15,6 +14,7 @@ from benchmarks.ratings.visionreward import (
     prefers_first,
     score,
 )
+from tests.support.goldens import golden
 
 GOLDEN = golden("bench_visionreward")
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from benchmarks.paper_tables import find_row
+from benchmarks.base.paper_tables import find_row
 from benchmarks.report.__main__ import main
 from benchmarks.report.loss_curves import loss_chart
 from benchmarks.report.page import markdown, tables, views_section, web_page

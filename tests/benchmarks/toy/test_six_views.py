@@ -7,9 +7,9 @@ import pytest
 from matplotlib.image import imread
 
 from benchmarks.toy.six_views import picture, sample_views
-from datamodules.samples import VIEW_NAMES, Box, PreferenceRow, VideoFacts
-from datamodules.shards import write_shards
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import write_shards
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import VIEW_NAMES, Box, PreferenceRow, VideoFacts
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from benchmarks.vbench.rules import (
     is_static,
     temporal_flickering,
 )
+from tests.support.goldens import golden
 
 AGGREGATE, CONSISTENCY, DYNAMIC, FLICKER, STATIC = (
     golden(f"bench_vbench_{name}")

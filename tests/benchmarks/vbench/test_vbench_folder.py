@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vbench_samples import VIDEOS, save_clip, save_dino, save_head, save_raft, write_videos
 
 import vidpref
 from benchmarks.vbench.module import VBench
 from benchmarks.vbench.networks import DinoFeatures
 from benchmarks.vbench.rules import DIMENSIONS
-from datamodules.optical_flow import DisFlow
+from datamodules.video.optical_flow import DisFlow
+from tests.support.paths import ROOT
+from tests.support.vbench_samples import VIDEOS, save_clip, save_dino, save_head, save_raft, write_videos
 
-ROOT = Path(__file__).resolve().parents[3]
 LIGHT = ("temporal_flickering", "motion_smoothness", "dynamic_degree")
 
 
@@ -126,7 +126,7 @@ def test_an_interrupted_scoring_goes_on(made: Path, tmp_path: Path, monkeypatch:
     assert again["temporal_flickering"] < whole["temporal_flickering"] - 0.2, "what was scored is not scored again"
     assert again["mean_flow"] == whole["mean_flow"]
     # A finished one loads no network and reads no video.
-    monkeypatch.setattr("datamodules.video_folder.stream_frames", None)
+    monkeypatch.setattr("datamodules.questions.video_folder.stream_frames", None)
     assert scores(proxy(made / "videos", tmp_path)) == scores(again)
     monkeypatch.undo()
     assert scores(proxy(made / "videos", tmp_path, "--model.fresh", "true")) == scores(whole)
@@ -231,9 +231,9 @@ def test_a_damaged_video_stops_the_run_or_is_left_out(
             raise ValueError("undecodable frame 3: its data is damaged")
         return streamed(path, indices)
 
-    from datamodules.video_io import stream_frames as streamed
+    from datamodules.video.codec import stream_frames as streamed
 
-    monkeypatch.setattr("datamodules.video_folder.stream_frames", damaged)
+    monkeypatch.setattr("datamodules.questions.video_folder.stream_frames", damaged)
     said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path)
     assert "a ball-1.mp4: undecodable frame 3" in said
     assert "allow_missing" in said

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from goldens import golden
 from torch import Tensor
-from vbench_samples import save_dino, save_raft, sliding_picture
 
 from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
@@ -25,12 +23,13 @@ from benchmarks.vbench.measures import (
 from benchmarks.vbench.motion import BlendInterpolation
 from benchmarks.vbench.networks import DinoFeatures, FrameNetwork
 from benchmarks.vbench.rules import STATIC_SHARE, consistency, flow_score, is_static, temporal_flickering
-from datamodules.optical_flow import DisFlow, RaftFlow
-from datamodules.samples import VideoFacts
-from datamodules.video_folder import FolderVideo
-from datamodules.video_io import probe, stream_frames
-
-TESTS = Path(__file__).parents[2]
+from datamodules.questions.video_folder import FolderVideo
+from datamodules.video.codec import probe, stream_frames
+from datamodules.video.optical_flow import DisFlow, RaftFlow
+from datamodules.vista.samples import VideoFacts
+from tests.support.goldens import golden
+from tests.support.paths import TESTS
+from tests.support.vbench_samples import save_dino, save_raft, sliding_picture
 
 
 def watched(measure: Measure, frames: Tensor, chunk: int, fps: float = 8.0) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from vbench_samples import save_clip, save_dino, save_head, save_raft
 
 from benchmarks.vbench.motion import AmtInterpolation, BlendInterpolation, centred, flow_facts
 from benchmarks.vbench.networks import AestheticScore, ClipFeatures, DinoFeatures, MusiqScore, identity, weights_differ
-from datamodules.optical_flow import DisFlow, RaftFlow
+from datamodules.video.optical_flow import DisFlow, RaftFlow
+from tests.support.paths import DATA
+from tests.support.vbench_samples import save_clip, save_dino, save_head, save_raft
 
-GOLDEN_HEAD = Path(__file__).parents[2] / "data" / "laion_aesthetic" / "sa_0_4_vit_l_14_linear.pth"
+GOLDEN_HEAD = DATA / "laion_aesthetic" / "sa_0_4_vit_l_14_linear.pth"
 
 
 def noise(*size: int) -> Tensor:

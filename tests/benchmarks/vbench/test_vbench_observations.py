@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.vbench.observations import SIGHTS, Observations, read_observations
 from benchmarks.vbench.rules import DIMENSIONS
-from datamodules.folder_names import Asked
-from datamodules.samples import VideoFacts
-from datamodules.video_folder import FolderVideo
+from datamodules.questions.folder_names import Asked
+from datamodules.questions.video_folder import FolderVideo
+from datamodules.vista.samples import VideoFacts
 
 RELATION = {"object_a": "dog", "object_b": "cat", "relationship": "on the left of"}
 #: Dimension -> (prompt, what the list says, what was seen, the score).

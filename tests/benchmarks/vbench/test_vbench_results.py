@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldens import golden
 
 from benchmarks.vbench.results import (
     ScoreLog,
@@ -24,11 +23,12 @@ from benchmarks.vbench.results import (
     with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
-from datamodules.folder_names import read_asked
-from datamodules.samples import VideoFacts
-from datamodules.video_folder import FolderVideo
+from datamodules.questions.folder_names import read_asked
+from datamodules.questions.video_folder import FolderVideo
+from datamodules.vista.samples import VideoFacts
+from tests.support.goldens import golden
+from tests.support.paths import TESTS
 
-TESTS = Path(__file__).parents[2]
 GOLDEN = golden("bench_vbench_consistency")
 AGGREGATE = golden("bench_vbench_aggregate")
 

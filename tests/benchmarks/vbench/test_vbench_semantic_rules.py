@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 
 from benchmarks.vbench.semantic_rules import (
     box_relation,
@@ -18,6 +17,7 @@ from benchmarks.vbench.semantic_rules import (
     spatial_relationship,
     text_similarity,
 )
+from tests.support.goldens import golden
 
 GOLDEN = golden("bench_vbench_semantic_rules")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
-from hallucer_world import Scripted, results_of, run_test, world
 from lightning.pytorch import seed_everything
 
 from benchmarks.video_hallucer.module import Predictions, VideoHallucer, score
+from tests.support.goldens import golden
+from tests.support.hallucer_world import Scripted, results_of, run_test, world
 
 __all__ = ["world"]
 

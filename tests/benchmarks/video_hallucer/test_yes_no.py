@@ -1,8 +1,7 @@
 from typing import Any
 
-from goldens import golden
-
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
+from tests.support.goldens import golden
 
 GOLDEN = golden("bench_videohallucer")
 

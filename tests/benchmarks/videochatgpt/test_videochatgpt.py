@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qa_world import Scripted, ScriptedJudge, details_of, run_test, write_json, write_video
 
 from benchmarks.videochatgpt import prompts
 from benchmarks.videochatgpt.module import VideoChatGpt, VideoChatGptMetric, score
 from benchmarks.videochatgpt.prompts import DIMENSIONS, Wording
-from datamodules.videochatgpt_questions import VideoChatGptQuestions
-from lightning_modules.policies.judges import JudgeQuestion
+from datamodules.questions.videochatgpt import VideoChatGptQuestions
+from lightning_modules.judges.base import JudgeQuestion
+from tests.support.qa_world import Scripted, ScriptedJudge, details_of, run_test, write_json, write_video
 
 #: Of system and user text, as published, with a zero byte between.
 WORDS = {

@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from callbacks.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import ReplaceIO
+from tests.support.paths import ROOT
 
 
 def test_round_trip_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_trainer_saves_through_it(tmp_path: Path) -> None:
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys, torch
-from callbacks.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import ReplaceIO
 path = sys.argv[1]
 ReplaceIO().save_checkpoint({"step": 1}, path)
 def torn(checkpoint, file):
@@ -88,7 +89,7 @@ ReplaceIO().save_checkpoint({"step": 2}, path)
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     done = subprocess.run(
         [sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], cwd=root, env=dict(os.environ), check=False
     )

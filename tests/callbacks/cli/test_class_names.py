@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from pathlib import Path
 
-from callbacks.class_names import CONFIG_PACKAGES, import_config_classes
-
-ROOT = next(parent for parent in Path(__file__).parents if (parent / "vidpref.py").is_file())
+from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
+from tests.support.paths import ROOT
 
 
 def test_every_short_name_is_one_class() -> None:

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.bad_samples import BadSamples
-from callbacks.checkpoint_io import ReplaceIO
-from callbacks.command_line import checkpoint_file, default_pieces, with_nulls
-from callbacks.progress import Progress
-from callbacks.throughput import Throughput
+from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nulls
+from callbacks.cli.progress import Progress
+from callbacks.metrics.throughput import Throughput
 
 
 def test_checkpoint_file(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from callbacks.config_errors import readable, told
+from callbacks.cli.config_errors import readable, told
 
 NESTED = """Parser key "model":
   Does not validate against any of the Union subtypes
   Subtypes: [<class 'LightningModule'>, <class 'NoneType'>]
   Errors:
-    - Problem with given class_path 'command_fakes.TinyModule':
+    - Problem with given class_path 'tests.support.command_fakes.TinyModule':
         Parser key "policy":
-          Problem with given class_path 'command_fakes.TinyPolicy':
+          Problem with given class_path 'tests.support.command_fakes.TinyPolicy':
             Option 'pth' is not accepted
     - Expected a <class 'NoneType'>
   Given value type: <class 'dict'>
@@ -20,7 +20,7 @@ NESTED = """Parser key "model":
 
 TWO_KEYS = """Parser key "data":
   Errors:
-    - Problem with given class_path 'command_fakes.TinyData':
+    - Problem with given class_path 'tests.support.command_fakes.TinyData':
         Parser key "batches":
           Expected a <class 'int'>. Got value: x
         Parser key "train":
@@ -37,7 +37,8 @@ CALLABLE = (
     [
         (
             NESTED,
-            "unknown key 'model.policy.pth' (command_fakes.TinyPolicy has no such parameter); did you mean 'path'?",
+            "unknown key 'model.policy.pth' (tests.support.command_fakes.TinyPolicy has no such parameter); "
+            "did you mean 'path'?",
         ),
         (
             TWO_KEYS,
@@ -83,11 +84,11 @@ def test_of_a_class_that_refuses_its_settings_only_the_reason_is_told() -> None:
 
 
 def test_class_names_are_suggested_from_what_was_imported() -> None:
-    import callbacks.throughput  # noqa: F401
+    import callbacks.metrics.throughput  # noqa: F401
 
     message = 'Parser key "trainer.callbacks":\n  Expected a dot import path string: Thrughput'
     assert readable(message) == "'trainer.callbacks': no class is called 'Thrughput'; did you mean 'Throughput'?"
     message = 'Parser key "model.policy":\n  Expected a dot import path string: Throughput'
-    assert "write 'Throughput' in full, callbacks.throughput.Throughput" in readable(message)
+    assert "write 'Throughput' in full, callbacks.metrics.throughput.Throughput" in readable(message)
     message = 'Parser key "trainer.callbacks":\n  Expected a dot import path string: Zzz'
     assert readable(message).endswith("give its full path, package.module.Class")

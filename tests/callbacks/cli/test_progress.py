@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from command_fakes import TinyData, TinyModule, TinyPolicy
 from lightning.pytorch import Trainer
-from predict_fakes import Maker, Source
-from predict_fakes import trainer_with as predict_trainer
 from rich.console import Console
 
-import callbacks.throughput
-from callbacks.progress import Progress, seconds_left
-from callbacks.throughput import Throughput, num_samples
-from datamodules.samples import VistaBatch
+import callbacks.metrics.throughput
+from callbacks.cli.progress import Progress, seconds_left
+from callbacks.metrics.throughput import Throughput, num_samples
+from datamodules.vista.samples import VistaBatch
+from tests.support.command_fakes import TinyData, TinyModule, TinyPolicy
+from tests.support.predict_fakes import Maker, Source
+from tests.support.predict_fakes import trainer_with as predict_trainer
 
 
 def trainer_with(metrics: dict[str, float], step: int = 0, total: float = 100) -> Any:
@@ -116,7 +116,7 @@ def batch_of(size: int, padding: int = 0) -> VistaBatch:
 
 def test_throughput_over_ranks_accumulation_and_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of 1, 2 and 2 s, a wait of 1 s before the second batch; 3 ranks, 2 micro-batches a step."""
-    monkeypatch.setattr(callbacks.throughput, "perf_counter", Clock([10, 11, 12, 14, 50, 52]))
+    monkeypatch.setattr(callbacks.metrics.throughput, "perf_counter", Clock([10, 11, 12, 14, 50, 52]))
     trainer: Any = SimpleNamespace(world_size=3, accumulate_grad_batches=2)
     speed, log = Throughput(window=2), Log()
     module: Any = log

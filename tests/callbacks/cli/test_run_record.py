@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from callbacks.run_record import CONFIG_KEY, RunRecord, _git, checkpoint_differences
+from callbacks.cli.run_record import CONFIG_KEY, RunRecord, _git, checkpoint_differences
 
 
 def record(beta: float = 0.1) -> RunRecord:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from preference_fakes import Batches, make_trainer
 from torch import Tensor, nn
 
-from callbacks.flow_metrics import FlowMetrics
+from callbacks.metrics.flow import FlowMetrics
 from lightning_modules.dense_dpo import FlowTerm
+from tests.support.preference_fakes import Batches, make_trainer
 
 
 def make_term(margins: list[float], times: list[float], errors: tuple[list[float], list[float]]) -> FlowTerm:

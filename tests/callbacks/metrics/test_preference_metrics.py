@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from preference_fakes import Batches, make_trainer
 from torch import nn
 
-from callbacks.preference_metrics import STATISTICS, PreferenceMetrics, reward_statistics
+from callbacks.metrics.preference import STATISTICS, PreferenceMetrics, reward_statistics
 from lightning_modules.preference import Term
+from tests.support.preference_fakes import Batches, make_trainer
 
 
 def make_term(chosen: list[float], rejected: list[float]) -> Term:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from callbacks.sample_table import SampleTable
-from datamodules.samples import AnswerName, View, ViewName, VistaBatch
+from callbacks.metrics.sample_table import SampleTable
+from datamodules.vista.samples import AnswerName, View, ViewName, VistaBatch
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 

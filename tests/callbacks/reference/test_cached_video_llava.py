@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from preference_fakes import make_trainer
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
-from callbacks.reference_cache import ReferenceCacheWriter
-from callbacks.reference_model import ReferenceModel
-from datamodules.samples import Box, PreferenceRow, VideoFacts
-from datamodules.shards import write_shards
-from datamodules.video_io import encode_mp4
-from datamodules.vista_pairs import VistaPairs
+from callbacks.reference.cache import ReferenceCacheWriter
+from callbacks.reference.model import ReferenceModel
+from datamodules.shards.writer import write_shards
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
 from lightning_modules.vista_dpo import VistaDPO
+from tests.support.preference_fakes import make_trainer
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 
 @pytest.fixture(scope="module")

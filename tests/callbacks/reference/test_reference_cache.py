@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from preference_fakes import ANSWERS, FakePairs, make_batch, make_module, make_trainer
 
-from callbacks.reference_cache import SUFFIX, ReferenceCache, ReferenceCacheWriter
-from callbacks.reference_model import ReferenceModel
-from datamodules.samples import VistaBatch
-from datamodules.shards import Index, SampleReader
+from callbacks.reference.cache import SUFFIX, ReferenceCache, ReferenceCacheWriter
+from callbacks.reference.model import ReferenceModel
+from datamodules.shards.writer import Index, SampleReader
+from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaWeights
+from tests.support.preference_fakes import ANSWERS, FakePairs, make_batch, make_module, make_trainer
 
 NO_TOKEN = VistaWeights(temporal=0, object=0, token=0)
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from flow_fakes import LABELS, SHAPE, Given, TinyFlow, dense_module, pair_batch
 from lightning.pytorch import Callback
-from preference_fakes import make_trainer
 from torch import Tensor
 
-from callbacks.preference_metrics import PreferenceMetrics
-from callbacks.reference_model import ReferenceModel
-from callbacks.reference_probes import PairProbe, probe_of
-from datamodules.flow_samples import FlowErrors, PairBatch
+from callbacks.metrics.preference import PreferenceMetrics
+from callbacks.reference.model import ReferenceModel
+from callbacks.reference.probes import PairProbe, probe_of
+from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
+from tests.support.flow_fakes import LABELS, SHAPE, Given, TinyFlow, dense_module, pair_batch
+from tests.support.preference_fakes import make_trainer
 
 
 class Spy(Callback):

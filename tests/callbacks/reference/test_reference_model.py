@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from preference_fakes import FakePairs, make_batch, make_module, make_trainer
 from torch import Tensor
 
-from callbacks.reference_model import ReferenceModel
-from datamodules.samples import VistaBatch
+from callbacks.reference.model import ReferenceModel
+from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaDPO
+from tests.support.preference_fakes import FakePairs, make_batch, make_module, make_trainer
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

@@ -12,13 +12,13 @@ import torch
 import torch.multiprocessing as mp
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-from preference_fakes import make_trainer
-from test_adapter_export import LORA, Pairs, vista
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 from callbacks.adapter_export import AdapterExport
-from callbacks.reference_model import ReferenceModel
+from callbacks.reference.model import ReferenceModel
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.callbacks.test_adapter_export import LORA, Pairs, vista
+from tests.support.preference_fakes import make_trainer
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
 pytestmark = pytest.mark.slow
 

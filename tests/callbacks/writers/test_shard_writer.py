@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from predict_fakes import MEMBER, Maker, Source, predict
 
-from callbacks.shard_writer import ShardWriter
-from datamodules.shards import Index, SampleReader
-from datamodules.written import WrittenSample
+from callbacks.writers.shards import ShardWriter
+from datamodules.shards.writer import Index, SampleReader
+from datamodules.stream.predict_outputs import WrittenSample
+from tests.support.predict_fakes import MEMBER, Maker, Source, predict
 
 KEYS = ["b/2", "a", "c", "long-" + "x" * 300, "d", "e"]
 
@@ -70,7 +70,7 @@ def test_a_kill_while_joining_leaves_nothing_to_make(whole: Path, tmp_path: Path
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("callbacks.shard_writer.Index.write", killed_when_joined(killed))
+    monkeypatch.setattr("callbacks.writers.shards.Index.write", killed_when_joined(killed))
     run(tmp_path)
     monkeypatch.undo()
     assert (tmp_path / "out-000000.tar").exists()

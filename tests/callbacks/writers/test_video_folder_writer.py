@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from predict_fakes import Requests, VideoMaker, predict
 
-from callbacks.video_folder_writer import VideoFolderWriter, video_name
-from datamodules.written import VideoRequest
+from callbacks.writers.video_folder import VideoFolderWriter, video_name
+from datamodules.stream.predict_outputs import VideoRequest
+from tests.support.predict_fakes import Requests, VideoMaker, predict
 
 LONG = "a very long story " * 20
 PROMPTS = ["a dog, running?", "one/two", LONG, LONG + "with another end", "zwölf Boxkämpfer"]

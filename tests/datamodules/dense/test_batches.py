@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from flow_shards import SPACE, VIDEO, pair_row
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
-import datamodules.flow_stream
-from datamodules.flow_samples import (
+import datamodules.dense.noise_draw
+from datamodules.dense.batches import (
     FlowErrors,
     LabelRow,
     LatentRow,
@@ -22,8 +21,9 @@ from datamodules.flow_samples import (
     VideoBatch,
     VideoRow,
 )
-from datamodules.flow_stream import FlowDraw
-from datamodules.samples import VideoFacts
+from datamodules.dense.noise_draw import FlowDraw
+from datamodules.vista.samples import VideoFacts
+from tests.support.flow_shards import SPACE, VIDEO, pair_row
 
 VIDEO_ROW = VideoRow("a", "v", "A disc moves.", VIDEO, "here", {"motion": 3.5})
 LATENT_ROW = LatentRow("a", "v", "A disc.", VIDEO, latent_shape=(4, 4, 2, 4), latent_space=SPACE)
@@ -71,7 +71,7 @@ def test_time_is_logit_normal_shifted_as_in_the_golden_vectors(monkeypatch: pyte
     golden = json.loads(Path("tests/golden/dense_7_time_norm.json").read_text())["logit_normal"]
     for one in golden:
         normal = SimpleNamespace(standard_normal=lambda z=one["z"]: z)
-        monkeypatch.setattr(datamodules.flow_stream, "generator", lambda *names, normal=normal: normal)
+        monkeypatch.setattr(datamodules.dense.noise_draw, "generator", lambda *names, normal=normal: normal)
         for shift, wanted in ((1.0, "t"), (3.0, "t_shift3"), (5.0, "t_shift5")):
             draw = FlowDraw(0, one["mean"], one["std"], shift)
             assert draw.time("a", 0) == pytest.approx(one[wanted], abs=1e-12)

@@ -8,8 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from flow_harness import KINDS, FlowRecorder, attached
-from flow_shards import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from datamodules.dense.batches import PairBatch
+from datamodules.dense.dense_pairs import DensePairs
+from datamodules.shards.writer import Index
+from datamodules.stream.loader import PlanLoader
+from datamodules.stream.plan import order
+from datamodules.vista.samples import VideoFacts
+from tests.support.flow_harness import KINDS, FlowRecorder, attached
+from tests.support.flow_shards import (
     LABELS,
     VIDEO,
     FlowShards,
@@ -18,18 +29,7 @@ from flow_shards import (
     write_labels,
     write_pairs,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint
-from pairs_harness import trainer
-
-from datamodules.dense_pairs import DensePairs
-from datamodules.flow_samples import PairBatch
-from datamodules.plan import order
-from datamodules.samples import VideoFacts
-from datamodules.shards import Index
-from datamodules.stream import PlanLoader
+from tests.support.pairs_harness import trainer
 
 COUNT = 12
 #: The keys that the filter lets through: one in six has no label that is no tie.

@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from flow_harness import FlowRecorder, attached
-from flow_shards import (
+from safetensors.torch import save
+
+from datamodules.dense.dense_pairs import DensePairs
+from datamodules.dense.facts import label_sample_facts, pair_sample_facts
+from datamodules.shards.writer import Index, write_shards
+from tests.support.flow_harness import FlowRecorder, attached
+from tests.support.flow_shards import (
     LABELS,
     SPACE,
     FlowShards,
@@ -22,12 +27,7 @@ from flow_shards import (
     write_labels,
     write_pairs,
 )
-from safetensors.torch import save
-from shard_samples import flip_byte
-
-from datamodules.dense_pairs import DensePairs
-from datamodules.flow_facts import label_sample_facts, pair_sample_facts
-from datamodules.shards import Index, write_shards
+from tests.support.shard_samples import flip_byte
 
 Facts = dict[str, Any]
 

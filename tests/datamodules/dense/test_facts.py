@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flow_shards import SPACE, VIDEO, pair_row, pair_sample, write_flow_shards, write_latents
 from safetensors.torch import save
 
-from datamodules.flow_facts import label_row, latent_row
-from datamodules.flow_facts import pair_row as pair_row_of
-from datamodules.flow_samples import LabelRow, VideoRow
+from datamodules.dense.batches import LabelRow, VideoRow
+from datamodules.dense.facts import label_row, latent_row
+from datamodules.dense.facts import pair_row as pair_row_of
 from datamodules.prepare.index import prepare_index, prepare_verify
-from datamodules.shards import Index, index_shards, load_index, verify, write_shards
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import Index, index_shards, load_index, verify, write_shards
+from datamodules.video.codec import encode_mp4
+from tests.support.flow_shards import SPACE, VIDEO, pair_row, pair_sample, write_flow_shards, write_latents
 
 Sample = tuple[str, dict[str, bytes]]
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from flow_harness import FlowRecorder, attached
-from flow_shards import SPACE, pair_row, pair_sample, random_tensors, write_latents, write_pairs
 from lightning.pytorch.callbacks import ModelCheckpoint
-from pairs_harness import trainer
-from shard_samples import flip_byte
 
-from datamodules.dense_pairs import DensePairs
-from datamodules.latents import Latents
-from datamodules.samples import VideoFacts
-from datamodules.shards import Index, write_shards
+from datamodules.dense.dense_pairs import DensePairs
+from datamodules.dense.latents import Latents
+from datamodules.shards.writer import Index, write_shards
+from datamodules.vista.samples import VideoFacts
+from tests.support.flow_harness import FlowRecorder, attached
+from tests.support.flow_shards import SPACE, pair_row, pair_sample, random_tensors, write_latents, write_pairs
+from tests.support.pairs_harness import trainer
+from tests.support.shard_samples import flip_byte
 
 KEYS = [f"v{number:02d}" for number in range(10)]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from flow_shards import LABELS, pair_row
-from judged_pairs import videos, write_judged_pairs
 
-from datamodules.pair_videos import PairVideos
-from datamodules.shards import Index
+from datamodules.dense.pair_videos import PairVideos
+from datamodules.shards.writer import Index
+from tests.support.flow_shards import LABELS, pair_row
+from tests.support.judged_pairs import videos, write_judged_pairs
 
 
 @pytest.fixture(scope="module")

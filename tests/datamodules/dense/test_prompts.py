@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from datamodules.prompts import PromptBatch, Prompts, request_key
-from datamodules.shard_index import key_fault
+from datamodules.dense.prompts import PromptBatch, Prompts, request_key
+from datamodules.shards.index import key_fault
 
 
 @pytest.fixture

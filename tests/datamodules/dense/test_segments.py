@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.segments import (
+from datamodules.dense.segments import (
     agreed_label,
     decided_share,
     latent_segments,
@@ -18,6 +17,7 @@ from datamodules.segments import (
     num_segments,
     segment_frames,
 )
+from tests.support.goldens import golden
 
 CASES = [case for case in golden("dense_5_mapping")["cases"] if case["segments_rule"] == "causal"]
 LABELS = golden("dense_6_labels")

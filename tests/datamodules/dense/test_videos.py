@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from flow_harness import FlowRecorder, attached
-from flow_shards import write_labels
 from lightning.pytorch import LightningModule, Trainer
-from predict_fakes import trainer_with
-from tiny_wan import TEXT_WIDTH, write_tiny_wan
 
-from callbacks.shard_writer import ShardWriter
-from datamodules.dense_pairs import DensePairs
-from datamodules.flow_facts import pair_row
-from datamodules.flow_samples import VideoBatch, VideoRow
-from datamodules.samples import VideoFacts
-from datamodules.shards import Index, write_shards
-from datamodules.video_io import encode_mp4
-from datamodules.videos import Videos
-from lightning_modules.guided_sampler import GuidedSampler
+from callbacks.writers.shards import ShardWriter
+from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.dense.dense_pairs import DensePairs
+from datamodules.dense.facts import pair_row
+from datamodules.dense.videos import Videos
+from datamodules.shards.writer import Index, write_shards
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import VideoFacts
 from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.predict.guided_sampler import GuidedSampler
+from tests.support.flow_harness import FlowRecorder, attached
+from tests.support.flow_shards import write_labels
+from tests.support.predict_fakes import trainer_with
+from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
 VIDEO = VideoFacts(5, 8.0, 16, 16)
 

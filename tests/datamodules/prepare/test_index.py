@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flow_shards import write_flow_shards
 from safetensors.torch import save
-from shard_samples import flip_byte, sample, small_shards, tar_of
 
 from datamodules.prepare.index import prepare_index, prepare_verify
-from datamodules.shards import Index, ShardEntry, verify, write_shards
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import Index, ShardEntry, verify, write_shards
+from datamodules.video.codec import encode_mp4
+from tests.support.flow_shards import write_flow_shards
+from tests.support.shard_samples import flip_byte, sample, small_shards, tar_of
 
 
 def video(frames: int = 8) -> bytes:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_shards import write_labels, write_pairs
 
 from datamodules.prepare.label_agreement import agreement, label_agreement
+from tests.support.flow_shards import write_labels, write_pairs
 
 FIRST = [1, 1, 1, 0, 0, -1, -1, 0, 1, -1]
 TRUTH = [1, 1, -1, 0, 1, -1, 0, 0, 1, -1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flow_shards import write_pairs
-from judged_pairs import read_labels
 
-from datamodules.pair_labels import join_labels
+from datamodules.dense.pair_labels import join_labels
 from datamodules.prepare.labels import majority, prepare_labels, read_judgements
-from datamodules.shards import Index, verify
+from datamodules.shards.writer import Index, verify
+from tests.support.flow_shards import write_pairs
+from tests.support.judged_pairs import read_labels
 
 HEADER = "key,segment,label,annotator\n"
 

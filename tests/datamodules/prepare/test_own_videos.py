@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from annotated_videos import timed_video
 
 import datamodules.prepare.own_videos
 from datamodules.prepare.own_videos import FIELDS, prepare_jsonl
-from datamodules.samples import Box, PreferenceRow, VideoFacts
-from datamodules.shards import Index, verify
-from datamodules.video_io import encode_mp4, probe
+from datamodules.shards.writer import Index, verify
+from datamodules.video.codec import encode_mp4, probe
+from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from tests.support.annotated_videos import timed_video
+from tests.support.paths import ROOT
 
 SHORT = {"question": "What rolls?", "chosen": "A red ball.", "rejected": "A blue ball."}
 
@@ -180,7 +181,7 @@ def test_skip_bad_writes_the_rest_and_a_list_that_can_be_mended(folder: Path) ->
 
 
 def test_the_documented_rows_are_good_and_show_every_field(folder: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text().split("## Your own videos")[1]
+    text = (ROOT / "docs" / "data.md").read_text().split("## Your own videos")[1]
     shown = [json.loads(line) for line in text.split("```json\n")[1].split("```")[0].splitlines()]
     assert set(shown[0]) == set(FIELDS)
     frames = torch.zeros(50, 3, 240, 320, dtype=torch.uint8)

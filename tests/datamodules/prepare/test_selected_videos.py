@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from moving_clips import sliding
-from small_clips import lines, prepare, sample
 
 import vidpref
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Finding, Motion, VideoFilter
 from datamodules.prepare.videos import prepare_videos
-from datamodules.shards import Index
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import Index
+from datamodules.video.codec import encode_mp4
+from tests.support.moving_clips import sliding
+from tests.support.paths import ROOT
+from tests.support.small_clips import lines, prepare, sample
 
 
 class _Recording(VideoFilter):
@@ -117,7 +118,7 @@ def test_the_command_takes_a_configuration(mixed_folder: Path, tmp_path: Path, m
     source = vidpref.Prepare("datamodules.prepare.videos", "prepare_videos", "videos with captions")
     monkeypatch.setitem(vidpref.PREPARE, "videos", source)
     config = tmp_path / "config.yaml"
-    text = (Path(__file__).parents[2] / "configs/dense_dpo/prepare_videos.yaml").read_text()
+    text = (ROOT / "configs/dense_dpo/prepare_videos.yaml").read_text()
     for before, after in {
         "data/videos-480p/train": f"{tmp_path}/out",
         "data/videos]": f"{mixed_folder}]",
@@ -140,7 +141,7 @@ def test_the_optional_filters_of_the_configuration_can_be_switched_on(
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:9/v1")
     monkeypatch.setenv("OPENAI_MODEL", "none")
-    text = (Path(__file__).parents[2] / "configs/dense_dpo/prepare_videos.yaml").read_text()
+    text = (ROOT / "configs/dense_dpo/prepare_videos.yaml").read_text()
     before, _, filters = text.partition("filters:\n")
     config = tmp_path / "config.yaml"
     config.write_text(f"{before}filters:\n" + filters.replace("  # - ", "  - ").replace("  #   ", "    "))

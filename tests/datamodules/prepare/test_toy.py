@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from datamodules.prepare.toy import prepare_toy
-from datamodules.questions import Questions
-from datamodules.samples import PreferenceRow
-from datamodules.shards import Index, verify
+from datamodules.questions.video_hallucer import Questions
+from datamodules.shards.writer import Index, verify
 from datamodules.toy_world.questions import DESCRIBE, SUBSETS
 from datamodules.toy_world.rows import Mixture
-from datamodules.video_io import probe
+from datamodules.video.codec import probe
+from datamodules.vista.samples import PreferenceRow
 
 
 def rows_of(index: Path) -> list[PreferenceRow]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.flow_samples import VideoRow
+from datamodules.dense.batches import VideoRow
 from datamodules.prepare.toy_videos import prepare_toy_videos
-from datamodules.shards import Index, SampleReader, verify
+from datamodules.shards.writer import Index, SampleReader, verify
 from datamodules.toy_world.motion_measures import measure
 from datamodules.toy_world.motion_world import NUM_FRAMES, parse_motion
-from datamodules.video_io import decode_frames
+from datamodules.video.codec import decode_frames
 
 
 def test_rows_say_what_their_videos_show(tmp_path: Path) -> None:

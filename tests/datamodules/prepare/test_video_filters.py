@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from moving_clips import sliding
 
-from datamodules.optical_flow import RaftFlow
 from datamodules.prepare.aesthetic import Aesthetic, linear_score, read_head
-from datamodules.prepare.caption_judge import DynamicCaption, yes_or_no
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Motion, Resolution, colour_distances
-from datamodules.samples import VideoFacts
-from lightning_modules.policies.judges import Judge, JudgeQuestion
+from datamodules.video.optical_flow import RaftFlow
+from datamodules.vista.samples import VideoFacts
+from lightning_modules.judges.base import Judge, JudgeQuestion
+from lightning_modules.judges.dynamic_caption import DynamicCaption, yes_or_no
+from tests.support.moving_clips import sliding
+from tests.support.paths import DATA
 
-LAION = Path(__file__).parents[1] / "data" / "laion_aesthetic"
+LAION = DATA / "laion_aesthetic"
 
 
 def clip(frames: torch.Tensor | None = None, caption: str = "A dog runs.", fps: float = 8.0) -> Candidate:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from annotated_videos import timed_video
-from small_clips import SMALL, lines, prepare, sample
 
-from datamodules.flow_samples import VideoRow
+from datamodules.dense.batches import VideoRow
 from datamodules.prepare import videos as module
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration
 from datamodules.prepare.videos import ClipFormat, prepare_videos, sample_key
-from datamodules.samples import VideoFacts
-from datamodules.shards import Index, verify
-from datamodules.video_io import encode_mp4
+from datamodules.shards.writer import Index, verify
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.samples import VideoFacts
+from tests.support.annotated_videos import timed_video
+from tests.support.small_clips import SMALL, lines, prepare, sample
 
 
 def numbered(count: int, fps: float = 16.0) -> bytes:
@@ -215,7 +215,7 @@ def test_clips_start_within_the_video() -> None:
     [("a.mp4", "a.mov"), ("a b.mp4", "a-b.mp4"), ("a/b.mp4", "a-b.mp4"), ("x" * 80 + ".mp4", "x" * 81 + ".mp4")],
 )
 def test_keys_are_legal_and_unique(first: str, second: str) -> None:
-    from datamodules.shard_index import key_fault
+    from datamodules.shards.index import key_fault
 
     assert sample_key(first) != sample_key(second)
     assert key_fault(sample_key(first)) is None

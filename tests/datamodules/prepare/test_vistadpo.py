@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from datamodules.prepare.vistadpo import parse_bbox, pictures, prepare_vistadpo
-from datamodules.samples import Box, PreferenceRow, VideoFacts
-from datamodules.shards import Index, verify
-from datamodules.video_io import decode_frames, decode_image
+from datamodules.shards.writer import Index, verify
+from datamodules.video.codec import decode_frames, decode_image
+from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
 
 WIDTH, HEIGHT = 32, 24
 FOLDERS = {"video": 12, "clip_w": 4, "clip_l": 3, "frame": 2}

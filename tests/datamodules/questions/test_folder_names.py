@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.folder_names import PROMPT_SETS, NamedVideo, compare, named_videos, read_asked
+from datamodules.questions.folder_names import PROMPT_SETS, NamedVideo, compare, named_videos, read_asked
+from tests.support.paths import DATA
 
-EXCERPT = Path(__file__).parents[1] / "data" / "vbench" / "full_info_excerpt.json"
+EXCERPT = DATA / "vbench" / "full_info_excerpt.json"
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -59,8 +60,8 @@ def test_every_video_of_a_folder_counts_or_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_what_the_writer_of_samples_writes_is_read(tmp_path: Path) -> None:
-    from callbacks.video_folder_writer import video_name
-    from datamodules.written import VideoRequest
+    from callbacks.writers.video_folder import video_name
+    from datamodules.stream.predict_outputs import VideoRequest
 
     requests = [VideoRequest("k", prompt, index) for prompt in ("a ball", "x" * 400) for index in range(2)]
     names = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in requests}

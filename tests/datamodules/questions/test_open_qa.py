@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.open_questions import OpenQuestions
-from datamodules.open_records import OpenRecord, read_open_file
+from datamodules.questions.open_qa import OpenQuestions
+from datamodules.questions.open_qa_files import OpenRecord, read_open_file
 
 MSVD = [
     {"answer": "cat", "id": 7, "question": "what runs?", "video_id": 1301},

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from callbacks.benchmark_overlap import BenchmarkOverlap
-from datamodules.overlap import plain_id, shared_by_frames, shared_by_id
 from datamodules.prepare.overlap import prepare_overlap
-from datamodules.samples import PreferenceRow
-from datamodules.shards import write_shards
-from datamodules.video_hashes import hash_distances, video_hash
-from datamodules.video_io import encode_mp4, probe
+from datamodules.questions.overlap import plain_id, shared_by_frames, shared_by_id
+from datamodules.shards.writer import write_shards
+from datamodules.video.codec import encode_mp4, probe
+from datamodules.video.hashes import hash_distances, video_hash
+from datamodules.vista.samples import PreferenceRow
 
 
 def scene(number: int, size: int = 64) -> Tensor:

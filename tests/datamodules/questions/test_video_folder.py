@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.video_folder import FolderVideo, FrameChunk, VideoFolder
-from datamodules.video_io import decode_frames, encode_mp4
+from datamodules.questions.video_folder import FolderVideo, FrameChunk, VideoFolder
+from datamodules.video.codec import decode_frames, encode_mp4
 
 LENGTHS = {"a-0.mp4": 5, "b-0.mp4": 9, "b-1.mp4": 4, "c-0.mp4": 3, "d-0.mp4": 8}
 

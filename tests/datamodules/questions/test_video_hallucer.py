@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from datamodules.annotations import find_annotations, read_annotation
-from datamodules.questions import PROMPT, Questions
-from datamodules.video_io import encode_mp4
-from datamodules.video_questions import Question, QuestionBatches, QuestionLoader
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader
+from datamodules.questions.video_hallucer import PROMPT, Questions
+from datamodules.questions.video_hallucer_files import find_annotations, read_annotation
+from datamodules.video.codec import encode_mp4
+from tests.support.paths import DATA
 
-PUBLISHED = Path(__file__).parents[1] / "data" / "videohallucer"
+PUBLISHED = DATA / "videohallucer"
 
 
 def write_pairs(folder: Path, subset: str, videos: list[str]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.benchmark_names import benchmark_names
-from datamodules.overlap import plain_id
+from datamodules.questions.overlap import plain_id
+from datamodules.questions.video_names import benchmark_names
 
 #: File's name, content, and what a user's videos are called that the benchmark holds.
 LAYOUTS: dict[str, tuple[str, Any, str]] = {

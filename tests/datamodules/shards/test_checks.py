@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotated_videos import annotated, timed_video
-from shard_samples import flip_byte, members_of, sample, samples, small_shards, tar_of
 
-from datamodules.samples import PreferenceRow
-from datamodules.shards import (
+from datamodules.shards.writer import (
     BadSampleError,
     Index,
     ReadFailedError,
@@ -25,6 +22,9 @@ from datamodules.shards import (
     verify,
     write_shards,
 )
+from datamodules.vista.samples import PreferenceRow
+from tests.support.annotated_videos import annotated, timed_video
+from tests.support.shard_samples import flip_byte, members_of, sample, samples, small_shards, tar_of
 
 SIDE = "vidpref/side"
 

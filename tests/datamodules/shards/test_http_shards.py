@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shard_samples import flip_byte, samples, small_shards
 
-from datamodules.plan import PlannedBatch, TrainPlan
-from datamodules.shards import BadSampleError, ByteReader, Index, ReadFailedError, SampleReader, check, load_index
-from datamodules.stream import PlanLoader, SampleRead
+from datamodules.shards.writer import (
+    BadSampleError,
+    ByteReader,
+    Index,
+    ReadFailedError,
+    SampleReader,
+    check,
+    load_index,
+)
+from datamodules.stream.loader import PlanLoader, SampleRead
+from datamodules.stream.plan import PlannedBatch, TrainPlan
+from tests.support.shard_samples import flip_byte, samples, small_shards
 
 RETRY = ByteReader(attempts=3, backoff_s=0.001, timeout_s=2.0)
 
@@ -163,7 +171,7 @@ def test_a_server_without_ranges_is_named(server: Any) -> None:
 
 def test_waiting_doubles_and_ends(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("datamodules.reading.time.sleep", waits.append)
+    monkeypatch.setattr("datamodules.shards.byte_reader.time.sleep", waits.append)
     server.fail = lambda path, number: 500
     with pytest.raises(ReadFailedError, match="500"):
         ByteReader(attempts=7, backoff_s=0.5).read_all(server.address)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 import webdataset
-from shard_samples import row, sample, samples, small_shards, tar_of
 
-from datamodules.samples import Box, VideoFacts
-from datamodules.shards import (
+from datamodules.shards.writer import (
     ByteReader,
     Index,
     SampleReader,
@@ -19,6 +17,8 @@ from datamodules.shards import (
     vista_facts,
     write_shards,
 )
+from datamodules.vista.samples import Box, VideoFacts
+from tests.support.shard_samples import row, sample, samples, small_shards, tar_of
 
 SIDE = "vidpref/side"
 

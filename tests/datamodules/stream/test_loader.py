@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from shard_samples import Batch, collate, flip_byte, make_sample, small_shards
 
-from datamodules.plan import EvalPlan, Plan, TrainPlan
-from datamodules.shards import BadSampleError, Index
-from datamodules.stream import PlanLoader, SampleRead
+from datamodules.shards.writer import BadSampleError, Index
+from datamodules.stream.loader import PlanLoader, SampleRead
+from datamodules.stream.plan import EvalPlan, Plan, TrainPlan
+from tests.support.shard_samples import Batch, collate, flip_byte, make_sample, small_shards
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 small = st.integers(1, 3)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.plan import EvalPlan, TrainPlan, order
+from datamodules.stream.plan import EvalPlan, TrainPlan, order
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 shard_counts = st.lists(st.integers(0, 6), min_size=1, max_size=8).filter(lambda counts: sum(counts) > 0)

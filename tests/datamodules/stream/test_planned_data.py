@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from flow_harness import attached
-from shard_samples import flip_byte, small_shards
 
-from datamodules.plan import PlannedBatch
-from datamodules.planned_data import PlannedData, Selection, Split, Workings
-from datamodules.shards import Index
-from datamodules.stream import SampleRead
+from datamodules.shards.writer import Index
+from datamodules.stream.loader import SampleRead
+from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.planned_data import PlannedData, Selection, Split, Workings
+from tests.support.flow_harness import attached
+from tests.support.shard_samples import flip_byte, small_shards
 
 COUNT = 23
 

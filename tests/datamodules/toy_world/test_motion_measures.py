@@ -25,7 +25,7 @@ from datamodules.toy_world.motion_world import (
     render_motion,
 )
 from datamodules.toy_world.render import SHAPES, Frames, Thing
-from datamodules.video_io import decode_frames, encode_mp4
+from datamodules.video.codec import decode_frames, encode_mp4
 
 SEEDS = st.integers(0, 10**6)
 

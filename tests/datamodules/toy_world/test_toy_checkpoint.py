@@ -8,8 +8,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 import vidpref
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "datamodules/toy_world/checkpoints/video_llava"
 
 

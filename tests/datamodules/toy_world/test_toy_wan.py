@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.shards import Index, verify
+from datamodules.shards.writer import Index, verify
 from datamodules.toy_world.motion_measures import mean_measures, measure
 from datamodules.toy_world.motion_world import MOTION_COLORS, NUM_FRAMES, ShapeMotion
 from datamodules.toy_world.render import SHAPES, Thing
@@ -21,10 +21,11 @@ from datamodules.toy_world.wan_checkpoint import (
     write_joined,
     write_untrained,
 )
-from lightning_modules.guided_sampler import guided_sigmas
 from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.predict.guided_sampler import guided_sigmas
+from tests.support.paths import ROOT
 
-WORLD = Path(__file__).parents[2] / "datamodules/toy_world"
+WORLD = ROOT / "datamodules/toy_world"
 CHECKPOINT = WORLD / "checkpoints/wan"
 PAIRS = WORLD / "pairs"
 

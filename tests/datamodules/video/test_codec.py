@@ -7,13 +7,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from annotated_videos import timed_video
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.samples import VideoFacts
-from datamodules.video_io import (
+from datamodules.video.codec import (
     clip_indices,
     decode_frames,
     decode_image,
@@ -25,6 +22,9 @@ from datamodules.video_io import (
     stream_frames,
     uniform_indices,
 )
+from datamodules.vista.samples import VideoFacts
+from tests.support.annotated_videos import timed_video
+from tests.support.goldens import golden
 
 GOLDEN = golden("vista_negatives")["outputs"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from moving_clips import sliding
 from torch import Tensor
 
-from datamodules.optical_flow import DisFlow, OpticalFlow, RaftFlow, mean_motion
+from datamodules.video.optical_flow import DisFlow, OpticalFlow, RaftFlow, mean_motion
+from tests.support.moving_clips import sliding
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from goldens import golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from negative_inputs import facts, video
 
-from datamodules.negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
-from datamodules.sample_facts import FrameSpan, generator
-from datamodules.samples import VideoFacts
+from datamodules.vista.facts import FrameSpan, generator
+from datamodules.vista.negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
+from datamodules.vista.samples import VideoFacts
+from tests.support.goldens import golden
+from tests.support.negative_inputs import facts, video
+from tests.support.paths import ROOT
 
 GOLDEN = golden("vista_negatives")["outputs"]
 
@@ -29,10 +29,10 @@ keys = st.text(min_size=1, max_size=8)
 
 def test_draws_are_the_same_in_another_process() -> None:
     here = generator(3, "key", "clip/span", 1).integers(0, 2**60, 3).tolist()
-    code = "from datamodules.sample_facts import generator as g;"
+    code = "from datamodules.vista.facts import generator as g;"
     code += "print(g(3, 'key', 'clip/span', 1).integers(0, 2**60, 3).tolist())"
     command = [sys.executable, "-c", code]
-    other = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    other = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(other.stdout) == here
 
 

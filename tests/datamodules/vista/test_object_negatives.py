@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from negative_inputs import facts, video
 
-from datamodules.negatives import RandomCrop, RelevantSegment, RoiBlur, RoiMask, RoiMove
-from datamodules.roi_negatives import pixel_box
-from datamodules.sample_facts import generator
-from datamodules.samples import Box, VideoFacts
+from datamodules.vista.facts import generator
+from datamodules.vista.negatives import RandomCrop, RelevantSegment, RoiBlur, RoiMask, RoiMove
+from datamodules.vista.object_negatives import pixel_box
+from datamodules.vista.samples import Box, VideoFacts
+from tests.support.goldens import golden
+from tests.support.negative_inputs import facts, video
 
 GOLDEN = golden("vista_negatives")["outputs"]
 GOLDEN_BOX = Box(GOLDEN["box"]["x"], GOLDEN["box"]["y"], GOLDEN["box"]["w"], GOLDEN["box"]["h"])

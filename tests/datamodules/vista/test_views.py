@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from annotated_videos import ALL_NEEDS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 
-import datamodules.views
-from datamodules.negatives import (
+import datamodules.vista.views
+from datamodules.shards.writer import vista_facts
+from datamodules.video.codec import encode_mp4
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.negatives import (
     Noise,
     OtherVideo,
     OtherVideoSegment,
@@ -19,11 +21,9 @@ from datamodules.negatives import (
     RoiMove,
     Shuffle,
 )
-from datamodules.sample_facts import SampleFacts
-from datamodules.samples import Box, PreferenceRow, View
-from datamodules.shards import vista_facts
-from datamodules.video_io import encode_mp4
-from datamodules.views import Negatives, Partner, ViewMaker
+from datamodules.vista.samples import Box, PreferenceRow, View
+from datamodules.vista.views import Negatives, Partner, ViewMaker
+from tests.support.annotated_videos import ALL_NEEDS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 
 PARTNER_ROW, PARTNER_MEMBERS = annotated("p", members={"mp4": numbered_video(40, 16)})
 
@@ -97,13 +97,13 @@ def test_one_frame_has_no_other_order(negatives: Negatives, told: str) -> None:
 
 def test_what_is_not_needed_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[list[int]] = []
-    original = datamodules.views.decode_each
+    original = datamodules.vista.views.decode_each
 
     def counted(video: bytes, indices: Iterable[int]) -> dict[int, torch.Tensor]:
         decoded.append(sorted(indices))
         return original(video, indices)
 
-    monkeypatch.setattr(datamodules.views, "decode_each", counted)
+    monkeypatch.setattr(datamodules.vista.views, "decode_each", counted)
     views = views_of(annotated("a"), ViewMaker({"original": ("chosen",)}, Negatives(), 8, seed=0))
     assert list(views) == ["original"]
     assert decoded == [[0, 4, 8, 13, 17, 22, 26, 31]]

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from annotated_videos import annotated, numbered_video
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
-from pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
-from datamodules.negatives import Noise, OtherVideo, OtherVideoSegment, RoiMask, Shuffle
-from datamodules.shards import Index, write_shards
-from datamodules.view_stream import Partners
-from datamodules.vista_pairs import VistaPairs
+from datamodules.shards.writer import Index, write_shards
+from datamodules.vista.collate import Partners
+from datamodules.vista.negatives import Noise, OtherVideo, OtherVideoSegment, RoiMask, Shuffle
+from datamodules.vista.vista_pairs import VistaPairs
+from tests.support.annotated_videos import annotated, numbered_video
+from tests.support.pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +181,11 @@ def test_several_index_files_are_read_as_one(shards: Path, tmp_path: Path) -> No
 def test_a_config_chooses_negatives_by_name_and_level() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(VistaPairs, "data")
-    chosen = {"class_path": "datamodules.negatives.Noise", "init_args": {"strength": 0.5}}
+    chosen = {"class_path": "datamodules.vista.negatives.Noise", "init_args": {"strength": 0.5}}
     data = parser.instantiate(parser.parse_object({"data": {"video_negative": chosen}})).data
     assert data.negatives.video.strength == 0.5
     assert type(data.negatives.object).__name__ == "RoiMove"
-    for wrong in ("datamodules.negatives.RoiMove", "datamodules.negatives.RelevantSegment"):
+    for wrong in ("datamodules.vista.negatives.RoiMove", "datamodules.vista.negatives.RelevantSegment"):
         with pytest.raises(ArgumentError):
             parser.parse_object({"data": {"video_negative": {"class_path": wrong}}})
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from annotated_videos import annotated
-from pairs_harness import attached, eleven_samples, pairs
-from shard_samples import flip_byte
 
-from datamodules.negatives import OtherVideo, OtherVideoSegment
-from datamodules.shards import write_shards
-from datamodules.vista_pairs import VistaPairs
+from datamodules.shards.writer import write_shards
+from datamodules.vista.negatives import OtherVideo, OtherVideoSegment
+from datamodules.vista.vista_pairs import VistaPairs
+from tests.support.annotated_videos import annotated
+from tests.support.pairs_harness import attached, eleven_samples, pairs
+from tests.support.shard_samples import flip_byte
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.policies.judge_cache import ReplyCache, request_key
-from lightning_modules.policies.judges import JudgeQuestion
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.judges.cache import ReplyCache, request_key
 
 KEY = "ab" * 32
 #: A process that appends a line to a file each time it has to ask, slowly.
 ASKER = """
 import sys, time
-from lightning_modules.policies.judge_cache import ReplyCache
+from lightning_modules.judges.cache import ReplyCache
 folder, asked = sys.argv[1:]
 def ask():
     with open(asked, "a") as file:
@@ -75,7 +75,7 @@ def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest
     def no_locks(*args: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("lightning_modules.policies.judge_cache.fcntl.flock", no_locks)
+    monkeypatch.setattr("lightning_modules.judges.cache.fcntl.flock", no_locks)
     assert ReplyCache(tmp_path).reply(KEY, lambda: "said") == ("said", True)
     assert ReplyCache(tmp_path).reply(KEY, never) == ("said", False)
 

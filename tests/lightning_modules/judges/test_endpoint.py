@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from chat_server import ChatServer, chat_server
-from endpoint_cases import KEY, echo, judge, questions
 
-from datamodules.video_io import decode_image
-from lightning_modules.policies.judge_endpoint import TokenPrices
-from lightning_modules.policies.judge_http import ChatEndpoint
-from lightning_modules.policies.judges import PICTURE, JudgeQuestion, JudgeStoppedError, Workload
+from datamodules.video.codec import decode_image
+from lightning_modules.judges.base import PICTURE, JudgeQuestion, JudgeStoppedError, Workload
+from lightning_modules.judges.endpoint import TokenPrices
+from lightning_modules.judges.http import ChatEndpoint
+from tests.support.chat_server import ChatServer, chat_server
+from tests.support.endpoint_cases import KEY, echo, judge, questions
 
 # What is sent
 

@@ -10,10 +10,10 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from chat_server import CUT, DROP, EMPTY, HANG, NONSENSE, ChatServer
-from endpoint_cases import KEY, echo, judge, questions
 
-from lightning_modules.policies.judges import JudgeStoppedError
+from lightning_modules.judges.base import JudgeStoppedError
+from tests.support.chat_server import CUT, DROP, EMPTY, HANG, NONSENSE, ChatServer
+from tests.support.endpoint_cases import KEY, echo, judge, questions
 
 
 @pytest.mark.parametrize(

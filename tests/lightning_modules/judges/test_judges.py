@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.policies.judge_recorded import RecordedJudge, ReplyLog
-from lightning_modules.policies.judges import PICTURE, JudgeQuestion, Workload, parse_verdict, spoken
+from lightning_modules.judges.base import PICTURE, JudgeQuestion, Workload, parse_verdict, spoken
+from lightning_modules.judges.recorded import RecordedJudge, ReplyLog
 
 RED, BLUE = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
 

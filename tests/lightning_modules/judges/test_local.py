@@ -9,8 +9,8 @@ import cv2
 import pytest
 import torch
 
-from lightning_modules.policies.judge_local import LocalJudge
-from lightning_modules.policies.judges import PICTURE, JudgeQuestion
+from lightning_modules.judges.base import PICTURE, JudgeQuestion
+from lightning_modules.judges.local import LocalJudge
 
 SIDE, PATCH = 16, 8
 TEMPLATE = (

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.flow_samples import LatentSpace, PairRow
-from datamodules.shards import write_shards
+from datamodules.dense.batches import LatentSpace, PairRow
+from datamodules.shards.writer import write_shards
+from datamodules.stream.predict_outputs import tensor_bytes
 from datamodules.toy_world.motion_world import MotionScene, draw_motion_scene, render_motion
-from datamodules.video_io import encode_mp4
-from datamodules.written import tensor_bytes
-from lightning_modules.policies.judge_toy import ToyJudge
-from lightning_modules.policies.judges import JudgeQuestion, parse_verdict
-from lightning_modules.segment_questions import SegmentQuestions
+from datamodules.video.codec import encode_mp4
+from lightning_modules.judges.base import JudgeQuestion, parse_verdict
+from lightning_modules.judges.toy import ToyJudge
+from lightning_modules.predict.segment_questions import SegmentQuestions
 
 SPACE = LatentSpace("toy", (0.0,) * 2, (1.0,) * 2, 4, 8)
 SCENE: MotionScene = draw_motion_scene(random.Random(3), "medium")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 
 from lightning_modules.losses.dpo import dpo_loss
+from tests.support.goldens import golden
 
 GOLDEN = golden("vista_dpo")
 CASES = [case for case in GOLDEN["cases"] if case["loss_type"] == "sigmoid"]

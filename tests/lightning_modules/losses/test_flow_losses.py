@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,6 +22,7 @@ from lightning_modules.losses.flow import (
     shift_time,
     velocity_target,
 )
+from tests.support.goldens import golden
 
 FLOW = golden("dense_2_flow_dpo")
 DENSE = golden("dense_3_dense_dpo")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from torch import Tensor, nn
 
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs, response_log_probs, sequential_kl
+from tests.support.goldens import golden
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from torch import Tensor
 
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
 from lightning_modules.losses.vista import response_loss, token_loss
+from tests.support.goldens import golden
 
 RESPONSE = golden("vista_response")
 BATCH = golden("vista_batch_logps")

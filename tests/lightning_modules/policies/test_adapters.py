@@ -11,11 +11,10 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
-from tiny_video_llava import NUM_FRAMES
 from torch import Tensor, nn
 from transformers import VideoLlavaForConditionalGeneration
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import (
     LoraSettings,
     has_adapter,
@@ -24,6 +23,7 @@ from lightning_modules.policies.adapters import (
     snapshot_reference,
 )
 from lightning_modules.policies.video_llava import EncodedVideos, VideoLlavaPolicy
+from tests.support.tiny_video_llava import NUM_FRAMES
 
 LORA = LoraSettings(r=4, alpha=12)
 Make = Callable[..., VideoLlavaPolicy]

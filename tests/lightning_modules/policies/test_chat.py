@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tiny_video_llava import save_tiny_video_llava
 
 from lightning_modules.policies.chat import Chat
+from tests.support.tiny_video_llava import save_tiny_video_llava
 
 TEMPLATE = "USER: <video>\n{question} ASSISTANT:"
 VIDEO = 5

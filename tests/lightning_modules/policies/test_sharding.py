@@ -10,15 +10,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_video_llava import NUM_FRAMES
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings, snapshot_reference
 from lightning_modules.policies.sharding import full_state_dict, load_sharded, mixed_precision, shard
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.tiny_video_llava import NUM_FRAMES
 
 pytestmark = pytest.mark.slow
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from torch import Tensor, nn
-from video_llava_cases import SETTINGS, WITH_HEAD, build_policy
 
-from datamodules.samples import AnswerScores, View
+from datamodules.vista.samples import AnswerScores, View
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
 from lightning_modules.policies import video_llava
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
 from lightning_modules.policies.frames import distinct_frames
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from tests.support.video_llava_cases import SETTINGS, WITH_HEAD, build_policy
 
 Make = Callable[..., VideoLlavaPolicy]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from video_llava_cases import SETTINGS, build_policy
 
-from datamodules.samples import View
+from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from tests.support.video_llava_cases import SETTINGS, build_policy
 
 Make = Callable[..., VideoLlavaPolicy]
 

@@ -12,9 +12,12 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_video_llava import save_tiny_video_llava
-from tiny_wan import LATENTS_MEAN, LATENTS_STD, TEXT_WIDTH, random_video, write_tiny_wan
-from wan_cases import (
+
+from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.predict.guided_sampler import guided_latents, guided_sigmas
+from tests.support.tiny_video_llava import save_tiny_video_llava
+from tests.support.tiny_wan import LATENTS_MEAN, LATENTS_STD, TEXT_WIDTH, random_video, write_tiny_wan
+from tests.support.wan_cases import (
     LORA,
     PROMPT_LENGTH,
     PROMPTS,
@@ -25,9 +28,6 @@ from wan_cases import (
     with_schedule,
     write_two_experts,
 )
-
-from lightning_modules.guided_sampler import guided_latents, guided_sigmas
-from lightning_modules.policies.wan import WanPolicy
 
 
 @pytest.fixture(scope="module")

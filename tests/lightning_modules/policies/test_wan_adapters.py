@@ -10,9 +10,14 @@ import pytest
 import torch
 from diffusers import WanPipeline
 from safetensors.torch import load_file, save_file
-from tiny_wan import write_tiny_wan
 from torch import Tensor, nn
-from wan_cases import (
+
+from lightning_modules.policies.adapters import LoraSettings, snapshot_reference
+from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.policies.wan_adapters import WanLora
+from lightning_modules.predict.guided_sampler import guided_sigmas
+from tests.support.tiny_wan import write_tiny_wan
+from tests.support.wan_cases import (
     LORA,
     PROMPT_LENGTH,
     PROMPTS,
@@ -24,11 +29,6 @@ from wan_cases import (
     with_schedule,
     write_two_experts,
 )
-
-from lightning_modules.guided_sampler import guided_sigmas
-from lightning_modules.policies.adapters import LoraSettings, snapshot_reference
-from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 
 FILE = "pytorch_lora_weights.safetensors"
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_wan import write_tiny_wan
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.nn.parallel import DistributedDataParallel
-from wan_cases import LORA, PROMPT_LENGTH, noisy_batch, nudge, velocity_of
 
-from lightning_modules.guided_sampler import guided_sigmas
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora
+from lightning_modules.predict.guided_sampler import guided_sigmas
+from tests.support.tiny_wan import write_tiny_wan
+from tests.support.wan_cases import LORA, PROMPT_LENGTH, noisy_batch, nudge, velocity_of
 
 pytestmark = pytest.mark.slow
 

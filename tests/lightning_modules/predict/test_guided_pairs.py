@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from predict_fakes import MemoryVideos, trainer_with
 from safetensors.torch import load
-from tiny_wan import random_video, write_tiny_wan
 from torch import Tensor
 
-from datamodules.flow_facts import pair_sample_facts
-from datamodules.flow_samples import PairRow
-from datamodules.optical_flow import DisFlow, RaftFlow
-from datamodules.video_io import encode_mp4
-from datamodules.written import WrittenSample, differences
-from lightning_modules.flow_sampler import seeded_noise
-from lightning_modules.guided_sampler import GuidedSampler, guided_latents, guided_sigmas
-from lightning_modules.noise_level import MotionAdaptiveEta
+from datamodules.dense.batches import PairRow
+from datamodules.dense.facts import pair_sample_facts
+from datamodules.stream.predict_outputs import WrittenSample, differences
+from datamodules.video.codec import encode_mp4
+from datamodules.video.optical_flow import DisFlow, RaftFlow
 from lightning_modules.policies.wan import WanPolicy
+from lightning_modules.predict.flow_sampler import seeded_noise
+from lightning_modules.predict.guided_sampler import GuidedSampler, guided_latents, guided_sigmas
+from lightning_modules.predict.noise_level import MotionAdaptiveEta
+from tests.support.predict_fakes import MemoryVideos, trainer_with
+from tests.support.tiny_wan import random_video, write_tiny_wan
 
 VIDEOS = {key: random_video(5, 16, 16, seed=number) for number, key in enumerate(["a", "part/b", "c"])}
 DATA = MemoryVideos(VIDEOS)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.guided_sampler import guided_latents, guided_sigmas
+from lightning_modules.predict.guided_sampler import guided_latents, guided_sigmas
+from tests.support.goldens import golden
 
 GOLDEN = golden("dense_4_guided")
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_shards import LABELS, write_pairs
-from judged_pairs import BrightnessJudge, read_labels, truth, write_judged_pairs
 from lightning.pytorch import LightningDataModule, Trainer
 
-from callbacks.shard_writer import ShardWriter
-from datamodules.pair_labels import join_labels
-from datamodules.pair_videos import PairVideos
-from datamodules.shards import Index
-from lightning_modules.policies.judge_recorded import RecordedJudge
-from lightning_modules.policies.judges import Judge, JudgeQuestion, JudgeStoppedError
-from lightning_modules.segment_judge import SegmentJudge
+from callbacks.writers.shards import ShardWriter
+from datamodules.dense.pair_labels import join_labels
+from datamodules.dense.pair_videos import PairVideos
+from datamodules.shards.writer import Index
+from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError
+from lightning_modules.judges.recorded import RecordedJudge
+from lightning_modules.predict.segment_judge import SegmentJudge
+from tests.support.flow_shards import LABELS, write_pairs
+from tests.support.judged_pairs import BrightnessJudge, read_labels, truth, write_judged_pairs
 
 
 @pytest.fixture(scope="module")

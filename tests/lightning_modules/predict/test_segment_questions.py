@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from flow_shards import SPACE, pair_row
-from judged_pairs import videos
 
-from datamodules.samples import VideoFacts
-from lightning_modules.policies.judges import JudgeQuestion
-from lightning_modules.segment_questions import INSTRUCTIONS, SegmentQuestions, frames_per_segment
+from datamodules.vista.samples import VideoFacts
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.predict.segment_questions import INSTRUCTIONS, SegmentQuestions, frames_per_segment
+from tests.support.flow_shards import SPACE, pair_row
+from tests.support.judged_pairs import videos
 
 ROW = pair_row("p")
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from predict_fakes import MemoryVideos, predict
 from safetensors.torch import load
-from tiny_wan import random_video, write_tiny_wan
 
-from callbacks.shard_writer import ShardWriter
-from datamodules.flow_rows import LatentRow
-from datamodules.shards import Index, SampleReader, write_shards
-from datamodules.video_io import encode_mp4
-from datamodules.videos import Videos
+from callbacks.writers.shards import ShardWriter
+from datamodules.dense.rows import LatentRow
+from datamodules.dense.videos import Videos
+from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.video.codec import encode_mp4
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.video_encoder import VideoEncoder
+from lightning_modules.predict.video_encoder import VideoEncoder
+from tests.support.predict_fakes import MemoryVideos, predict
+from tests.support.tiny_wan import random_video, write_tiny_wan
 
 VIDEOS = {key: random_video(5, 16, 32, seed=number) for number, key in enumerate(["a", "b", "c"])}
 

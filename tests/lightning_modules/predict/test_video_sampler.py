@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from predict_fakes import predict
-from tiny_wan import write_tiny_wan
 
-from callbacks.video_folder_writer import VideoFolderWriter
-from datamodules.prompts import Prompts
-from datamodules.video_io import encode_mp4, probe
-from lightning_modules.flow_sampler import seeded_noise, video_seed
-from lightning_modules.guided_sampler import guided_sigmas
+from callbacks.writers.video_folder import VideoFolderWriter
+from datamodules.dense.prompts import Prompts
+from datamodules.video.codec import encode_mp4, probe
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.policies.wan_adapters import WanLora
-from lightning_modules.video_sampler import VideoSampler
+from lightning_modules.predict.flow_sampler import seeded_noise, video_seed
+from lightning_modules.predict.guided_sampler import guided_sigmas
+from lightning_modules.predict.video_sampler import VideoSampler
+from tests.support.predict_fakes import predict
+from tests.support.tiny_wan import write_tiny_wan
 
 SMALL: dict[str, Any] = {
     "num_frames": 5,

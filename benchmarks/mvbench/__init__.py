@@ -1,0 +1,1 @@
+"""MVBench: multiple-choice questions in twenty tasks."""

@@ -1,0 +1,1 @@
+"""The command line: parser, defaults, messages, record of a run."""

@@ -1,0 +1,1 @@
+"""The reference model's scores: adapters off, frozen copy, cached."""

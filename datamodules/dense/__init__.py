@@ -1,0 +1,1 @@
+"""Rows, labels, segments, noise draws and batches of DenseDPO."""

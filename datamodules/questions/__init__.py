@@ -1,0 +1,1 @@
+"""What benchmarks ask, one file a benchmark."""

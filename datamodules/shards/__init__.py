@@ -1,0 +1,1 @@
+"""Tar shards as bytes: reader, index, checks, writer."""

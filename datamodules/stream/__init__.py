@@ -1,0 +1,1 @@
+"""Order: plan, loader, planned data modules."""

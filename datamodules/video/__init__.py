@@ -1,0 +1,1 @@
+"""Pixels: decoding, encoding, optical flow, hashes."""

@@ -1,0 +1,1 @@
+"""Rows, views, negatives and batches of VistaDPO."""

@@ -1,0 +1,1 @@
+"""Who answers questions: endpoint, local model, recorded replies, ground truth."""

@@ -1,0 +1,1 @@
+"""The modules of `predict`: samplers, segment judge, encoder."""

@@ -1,0 +1,1 @@
+"""What several tests use: small checkpoints, shards, stand-ins, runs of the command."""
