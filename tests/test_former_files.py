@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.shards.writer import load_index, verify
+from datamodules.prepare.verify import verify
+from datamodules.shards.checks import load_index
 from tests.support.command_runs import fit, run_fit, steps
 from tests.support.paths import ROOT
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.shards.writer import Index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
 from tests.support.paths import ROOT
 from tests.support.predict_fakes import MemoryVideos

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.base.judge_replies import _UNPARSED, whole_score
 from datamodules.questions.open_qa import TYPES, Dataset
 from lightning_modules.judges.base import spoken
 
@@ -24,14 +25,6 @@ _NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
 )  # fmt: skip
 _ARTICLES = ("a", "an", "the")
-#: What a reply can raise on its way through `ast.literal_eval` and the dictionary that it should be.
-_UNPARSED = (
-    SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
-)  # fmt: skip
-
-
-#: Judges are asked for a score from 0 to this; the published scripts would average any number.
-HIGHEST_SCORE = 5
 
 
 class Verdict(NamedTuple):
@@ -56,18 +49,6 @@ def question_keys(video_names: Sequence[str]) -> list[str]:
     return keys
 
 
-def whole_score(score: Any) -> int:
-    """A judge's score as the published scripts take it: 4.8 is 4, "4" is 4.
-
-    Raises:
-        ValueError, TypeError, OverflowError: it is no number, a fraction in quotes, or not from 0 to 5.
-    """
-    value = int(score)
-    if not 0 <= value <= HIGHEST_SCORE:
-        raise ValueError(f"the score is not from 0 to {HIGHEST_SCORE}")
-    return value
-
-
 def verdict_of(judged: Mapping[str, Any]) -> Verdict:
     """The verdict in a judge's dictionary. "yes" anywhere in "pred" is a yes, otherwise "no" anywhere ("unknown") a no.
 
@@ -83,14 +64,6 @@ def parse_verdict(reply: str) -> Verdict | None:
     """The verdict in a judge's reply: the dictionary between its first "{" and the next "}", or the reply's end."""
     try:
         return verdict_of(ast.literal_eval("{" + spoken(reply).split("{")[1].split("}")[0] + "}"))
-    except _UNPARSED:
-        return None
-
-
-def parse_score(reply: str) -> int | None:
-    """The score in a judge's reply about one dimension; the reply must be the dictionary and nothing else."""
-    try:
-        return whole_score(ast.literal_eval(spoken(reply))["score"])
     except _UNPARSED:
         return None
 
@@ -121,24 +94,6 @@ def judged_accuracy(verdicts: Sequence[Verdict | None]) -> dict[str, float | Non
         "neither": len(parsed) - yes - no,
         "unparsed": len(verdicts) - len(parsed),
     }
-
-
-def dimension_score(scores: Sequence[int | None]) -> dict[str, float]:
-    """One dimension of Video-ChatGPT's bench.
-
-    Args:
-        scores: one per question, None where the reply could not be parsed.
-
-    Returns:
-        "average_score", from 0 to 5, with 0 for an unparsed reply; "questions" and "unparsed" count.
-
-    Raises:
-        ValueError: no scores.
-    """
-    if not scores:
-        raise ValueError("no scores to average")
-    average = sum(score or 0 for score in scores) / len(scores)
-    return {"average_score": average, "questions": len(scores), "unparsed": scores.count(None)}
 
 
 def normalized(answer: str) -> str:

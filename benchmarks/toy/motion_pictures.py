@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report.pictures import GREY, png_of, strip_of
-from datamodules.dense.batches import LabelRow, PairRow
+from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import decode_frames, probe

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.report.loss_curves import color_of
+from benchmarks.report.charts import color_of
 from benchmarks.report.tables import Cell, Row, Table
 from datamodules.toy_world.motion_measures import Measures, mean_measures, measure
 from datamodules.toy_world.motion_world import SPEEDS, Speed, parse_motion

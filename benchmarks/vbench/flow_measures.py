@@ -14,8 +14,8 @@ from benchmarks.vbench.measures import Flickering, Measure
 from benchmarks.vbench.motion import centred, flow_facts
 from benchmarks.vbench.rules import DYNAMIC_SHARE, STATIC_SHARE, flow_score, frame_interval, is_dynamic, is_static
 from datamodules.questions.video_folder import Watcher
+from datamodules.video.facts import VideoFacts
 from datamodules.video.optical_flow import OpticalFlow, RaftFlow
-from datamodules.vista.samples import VideoFacts
 
 #: RAFT's sides are multiples of this.
 _STEP = 8

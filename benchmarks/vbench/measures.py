@@ -15,7 +15,7 @@ from benchmarks.vbench.motion import Interpolation
 from benchmarks.vbench.networks import FrameNetwork
 from benchmarks.vbench.rules import closeness, consistency, frame_difference
 from datamodules.questions.video_folder import FolderVideo, Watcher
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 
 class Measure(ABC):

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.judge_replies import dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, Judged
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
-from benchmarks.open_qa.protocol import dimension_score, parse_score
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.questions.base import Question, QuestionBatch
 from datamodules.questions.videochatgpt import TwiceAsked, VideoChatGptQuestions, wordings

@@ -20,8 +20,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.bad_samples import skipped_samples
-from datamodules.shards.index import joined
-from datamodules.shards.writer import ByteReader, Index, SampleReader, load_index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.checks import load_index
+from datamodules.shards.index import Index, joined
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
 
 #: The member's suffix, and the schema of the side shards.

@@ -10,8 +10,9 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.writers.base import PredictWriter, refuse_other_settings, write_whole
-from datamodules.shards.index import digest
-from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index, digest
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import SkippableData, WrittenSample, differences
 
 _SETTINGS = "settings.json"

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from datamodules.dense.facts import PROMPT, read_prompt
 from datamodules.dense.rows import LatentRow, LatentSpace, PairRow
+from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.vista.facts import generator
-from lightning_modules.losses.flow import logit_normal_time, shift_time
+from datamodules.stream.draws import generator
 
 #: How many faults an error lists.
 _LISTED = 20

@@ -11,7 +11,7 @@ from datamodules.dense.facts import label_row, pair_row
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import decided_share, latent_segments, num_segments
 from datamodules.shards.index import Index, joined
-from datamodules.vista.facts import generator
+from datamodules.stream.draws import generator
 
 
 @dataclass(frozen=True, slots=True)

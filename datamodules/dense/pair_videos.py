@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import PairRow, PairVideoBatch
+from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.facts import pair_row
+from datamodules.dense.rows import PairRow
 from datamodules.shards.index import Index, SampleEntry
 from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from datamodules.prompt_file import read_prompts
 from datamodules.stream.plan import EvalPlan
 from datamodules.stream.planned_data import require_least
 from datamodules.stream.predict_data import remaining, share_of
@@ -125,31 +126,6 @@ class PromptLoader:
                 [one.index for one in asked],
                 torch.tensor([mask for _, mask in batch]),
             )
-
-
-def read_prompts(file: Path) -> list[str]:
-    """The prompts of a text file, white space around them taken off.
-
-    Raises:
-        ValueError: no such file, not UTF-8, no prompt in it, or prompts that come twice (all of them).
-    """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
-    except FileNotFoundError as error:
-        raise ValueError(f"{file}: no such file; give a text file with one prompt a line") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 text ({error})") from error
-    first: dict[str, int] = {}
-    faults = []
-    for number, prompt in enumerate(lines, 1):
-        if prompt and first.setdefault(prompt, number) != number:
-            faults.append(f"  line {number} repeats line {first[prompt]}: {prompt[:60]}")
-    if faults:
-        told = "prompts come twice; leave one out, and raise num_samples for more videos of each"
-        raise ValueError("\n".join([f"{file}: {told}", *faults]))
-    if not first:
-        raise ValueError(f"{file}: holds no prompt; write one a line")
-    return list(first)
 
 
 def request_key(prompt: str, index: int) -> str:

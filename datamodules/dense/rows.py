@@ -14,7 +14,7 @@ from operator import eq
 from typing import Any, Literal, Self, get_args
 
 from datamodules.dense.segments import majority_label
-from datamodules.vista.samples import Fault, VideoFacts
+from datamodules.video.facts import Fault, VideoFacts
 
 #: structural: both videos start from one real video at noise level eta. vanilla: each from its own pure noise.
 PairKind = Literal["structural", "vanilla"]

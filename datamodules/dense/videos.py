@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.dense.batches import VideoBatch
+from datamodules.dense.rows import VideoRow
 from datamodules.shards.index import Index, SampleEntry, key_fault
 from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import Paths, Split, Workings
 from datamodules.stream.predict_data import PredictData
 from datamodules.video.codec import decode_frames
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 
 class Videos(PredictData[VideoBatch]):

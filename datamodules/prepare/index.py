@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.shards.writer import Index, index_shards, verify
+from datamodules.prepare.verify import verify
+from datamodules.schemas import index_shards
+from datamodules.shards.index import Index
 
 
 def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista", made_from: str | None = None) -> None:

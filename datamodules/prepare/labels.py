@@ -25,8 +25,9 @@ from datamodules.csv_table import read_csv
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import num_segments
+from datamodules.schemas import write_shards
 from datamodules.shards.checks import load_index
-from datamodules.shards.writer import Index, write_shards
+from datamodules.shards.index import Index
 from datamodules.stream.predict_outputs import json_bytes
 
 #: The segment of a judgement on the whole video.

@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.video.codec import probe
-from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, PreferenceRow
 
 FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datamodules.shards.writer import Index, write_shards
-from datamodules.vista.samples import Fault, VideoFacts
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
+from datamodules.video.facts import Fault, VideoFacts
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
 UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from datamodules.dense.batches import VideoRow
-from datamodules.shards.writer import write_shards
+from datamodules.dense.rows import VideoRow
+from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 

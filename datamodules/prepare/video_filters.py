@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.video.facts import VideoFacts
 from datamodules.video.optical_flow import MEASURED_FPS, DisFlow, OpticalFlow, mean_motion
-from datamodules.vista.samples import VideoFacts
 
 #: What a filter looks at, the cheapest first; one that rejects spares a video those that come later.
 Looks = Literal["facts", "frames", "caption"]

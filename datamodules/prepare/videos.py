@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import VideoRow
+from datamodules.dense.rows import VideoRow
 from datamodules.prepare.captions import CaptionedVideo, read_captions
 from datamodules.prepare.rows import Sample, SourceRow, key_part, output_prefix, write_samples
 from datamodules.prepare.selection import Trial, VideoSelection
 from datamodules.prepare.video_filters import Candidate, VideoFilter
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.video.codec import clip_indices, encode_mp4, fit_frame, probe, stream_frames
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 #: Video autoencoders turn 4k + 1 frames into k + 1 latents, and drop what is over without a word.
 TEMPORAL_RATIO = 4

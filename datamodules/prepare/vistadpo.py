@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4
-from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, PreferenceRow
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.dense.prompts import read_prompts
+from datamodules.prompt_file import read_prompts
 from datamodules.questions.files import VIDEO_ENDINGS
 
 #: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.

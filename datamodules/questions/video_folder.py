@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
 from datamodules.video.codec import probe, stream_frames
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 
 @dataclass(frozen=True, slots=True)

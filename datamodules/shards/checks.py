@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from datamodules.dense.facts import tensor_fault
-from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError, is_remote
-from datamodules.shards.index import Index, SampleEntry, Schemas, ShardEntry, joined
-from datamodules.shards.sample_reader import SampleReader
-from datamodules.shards.scan import file_sha256
+from datamodules.shards.byte_reader import ByteReader, ReadFailedError
+from datamodules.shards.index import Index, Schemas, ShardEntry, joined
 
 
 def load_index(paths: str | Path | Sequence[str | Path], schema: Schemas, reader: ByteReader | None = None) -> Index:
@@ -85,82 +79,3 @@ def shard_faults(index: Index, reader: ByteReader | None = None) -> list[str]:
 
     with ThreadPoolExecutor(8) as threads:
         return [why for why in threads.map(fault, index.shards) if why]
-
-
-def verify(path: str | Path, decode: bool = True, reader: ByteReader | None = None) -> list[str]:
-    """Every check at once: sizes, the shards' sha256 (local ones), each member's checksum, and that each decodes.
-
-    Args:
-        path: ``NAME.index.json``, local or remote.
-        decode: also decode every frame and parse every other member.
-        reader: fetches bytes; None = one with default retries.
-
-    Returns:
-        One line for each problem, naming shard and key; empty = sound.
-    """
-    try:
-        index = Index.read(path, reader=reader)
-    except ValueError as error:
-        return [str(error)]
-    problems = shard_faults(index, reader)
-    if problems:
-        return problems
-    for shard in index.shards:
-        if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
-            problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
-        if not shard.count:
-            problems.append(f"{shard.address}: holds no sample; delete it and make the index anew")
-    return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode))
-
-
-def _sample_problems(index: Index, samples: SampleReader, decode: bool) -> Iterator[str]:
-    for position, entry in enumerate(index.entries):
-        for suffix in entry.members:
-            try:
-                content = samples.read(position, [suffix])[suffix]
-            except (BadSampleError, ReadFailedError) as error:
-                yield str(error)
-                continue
-            if decode and (why := _undecodable(entry, suffix, content)):
-                yield f"{index.address(position)}: sample {entry.key!r}: .{suffix}: {why}"
-
-
-def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
-    kind = suffix.rsplit(".", 1)[-1]
-    try:
-        if kind == "mp4":
-            return _video_fault(entry, suffix, content)
-        if kind == "safetensors":
-            return tensor_fault(suffix, content, entry.members, entry.facts)
-        _DECODERS[kind](content)
-    except Exception as error:  # each decoder has errors of its own, and any of them is the finding
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
-    """Decodes up to the last frame, and compares with what the facts say of that member."""
-    from datamodules.video.codec import decode_frames, probe
-
-    found = probe(content, constant_rate=True)
-    decode_frames(content, [found.frames - 1])
-    whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
-    told = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
-    wrong = [
-        f"{name} is {value:g}, the index says {told[name]:g}"
-        for name, value in asdict(found).items()
-        if isinstance(told, dict) and name in told and abs(told[name] - value) > 1e-3 * value
-    ]
-    return "; ".join(wrong) or None
-
-
-def _load_image(content: bytes) -> None:
-    from datamodules.video.codec import decode_image
-
-    decode_image(content)
-
-
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "json": json.loads,
-    "jpg": _load_image,
-}

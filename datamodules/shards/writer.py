@@ -8,113 +8,32 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from datamodules.dense.facts import label_sample_facts, latent_sample_facts, pair_sample_facts, video_sample_facts
-from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
-from datamodules.shards.checks import check, load_index, load_indexes, verify
 from datamodules.shards.index import (
     SCHEMA_VERSIONS,
     Index,
-    Member,
     SampleEntry,
     ShardEntry,
     entry_faults,
     key_fault,
     suffix_fault,
 )
-from datamodules.shards.sample_reader import SampleReader
 from datamodules.shards.scan import FactsOf, scan_shard
-from datamodules.vista.samples import PreferenceRow
-
-__all__ = [
-    "BadSampleError",
-    "ByteReader",
-    "FactsOf",
-    "Index",
-    "Member",
-    "ReadFailedError",
-    "SampleEntry",
-    "SampleReader",
-    "ShardEntry",
-    "check",
-    "index_shards",
-    "load_index",
-    "load_indexes",
-    "verify",
-    "vista_facts",
-    "vista_sample_facts",
-    "write_shards",
-]
 
 #: What a shard is called while it is written.
 _PARTIAL = ".tmp"
 
 
-def vista_facts(row: PreferenceRow) -> dict[str, Any]:
-    """What plan and negatives need to know of a row before it is read: everything but the texts."""
-    return {
-        "video_id": row.video_id,
-        **asdict(row.video),
-        "event": None if row.event is None else list(row.event),
-        "boxes": [[box.x, box.y, box.width, box.height, box.time] for box in row.boxes],
-        "irrelevant": row.irrelevant is not None,
-        "clip": None if row.clip is None else asdict(row.clip),
-        "clip_negative": None if row.clip_negative is None else asdict(row.clip_negative),
-        "key_frame": row.key_frame,
-        "source": row.source,
-    }
-
-
-def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
-    """`vista_facts` of a sample in a shard, its row and members checked against each other.
-
-    Raises:
-        ValueError: lists every fault.
-    """
-    try:
-        row = PreferenceRow.from_json(record)
-        faults = [str(fault) for fault in row.faults()]
-        facts = vista_facts(row)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f".json is not a preference row: {error}") from error
-    if row.key != key:
-        faults.append(f"key: the row says {row.key!r}")
-    wanted = {
-        "mp4": True,
-        "clip.mp4": row.clip is not None,
-        "clip_negative.mp4": row.clip_negative is not None,
-        "frame.jpg": row.key_frame,
-    }
-    faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]
-    if faults:
-        raise ValueError("; ".join(faults))
-    return facts
-
-
-def _no_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
-    return {}
-
-
-_FACTS: dict[str, FactsOf] = {
-    "vidpref/vista": vista_sample_facts,
-    "vidpref/side": _no_facts,
-    "vidpref/videos": video_sample_facts,
-    "vidpref/latents": latent_sample_facts,
-    "vidpref/pairs": pair_sample_facts,
-    "vidpref/labels": label_sample_facts,
-}
-
-
-def write_shards(
+def write_tar_shards(
     samples: Iterable[tuple[str, Mapping[str, bytes]]],
     output: str | Path,
-    schema: str = "vidpref/vista",
+    schema: str,
+    facts_of: FactsOf,
     *,
-    facts_of: FactsOf | None = None,
     samples_per_shard: int = 64,
     max_bytes: int = 1 << 30,
     made_from: Mapping[str, Any] | None = None,
@@ -127,7 +46,7 @@ def write_shards(
         samples: (key, {suffix without the leading dot: content}) pairs.
         output: folder and common name, as ``data/train``; the folder is made if need be.
         schema: what the members mean, one of `SCHEMA_VERSIONS`.
-        facts_of: makes the facts in the index; None = the schema's own.
+        facts_of: makes a sample's facts in the index from its key, its row and its members' names.
         samples_per_shard: a shard is closed after as many.
         max_bytes: or before it would pass this, headers not counted.
         made_from: for side shards: {"fingerprint": of the source's index, ...}, see `Index.made_from`.
@@ -139,7 +58,7 @@ def write_shards(
         ValueError: a refused key, member or sample, a key that comes twice, no sample, shards that exist already, or
             `samples_per_shard` below 1.
     """
-    output, facts_of = Path(output), facts_of or _FACTS[schema]
+    output = Path(output)
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard is {samples_per_shard}; give 1 or more")
     _refuse_existing(output)
@@ -164,11 +83,11 @@ def write_shards(
     return index
 
 
-def index_shards(
+def index_tar_shards(
     paths: Sequence[str | Path],
-    schema: str = "vidpref/vista",
+    schema: str,
+    facts_of: FactsOf,
     *,
-    facts_of: FactsOf | None = None,
     made_from: Mapping[str, Any] | None = None,
 ) -> Index:
     """The index of tar shards that exist already; the index must be written into their folder.
@@ -176,7 +95,7 @@ def index_shards(
     Args:
         paths: local ``.tar`` files, all in one folder, in the order that positions shall run through them.
         schema: what the members mean, one of `SCHEMA_VERSIONS`.
-        facts_of: makes the facts in the index; None = the schema's own.
+        facts_of: makes a sample's facts in the index from its key, its row and its members' names.
         made_from: see `Index.made_from`.
 
     Raises:
@@ -190,7 +109,7 @@ def index_shards(
     entries: list[SampleEntry] = []
     for file in files:
         try:
-            shard, found = scan_shard(file, len(shards), facts_of or _FACTS[schema])
+            shard, found = scan_shard(file, len(shards), facts_of)
         except ValueError as error:
             faults.append(str(error))
         else:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.toy_world.render import COLORS, SHAPES, Frames, Thing
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 Axis = Literal["horizontally", "vertically"]
 Speed = Literal["slow", "medium", "fast"]

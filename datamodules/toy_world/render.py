@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.vista.samples import Box, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box
 
 Direction = Literal["left", "right"]
 Place = Literal["top", "bottom"]

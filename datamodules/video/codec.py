@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 #: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
 QUALITY = 17

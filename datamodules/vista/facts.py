@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from datamodules.video.codec import span_frames, uniform_indices
-from datamodules.vista.samples import Box, Fault, VideoFacts, place_faults
+from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.samples import Box, place_faults
 
 #: The members of a sample that hold frames.
 FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"]
@@ -114,16 +111,3 @@ class SampleFacts:
 
 
 _CLIPS = ("clip", "clip_negative")
-
-
-def generator(seed: int, key: str, purpose: str, epoch: int | None = None) -> np.random.Generator:
-    """The random numbers of one purpose of one sample: the same in every process, on every machine, in any order.
-
-    Args:
-        seed: the run's seed.
-        key: the sample's key.
-        purpose: what is drawn ("clip/span"), so that the draws of one level do not move those of another.
-        epoch: given when the draws shall differ from epoch to epoch.
-    """
-    digest = hashlib.sha256(json.dumps([seed, key, purpose, epoch]).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))

@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from datamodules.video.facts import Fault, VideoFacts
+
 ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
 AnswerName = Literal["chosen", "relevant", "irrelevant"]
 VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
@@ -26,17 +28,6 @@ Needs = Mapping[ViewName, tuple[AnswerName, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with one row: which field, and why."""
-
-    field: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.why}"
-
-
-@dataclass(frozen=True, slots=True)
 class Box:
     """An axis-aligned box in source pixels, top-left corner first; ``time`` in seconds, None = the whole event."""
 
@@ -45,21 +36,6 @@ class Box:
     width: float
     height: float
     time: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VideoFacts:
-    """What decoding needs to know of a video before its first byte is read."""
-
-    frames: int
-    fps: float
-    width: int
-    height: int
-
-    @property
-    def duration(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.fps
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.stream.draws import generator
 from datamodules.video.codec import decode_each, decode_image
-from datamodules.vista.facts import FrameSpan, SampleFacts, generator
-from datamodules.vista.negatives import (
-    ClipNegative,
-    ObjectNegative,
-    RelevantSegment,
-    Reverse,
-    RoiMove,
-    SpanNegative,
-    VideoNegative,
-)
+from datamodules.vista.facts import FrameSpan, SampleFacts
+from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
+from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, SpanNegative, VideoNegative
 
 Level = Literal["video", "clip", "object"]
 #: A level's view and the view that stands against it.

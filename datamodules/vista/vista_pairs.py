@@ -9,8 +9,9 @@ from datamodules.shards.index import Index
 from datamodules.stream.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
 from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.vista.facts import SampleFacts
-from datamodules.vista.negatives import ClipNegative, ObjectNegative, RelevantSegment, Reverse, RoiMove, VideoNegative
+from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
 from datamodules.vista.views import Negatives, ViewMaker
 
 

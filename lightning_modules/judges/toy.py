@@ -9,9 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import PairRow
+from datamodules.dense.rows import PairRow
 from datamodules.dense.segments import Verdict
-from datamodules.shards.writer import Index, SampleReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.motion_measures import measure
 from datamodules.toy_world.motion_world import ShapeMotion, parse_motion
 from lightning_modules.judges.base import Judge, JudgeQuestion

@@ -26,7 +26,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from datamodules.dense.batches import LatentSpace
+from datamodules.dense.rows import LatentSpace
 
 #: What a family predicts, and so what its errors are of.
 Prediction = Literal["velocity", "noise"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from datamodules.dense.batches import LatentSpace
+from datamodules.dense.rows import LatentSpace
 from lightning_modules.policies import adapters
 from lightning_modules.policies.euler import euler
 from lightning_modules.policies.sharding import full_state_dict, is_sharded

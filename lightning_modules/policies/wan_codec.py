@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import LatentSpace
+from datamodules.dense.rows import LatentSpace
 from lightning_modules.policies.wan_model import read_config, weights_mark
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from datamodules.vista.facts import generator
+from datamodules.stream.draws import generator
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import load_policy, settings_of, weights_of
 

@@ -13,11 +13,13 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from datamodules.dense.batches import PairRow, VideoBatch, VideoRow
+from datamodules.dense.batches import VideoBatch
+from datamodules.dense.rows import PairRow, VideoRow
+from datamodules.dense.time_schedule import shift_time
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import VideoFacts
-from lightning_modules.losses.flow import interpolate, shift_time
+from datamodules.video.facts import VideoFacts
+from lightning_modules.losses.flow import interpolate
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
 from lightning_modules.predict.noise_level import Eta, check_eta, described, highest, noise_level

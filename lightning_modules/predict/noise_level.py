@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from datamodules.stream.draws import generator
 from datamodules.video.optical_flow import OpticalFlow, mean_motion
-from datamodules.vista.facts import generator
 from lightning_modules.policy_loading import settings_of
 
 

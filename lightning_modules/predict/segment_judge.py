@@ -11,8 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import distributed
 
-from datamodules.dense.batches import LabelRow, PairRow, PairVideoBatch
+from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.pair_videos import PairVideos
+from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import Verdict, agreed_label
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict

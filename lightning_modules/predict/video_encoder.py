@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.dense.batches import LatentRow, VideoBatch, VideoRow
+from datamodules.dense.batches import VideoBatch
+from datamodules.dense.rows import LatentRow, VideoRow
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import settings_of

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from datamodules.dense.prompts import PromptBatch
 from datamodules.stream.predict_outputs import WrittenVideo
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
 from lightning_modules.predict.guided_sampler import guided_sigmas

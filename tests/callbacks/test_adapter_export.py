@@ -12,7 +12,8 @@ from torch import Tensor
 from callbacks.adapter_export import AdapterExport
 from callbacks.reference.model import ReferenceModel
 from datamodules.vista.samples import View, VistaBatch
-from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
+from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 from tests.support.preference_fakes import Batches, make_trainer

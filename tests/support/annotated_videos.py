@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from datamodules.video.codec import encode_mp4, probe
-from datamodules.vista.samples import Box, Needs, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, Needs, PreferenceRow
 
 ALL_NEEDS: Needs = {
     "original": ("chosen", "relevant", "irrelevant"),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import draw_scene, render
 from datamodules.toy_world.rows import preference_row

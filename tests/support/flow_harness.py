@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch import LightningModule
 
-from datamodules.dense.batches import ItemKind, LatentBatch, LatentSpace, PairBatch
+from datamodules.dense.batches import ItemKind, LatentBatch, PairBatch
+from datamodules.dense.rows import LatentSpace
 from datamodules.stream.planned_data import PlannedData
 from tests.support.flow_shards import SPACE, WIDTH
 

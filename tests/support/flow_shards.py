@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save
 
-from datamodules.dense.batches import LabelRow, LatentRow, LatentSpace, PairRow
+from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, PairRow
 from datamodules.dense.segments import num_segments
-from datamodules.shards.writer import Index, write_shards
-from datamodules.vista.samples import VideoFacts
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
+from datamodules.video.facts import VideoFacts
 
 #: Four channels, four frames to a latent, eight pixels; nothing to normalise.
 SPACE = LatentSpace("tiny", (0.0,) * 4, (1.0,) * 4, temporal_ratio=4, spatial_ratio=8)

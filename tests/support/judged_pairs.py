@@ -12,7 +12,9 @@ from torch import Tensor
 
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import segment_frames
-from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from tests.support.flow_shards import FRAMES_PER_SEGMENT, LABELS, VIDEO, pair_row, pair_sample

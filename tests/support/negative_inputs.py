@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from datamodules.video.facts import VideoFacts
 from datamodules.vista.facts import SampleFacts
-from datamodules.vista.samples import VideoFacts
 
 
 def video(length: int, seed: int = 0, height: int = 6, width: int = 8) -> torch.Tensor:

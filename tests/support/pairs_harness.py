@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.vista.samples import Needs, VistaBatch
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video

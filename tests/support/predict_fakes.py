@@ -11,9 +11,10 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor
 
 from callbacks.cli.progress import Progress
-from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.dense.batches import VideoBatch
+from datamodules.dense.rows import VideoRow
 from datamodules.stream.predict_outputs import VideoRequest, WrittenSample, WrittenVideo, tensor_bytes
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 MEMBER = "reference.safetensors"
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.shards.writer import Index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
-from datamodules.vista.samples import PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import PreferenceRow
 
 
 def row(key: str, **fields: Any) -> PreferenceRow:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from datamodules.dense.batches import VideoRow
+from datamodules.dense.rows import VideoRow
 from datamodules.prepare.videos import prepare_videos
-from datamodules.shards.writer import Index, SampleReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import decode_frames
 
 #: Small clips: nine frames at eight a second are 1.125 s.

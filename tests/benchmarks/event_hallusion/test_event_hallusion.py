@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.event_hallusion.module import parse_answer, parse_judgement, score
+from benchmarks.event_hallusion.scores import parse_answer, parse_judgement, score
 
 
 @pytest.mark.parametrize(

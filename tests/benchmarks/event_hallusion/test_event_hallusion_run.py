@@ -13,7 +13,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, device, nn
 
 from benchmarks.event_hallusion.judge import judge_question
-from benchmarks.event_hallusion.module import EventHallusion, EventHallusionMetric, score
+from benchmarks.event_hallusion.module import EventHallusion
+from benchmarks.event_hallusion.scores import EventHallusionMetric, score
 from datamodules.questions.event_hallusion import EventQuestions, read_split
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion

@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.base.judge_replies import dimension_score, parse_score, whole_score
 from benchmarks.open_qa.protocol import (
     Verdict,
-    dimension_score,
     exact_match,
     judged_accuracy,
     normalized,
-    parse_score,
     parse_verdict,
     question_keys,
     verdict_of,
-    whole_score,
 )
 from datamodules.questions.open_qa import OpenQuestions
 from tests.support.goldens import golden

@@ -18,7 +18,7 @@ from benchmarks.toy.motion_pictures import pair_picture
 from benchmarks.toy.motion_scores import main, motion_table, one_of_each_speed, score_folder
 from benchmarks.toy.stages import ROOT, Stage
 from benchmarks.toy.study import METHODS, Size, study_stages
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 from tests.support.flow_shards import pair_row, pair_sample, write_labels, write_pairs

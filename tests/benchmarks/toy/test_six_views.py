@@ -7,9 +7,10 @@ import pytest
 from matplotlib.image import imread
 
 from benchmarks.toy.six_views import picture, sample_views
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import VIEW_NAMES, Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import VIEW_NAMES, Box, PreferenceRow
 
 
 @pytest.fixture(scope="module")

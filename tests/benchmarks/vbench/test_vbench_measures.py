@@ -25,8 +25,8 @@ from benchmarks.vbench.networks import DinoFeatures, FrameNetwork
 from benchmarks.vbench.rules import STATIC_SHARE, consistency, flow_score, is_static, temporal_flickering
 from datamodules.questions.video_folder import FolderVideo
 from datamodules.video.codec import probe, stream_frames
+from datamodules.video.facts import VideoFacts
 from datamodules.video.optical_flow import DisFlow, RaftFlow
-from datamodules.vista.samples import VideoFacts
 from tests.support.goldens import golden
 from tests.support.paths import TESTS
 from tests.support.vbench_samples import save_dino, save_raft, sliding_picture

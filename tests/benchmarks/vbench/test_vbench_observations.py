@@ -12,7 +12,7 @@ from benchmarks.vbench.observations import SIGHTS, Observations, read_observatio
 from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 
 RELATION = {"object_a": "dog", "object_b": "cat", "relationship": "on the left of"}
 #: Dimension -> (prompt, what the list says, what was seen, the score).

@@ -25,7 +25,7 @@ from benchmarks.vbench.results import (
 from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.questions.folder_names import read_asked
 from datamodules.questions.video_folder import FolderVideo
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from tests.support.goldens import golden
 from tests.support.paths import TESTS
 

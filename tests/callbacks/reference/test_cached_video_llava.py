@@ -12,11 +12,13 @@ import torch
 
 from callbacks.reference.cache import ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, PreferenceRow
 from datamodules.vista.vista_pairs import VistaPairs
-from lightning_modules.policies.video_llava import LoraSettings, VideoLlavaPolicy
+from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.vista_dpo import VistaDPO
 from tests.support.preference_fakes import make_trainer
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava

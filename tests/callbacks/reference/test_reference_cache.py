@@ -9,7 +9,8 @@ import torch
 
 from callbacks.reference.cache import SUFFIX, ReferenceCache, ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
-from datamodules.shards.writer import Index, SampleReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaWeights
 from tests.support.preference_fakes import ANSWERS, FakePairs, make_batch, make_module, make_trainer

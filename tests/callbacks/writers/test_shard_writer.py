@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from callbacks.writers.shards import ShardWriter
-from datamodules.shards.writer import Index, SampleReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import WrittenSample
 from tests.support.predict_fakes import MEMBER, Maker, Source, predict
 

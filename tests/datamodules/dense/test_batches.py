@@ -11,18 +11,10 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 import datamodules.dense.noise_draw
-from datamodules.dense.batches import (
-    FlowErrors,
-    LabelRow,
-    LatentRow,
-    LatentSpace,
-    PairBatch,
-    PairVideoBatch,
-    VideoBatch,
-    VideoRow,
-)
+from datamodules.dense.batches import FlowErrors, PairBatch, PairVideoBatch, VideoBatch
 from datamodules.dense.noise_draw import FlowDraw
-from datamodules.vista.samples import VideoFacts
+from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, VideoRow
+from datamodules.video.facts import VideoFacts
 from tests.support.flow_shards import SPACE, VIDEO, pair_row
 
 VIDEO_ROW = VideoRow("a", "v", "A disc moves.", VIDEO, "here", {"motion": 3.5})

@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.dense.batches import PairBatch
 from datamodules.dense.dense_pairs import DensePairs
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import order
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from tests.support.flow_harness import KINDS, FlowRecorder, attached
 from tests.support.flow_shards import (
     LABELS,

@@ -15,7 +15,8 @@ from safetensors.torch import save
 
 from datamodules.dense.dense_pairs import DensePairs
 from datamodules.dense.facts import label_sample_facts, pair_sample_facts
-from datamodules.shards.writer import Index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import (
     LABELS,

@@ -13,11 +13,14 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from datamodules.dense.batches import LabelRow, VideoRow
 from datamodules.dense.facts import label_row, latent_row
 from datamodules.dense.facts import pair_row as pair_row_of
+from datamodules.dense.rows import LabelRow, VideoRow
 from datamodules.prepare.index import prepare_index, prepare_verify
-from datamodules.shards.writer import Index, index_shards, load_index, verify, write_shards
+from datamodules.prepare.verify import verify
+from datamodules.schemas import index_shards, write_shards
+from datamodules.shards.checks import load_index
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
 from tests.support.flow_shards import SPACE, VIDEO, pair_row, pair_sample, write_flow_shards, write_latents
 

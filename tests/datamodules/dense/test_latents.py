@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.dense.dense_pairs import DensePairs
 from datamodules.dense.latents import Latents
-from datamodules.shards.writer import Index, write_shards
-from datamodules.vista.samples import VideoFacts
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
+from datamodules.video.facts import VideoFacts
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import SPACE, pair_row, pair_sample, random_tensors, write_latents, write_pairs
 from tests.support.pairs_harness import trainer

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules.dense.pair_videos import PairVideos
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from tests.support.flow_shards import LABELS, pair_row
 from tests.support.judged_pairs import videos, write_judged_pairs
 

@@ -12,13 +12,15 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.writers.shards import ShardWriter
-from datamodules.dense.batches import VideoBatch, VideoRow
+from datamodules.dense.batches import VideoBatch
 from datamodules.dense.dense_pairs import DensePairs
 from datamodules.dense.facts import pair_row
+from datamodules.dense.rows import VideoRow
 from datamodules.dense.videos import Videos
-from datamodules.shards.writer import Index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.predict.guided_sampler import GuidedSampler
 from tests.support.flow_harness import FlowRecorder, attached

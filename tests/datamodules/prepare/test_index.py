@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save
 
 from datamodules.prepare.index import prepare_index, prepare_verify
-from datamodules.shards.writer import Index, ShardEntry, verify, write_shards
+from datamodules.prepare.verify import verify
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index, ShardEntry
 from datamodules.video.codec import encode_mp4
 from tests.support.flow_shards import write_flow_shards
 from tests.support.shard_samples import flip_byte, sample, small_shards, tar_of

@@ -8,7 +8,8 @@ import pytest
 
 from datamodules.dense.pair_labels import join_labels
 from datamodules.prepare.labels import majority, prepare_labels, read_judgements
-from datamodules.shards.writer import Index, verify
+from datamodules.prepare.verify import verify
+from datamodules.shards.index import Index
 from tests.support.flow_shards import write_pairs
 from tests.support.judged_pairs import read_labels
 

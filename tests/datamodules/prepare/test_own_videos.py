@@ -11,9 +11,11 @@ import torch
 
 import datamodules.prepare.own_videos
 from datamodules.prepare.own_videos import FIELDS, prepare_jsonl
-from datamodules.shards.writer import Index, verify
+from datamodules.prepare.verify import verify
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4, probe
-from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, PreferenceRow
 from tests.support.annotated_videos import timed_video
 from tests.support.paths import ROOT
 

@@ -11,7 +11,7 @@ import torch
 import vidpref
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Finding, Motion, VideoFilter
 from datamodules.prepare.videos import prepare_videos
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
 from tests.support.moving_clips import sliding
 from tests.support.paths import ROOT

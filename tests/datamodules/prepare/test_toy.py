@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from datamodules.prepare.toy import prepare_toy
+from datamodules.prepare.verify import verify
 from datamodules.questions.video_hallucer import Questions
-from datamodules.shards.writer import Index, verify
+from datamodules.shards.index import Index
 from datamodules.toy_world.questions import DESCRIBE, SUBSETS
 from datamodules.toy_world.rows import Mixture
 from datamodules.video.codec import probe

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.dense.batches import VideoRow
+from datamodules.dense.rows import VideoRow
 from datamodules.prepare.toy_videos import prepare_toy_videos
-from datamodules.shards.writer import Index, SampleReader, verify
+from datamodules.prepare.verify import verify
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.motion_measures import measure
 from datamodules.toy_world.motion_world import NUM_FRAMES, parse_motion
 from datamodules.video.codec import decode_frames

@@ -12,8 +12,8 @@ import torch
 
 from datamodules.prepare.aesthetic import Aesthetic, linear_score, read_head
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Motion, Resolution, colour_distances
+from datamodules.video.facts import VideoFacts
 from datamodules.video.optical_flow import RaftFlow
-from datamodules.vista.samples import VideoFacts
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.judges.dynamic_caption import DynamicCaption, yes_or_no
 from tests.support.moving_clips import sliding

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.dense.batches import VideoRow
+from datamodules.dense.rows import VideoRow
 from datamodules.prepare import videos as module
+from datamodules.prepare.verify import verify
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration
 from datamodules.prepare.videos import ClipFormat, prepare_videos, sample_key
-from datamodules.shards.writer import Index, verify
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from tests.support.annotated_videos import timed_video
 from tests.support.small_clips import SMALL, lines, prepare, sample
 

@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from datamodules.prepare.verify import verify
 from datamodules.prepare.vistadpo import parse_bbox, pictures, prepare_vistadpo
-from datamodules.shards.writer import Index, verify
+from datamodules.shards.index import Index
 from datamodules.video.codec import decode_frames, decode_image
-from datamodules.vista.samples import Box, PreferenceRow, VideoFacts
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.samples import Box, PreferenceRow
 
 WIDTH, HEIGHT = 32, 24
 FOLDERS = {"video": 12, "clip_w": 4, "clip_l": 3, "frame": 2}

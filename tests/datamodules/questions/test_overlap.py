@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from callbacks.benchmark_overlap import BenchmarkOverlap
 from datamodules.prepare.overlap import prepare_overlap
 from datamodules.questions.overlap import plain_id, shared_by_frames, shared_by_id
-from datamodules.shards.writer import write_shards
+from datamodules.schemas import write_shards
 from datamodules.video.codec import encode_mp4, probe
 from datamodules.video.hashes import hash_distances, video_hash
 from datamodules.vista.samples import PreferenceRow

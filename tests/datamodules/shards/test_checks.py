@@ -11,17 +11,12 @@ from typing import Any
 
 import pytest
 
-from datamodules.shards.writer import (
-    BadSampleError,
-    Index,
-    ReadFailedError,
-    SampleReader,
-    check,
-    index_shards,
-    load_index,
-    verify,
-    write_shards,
-)
+from datamodules.prepare.verify import verify
+from datamodules.schemas import index_shards, write_shards
+from datamodules.shards.byte_reader import BadSampleError, ReadFailedError
+from datamodules.shards.checks import check, load_index
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.vista.samples import PreferenceRow
 from tests.support.annotated_videos import annotated, timed_video
 from tests.support.shard_samples import flip_byte, members_of, sample, samples, small_shards, tar_of

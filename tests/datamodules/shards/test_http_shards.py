@@ -11,15 +11,10 @@ from typing import Any
 
 import pytest
 
-from datamodules.shards.writer import (
-    BadSampleError,
-    ByteReader,
-    Index,
-    ReadFailedError,
-    SampleReader,
-    check,
-    load_index,
-)
+from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
+from datamodules.shards.checks import check, load_index
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.loader import PlanLoader, SampleRead
 from datamodules.stream.plan import PlannedBatch, TrainPlan
 from tests.support.shard_samples import flip_byte, samples, small_shards

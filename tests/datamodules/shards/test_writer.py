@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from datamodules.shards.writer import (
-    ByteReader,
-    Index,
-    SampleReader,
-    index_shards,
-    vista_facts,
-    write_shards,
-)
-from datamodules.vista.samples import Box, VideoFacts
+from datamodules.schemas import index_shards, write_shards
+from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.index_facts import vista_facts
+from datamodules.vista.samples import Box
 from tests.support.shard_samples import row, sample, samples, small_shards, tar_of
 
 SIDE = "vidpref/side"

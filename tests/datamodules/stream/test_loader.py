@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.shards.writer import BadSampleError, Index
+from datamodules.shards.byte_reader import BadSampleError
+from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader, SampleRead
 from datamodules.stream.plan import EvalPlan, Plan, TrainPlan
 from tests.support.shard_samples import Batch, collate, flip_byte, make_sample, small_shards

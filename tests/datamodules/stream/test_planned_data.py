@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import PlannedData, Selection, Split, Workings

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.shards.writer import Index, verify
+from datamodules.prepare.verify import verify
+from datamodules.shards.index import Index
 from datamodules.toy_world.motion_measures import mean_measures, measure
 from datamodules.toy_world.motion_world import MOTION_COLORS, NUM_FRAMES, ShapeMotion
 from datamodules.toy_world.render import SHAPES, Thing

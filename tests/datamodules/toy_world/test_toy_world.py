@@ -14,15 +14,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.shards.writer import vista_facts
 from datamodules.toy_world.checkpoint import NUM_FRAMES, build_tokenizer, write_untrained
 from datamodules.toy_world.questions import OPPOSITE, SUBSETS, Claim, falsified, question_pair, truth
 from datamodules.toy_world.render import COLORS, EVENT_FRAMES, SIZE, Scene, Thing, draw_scene, render
 from datamodules.toy_world.rows import Mixture, preference_row, pretraining_row
 from datamodules.video.codec import uniform_indices
 from datamodules.vista.facts import SampleFacts
-from datamodules.vista.negatives import RelevantSegment, Reverse, RoiMove
+from datamodules.vista.index_facts import vista_facts
+from datamodules.vista.object_negatives import RoiMove
 from datamodules.vista.samples import Box, box_faults
+from datamodules.vista.span_negatives import RelevantSegment, Reverse
 from tests.support.paths import ROOT
 
 SEEDS = st.integers(0, 10**6)

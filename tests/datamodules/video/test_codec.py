@@ -22,7 +22,7 @@ from datamodules.video.codec import (
     stream_frames,
     uniform_indices,
 )
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from tests.support.annotated_videos import timed_video
 from tests.support.goldens import golden
 

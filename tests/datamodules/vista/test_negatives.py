@@ -9,9 +9,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from datamodules.vista.facts import FrameSpan, generator
-from datamodules.vista.negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
-from datamodules.vista.samples import VideoFacts
+from datamodules.stream.draws import generator
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.facts import FrameSpan
+from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
 from tests.support.goldens import golden
 from tests.support.negative_inputs import facts, video
 from tests.support.paths import ROOT

@@ -5,10 +5,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from datamodules.vista.facts import generator
-from datamodules.vista.negatives import RandomCrop, RelevantSegment, RoiBlur, RoiMask, RoiMove
-from datamodules.vista.object_negatives import pixel_box
-from datamodules.vista.samples import Box, VideoFacts
+from datamodules.stream.draws import generator
+from datamodules.video.facts import VideoFacts
+from datamodules.vista.object_negatives import RandomCrop, RoiBlur, RoiMask, RoiMove, pixel_box
+from datamodules.vista.samples import Box
+from datamodules.vista.span_negatives import RelevantSegment
 from tests.support.goldens import golden
 from tests.support.negative_inputs import facts, video
 

@@ -8,20 +8,12 @@ import pytest
 import torch
 
 import datamodules.vista.views
-from datamodules.shards.writer import vista_facts
 from datamodules.video.codec import encode_mp4
 from datamodules.vista.facts import SampleFacts
-from datamodules.vista.negatives import (
-    Noise,
-    OtherVideo,
-    OtherVideoSegment,
-    RelevantSegment,
-    Reverse,
-    RoiMask,
-    RoiMove,
-    Shuffle,
-)
+from datamodules.vista.index_facts import vista_facts
+from datamodules.vista.object_negatives import RoiMask, RoiMove
 from datamodules.vista.samples import Box, PreferenceRow, View
+from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
 from datamodules.vista.views import Negatives, Partner, ViewMaker
 from tests.support.annotated_videos import ALL_NEEDS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 

@@ -9,9 +9,11 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.shards.writer import Index, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.vista.collate import Partners
-from datamodules.vista.negatives import Noise, OtherVideo, OtherVideoSegment, RoiMask, Shuffle
+from datamodules.vista.object_negatives import RoiMask
+from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, Shuffle
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated, numbered_video
 from tests.support.pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer

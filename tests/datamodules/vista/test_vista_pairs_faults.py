@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from datamodules.shards.writer import write_shards
-from datamodules.vista.negatives import OtherVideo, OtherVideoSegment
+from datamodules.schemas import write_shards
+from datamodules.vista.span_negatives import OtherVideo, OtherVideoSegment
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated
 from tests.support.pairs_harness import attached, eleven_samples, pairs

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from lightning_modules.losses.flow import (
     dense_dpo_loss,
     dense_logits,
@@ -18,8 +19,6 @@ from lightning_modules.losses.flow import (
     flow_logits,
     frame_errors,
     interpolate,
-    logit_normal_time,
-    shift_time,
     velocity_target,
 )
 from tests.support.goldens import golden

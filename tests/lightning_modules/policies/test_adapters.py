@@ -22,7 +22,8 @@ from lightning_modules.policies.adapters import (
     reference_parameters,
     snapshot_reference,
 )
-from lightning_modules.policies.video_llava import EncodedVideos, VideoLlavaPolicy
+from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from lightning_modules.policies.video_llava_model import EncodedVideos
 from tests.support.tiny_video_llava import NUM_FRAMES
 
 LORA = LoraSettings(r=4, alpha=12)

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from datamodules.dense.batches import PairRow
 from datamodules.dense.facts import pair_sample_facts
+from datamodules.dense.rows import PairRow
 from datamodules.stream.predict_outputs import WrittenSample, differences
 from datamodules.video.codec import encode_mp4
 from datamodules.video.optical_flow import DisFlow, RaftFlow

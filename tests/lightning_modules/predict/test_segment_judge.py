@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.pair_labels import join_labels
 from datamodules.dense.pair_videos import PairVideos
-from datamodules.shards.writer import Index
+from datamodules.shards.index import Index
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError
 from lightning_modules.judges.recorded import RecordedJudge
 from lightning_modules.predict.segment_judge import SegmentJudge

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.vista.samples import VideoFacts
+from datamodules.video.facts import VideoFacts
 from lightning_modules.judges.base import JudgeQuestion
 from lightning_modules.predict.segment_questions import INSTRUCTIONS, SegmentQuestions, frames_per_segment
 from tests.support.flow_shards import SPACE, pair_row

@@ -14,7 +14,9 @@ from safetensors.torch import load
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.rows import LatentRow
 from datamodules.dense.videos import Videos
-from datamodules.shards.writer import Index, SampleReader, write_shards
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import encode_mp4
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.predict.video_encoder import VideoEncoder

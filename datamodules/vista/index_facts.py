@@ -1,0 +1,50 @@
+"""What the index holds of a VistaDPO sample."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
+
+from datamodules.vista.samples import PreferenceRow
+
+
+def vista_facts(row: PreferenceRow) -> dict[str, Any]:
+    """What plan and negatives need to know of a row before it is read: everything but the texts."""
+    return {
+        "video_id": row.video_id,
+        **asdict(row.video),
+        "event": None if row.event is None else list(row.event),
+        "boxes": [[box.x, box.y, box.width, box.height, box.time] for box in row.boxes],
+        "irrelevant": row.irrelevant is not None,
+        "clip": None if row.clip is None else asdict(row.clip),
+        "clip_negative": None if row.clip_negative is None else asdict(row.clip_negative),
+        "key_frame": row.key_frame,
+        "source": row.source,
+    }
+
+
+def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
+    """`vista_facts` of a sample in a shard, its row and members checked against each other.
+
+    Raises:
+        ValueError: lists every fault.
+    """
+    try:
+        row = PreferenceRow.from_json(record)
+        faults = [str(fault) for fault in row.faults()]
+        facts = vista_facts(row)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f".json is not a preference row: {error}") from error
+    if row.key != key:
+        faults.append(f"key: the row says {row.key!r}")
+    wanted = {
+        "mp4": True,
+        "clip.mp4": row.clip is not None,
+        "clip_negative.mp4": row.clip_negative is not None,
+        "frame.jpg": row.key_frame,
+    }
+    faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]
+    if faults:
+        raise ValueError("; ".join(faults))
+    return facts
