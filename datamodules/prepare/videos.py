@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -99,6 +100,7 @@ def prepare_videos(
     lossless: bool = False,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
+    check: Literal["full", "quick"] = "full",
 ) -> Index:
     """Turn videos with captions into shards of clips; docs/dense_data.md describes both.
 
@@ -120,6 +122,8 @@ def prepare_videos(
         lossless: keep every value of the frames, in larger files.
         skip_bad: write the good videos, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        check: full decodes every frame of a video once; quick no further than to the end of its last clip, so that
+            damage behind it goes unnoticed.
 
     Raises:
         ValueError: lists every fault of every video, and nothing is written; or no clip is left; or shards exist.
@@ -129,7 +133,7 @@ def prepare_videos(
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
     found = read_captions(videos, captions, video_column, caption_column)
     selection = VideoSelection(filters)
-    cutter = _Cutter(found, clips, clips_per_video, selection, source, lossless, skip_bad)
+    cutter = _Cutter(found, clips, clips_per_video, selection, source, lossless, skip_bad, check == "full")
     origin = Path(captions or videos[0])
     prefix = output_prefix(output, Path(videos[0]))
     rows = [video.row for video in found]
@@ -171,6 +175,7 @@ class _Cutter:
         source: str,
         lossless: bool,
         skip_bad: bool,
+        every_frame: bool,
     ) -> None:
         self.videos = {id(one.row): one for one in videos}
         self.clips = clips
@@ -179,6 +184,7 @@ class _Cutter:
         self.source = source
         self.lossless = lossless
         self.skip_bad = skip_bad
+        self.every_frame = every_frame
         self._plans: dict[int, _Plan] | None = None
         self._done = 0
 
@@ -267,19 +273,23 @@ class _Cutter:
         A fault ends them and is noted in the video's row.
         """
         facts = plan.whole.source
-        wanted = [clip_indices(start, self.clips.frames, plan.whole.fps, facts) for start in plan.starts]
-        stream = stream_frames(video.path, {index for indices in wanted for index in indices})
+        clips = [clip_indices(start, self.clips.frames, plan.whole.fps, facts) for start in plan.starts]
+        if not clips:
+            return
+        last = [facts.frames - 1] if self.every_frame else []
+        stream = stream_frames(video.path, {*last, *(index for indices in clips for index in indices)})
         held: dict[int, Tensor] = {}
-        for indices in wanted:
-            held = {index: frame for index, frame in held.items() if index >= indices[0]}
-            try:
+        try:
+            for indices in clips:
+                held = {index: frame for index, frame in held.items() if index >= indices[0]}
                 while indices[-1] not in held:
                     index, frame = next(stream)
                     held[index] = fit_frame(frame, self.clips.height, self.clips.width)
-            except ValueError as error:
-                video.row.refuse("video", str(error))
-                return
-            yield torch.stack([held[index] for index in indices])
+                yield torch.stack([held[index] for index in indices])
+            for _ in stream:  # up to the last frame, which no clip may need
+                held.clear()
+        except ValueError as error:
+            video.row.refuse("video", str(error))
 
 
 def sample_key(video_id: str) -> str:

@@ -102,11 +102,9 @@ def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator
     last, count = max(selected), 0
     with _opened(video) as container:
         stream = _video_stream(container)
-        display = None
-        for image in container.decode(stream):
+        display, images = None, container.decode(stream)
+        while (image := _next_image(images, count)) is not None:
             display = display or Display(image, stream.sample_aspect_ratio)
-            if image.is_corrupt:
-                raise ValueError(f"undecodable frame {count}: its data is damaged")
             if count in selected:
                 yield count, display.frame(image)
             count += 1
@@ -115,8 +113,8 @@ def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator
     raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
 
 
-def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
-    """Number of frames, frames per second and size of a video.
+def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: bool = False) -> VideoFacts:
+    """Number of frames, frames per second and size, as shown, of a video.
 
     The number in the header is believed when it equals the number of packets; else every frame is decoded and counted.
 
@@ -124,9 +122,11 @@ def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
         video: an encoded video, or the path of one.
         constant_rate: refuse a video with a frame more than one frame's time from its place at a constant rate: no
             event, box or clip in seconds could be found in it.
+        every_frame: decode all of them; otherwise damage further on goes unnoticed.
 
     Raises:
-        ValueError: "undecodable ...": not a video, damaged from the start, or without a frame rate; or no constant one.
+        ValueError: "undecodable ...": not a video, damaged, or without a frame rate; or no constant one; or of high
+            dynamic range.
     """
     with _opened(video) as container:
         stream = _video_stream(container)
@@ -146,6 +146,8 @@ def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
     if len(shown) != claimed:
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
+    if every_frame:
+        decode_each(video, [claimed - 1])
     return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
 
 
@@ -236,6 +238,19 @@ def _video_stream(container: Any) -> Any:
     # Workers are the parallelism; a pool of threads per video would only cost its start.
     stream.codec_context.thread_count = 1
     return stream
+
+
+def _next_image(images: Iterator[Any], number: int) -> Any:
+    """The next decoded frame, None after the last; `number` counts them, for the error."""
+    try:
+        image = next(images, None)
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"undecodable video: its data is damaged at about frame {number} ({error.strerror})"
+        ) from error
+    if image is not None and image.is_corrupt:
+        raise ValueError(f"undecodable frame {number}: its data is damaged")
+    return image
 
 
 def _require_constant(shown: Sequence[Fraction], rate: Fraction) -> None:

@@ -80,7 +80,8 @@ def orientation(image: Any) -> Orientation:
 def _oriented(frame: Tensor, way: Orientation) -> Tensor:
     if way.transpose:
         frame = frame.transpose(1, 2)
-    return frame.flip([axis for axis, flip in ((2, way.flip_columns), (1, way.flip_rows)) if flip])
+    axes = [axis for axis, flip in ((2, way.flip_columns), (1, way.flip_rows)) if flip]
+    return frame.flip(axes) if axes else frame
 
 
 def _square(frame: Tensor, pixel_aspect: float) -> Tensor:
