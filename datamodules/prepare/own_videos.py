@@ -9,7 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.prepare.row_writer import Sample, write_rows
+from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
 from datamodules.shards.index import Index
 from datamodules.video.codec import probe
 from datamodules.video.facts import VideoFacts

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.shards.byte_reader import ByteReader, check_address
+from datamodules.shards.files import write_whole
 
 #: The schemas that this version reads, each with its version.
 SCHEMA_VERSIONS: dict[str, int] = {
@@ -154,6 +154,10 @@ class Index:
 
     def write(self, path: str | Path) -> None:
         """Write the index, as a whole or not at all."""
+        write_whole(path, self.dumps())
+
+    def dumps(self) -> bytes:
+        """The content of the index's file."""
         content = {
             "schema": self.schema,
             "version": self.version,
@@ -164,12 +168,7 @@ class Index:
             ],
             "samples": [_packed(entry) for entry in self.entries],
         }
-        partial = Path(f"{path}.tmp")
-        with partial.open("w") as file:
-            json.dump(content, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, path: str | Path, schema: Schemas | None = None, reader: ByteReader | None = None) -> Index:

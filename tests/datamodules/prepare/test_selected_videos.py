@@ -68,11 +68,11 @@ def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFi
     }
     assert "duration 0.5 s is below 1 s" in report["short.mp4"]["reasons"][0]["why"]
     assert report["short.mp4"]["start"] is None
-    assert set(report["short.mp4"]["scores"]) == {"duration"}
+    assert set(report["short.mp4"]["scores"]) == {"kept_area", "duration"}
     assert [video for video, trial in report.items() if trial["kept"]] == ["good.mp4"]
     scores = sample(index)[0].scores
     assert scores == report["good.mp4"]["scores"]
-    assert set(scores) == {"duration", "motion", "cuts", "cut_distance", "length"}
+    assert set(scores) == {"kept_area", "duration", "motion", "cuts", "cut_distance", "length"}
     # The dearest is asked last, about what the others let through, and was told before what may come.
     assert recording.seen == ["A dull video.", "A good video."]
     assert recording.expected == [f"A {name} video." for name in ("cut", "dull", "good", "still")]
