@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,8 +115,10 @@ class ByteReader:
             data: bytes = self._filesystem(address).cat_file(address, start=offset, end=offset + size)
         else:
             with Path(address).open("rb") as file:
+                # Python takes the memory for all that is asked for before it sees how much there is.
+                size_there = os.fstat(file.fileno()).st_size
                 file.seek(offset)
-                data = file.read(size)
+                data = file.read(min(size, max(0, size_there - offset)))
         if len(data) > size:
             raise ValueError("the server ignores range requests and sends whole files; serve shards from another one")
         if len(data) < size:
