@@ -66,7 +66,8 @@ def _shard_faults(shard: Any) -> list[str]:
 
 def _place_fault(sample: Mapping[str, Any], sizes: Sequence[int]) -> str | None:
     """What is wrong with where a sample's members lie."""
-    shard, members = sample.get("shard"), sample.get("members")
+    shard: Any = sample.get("shard")
+    members = sample.get("members")
     if not _whole(shard, 0):
         return f"shard is {_short(shard)}, not a whole number from 0 on"
     if not isinstance(members, dict):

@@ -35,7 +35,9 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
     records: dict[str, Any] = {}
     try:
         end, last = 0, None
-        with path.open("rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
+        with path.open("rb") as file:
+            bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
+            tar = tarfile.open(fileobj=bounded, mode="r:")  # noqa: SIM115 the file is closed here
             for info in tar:
                 _require_within(info, path)
                 end = tar.offset  # where the next header begins
