@@ -62,7 +62,7 @@ def encode_mp4(frames: Tensor | NDArray[np.uint8], fps: float, lossless: bool = 
         for image in shown:
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if colours:
-                frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=colours)
+                frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=colours, threads=1)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return buffer.getvalue()

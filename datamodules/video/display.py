@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.sidedata.sidedata import SideDataContainer
 from torch import Tensor
 
 #: From this many lines up, a video that does not say so is BT.709 and not BT.601.
@@ -40,17 +41,25 @@ class Display:
 
     def __init__(self, first: Any, pixel_aspect: Any = None) -> None:
         self.pixel_aspect = float(pixel_aspect or 1)
-        self.colours = source_colours(first)
+        # Not `first.side_data`, which makes a cycle of the frame: frames would wait for the garbage collector, and in a
+        # forked worker freeing one of the parent's scalers waits for ever for threads that are not there.
+        notes = SideDataContainer(first)
+        self.colours = source_colours(first, notes)
+        self.orientation = orientation(notes)
 
     def frame(self, image: Any) -> Tensor:
         """(3, H, W) uint8 RGB of one decoded frame, upright, with square pixels."""
-        pixels = image.to_ndarray(format="rgb24", src_colorspace=self.colours)
+        pixels = image.to_ndarray(format="rgb24", src_colorspace=self.colours, threads=1)
         frame = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return _oriented(_square(frame, self.pixel_aspect), orientation(image)).contiguous()
+        return _oriented(_square(frame, self.pixel_aspect), self.orientation).contiguous()
 
 
-def source_colours(image: Any) -> str | None:
+def source_colours(image: Any, notes: Any) -> str | None:
     """The colour matrix to read a frame by; None = the one that it names, or BT.601 where it names none.
+
+    Args:
+        image: the video's first frame.
+        notes: its side data.
 
     Raises:
         ValueError: high dynamic range.
@@ -61,14 +70,17 @@ def source_colours(image: Any) -> str | None:
             "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,zscale=t=bt709:m=bt709:r=tv,"
             "format=yuv420p NEW.mp4` maps it to an ordinary one"
         )
-    if image.height < HD_LINES or image.colorspace != _UNNAMED or _written_by_former_version(image):
+    if image.height < HD_LINES or image.colorspace != _UNNAMED or _written_by_former_version(notes):
         return None
     return "ITU709"
 
 
-def orientation(image: Any) -> Orientation:
-    """How a frame's display matrix lays it down: (x, y) is shown at (a x + c y, b x + d y), y pointing down."""
-    matrix = image.side_data.get("DISPLAYMATRIX")
+def orientation(notes: Any) -> Orientation:
+    """How the display matrix in a frame's side data lays it down.
+
+    (x, y) is shown at (a x + c y, b x + d y), y pointing down.
+    """
+    matrix = notes.get("DISPLAYMATRIX")
     if matrix is None:
         return Orientation()
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
@@ -92,6 +104,6 @@ def _square(frame: Tensor, pixel_aspect: float) -> Tensor:
     return F.interpolate(frame[None], size=(frame.shape[1], width), mode="bicubic", antialias=True)[0]
 
 
-def _written_by_former_version(image: Any) -> bool:
-    notes = image.side_data.get("SEI_UNREGISTERED")
-    return notes is not None and all(part in bytes(notes) for part in _FORMER_ENCODER)
+def _written_by_former_version(notes: Any) -> bool:
+    encoder = notes.get("SEI_UNREGISTERED")
+    return encoder is not None and all(part in bytes(encoder) for part in _FORMER_ENCODER)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,15 @@ def test_shards_of_clips_hold_the_colours_of_a_high_video(tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_text("Red.")
     index = prepare_videos([str(tmp_path / "a.mp4")], str(tmp_path / "out"), None, 720, 16, 1, 8.0)
     assert colour(SampleReader(index).read(0)["mp4"]) == pytest.approx(AS_709, abs=3)
+
+
+def test_frames_are_freed_at_once_and_not_by_the_garbage_collector() -> None:
+    """A frame in a cycle would be collected in a forked worker, which then waits for its scaler's threads for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        decode_frames(CASES / "hflip.mp4", [0, 5])
+        probe(CASES / "hflip.mp4")
+        assert not [one for one in gc.get_objects() if type(one) is av.VideoFrame]
+    finally:
+        gc.enable()
