@@ -160,8 +160,8 @@ def test_ranks_share_the_samples_and_agree_on_denominators(shards: Path) -> None
 
 
 def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
-    made = pairs(shards).views_fingerprint()
-    assert made == pairs(shards, batch_size=3, num_workers=1).views_fingerprint("predict")
+    made = attached(pairs(shards)).views_fingerprint()
+    assert made == attached(pairs(shards, batch_size=3, num_workers=1)).views_fingerprint("predict")
     for change in (
         {"seed": 6},
         {"num_frames": 8},
@@ -169,7 +169,7 @@ def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
         {"object_negative": RoiMask(9)},
         {"resample_each_epoch": True},
     ):
-        assert pairs(shards, **change).views_fingerprint() != made
+        assert attached(pairs(shards, **change)).views_fingerprint() != made
     assert made["fingerprint"] == Index.read(shards).fingerprint
 
 
