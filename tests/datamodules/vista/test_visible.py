@@ -174,7 +174,9 @@ def test_the_description_names_the_geometry_where_it_matters() -> None:
 
 def test_a_picture_of_another_size_than_the_cropped_video_is_refused() -> None:
     row = PreferenceRow("a", "v", "What?", "A.", "B.", VideoFacts(2, 2.0, 320, HEIGHT), boxes=(SEEN[0],))
-    maker = ViewMaker(OBJECT_NEEDS, Negatives(), 1, seed=0, visible=VisibleRegions({(HEIGHT, 320): PixelBox(2, 0, 9, 9)}))
+    maker = ViewMaker(
+        OBJECT_NEEDS, Negatives(), 1, seed=0, visible=VisibleRegions({(HEIGHT, 320): PixelBox(2, 0, 9, 9)})
+    )
     known = replace(SampleFacts.from_index("a", vista_facts(row)), boxes=(Box(2, 0, 3, 3),))
     with pytest.raises(ValueError, match="is 640 x 360, the video 320 x 360"):
         maker(row, known, {"mp4": video(SEEN[0])}, 0, lambda random: None)  # type: ignore[arg-type,return-value]
