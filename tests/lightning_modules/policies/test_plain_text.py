@@ -75,11 +75,10 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tokenizer
 
 
-@pytest.fixture(
-    params=["byte_level", prepended, metaspace_first, unflagged], ids=lambda one: getattr(one, "__name__", one)
-)
-def tokenizer(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue("byte_level")() if request.param == "byte_level" else request.param()
+@pytest.fixture(params=["byte_level", "prepended", "metaspace_first", "unflagged"])
+def tokenizer(request: pytest.FixtureRequest, byte_level: Any) -> Any:
+    made = {"prepended": prepended, "metaspace_first": metaspace_first, "unflagged": unflagged}
+    return made[request.param]() if request.param in made else byte_level
 
 
 def chat(tokenizer: Any, template: str = TEMPLATE) -> Chat:
