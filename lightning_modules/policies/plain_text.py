@@ -84,16 +84,19 @@ class PlainText:
         from tokenizers import AddedToken, Tokenizer
 
         content = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         renamed = Tokenizer.from_str(json.dumps({**content, **bare}))
-        indexes, names = {}, {}
+        indexes: dict[int, int] = {}
+        names: dict[str, str] = {}
         for place, token in enumerate(content["added_tokens"]):
             index, name = token.pop("id"), token.pop("content")
             other = name
             if name in self.control:
                 other = names[name] = chr(_FIRST_STAND_IN + place)
             renamed.add_tokens([AddedToken(other, **token)])
-            indexes[renamed.token_to_id(other)] = index
+            renamed_index = renamed.token_to_id(other)
+            assert renamed_index is not None, "it was added just now"
+            indexes[renamed_index] = index
         return renamed, indexes, names
 
     def _renamed_ids(self, before: str, text: str, after: str) -> list[int]:

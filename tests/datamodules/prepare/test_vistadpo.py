@@ -115,7 +115,6 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
     assert [entry.facts["irrelevant"] for entry in index.entries] == [True, False]
 
 
-
 def test_only_templates_besides_the_released_video_token_are_warned_of(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
