@@ -23,6 +23,7 @@ from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import ReplaceIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
+from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
@@ -123,6 +124,16 @@ class VidprefCLI(LightningCLI):
             # A benchmark's logs lie beside its results.
             logs = Path(self._get(self.config, "model.init_args.output", default=logs))
         return super().instantiate_trainer(**default_pieces(given, str(self.subcommand), logs), **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; where it fails because a worker or a rank is gone, the error says which."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            lost = lost_process(error, getattr(self.trainer.strategy.launcher, "procs", ()))
+            if lost is None or lost is error:
+                raise
+            raise lost from error
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Benchmarks print their own table; Lightning's would say it once more, in other units."""

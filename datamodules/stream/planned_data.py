@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
+from datamodules.stream.changed_content import content_changes
 from datamodules.stream.loader import Members, PlanLoader, SampleRead
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
 
@@ -116,6 +117,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         """What must not change over a resume besides shards, seed, window and filter, in plain types."""
         return {}
 
+    def origin_of(self, name: str) -> str:
+        """What to say behind an entry of `identity` that is a hash: which files it is of. "" = nothing."""
+        return ""
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
@@ -158,6 +163,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if before is not None:
             loader.resume(before.progress())
         elif self._resumed:
+            self._require_same_content(self._resumed)
             self._require_same(self._resumed.get("identity", {}))
             loader.resume(_at_a_step(self._resumed))
         self._loaders["train"] = loader
@@ -182,6 +188,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             **loader.progress(in_flight=progress.ready - progress.processed),
             "pass_over": progress.processed >= self.running.fit_loop.max_batches,
             "identity": self.identity(),
+            "data_sets": self._data_sets(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -246,10 +253,28 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             self._indexes[split] = same
         return self._indexes[split]
 
+    def _data_sets(self) -> dict[str, str]:
+        """Index file -> fingerprint, of the training samples."""
+        given = self.paths["train"]
+        paths = [given] if isinstance(given, str) else list(given or ())
+        return {str(path): part.fingerprint for path, part in zip(paths, self.parts("train"), strict=True)}
+
+    def _require_same_content(self, state: Mapping[str, Any]) -> None:
+        before, now = state["fingerprint"], self.index("train").fingerprint
+        if before != now:
+            changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+            raise ValueError(
+                f"cannot resume: the content of the training samples has changed: {changes} (fingerprint was "
+                f"{before[:12]}, is {now[:12]}). Restore the former shards, or start a new run: another "
+                "--trainer.default_root_dir, or --ckpt_path null"
+            )
+
     def _require_same(self, before: Mapping[str, Any]) -> None:
         now = self.identity()
         changed = [
-            f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]
+            f"{name} was {before.get(name)!r}, is {now[name]!r}{self.origin_of(name)}"
+            for name in now
+            if before.get(name) != now[name]
         ]
         if changed:
             raise ValueError(

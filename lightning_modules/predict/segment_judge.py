@@ -159,12 +159,14 @@ class SegmentJudge(LightningModule):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Refuse segments that do not fit the videos, before anything is asked.
+        """Refuse segments that do not fit the videos, and a log that takes no replies, before anything is asked.
 
         Raises:
-            ValueError: the first pair that has none.
+            ValueError: the first pair that has none; or what is wrong with the log.
         """
         self.asks.work(self.pairs.rows())
+        if self.replies is not None:
+            self.replies.check()
 
     def on_predict_start(self) -> None:
         """Say what it will cost, and load the judge's weights where it has any."""

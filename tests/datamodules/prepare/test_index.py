@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,3 +108,20 @@ def test_verify_of_a_missing_shard_or_index(tmp_path: Path) -> None:
     assert "train-000004.tar: no such shard" in problem
     (problem,) = verify(tmp_path / "absent.index.json")
     assert "no such index" in problem
+
+
+def test_verify_says_now_and_then_how_far_it_is_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(tmp_path)
+    path = str(tmp_path / "train.index.json")
+    prepare_verify(path, decode=False)
+    assert capsys.readouterr().err == "", "short ones are silent"
+    clock = iter(range(0, 1000, 5))  # five seconds pass at each look
+    monkeypatch.setattr("datamodules.prepare.index.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    prepare_verify(path, decode=False)
+    lines = [
+        f"verifying {path}: 4 of 5 shards",
+        *(f"verifying {path}: {n} of 23 samples" for n in (3, 7, 11, 15, 19, 23)),
+    ]
+    assert capsys.readouterr().err.splitlines() == lines
