@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,9 @@ def _whole_ones(folder: Path) -> list[str]:
 def _replace(checkpoint: dict[str, Any], target: Path) -> None:
     """Write beside `target`, flush, and rename."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"{target.name}.tmp*"):
+    # The name is compared and not expanded: it may have brackets, and `last.ckpt.tmp-mine` is somebody else's.
+    form = re.compile(rf"{re.escape(target.name)}\.tmp\d+", re.ASCII)
+    for leftover in [path for path in target.parent.iterdir() if form.fullmatch(path.name)]:
         leftover.unlink(missing_ok=True)
     temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
     try:

@@ -27,7 +27,6 @@ from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
-from callbacks.reference.cache import ReferenceCacheWriter
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -110,7 +109,7 @@ class VidprefCLI(LightningCLI):
     def before_predict(self) -> None:
         """Refuse to compute what nobody writes."""
         pieces: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(one, PredictWriter | ReferenceCacheWriter) for one in pieces):
+        if not any(isinstance(one, PredictWriter) for one in pieces):
             raise ValueError(
                 f"nothing would write what {type(self.model).__name__} predicts; add the configuration that does "
                 "(for a method's reference scores --config configs/reference/write_cache.yaml)"

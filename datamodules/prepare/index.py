@@ -31,7 +31,9 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista",
     Raises:
         ValueError: everything that is wrong with any of the shards, or where the index would lie.
     """
-    paths = [path for pattern in shards for path in (sorted(glob.glob(pattern)) or [pattern])]
+    # A file of exactly that name is meant itself, though it may read as a pattern: tr[ai]n-000000.tar.
+    named = {pattern: [] if Path(pattern).is_file() else sorted(glob.glob(pattern)) for pattern in shards}
+    paths = [path for pattern in shards for path in (named[pattern] or [pattern])]
     target = Path(output)
     if not output.endswith(".index.json"):
         raise ValueError(f"{output}: call it NAME.index.json")

@@ -15,7 +15,8 @@ from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import Verdict, agreed_label
-from datamodules.stream.predict_outputs import WrittenSample, json_bytes
+from datamodules.stream.predict_outputs import CONTENTS, WrittenSample, json_bytes
+from lightning_modules.file_contents import contents_of
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
 from lightning_modules.judges.recorded import ReplyLog
 from lightning_modules.predict.segment_questions import (
@@ -150,7 +151,7 @@ class SegmentJudge(LightningModule):
         return {
             "fingerprint": self.pairs.fingerprint,
             "judge": self.judge.name,
-            "judge_settings": self.judge.settings(),
+            "judge_settings": {**self.judge.settings(), CONTENTS: contents_of(self.judge)},
             "frames_per_segment": frames_per_segment(self.asks, self.pairs.rows()),
             "attempts": self.attempts,
             **self.asks.settings(),

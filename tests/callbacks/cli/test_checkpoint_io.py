@@ -46,6 +46,15 @@ def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt.tmp99999"]
 
 
+@pytest.mark.parametrize("name", ["last.ckpt", "l[ao]st.ckpt", "last*.ckpt"])
+def test_files_whose_names_only_begin_alike_are_kept(name: str, tmp_path: Path) -> None:
+    kept = [f"{name}.tmp-mine", f"{name}.tmp", f"{name}.tmp9.bak", f"x{name}.tmp9", "lost.ckpt.tmp9", "last1.ckpt.tmp9"]
+    for one in [*kept, f"{name}.tmp9"]:
+        (tmp_path / one).write_bytes(b"precious")
+    ReplaceIO().save_checkpoint({}, tmp_path / name)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*kept, name])
+
+
 def test_storage_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="storage_options"):
         ReplaceIO().save_checkpoint({}, tmp_path / "last.ckpt", storage_options={"x": 1})

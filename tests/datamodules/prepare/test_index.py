@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,15 @@ def test_index_of_shards_that_others_wrote(tmp_path: Path, capsys: pytest.Captur
     prepare_index([str(tmp_path / "train-*.tar")], str(tmp_path / "mine.index.json"))
     assert "23 samples in 5 shards" in capsys.readouterr().out
     assert Index.read(tmp_path / "mine.index.json").fingerprint == index.fingerprint
+
+
+def test_a_shard_whose_name_reads_as_a_pattern_is_meant_itself(tmp_path: Path) -> None:
+    small_shards(tmp_path)
+    shard = next(tmp_path.glob("train-*.tar"))
+    for name in ("tr[ai]n-000000.tar", "tran-000000.tar"):
+        shutil.copy(shard, tmp_path / name)
+    prepare_index([str(tmp_path / "tr[ai]n-000000.tar")], str(tmp_path / "mine.index.json"))
+    assert [shard.name for shard in Index.read(tmp_path / "mine.index.json").shards] == ["tr[ai]n-000000.tar"]
 
 
 def test_an_index_of_labels_names_the_pairs_they_were_made_for(tmp_path: Path) -> None:

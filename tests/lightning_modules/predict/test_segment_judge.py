@@ -150,6 +150,23 @@ def test_labels_of_another_judge_are_not_continued(pairs: str, tmp_path: Path) -
     assert not other.asked
 
 
+def test_labels_of_a_local_judge_depend_on_its_files(pairs: str, tmp_path: Path) -> None:
+    class Local(BrightnessJudge):
+        path = ""
+
+    weights = tmp_path / "judge" / "model.safetensors"
+    weights.parent.mkdir()
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        judge = Local()
+        judge.path = str(weights.parent)
+        if content == b"one":
+            label(pairs, tmp_path / "labels", judge)
+        else:
+            with pytest.raises(ValueError, match=r"the files that judge_settings\.path names have been replaced"):
+                label(pairs, tmp_path / "labels", judge)
+
+
 def test_recorded_replies_make_the_same_labels(pairs: str, tmp_path: Path) -> None:
     spoil = BrightnessJudge(lambda question, number: "hm" if number % 7 == 0 else None)
     label(pairs, tmp_path / "live", spoil, replies=str(tmp_path / "replies.jsonl"))
