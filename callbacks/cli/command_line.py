@@ -27,6 +27,7 @@ from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
+from callbacks.resume import Resume
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -65,8 +66,8 @@ class VidprefCLI(LightningCLI):
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
     with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`ReplaceIO`), a CSV
-    logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`, and
-    the list of what was skipped (`BadSamples`).
+    logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at the
+    very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -204,8 +205,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
                 enable_version_counter=False,
             )
         )
-    if verb == "fit" and not _holds(callbacks, Throughput):
-        wanted.append(Throughput())
+    if verb == "fit":
+        wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
         wanted.append(Progress())
     if not _holds(callbacks, BadSamples):
