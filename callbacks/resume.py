@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.stream.place import Place
 from datamodules.stream.planned_data import PlannedData
+from datamodules.stream.run_place import RunPlace
 
 
 class Resume(Callback):
@@ -58,7 +58,7 @@ class Resume(Callback):
             set_place(checkpoint["loops"]["fit_loop"], place, trainer, validated)
 
 
-def set_place(loop: dict[str, Any], place: Place, trainer: Trainer, validated: int) -> None:
+def set_place(loop: dict[str, Any], place: RunPlace, trainer: Trainer, validated: int) -> None:
     """Write a place into the saved state of Lightning's fit loop, in the form from which Lightning goes on rightly.
 
     Args:
@@ -75,10 +75,10 @@ def set_place(loop: dict[str, Any], place: Place, trainer: Trainer, validated: i
     max_epochs = trainer.fit_loop.max_epochs
     if batch == 0 and epoch > 0 and end_is_missing:
         run_is_over = max_epochs is not None and 0 <= max_epochs <= epoch
-        if validation_due(trainer, Place(epoch - 1, length, length)) or run_is_over:
+        if validation_due(trainer, RunPlace(epoch - 1, length, length)) or run_is_over:
             # A start at the next epoch's beginning would leave out the validation, or the end of the training.
             epoch, batch = epoch - 1, length
-    place = Place(epoch, batch, length)
+    place = RunPlace(epoch, batch, length)
     due, within = validation_due(trainer, place), batch > 0
     loop["epoch_progress"] = _progress(ready=epoch + within, completed=epoch)
     counts = _progress(place.total, place.total, current=batch)
@@ -95,7 +95,7 @@ def set_place(loop: dict[str, Any], place: Place, trainer: Trainer, validated: i
     loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps - (restarts and due)
 
 
-def validation_due(trainer: Trainer, place: Place) -> bool:
+def validation_due(trainer: Trainer, place: RunPlace) -> bool:
     """Whether validation comes after the batch that ends at this place, by the trainer's settings."""
     every, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
     by_time = getattr(trainer, "_val_check_time_interval", None) is not None

@@ -15,8 +15,8 @@ from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
 from datamodules.stream.changed_content import content_changes
 from datamodules.stream.loader import Members, PlanLoader, SampleRead
-from datamodules.stream.place import Place, at_a_step, limited
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
+from datamodules.stream.run_place import RunPlace, at_a_step, limited
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]
@@ -192,7 +192,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
         self._resumed = dict(state_dict)
 
-    def resume(self) -> Place | None:
+    def resume(self) -> RunPlace | None:
         """Move the stream of training samples to where the restored state says; where that is in the trainer's epochs.
 
         It is where a run with the settings of now would be after as many samples: epochs that ended early, or were
@@ -210,7 +210,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             self._go_on(loader)  # a sharded model is set up first, and its schedule has asked for the loader
         plan = loader.plan
         assert isinstance(plan, TrainPlan)
-        return Place.after(loader.consumed, plan, self.running.limit_train_batches)
+        return RunPlace.after(loader.consumed, plan, self.running.limit_train_batches)
 
     # What others ask
 

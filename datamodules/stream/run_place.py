@@ -10,7 +10,7 @@ from datamodules.stream.plan import TrainPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunPlace:
     """A moment of a run, in the trainer's epochs.
 
     Attributes:
