@@ -71,7 +71,7 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
     return "\n".join(dict.fromkeys(strong or weak)) or message
 
 
-def told(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """What an error says; of the parser's report that a class refused its settings, what that class says."""
     message = str(error).strip()
     return readable(message) if message.startswith(NOISE) else message

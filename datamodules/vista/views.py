@@ -30,7 +30,7 @@ LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
     "object": ("object", "object_negative"),
 }
 #: The loss terms that only some samples take part in, with the level that decides it.
-TERM_LEVELS: dict[str, Level] = {"video": "video", "temporal": "clip", "object": "object"}
+TERM_LEVELS: dict[str, Level] = {"video": "video", "clip": "clip", "object": "object"}
 #: The loss terms of every sample.
 COMMON_TERMS = ("response", "token", "supervised")
 
