@@ -42,7 +42,7 @@ def policy_settings(policy: Any) -> dict[str, Any]:
 
 
 def settings_and_contents(policy: Any) -> dict[str, Any]:
-    """`policy_settings` a policy, and the content of the files that it is loaded from: what its outputs are made from."""
+    """A policy's settings, and the content of the files that it is loaded from: what its outputs are made from."""
     return {**policy_settings(policy), CONTENTS: contents_of(policy)}
 
 

@@ -65,9 +65,9 @@ class VidprefCLI(LightningCLI):
     """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
-    with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), a CSV
-    logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at the
-    very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
+    with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), a
+    CSV logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at
+    the very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:

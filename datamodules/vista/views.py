@@ -71,7 +71,7 @@ class Negatives:
         chosen = {"video": self.video, "clip": self.clip, "object": self.object}
         return {
             level: {
-                "class": f"{type(one).__module__}.{type(one).__qualname__}",
+                "class": type(one).__qualname__,
                 "args": repr(sorted(vars(one).items())),
             }
             for level, one in chosen.items()
