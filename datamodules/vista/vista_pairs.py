@@ -8,7 +8,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
+from datamodules.stream.planned_data import Paths, Selection, Split, Workings, require_least
+from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.vista.facts import SampleFacts
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
@@ -18,7 +19,7 @@ from datamodules.vista.views import Negatives, ViewMaker
 from datamodules.vista.visible import VisibleRegions
 
 
-class VistaPairs(PlannedData[VistaBatch]):
+class VistaPairs(ContinuedData[VistaBatch]):
     """Videos with their negatives, as the model asks for them.
 
     The model says by `needs()` which views to make and which answers to score; nothing else is decoded. The state in a
@@ -114,9 +115,13 @@ class VistaPairs(PlannedData[VistaBatch]):
             rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def selection(self, split: Split) -> Selection:
-        """All samples; each takes part in the terms whose views it has, in what the policy sees of its frames."""
+        """All samples, each in the terms whose views it has in what the policy sees of its frames.
+
+        Of `predict`, those whose scores are not there yet.
+        """
+        keep = self.remaining() if split == "predict" else None
         visible = self._visible(split)
-        return Selection(self.negatives.membership([visible.seen(facts) for facts in self._facts(split)]))
+        return Selection(self.negatives.membership([visible.seen(facts) for facts in self._facts(split)]), keep)
 
     def workings(self, split: Split) -> Workings:
         """The views that the model asks for; asked when the loader is made, for callbacks may have added terms."""
