@@ -24,7 +24,7 @@ from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reve
 from datamodules.vista.visible import WHOLE_FRAMES, VisibleRegions
 
 Level = Literal["video", "clip", "object"]
-#: A level's view and the view that stands against it.
+#: A level's view and its negative.
 LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
     "video": ("original", "video_negative"),
     "clip": ("clip", "clip_negative"),
@@ -91,7 +91,7 @@ class Negatives:
         }
 
 
-class _Wanted(NamedTuple):
+class _Frames(NamedTuple):
     """Frames of one video: the sample that has it, which member, which frames."""
 
     key: str
@@ -153,10 +153,11 @@ class ViewMaker:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
 
+        # Boxes and their moment are chosen in what the policy sees; pixels are changed in the full frame.
         full = facts
         facts = self.visible.seen(full)
         videos = {(facts.key, suffix): content for suffix, content in members.items()}
-        wanted: dict[ViewName, _Wanted] = {}
+        sources: dict[ViewName, _Frames] = {}
         for name in self._names(facts):
             source, span, negative = facts, self._positive(name, facts), self._span_negative(name)
             if negative is not None and negative.needs_partner:
@@ -165,24 +166,24 @@ class ViewMaker:
                 videos[source.key, span.member] = read(span.member)
             elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
-            wanted[name] = _Wanted(source.key, span.member, span.indices(self.num_frames))
-        frames = _decoded(wanted, videos)
+            sources[name] = _Frames(source.key, span.member, span.indices(self.num_frames))
+        frames = _decoded(sources, videos)
         return [
             View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
-            for name in wanted
+            for name in sources
         ]
 
     def members(self, facts: SampleFacts) -> set[str]:
         """The members of a sample that its views may be made of."""
         facts = self.visible.seen(facts)
-        found: set[str] = set()
+        members: set[str] = set()
         for name in self._names(facts):
             negative = self._span_negative(name)
             if negative is None:
-                found.add(self._positive(name, facts).member)
+                members.add(self._positive(name, facts).member)
             elif not negative.needs_partner:
-                found |= {self._positive(name, facts).member, *negative.members(facts)}
-        return found
+                members |= {self._positive(name, facts).member, *negative.members(facts)}
+        return members
 
     def _names(self, facts: SampleFacts) -> list[ViewName]:
         """The views that are needed and that the sample has, in order; the original is there without its negative."""
@@ -191,7 +192,7 @@ class ViewMaker:
         return [name for name in VIEW_NAMES if name in self.needs and name not in absent]
 
     def _positive(self, name: ViewName, facts: SampleFacts) -> FrameSpan:
-        """The frames of the view, or of the view that it stands against."""
+        """The frames of the view, or of the view whose negative it is."""
         match name:
             case "original" | "video_negative":
                 return facts.whole()
@@ -234,14 +235,14 @@ class ViewMaker:
         return negative
 
     def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
-        return {one: text for one in self.needs[name] if (text := getattr(row, one)) is not None}
+        return {answer: text for answer in self.needs[name] if (text := getattr(row, answer)) is not None}
 
 
-def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[tuple[str, str], bytes]) -> dict[ViewName, Tensor]:
-    """View -> (T, 3, H, W) frames; each video is read once, for the union of what is wanted of it."""
+def _decoded(sources: Mapping[ViewName, _Frames], videos: Mapping[tuple[str, str], bytes]) -> dict[ViewName, Tensor]:
+    """View -> (T, 3, H, W) frames; each video is read once, for the union of the frames that views show of it."""
     union: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for one in wanted.values():
-        union[one.key, one.member].update(one.indices)
+    for source in sources.values():
+        union[source.key, source.member].update(source.indices)
     decoded = {}
     for (key, member), indices in union.items():
         if (key, member) not in videos:
@@ -251,8 +252,8 @@ def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[tuple[str, str]
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
     return {
-        name: torch.stack([decoded[one.key, one.member][index] for index in one.indices])
-        for name, one in wanted.items()
+        name: torch.stack([decoded[source.key, source.member][index] for index in source.indices])
+        for name, source in sources.items()
     }
 
 
