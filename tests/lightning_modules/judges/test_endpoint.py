@@ -103,8 +103,19 @@ def test_a_key_that_is_none_is_refused_and_not_told(
 
 def test_a_request_that_cannot_be_sent_tells_no_key(chat: ChatServer) -> None:
     with pytest.raises(ValueError, match="completions cannot be asked: ") as caught:
-        ChatEndpoint(chat.url, f"{KEY}\r").complete({})
+        ChatEndpoint(chat.url, f"{KEY}\r").complete({"model": "m", "messages": []})
     assert KEY not in "".join(format_exception(caught.value))
+
+
+def test_options_are_fields_of_the_request(chat: ChatServer, cache: str) -> None:
+    judge(cache, options={"temperature": 0, "guided_choice": ["first", "second"]}).ask(questions(1))
+    (body,) = chat.requests
+    assert body == {
+        "model": "looks-7",
+        "messages": [{"role": "user", "content": "question 0"}],
+        "temperature": 0,
+        "guided_choice": ["first", "second"],
+    }
 
 
 # Order, concurrency, cache
