@@ -198,7 +198,7 @@ class ChatEndpoint:
             return _PassingError(f"status {status}: {message}", wait_s, status)
         if error.code in _FILTERED:
             return Completion(f"[refused: {message}]")
-        hint = _HINTS.get(status, "check base URL, model and options" if status >= 400 else "; give the final address")
+        hint = _HINTS.get(status, "check base URL, model and options" if status >= 400 else "give the final address")
         return RefusedError(f"{self.url} refuses the request with status {status}: {message}; {hint}", status)
 
     def _hidden(self, text: str) -> str:
