@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
-#: What a reply can raise on its way through `ast.literal_eval` and the dictionary that it should be.
-_UNPARSED = (
+#: What a reply can raise on its way through `dictionary_in` and the dictionary that it should be.
+UNPARSED = (
     SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
 
@@ -18,12 +20,34 @@ _UNPARSED = (
 HIGHEST_SCORE = 5
 
 
+_FENCED = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+
+
+def dictionary_in(text: str) -> Any:
+    """What a text of Python or JSON says, also within a code fence; a dictionary where a judge answers as asked.
+
+    The published scripts read Python alone and without a fence: a judge that answers in JSON (null, true) or in a fence
+    would score 0 on everything.
+
+    Raises:
+        any of `UNPARSED`: it is neither.
+    """
+    fenced = _FENCED.match(text)
+    inner = text if fenced is None else fenced[1]
+    try:
+        return ast.literal_eval(inner)
+    except UNPARSED:
+        return json.loads(inner)
+
+
 def whole_score(score: Any) -> int:
     """A judge's score as the published scripts take it: 4.8 is 4, "4" is 4.
 
     Raises:
         ValueError, TypeError, OverflowError: it is no number, a fraction in quotes, or not from 0 to 5.
     """
+    if isinstance(score, bool):
+        raise TypeError("true and false are no scores")
     value = int(score)
     if not 0 <= value <= HIGHEST_SCORE:
         raise ValueError(f"the score is not from 0 to {HIGHEST_SCORE}")
@@ -31,10 +55,13 @@ def whole_score(score: Any) -> int:
 
 
 def parse_score(reply: str) -> int | None:
-    """The score in a judge's reply about one dimension; the reply must be the dictionary and nothing else."""
+    """The score in a judge's reply about one dimension; the reply must be the dictionary and nothing else.
+
+    Python or JSON, with or without a code fence; None = it cannot be read.
+    """
     try:
-        return whole_score(ast.literal_eval(spoken(reply))["score"])
-    except _UNPARSED:
+        return whole_score(dictionary_in(spoken(reply))["score"])
+    except UNPARSED:
         return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.base.answer_metric import AnswerMetric
 from datamodules.questions.event_hallusion import DESCRIPTION
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"

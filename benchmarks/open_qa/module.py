@@ -19,7 +19,7 @@ from benchmarks.base.judged import REPLIES, Judged
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
-from benchmarks.open_qa.protocol import normalized, parse_verdict, question_keys
+from benchmarks.open_qa.protocol import normalized, parse_answer_verdict, question_keys
 from benchmarks.videochatgpt.prompts import ZERO_SHOT
 from datamodules.questions.base import Question
 from datamodules.questions.open_qa import Dataset, OpenQuestions
@@ -103,7 +103,7 @@ class OpenQa(Judged):
 
     def readable(self, reply: str) -> bool:
         """Whether it holds a verdict."""
-        return parse_verdict(reply) is not None
+        return parse_answer_verdict(reply) is not None
 
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
         """With the question's type."""
@@ -141,7 +141,7 @@ class OpenQa(Judged):
         plain = [{name: value for name, value in row.items() if name != REPLIES} for row in rows]
         found: dict[str, Any] = {f"predictions_{self.name}.json": plain}
         if all(REPLIES in row for row in rows):
-            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
             keys = question_keys([row["video_name"] for row in rows])
             found[f"judged_{self.name}.json"] = {
                 key: [None if verdict is None else verdict._asdict(), _asked(row)]
@@ -156,7 +156,7 @@ class OpenQa(Judged):
         counts: list[list[int]] = [[1, 1]] * len(rows)
         names = ["exact_match/All", "normalized_exact_match/All"]
         if judged(rows):
-            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
             decided = [one is not None and one.pred in ("yes", "no") for one in verdicts]
             hits = [
                 [*hit, *((0, 0) if one is None else (int(one.pred == "yes"), one.score))]

@@ -16,8 +16,9 @@ from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import Verdict, agreed_label
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes
-from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
+from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError
 from lightning_modules.judges.recorded import ReplyLog
+from lightning_modules.judges.replies import parse_verdict
 from lightning_modules.predict.segment_questions import (
     INSTRUCTIONS,
     REMINDER,
