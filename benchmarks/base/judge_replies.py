@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_modules.judges.replies import spoken
@@ -14,11 +14,13 @@ from lightning_modules.judges.replies import spoken
 UNPARSED = (
     SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
-
-
 #: Judges are asked for a score from 0 to this; the published scripts would average any number.
 HIGHEST_SCORE = 5
+#: The share of replies that cannot be read above which a reader is warned of the numbers.
+MANY_UNPARSED = 0.05
 
+#: Address of a number in the results -> how many of the replies behind it could not be read, of how many.
+UnparsedCounts = Mapping[str, Sequence[int]]
 
 _FENCED = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
@@ -81,3 +83,21 @@ def dimension_score(scores: Sequence[int | None]) -> dict[str, float]:
         raise ValueError("no scores to average")
     average = sum(score or 0 for score in scores) / len(scores)
     return {"average_score": average, "questions": len(scores), "unparsed": scores.count(None)}
+
+
+def unparsed_cell(counts: Sequence[int] | None) -> str:
+    """A cell of the column "unparsed": "20 of 40"; a dash where no judge has a say."""
+    return "-" if counts is None else f"{counts[0]} of {counts[1]}"
+
+
+def unparsed_warning(unparsed: UnparsedCounts) -> str | None:
+    """One sentence where more than 5% of the replies behind a number could not be read; None where not."""
+    shares = {address: unread / total for address, (unread, total) in unparsed.items() if total}
+    worst = max(shares, key=shares.__getitem__, default="")
+    if shares.get(worst, 0.0) <= MANY_UNPARSED:
+        return None
+    unread, total = unparsed[worst]
+    return (
+        f"Warning: {unread} of {total} replies of the judge ({unread / total:.0%}) behind {worst} could not be read: "
+        "the number says little; details.json has them under unparsed_replies"
+    )

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, Judged
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
@@ -53,7 +54,10 @@ class OpenQa(Judged):
 
     #: The data module's name of the test set.
     dataset: ClassVar[Dataset]
-    protocol = "Video-ChatGPT 659e04b2: judge's yes/no and score 0-5; lmms-eval 75571cfe: reading of replies"
+    protocol = (
+        "Video-ChatGPT 659e04b2: judge's yes/no and score 0-5; "
+        "lmms-eval 75571cfe: reading of replies, to which JSON is added"
+    )
     logged = {  # noqa: RUF012
         "accuracy": "accuracy",
         "average_score": "average_score",
@@ -167,6 +171,13 @@ class OpenQa(Judged):
         found = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)
         order = ["accuracy", "average_score", *names[:2]]
         return {name: found[f"/{name}"] for name in order if f"/{name}" in found}
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of both numbers that the judge makes: verdicts that cannot be read count for neither."""
+        if "unparsed" not in results:
+            return {}
+        total = sum(results[name] for name in ("yes", "no", "neither", "unparsed"))
+        return dict.fromkeys(("accuracy", "average_score"), (results["unparsed"], total))
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Which numbers are absent and why, and the replies that could not be read."""
