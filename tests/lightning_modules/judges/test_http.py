@@ -95,9 +95,12 @@ def test_a_server_that_is_not_there(chat: ChatServer, cache: str) -> None:
 
 @pytest.mark.parametrize("dated", [False, True])
 def test_retry_after_is_honoured(chat: ChatServer, cache: str, dated: bool) -> None:
-    # A date has whole seconds: two ahead are more than one.
-    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
-    chat.answer = lambda body, number: (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+    def answer(body: dict[str, Any], number: int) -> Any:
+        # A date has whole seconds: two ahead are more than one.
+        asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
+        return (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+
+    chat.answer = answer
     assert judge(cache).ask(questions(1)) == ["fine"]
     first, second = chat.times
     assert (0.9 if dated else 0.3) <= second - first < 3
