@@ -55,7 +55,7 @@ def test_a_slow_server_is_given_up_and_asked_again(chat: ChatServer, cache: str)
     chat.answer = lambda body, number: HANG if number == 1 else "fine"
     begun = time.monotonic()
     assert judge(cache, timeout_s=0.2).ask(questions(1)) == ["fine"]
-    assert 0.2 <= time.monotonic() - begun < 0.6
+    assert 0.2 <= time.monotonic() - begun < 2.5
 
 
 @pytest.mark.parametrize("failure", [SILENT, DRIP])
@@ -64,7 +64,7 @@ def test_a_reply_that_never_ends_is_given_up_in_time(chat: ChatServer, cache: st
     begun = time.monotonic()
     with pytest.raises(JudgeStoppedError, match=r"2 attempts.*TimeoutError: the reply was not complete after 0\.3 s"):
         judge(cache, timeout_s=0.3, attempts=2).ask(questions(1))
-    assert 0.6 <= time.monotonic() - begun < 3
+    assert 0.6 <= time.monotonic() - begun < 5
     assert len(chat.requests) == 2
 
 
