@@ -18,8 +18,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from datamodules.stream.planned_data import PlannedData
-from lightning_modules.checkpoints import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
+from lightning_modules.checkpoints import (
+    SETTINGS_KEY,
+    keep_trained,
+    optimizer_settings,
+    require_trained,
+    use_configured,
+)
 from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -43,7 +48,7 @@ class StepBatch(Protocol):
 
     keys: list[str]
     mask: Tensor
-    normalizers: dict[str, float]
+    denominators: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -196,16 +201,13 @@ class PreferenceModule(LightningModule, ABC):
             raise ValueError("the run has no end; give --trainer.max_steps or --trainer.max_epochs")
         total = int(steps)
         scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
-        self._settings = settings_of(optimizer)
+        self._settings = optimizer_settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """After a resume, the optimizer's configured settings stand, and the trainer's counters fit the stream."""
+        """After a resume, the optimizer's configured settings stand."""
         (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, PlannedData):
-            data.align()
         steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.trainer.loggers and steps < every:
             rank_zero_warn(
@@ -217,7 +219,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def weighted(self, terms: dict[str, Term], batch: StepBatch) -> dict[str, Tensor]:
         """Each term's sum over its items, divided by its items in the whole optimizer step."""
-        return {name: term.values.sum() / batch.normalizers[name] for name, term in terms.items()}
+        return {name: term.values.sum() / batch.denominators[name] for name, term in terms.items()}
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""

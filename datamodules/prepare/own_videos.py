@@ -17,7 +17,7 @@ from datamodules.vista.samples import Box, PreferenceRow
 FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
 
 #: Names that `PreferenceRow` and the annotation file give to the same thing.
-_NAMES = {"video_id": "video", "relevant": "rejected"}
+_NAMES = {"video_id": "video"}
 _BOX_FIELDS = ("x", "y", "width", "height", "time")
 
 
@@ -65,7 +65,7 @@ def _checked(
         video_id=Path(os.path.relpath(path, root)).as_posix(),
         question=row.text("question"),
         chosen=row.text("chosen"),
-        relevant=row.text("rejected"),
+        rejected=row.text("rejected"),
         irrelevant=row.optional_text("irrelevant"),
         event=_event(row),
         boxes=_boxes(row),
@@ -88,7 +88,7 @@ def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFac
 
 def _facts_or_fault(path: Path) -> VideoFacts | str:
     """What is in a video, or why it cannot be used."""
-    if not path.is_file():
+    if not path.exists():
         return f"there is no file {path}"
     if path.suffix.lower() != ".mp4":
         return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4
+from datamodules.video.containers import require_regular
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
 
@@ -25,7 +26,7 @@ _MEMBERS = {"video": "mp4", "clip_w": "clip.mp4", "clip_l": "clip_negative.mp4"}
 _NAMES = {
     "video_id": "video",
     "question": "prompt",
-    "relevant": "rejected",
+    "rejected": "rejected",
     "irrelevant": "rejected_2",
     "boxes[0]": "bbox",
 }
@@ -89,6 +90,7 @@ def read_frames(paths: list[Path]) -> Tensor:
     frames: list[Tensor] = []
     for path in paths:
         try:
+            require_regular(path)
             frame = decode_image(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error
@@ -157,7 +159,7 @@ class _Checker:
             video_id=video_id,
             question=re.sub(r"<video>\n?", "", row.text("prompt")).strip(),
             chosen=row.text("chosen"),
-            relevant=row.text("rejected"),
+            rejected=row.text("rejected"),
             irrelevant=row.optional_text("rejected_2"),
             boxes=self._boxes(row) if "bbox" in given else (),
             video=facts["video"] or UNKNOWN_VIDEO,

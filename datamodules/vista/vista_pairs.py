@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, PlannedData, Selection, Split, Workings, require_least
+from datamodules.stream.planned_data import Paths, Selection, Split, Workings, require_least
+from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.vista.facts import SampleFacts
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
@@ -15,7 +16,7 @@ from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reve
 from datamodules.vista.views import Negatives, ViewMaker
 
 
-class VistaPairs(PlannedData[VistaBatch]):
+class VistaPairs(ContinuedData[VistaBatch]):
     """Videos with their negatives, as the model asks for them.
 
     The model says by `needs()` which views to make and which answers to score; nothing else is decoded. The state in a
@@ -108,8 +109,9 @@ class VistaPairs(PlannedData[VistaBatch]):
             )
 
     def selection(self, split: Split) -> Selection:
-        """All samples; each takes part in the terms whose views it has."""
-        return Selection(self.negatives.membership(self._facts(split)))
+        """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""
+        keep = self.remaining() if split == "predict" else None
+        return Selection(self.negatives.membership(self._facts(split)), keep)
 
     def workings(self, split: Split) -> Workings:
         """The views that the model asks for; asked when the loader is made, for callbacks may have added terms."""

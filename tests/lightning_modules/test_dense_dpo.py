@@ -23,7 +23,7 @@ DENSE = golden("dense_3_dense_dpo")
 FORMS: dict[str, dict[str, Any]] = {
     "per_frame": {},
     "per_video": {"form": "per_video"},
-    "whole": {"labels": "whole"},
+    "whole": {"granularity": "whole"},
 }
 
 
@@ -56,7 +56,7 @@ def golden_case(items: float, given: Any, segments: Any = None, **settings: Any)
         segments=torch.zeros(count, frames) if segments is None else torch.tensor(segments).expand(count, -1),
         preference=labels if labels.ndim == 1 else labels[:, 0],
         mask=torch.ones(count, dtype=torch.bool),
-        normalizers={"preference": items},
+        denominators={"preference": items},
     )
     return module, referenced(module, batch)
 
@@ -88,7 +88,7 @@ def velocities(module: DenseDPO) -> Any:
 
 
 def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -> None:
-    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], labels="whole")
+    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], granularity="whole")
     loss = total(module, batch)
     assert loss.item() == pytest.approx(FLOW["loss"], rel=1e-10)
     assert module.terms(batch)["preference"].values.mean().item() == pytest.approx(FLOW["loss"], rel=1e-10)
@@ -97,7 +97,7 @@ def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -
 
 
 def test_both_videos_get_the_published_noisy_latents_in_one_forward() -> None:
-    module, batch = golden_case(2.0, FLOW["label"], labels="whole")
+    module, batch = golden_case(2.0, FLOW["label"], granularity="whole")
     asked = module.policy.asked  # type: ignore[attr-defined]
     asked.clear()
     module.terms(batch)
@@ -126,7 +126,7 @@ def test_the_published_equation_7_comes_out_of_the_module() -> None:
 
 def test_errors_of_the_noise_are_the_published_beta_that_falls_with_time() -> None:
     pairs = float(sum(label != 0 for label in FLOW["label"]))
-    module, batch = golden_case(pairs, FLOW["label"], labels="whole", error_of="noise")
+    module, batch = golden_case(pairs, FLOW["label"], granularity="whole", error_of="noise")
     assert total(module, batch).item() == pytest.approx(FLOW["time_dependent_beta"]["loss"], rel=1e-10)
 
 
@@ -186,7 +186,7 @@ def test_ties_have_a_gradient_of_exactly_zero(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_only_ties_are_exactly_nothing_with_a_graph(form: str) -> None:
     module, batch = table(form, [[0, 0, 0]] * 2, supervised_weight=0.5)
-    assert set(batch.normalizers.values()) == {1.0}
+    assert set(batch.denominators.values()) == {1.0}
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0
@@ -199,7 +199,7 @@ def test_a_masked_pair_counts_nowhere() -> None:
     batch = referenced(module, pair_batch(LABELS, masked=[0]))
     terms = module.terms(batch)
     assert set(terms["preference"].samples) == set(terms["supervised"].samples) == {2, 3}
-    assert len(terms["preference"].values) == 4 + 5 == batch.normalizers["preference"]
+    assert len(terms["preference"].values) == 4 + 5 == batch.denominators["preference"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -243,9 +243,9 @@ def test_the_supervised_term_is_the_better_videos_velocity_error() -> None:
     [
         ({}, {"preference": "decided_frames"}),
         ({"form": "per_video"}, {"preference": "decided_pairs"}),
-        ({"labels": "whole"}, {"preference": "decided_videos"}),
+        ({"granularity": "whole"}, {"preference": "decided_videos"}),
         ({"supervised_weight": 0.1}, {"preference": "decided_frames", "supervised": "decided_frames"}),
-        ({"labels": "whole", "supervised_weight": 1}, {"preference": "decided_videos", "supervised": "decided_videos"}),
+        ({"granularity": "whole", "supervised_weight": 1}, {"preference": "decided_videos", "supervised": "decided_videos"}),
     ],
 )
 def test_denominators_count_what_the_terms_hold(settings: dict[str, Any], items: dict[str, str]) -> None:
@@ -281,7 +281,7 @@ def test_without_a_reference_the_error_names_the_callback() -> None:
     ("settings", "message"),
     [
         ({"beta": 0.0}, "the paper's is 500"),
-        ({"labels": "whole", "form": "per_video"}, "form per_video is one of segments"),
+        ({"granularity": "whole", "form": "per_video"}, "form per_video is one of segments"),
         ({"supervised_weight": -1.0}, "negative term weights"),
         ({"warmup": 1.5}, "warmup is 1.5"),
         ({"warmup": 1}, "warmup is 1"),

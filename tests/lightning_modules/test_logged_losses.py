@@ -21,7 +21,7 @@ from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 from tests.support.flow_fakes import LABELS, Given, TinyFlow, dense_module, latent_batch, pair_batch
 from tests.support.preference_fakes import FakePairs, TinyPolicy, make_batch, make_trainer
 
-WEIGHTS = VistaWeights(response=1.0, video=0.25, temporal=0.0, object=0.0, token=0.5)
+WEIGHTS = VistaWeights(response=1.0, video=0.25, clip=0.0, object=0.0, token=0.5)
 #: Four samples in two batches of unequal size, so that a mean over batches differs from one over items.
 BATCHES = [[7, 8, 9], [3]]
 
@@ -80,7 +80,7 @@ def test_validation_logs_each_terms_mean_over_items_and_their_weighted_sum() -> 
     assert len({round(value, 4) for value in logged.values()}) == len(logged), "equal values would hide a mistake"
 
 
-@pytest.mark.parametrize("form", [{}, {"form": "per_video"}, {"labels": "whole"}])
+@pytest.mark.parametrize("form", [{}, {"form": "per_video"}, {"granularity": "whole"}])
 def test_validation_of_pairs_weighs_every_item_the_same(form: dict[str, Any]) -> None:
     """Batches with unequal numbers of ties, one of ties alone."""
 
