@@ -245,7 +245,10 @@ def test_the_supervised_term_is_the_better_videos_velocity_error() -> None:
         ({"form": "per_video"}, {"preference": "decided_pairs"}),
         ({"granularity": "whole"}, {"preference": "decided_videos"}),
         ({"supervised_weight": 0.1}, {"preference": "decided_frames", "supervised": "decided_frames"}),
-        ({"granularity": "whole", "supervised_weight": 1}, {"preference": "decided_videos", "supervised": "decided_videos"}),
+        (
+            {"granularity": "whole", "supervised_weight": 1},
+            {"preference": "decided_videos", "supervised": "decided_videos"},
+        ),
     ],
 )
 def test_denominators_count_what_the_terms_hold(settings: dict[str, Any], items: dict[str, str]) -> None:
