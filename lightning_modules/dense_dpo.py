@@ -105,8 +105,8 @@ class DenseDPO(FlowModule):
         """One value for each sigmoid; its rewards are what the better and the worse video bring into it."""
         labels, form, segments = self._labels_of(batch), self.form, batch.segments
         decided = labels != 0
-        velocity_errors = policy.first, policy.second, reference.first, reference.second
-        errors = [self._compared(errors_BF, batch.t) for errors_BF in velocity_errors]
+        ours, theirs = self._compared(policy, batch.t), self._compared(reference, batch.t)
+        errors = (ours.first, ours.second, theirs.first, theirs.second)
         if self.granularity == "whole":
             values = flow_dpo_loss(*errors, batch.preference, self.beta, reduction="none")
             items = batch.preference != 0
@@ -115,7 +115,8 @@ class DenseDPO(FlowModule):
             items = decided if form == "per_frame" else decided.any(-1)
         samples = items.nonzero()[:, 0]
         with torch.no_grad():
-            sides = zip(_ranked(*errors[:2], labels), _ranked(*errors[2:], labels), strict=True)
+            policy_sides = _ranked(ours.first, ours.second, labels)
+            sides = zip(policy_sides, _ranked(theirs.first, theirs.second, labels), strict=True)
             if self.granularity == "whole":
                 chosen, rejected = (flow_rewards(*side, self.beta) for side in sides)
             else:
@@ -146,9 +147,12 @@ class DenseDPO(FlowModule):
         whole = batch.preference.unsqueeze(-1).expand_as(batch.labels)
         return whole if self.granularity == "whole" else batch.labels
 
-    def _compared(self, errors_BF: Tensor, t_B: Tensor) -> Tensor:  # noqa: N803
-        """(B, F) the errors that the preference compares, from those of the velocity."""
-        return errors_BF if self.error_of == "velocity" else (1 - t_B).square().unsqueeze(-1) * errors_BF
+    def _compared(self, velocity: FlowErrors, t_B: Tensor) -> FlowErrors:  # noqa: N803
+        """The errors that the preference compares, from those of the velocity."""
+        if self.error_of == "velocity":
+            return velocity
+        share_B1 = (1 - t_B).square().unsqueeze(-1)  # noqa: N806
+        return FlowErrors(share_B1 * velocity.first, share_B1 * velocity.second)
 
 
 def _ranked(first: Tensor, second: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
