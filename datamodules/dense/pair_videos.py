@@ -16,7 +16,7 @@ from datamodules.shards.index import Index, SampleEntry
 from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import Split, Workings
-from datamodules.stream.predict_data import PredictData, remaining
+from datamodules.stream.predict_data import PredictData
 from datamodules.video.codec import decode_frames
 
 
@@ -36,7 +36,7 @@ class PairVideos(PredictData[PairVideoBatch]):
             skipped: with those that are labelled already.
         """
         entries = self.index("predict").entries
-        wanted = range(len(self.keys)) if skipped else remaining(self.keys, self._skipped).tolist()
+        wanted = range(len(self.keys)) if skipped else self.remaining().tolist()
         return [pair_row(entries[at].key, entries[at].facts) for at in wanted]
 
     def transfer_batch_to_device(self, batch: PairVideoBatch, device: torch.device, dataloader_idx: int) -> Any:

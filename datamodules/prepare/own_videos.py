@@ -11,6 +11,7 @@ from typing import Literal
 
 from datamodules.prepare.row_writer import Sample, write_rows
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
+from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
 from datamodules.video.codec import probe
 from datamodules.video.facts import VideoFacts
@@ -19,7 +20,8 @@ from datamodules.vista.samples import Box, PreferenceRow
 FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
 
 #: Names that `PreferenceRow` and the annotation file give to the same thing.
-_NAMES = {"video_id": "video", "relevant": "rejected"}
+_NAMES = {"video_id": "video"}
+_TEXTS = ("question", "chosen", "rejected", "irrelevant")
 _BOX_FIELDS = ("x", "y", "width", "height", "time")
 
 
@@ -30,6 +32,7 @@ def prepare_jsonl(
     skip_bad: bool = False,
     samples_per_shard: int = 64,
     check: Literal["full", "quick"] = "full",
+    strip_templates: bool = False,
 ) -> Index:
     """Turn mp4 files and a JSONL of preferences into shards; docs/data.md describes both. Videos are not re-encoded.
 
@@ -41,6 +44,7 @@ def prepare_jsonl(
         samples_per_shard: samples in one tar file.
         check: full decodes every frame of every video once; quick the first alone, so that damage further on is met
             only by the run that trains on it.
+        strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
@@ -54,7 +58,8 @@ def prepare_jsonl(
     def sample_of(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
 
-    return write_rows(rows, ("video", "question", "chosen", "rejected"), sample_of, output, skip_bad, samples_per_shard)
+    unique = ("video", "question", "chosen", "rejected")
+    return write_rows(rows, unique, sample_of, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
 
 
 def _checked(
@@ -70,7 +75,7 @@ def _checked(
         video_id=Path(os.path.relpath(path, root)).as_posix(),
         question=row.text("question"),
         chosen=row.text("chosen"),
-        relevant=row.text("rejected"),
+        rejected=row.text("rejected"),
         irrelevant=row.optional_text("irrelevant"),
         event=_event(row),
         boxes=_boxes(row),
@@ -93,7 +98,7 @@ def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFac
 
 def _facts_or_fault(path: Path, every_frame: bool) -> VideoFacts | str:
     """What is in a video, or why it cannot be used."""
-    if not path.is_file():
+    if not path.exists():
         return f"there is no file {path}"
     if path.suffix.lower() != ".mp4":
         return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datamodules.prepare.rows import SourceRow, read_rows
+from datamodules.prepare.templates import Texts
 from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
@@ -51,6 +52,7 @@ def write_rows(
     output: str | Path,
     skip_bad: bool,
     samples_per_shard: int,
+    texts: Texts | None = None,
 ) -> Index:
     """Check every row of an annotation file and write the good ones to shards.
 
@@ -61,6 +63,7 @@ def write_rows(
         output: folder and common name of the shards, or a folder.
         skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        texts: its texts, and what becomes of chat templates around them; None = it has none.
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or no row is good.
@@ -72,7 +75,7 @@ def write_rows(
             yield sample
 
     prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique), path, samples_of, prefix, skip_bad, samples_per_shard)
+    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
 
 
 def write_samples(

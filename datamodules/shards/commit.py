@@ -10,8 +10,8 @@ partial index names are somebody else's, and never touched.
 
 from __future__ import annotations
 
-import glob
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def refuse_existing(output: Path) -> None:
         ValueError: an index of that name, or shards that no partial index of that name claims.
     """
     former = _former_attempt(output)
-    there = [path for path in (_index_path(output), *_shards(output)) if path.exists() and path not in former]
+    there = [path for path in (_index_path(output), *shard_files(output)) if path.exists() and path not in former]
     if there:
         names = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
         raise ValueError(f"{output.parent}: {names} are there already; delete them, or choose another name")
@@ -82,9 +82,9 @@ def undo_joint(joint: Path, outputs: Iterable[Path]) -> None:
 
 def remove_partials(output: Path) -> None:
     """Remove what has a partial name; the partial index only where no shard depends on it."""
-    for partial in _shards(output, PARTIAL):
+    for partial in shard_files(output, f".tar{PARTIAL}"):
         partial.unlink()
-    if not _shards(output):
+    if not shard_files(output):
         _partial_index(output).unlink(missing_ok=True)
 
 
@@ -95,7 +95,7 @@ def _former_attempt(output: Path) -> set[Path]:
         claimed = {output.parent / shard["name"]: shard["bytes"] for shard in shards}
     except (OSError, ValueError, KeyError, TypeError):  # none, or killed while it was written: nothing was renamed yet
         return set()
-    return {path for path in _shards(output) if path.stat().st_size == claimed.get(path)}
+    return {path for path in shard_files(output) if path.stat().st_size == claimed.get(path)}
 
 
 def _index_path(output: Path) -> Path:
@@ -106,6 +106,12 @@ def _partial_index(output: Path) -> Path:
     return Path(f"{output}.index.json{PARTIAL}")
 
 
-def _shards(output: Path, ending: str = "") -> list[Path]:
-    number = "[0-9]" * 6
-    return sorted(output.parent.glob(f"{glob.escape(output.name)}-{number}.tar{ending}"))
+def shard_files(output: Path, ending: str = ".tar") -> list[Path]:
+    """The shards of one output that are there, in order: ``OUTPUT-000000.tar`` ... and no other name.
+
+    The name is compared and not expanded: an output may be called ``tr[ai]n``, and ``train-part1-000000.tar`` is none
+    of ``train``.
+    """
+    form = re.compile(rf"{re.escape(output.name)}-\d{{6,}}{re.escape(ending)}", re.ASCII)
+    there = output.parent.iterdir() if output.parent.is_dir() else ()
+    return sorted(path for path in there if form.fullmatch(path.name))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.video.containers import require_regular
 from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
@@ -59,6 +60,25 @@ class ReplyLog:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def check(self) -> None:
+        """Open the file for appending and read what is in it, so that the first reply is not the first to fail.
+
+        Raises:
+            ValueError: it cannot be written, or holds lines that are no replies, to which no more are appended.
+        """
+        try:
+            if self.path.exists():
+                require_regular(self.path)
+            self._append(b"")
+            if self.path.stat().st_size:
+                read_replies(self.path)
+        except OSError as error:
+            raise ValueError(
+                f"model.replies: {self.path} cannot be written and read ({error.strerror or error}); give another file"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"model.replies: {error}\nTake these lines out, or give another file") from error
+
     def write(self, questions: Sequence[JudgeQuestion], replies: Sequence[str]) -> None:
         """Append one line a reply, all of them in one write."""
         lines = [
@@ -71,10 +91,13 @@ class ReplyLog:
             }
             for question, reply in zip(questions, replies, strict=True)
         ]
+        self._append("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def _append(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            os.write(file, content)
         finally:
             os.close(file)
 
@@ -90,23 +113,23 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file of replies") from error
-    found: dict[tuple[Any, ...], str] = {}
+    replies: dict[tuple[Any, ...], str] = {}
     faults: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             data = json.loads(line)
         except ValueError as error:
-            faults.append(f"line {number} is not JSON ({error})")
+            faults.append(f"line {line_number} is not JSON ({error})")
             continue
         if not (isinstance(data, Mapping) and isinstance(data.get("key"), str) and isinstance(data.get("reply"), str)):
-            faults.append(f'line {number} lacks "key" or "reply"')
+            faults.append(f'line {line_number} lacks "key" or "reply"')
             continue
-        found[data["key"], data.get("segment"), data.get("shown_first"), data.get("attempt", 0)] = data["reply"]
+        replies[data["key"], data.get("segment"), data.get("shown_first"), data.get("attempt", 0)] = data["reply"]
     if faults:
         raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
-    return found
+    return replies
 
 
 def _place(question: JudgeQuestion) -> tuple[Any, ...]:
