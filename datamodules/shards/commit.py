@@ -112,6 +112,6 @@ def shard_files(output: Path, ending: str = ".tar") -> list[Path]:
     The name is compared and not expanded: an output may be called ``tr[ai]n``, and ``train-part1-000000.tar`` is none
     of ``train``.
     """
-    form = re.compile(rf"{re.escape(output.name)}-\d{{6,}}{re.escape(ending)}", re.ASCII)
+    form = re.compile(rf"{re.escape(output.name)}-(\d{{6}}|[1-9]\d{{6,}}){re.escape(ending)}", re.ASCII)
     there = output.parent.iterdir() if output.parent.is_dir() else ()
     return sorted(path for path in there if form.fullmatch(path.name))

@@ -148,8 +148,8 @@ def test_the_optional_filters_of_the_configuration_can_be_switched_on(
     parser = vidpref.prepare_parser("videos", prepare_videos)
     options = parser.instantiate(parser.parse_args(["--config", str(config)]))
     names = [type(one).__name__ for one in options["filters"]]
-    assert names == ["Duration", "Resolution", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
-    assert type(options["filters"][5].asked).__name__ == "EndpointJudge"
+    assert names == ["Duration", "Resolution", "KeptArea", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
+    assert type(options["filters"][6].asked).__name__ == "EndpointJudge"
     monkeypatch.delenv("OPENAI_MODEL")
     with pytest.raises(ValueError, match="set OPENAI_MODEL in the environment"):
         parser.instantiate(parser.parse_args(["--config", str(config)]))
