@@ -134,24 +134,6 @@ class Index:
         """The address of the shard that holds a sample."""
         return self.shards[self.entries[position].shard].address
 
-    def require_made_from(self, **expected: Any) -> None:
-        """Refuse side shards that were made from something else.
-
-        Args:
-            expected: entries that `made_from` must have with exactly this value, as ``fingerprint=source.fingerprint``.
-
-        Raises:
-            ValueError: lists every difference.
-        """
-        wrong = [
-            f"{name}: made from {self.made_from.get(name)!r}, wanted {value!r}"
-            for name, value in expected.items()
-            if self.made_from.get(name) != value
-        ]
-        if wrong:
-            where = self.shards[0].address if self.shards else "an empty index"
-            raise ValueError(f"side shards ({where}) do not belong to this run; make them anew: " + "; ".join(wrong))
-
     def write(self, path: str | Path) -> None:
         """Write the index, as a whole or not at all."""
         content = {

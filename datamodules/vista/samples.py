@@ -192,6 +192,9 @@ class VistaBatch:
         encoded: the policy's `EncodedViews`, made once and shared by policy and reference.
         reference: the reference's scores, put here by the `ReferenceModel` callback.
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
+
+    Which row each answer has is worked out from views and mask when the batch is made: on the CPU, where reading the
+    mask waits for no device. So whoever changes either makes another batch (`dataclasses.replace`).
     """
 
     keys: list[str]
@@ -202,16 +205,19 @@ class VistaBatch:
     encoded: Any = None
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
+    # Not an argument, so that Lightning keeps it as it is when it moves the batch to a device.
+    _rows: dict[tuple[ViewName, AnswerName], dict[int, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._rows, real = {}, self.mask.tolist()
+        answers = ((view, answer) for view in self.views for answer in view.answers)
+        for row, (view, answer) in enumerate(answers):
+            if real[view.sample]:
+                self._rows.setdefault((view.name, answer), {})[view.sample] = row
 
     def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:
         """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
-        found, row = {}, 0
-        for one in self.views:
-            for name in one.answers:
-                if one.name == view and name == answer and bool(self.mask[one.sample]):
-                    found[one.sample] = row
-                row += 1
-        return found
+        return self._rows.get((view, answer), {})
 
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""

@@ -15,8 +15,9 @@ from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFaile
 from datamodules.shards.checks import check, load_index
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.loader import PlanLoader, SampleRead
+from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import PlannedBatch, TrainPlan
+from datamodules.stream.recipe import Recipe, SampleRead
 from tests.support.shard_samples import flip_byte, samples, small_shards
 
 RETRY = ByteReader(attempts=3, backoff_s=0.001, timeout_s=2.0)
@@ -174,17 +175,17 @@ def test_waiting_doubles_and_ends(monkeypatch: pytest.MonkeyPatch, server: Any) 
     assert len(server.requests) == 7
 
 
-def key_of(read: SampleRead) -> str:
-    assert read.members["mp4"] == read.entry.key.encode() * 40
-    return read.entry.key
+class KeyLists(Recipe[list[str]]):
+    """Batches of keys, of samples whose bytes are right."""
 
+    def make_sample(self, sample: SampleRead) -> str:
+        assert sample.members["mp4"] == sample.entry.key.encode() * 40
+        return sample.entry.key
 
-def keys(samples: list[str], planned: PlannedBatch) -> list[str]:
-    return samples
+    def collate(self, samples: list[str], planned: PlannedBatch) -> list[str]:
+        return samples
 
 
 def loader(index: Index, workers: int, **changes: Any) -> PlanLoader[list[str]]:
     plan = TrainPlan(shard_counts=index.shard_counts, keep=range(22), batch_size=2)
-    return PlanLoader(
-        plan=plan, index=index, make_sample=key_of, collate=keys, num_workers=workers, reader=RETRY, **changes
-    )
+    return PlanLoader(plan=plan, index=index, recipe=KeyLists(), num_workers=workers, reader=RETRY, **changes)

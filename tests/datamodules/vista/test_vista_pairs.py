@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
-from datamodules.vista.collate import Partners
 from datamodules.vista.object_negatives import RoiMask
+from datamodules.vista.partners import Partners
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, Shuffle
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated, numbered_video
@@ -194,8 +194,8 @@ def test_a_config_chooses_negatives_by_name_and_level() -> None:
 
 def test_what_workers_get_can_be_sent_to_a_spawned_process(shards: Path) -> None:
     loader = attached(pairs(shards, batch_size=3)).train_dataloader()
-    made = pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
-    assert made[2](loader.index.entries[1]) == ["json", "mp4"]
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(1) == ["json", "mp4"]
 
 
 @pytest.mark.slow
