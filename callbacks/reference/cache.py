@@ -94,7 +94,7 @@ class ReferenceCacheWriter(Callback):
     ) -> None:
         """Take up the batch's samples; write a shard when enough have come together."""
         for sample, key in enumerate(batch.keys):
-            if bool(batch.mask[sample]):
+            if batch.real[sample]:
                 self._waiting[key] = _packed(batch, sample, outputs)
         if len(self._waiting) >= self.samples_per_shard:
             self._flush(trainer.global_rank)
@@ -250,7 +250,7 @@ class ReferenceCache:
         return scores
 
     def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
-        if not bool(batch.mask[sample]):
+        if not batch.real[sample]:
             return 0.0, 0
         key = batch.keys[sample]
         position = self.index.positions.get(key)
@@ -269,7 +269,7 @@ class ReferenceCache:
         for row in sorted(set(wanted.tolist())):
             places = (wanted == row).nonzero()[:, 0]
             sample, name = answer_names(batch)[row]
-            if not bool(batch.mask[sample]):
+            if not batch.real[sample]:
                 continue
             states = parts.get(row)
             if states is None or len(states) != len(places):
@@ -295,7 +295,7 @@ class ReferenceCache:
         """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""
         rows = {(sample, name): row for row, (sample, name) in enumerate(answer_names(batch))}
         for sample, key in enumerate(batch.keys):
-            if not bool(batch.mask[sample]):
+            if not batch.real[sample]:
                 continue
             position = self.index.positions[key]
             tensors = self._tensors(position)

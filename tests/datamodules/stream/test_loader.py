@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
-from datamodules.stream.plan import EvalPlan, Plan, TrainPlan
+from datamodules.stream.plan import EvalPlan, Plan, PlannedBatch, TrainPlan
 from datamodules.stream.recipe import SampleRead
 from tests.support.shard_samples import Batch, KeyRecipe, flip_byte, small_shards
 
@@ -104,6 +104,43 @@ def test_state_is_what_was_handed_out_not_what_workers_prepared(index: Index) ->
     again.resume(state)
     rest = [batch.keys for batch in again]
     assert first + rest == keys_of(index, train(index), 0, 3 + len(again))
+
+
+def test_a_batch_is_made_by_the_recipes_methods_and_handed_out_before_the_next_is_begun(index: Index) -> None:
+    """So that a bad sample of the next batch does not take this one with it."""
+    calls: list[str] = []
+
+    class Watched(KeyRecipe):
+        def members(self, position: int) -> None:
+            calls.append(f"members {position}")
+
+        def make_sample(self, sample: SampleRead) -> str:
+            calls.append(f"make_sample {sample.position}")
+            return super().make_sample(sample)
+
+        def collate(self, samples: list[str | None], planned: PlannedBatch) -> Batch:
+            calls.append("collate")
+            return super().collate(samples, planned)
+
+    one = loader(index, train(index), recipe=Watched())
+    for batch, start in zip(one, range(0, 6, 2), strict=False):
+        first, second = (slot.position for slot in one.plan.batch(start).slots)
+        assert batch.keys == [index.entries[first].key, index.entries[second].key]
+        assert calls == [
+            f"members {first}", f"make_sample {first}", f"members {second}", f"make_sample {second}", "collate"
+        ]  # fmt: skip
+        calls.clear()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_variables_of_the_environment_drop_no_batch(
+    index: Index, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """webdataset's `split_by_worker` would take this process for one of three workers."""
+    monkeypatch.setenv("WORKER", "1")
+    monkeypatch.setenv("NUM_WORKERS", "3")
+    one = loader(index, train(index), num_workers=workers)
+    assert [batch.keys for batch in one] == keys_of(index, one.plan, 0, len(one))
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +14,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
+from datamodules.vista.facts import SampleFacts
 from datamodules.vista.object_negatives import RoiMask
 from datamodules.vista.partners import Partners
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, Shuffle
+from datamodules.vista.views import Level, Negatives
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated, numbered_video
 from tests.support.pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
@@ -47,6 +52,31 @@ def test_a_batch_holds_views_answers_masks_and_denominators(shards: Path) -> Non
         "object": 8.0,
     }
     assert len(batch.rows("clip_negative", "chosen")) == batch.normalizers["temporal"]
+
+
+def test_facts_and_levels_are_worked_out_once_a_sample(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By set-up, the plans' denominators, the reading of samples and of their partners, at every pass and split."""
+    counts: Counter[str] = Counter()
+    from_index, levels = SampleFacts.from_index, Negatives.levels
+
+    def counted_facts(key: str, facts: Mapping[str, Any]) -> SampleFacts:
+        counts[f"facts of {key}"] += 1
+        return from_index(key, facts)
+
+    def counted_levels(self: Negatives, facts: SampleFacts) -> frozenset[Level]:
+        counts[f"levels of {facts.key}"] += 1
+        return levels(self, facts)
+
+    monkeypatch.setattr(SampleFacts, "from_index", counted_facts)
+    monkeypatch.setattr(Negatives, "levels", counted_levels)
+    data = attached(pairs(shards, val=str(shards), batch_size=3, clip_negative=OtherVideoSegment()))
+    for _ in range(2):
+        loader = data.train_dataloader()
+        assert sum(len(batch.keys) for batch in [*loader, *loader, *data.val_dataloader()]) == 30
+    attached(data, stage="predict")
+    assert len(list(data.predict_dataloader())) == 4
+    keys = [f"s{number:02d}" for number in range(COUNT)]
+    assert counts == Counter([f"facts of {key}" for key in keys] + [f"levels of {key}" for key in keys])
 
 
 def test_the_module_decides_which_views_are_made(shards: Path) -> None:
