@@ -103,14 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return prepare(rest) if verb == "prepare" else run(arguments)
     except Exception as error:
-        if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not is_readable(error):
+        from callbacks.cli.config_errors import told
+        from callbacks.cli.file_errors import file_fault
+
+        fault = file_fault(error, rest)
+        if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not (fault or is_readable(error)):
             traceback.print_exc()
         else:
-            from callbacks.cli.config_errors import told
-
             rank = os.environ.get("LOCAL_RANK", "0")
             where = "" if rank == "0" else f" (process {rank})"
-            sys.stderr.write(f"error{where}: {told(error)}\n")
+            sys.stderr.write(f"error{where}: {fault or told(error)}\n")
             sys.stderr.write("(--debug shows where in the code)\n")
         return 1
 
@@ -119,7 +121,10 @@ def is_readable(error: Exception) -> bool:
     """Whether an error's message speaks to the user; that of any other error needs its traceback."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    return isinstance(error, ValueError | OSError | FloatingPointError | MisconfigurationException)
+    from callbacks.cli.lost_processes import LostProcessError
+
+    speaking = ValueError | OSError | FloatingPointError | MisconfigurationException | LostProcessError
+    return isinstance(error, speaking)
 
 
 def run(arguments: list[str]) -> int:
@@ -143,6 +148,8 @@ def leave_process_group() -> None:
 
 def quieten() -> None:
     """Leave out what Lightning says that no user of this command can act on."""
+    from callbacks.cli.lost_processes import ObserverFilter
+
     # Both are how `ckpt_path: last` works: nothing to restore at the first start, files there at the next.
     warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
@@ -156,6 +163,7 @@ def quieten() -> None:
     logging.getLogger("transformers.models.auto.image_processing_auto").addFilter(
         lambda record: "backend is not available" not in record.getMessage()
     )
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").addFilter(ObserverFilter())
     # An advertisement for a logger, and a step of the set-up.
     unwanted = ("Tip:", "to estimate number of stepping batches")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(

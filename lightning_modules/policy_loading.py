@@ -11,6 +11,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from datamodules.shards.index import digest
 from datamodules.shards.scan import file_sha256
+from datamodules.stream.predict_outputs import CONTENTS
+from lightning_modules.file_contents import contents_of
 from lightning_modules.policies.sharding import load_sharded
 
 
@@ -37,6 +39,11 @@ def settings_of(policy: Any) -> dict[str, Any]:
         if not name.startswith("_") and name != "training" and (_is_plain(value) or is_dataclass(value))
     }
     return {"class": type(policy).__qualname__, **settings}
+
+
+def settings_and_contents(policy: Any) -> dict[str, Any]:
+    """`settings_of` a policy, and the content of the files that it is loaded from: what its outputs are made from."""
+    return {**settings_of(policy), CONTENTS: contents_of(policy)}
 
 
 def weights_of(policy: Any) -> dict[str, str]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
 from lightning_modules.policy_loading import load_policy
 
@@ -200,12 +199,9 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """After a resume, the optimizer's configured settings stand, and the trainer's counters fit the stream."""
+        """After a resume, the optimizer's configured settings stand."""
         (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, PlannedData):
-            data.align()
         steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.trainer.loggers and steps < every:
             rank_zero_warn(

@@ -55,7 +55,7 @@ class VideoAutoencoder(LightningModule):
         from diffusers import AutoencoderKLWan
 
         if self.vae is None:
-            self.vae = AutoencoderKLWan.from_pretrained(self.path / "vae", dtype=torch.float32)
+            self.vae = AutoencoderKLWan.from_pretrained(self.path / "vae", trust_remote_code=False, dtype=torch.float32)
 
     def configure_optimizers(self) -> Any:
         """The given optimizer, with the learning-rate schedule in steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -278,3 +279,32 @@ def test_what_a_verb_cannot_do_is_said_before_anything_is_computed(
     monkeypatch.setattr(command_fakes.TinyModule, "test_step", LightningModule.test_step)
     assert run("test", "--ckpt_path", "null") == 1
     assert "TinyModule has nothing to test; `vidpref test` takes a benchmark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_recovery_checkpoint_that_was_cut_short_is_one_line(
+    run: Run, capsys: pytest.CaptureFixture[str], kept: float
+) -> None:
+    assert run("fit") == 0
+    path = Path("run/checkpoints/last.ckpt")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    capsys.readouterr()
+    assert run("fit", "--trainer.max_epochs=3") == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert "last.ckpt: is no whole checkpoint" in line
+    assert "give another one by --ckpt_path" in line
+
+
+def test_a_run_on_a_full_disk_ends_in_one_line_that_names_the_file_and_the_setting(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # another number than a full disk's, the same way
+    try:
+        assert run("fit") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    (line,) = [one for one in told.splitlines() if one.startswith("error: ")]
+    assert "config.yaml (trainer.default_root_dir): the file is larger than is allowed; raise the limit" in line

@@ -91,3 +91,18 @@ def test_a_run_goes_on_with_its_steps_split_otherwise(
     for one, other in zip(whole[2:], rest, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["norm"] == pytest.approx(one["norm"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [("--trainer.max_steps=2",), ("--trainer.limit_train_batches=2", "--trainer.max_epochs=1")],
+    ids=["max_steps", "limit"],
+)
+def test_a_run_stopped_within_a_pass_is_not_shortened(killed: Path, tmp_path: Path, stop: tuple[str, ...]) -> None:
+    """Its last checkpoint is written when it stops, not at a step."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    for flags in (stop, ()):
+        assert run_passes(tmp_path, "stopped", 4, 1, *flags) == 0
+    whole, stopped = steps(tmp_path / "whole.jsonl"), steps(tmp_path / "stopped.jsonl")
+    assert [one["step"] for one in stopped] == [one["step"] for one in whole] == [1, 2, 3, 4, 5, 6]
+    assert [one["keys"] for one in stopped] == [one["keys"] for one in whole]

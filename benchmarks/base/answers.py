@@ -6,9 +6,10 @@ Whoever starts a benchmark again in the same folder asks only what is not answer
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, write_json
 from datamodules.questions.base import Question
 from datamodules.stream.predict_outputs import differences, plain
+from lightning_modules.file_contents import warn_uncompared
 
 #: What was said to one question: at least {"predict": str}.
 Answer = dict[str, Any]
@@ -24,6 +26,7 @@ Answer = dict[str, Any]
 #: All answers of a finished evaluation, and of an unfinished one the folder of the ranks' files.
 ANSWERS_FILE = "answers.jsonl"
 PARTS_FOLDER = "answers"
+_PART = re.compile(r"rank-\d{5,}\.jsonl")
 #: What the answers depend on: policy, prompt, frames ...
 SETTINGS_FILE = "answers.settings.json"
 
@@ -49,11 +52,11 @@ class AnswerLog:
             fresh: forget the answers that are there, and what was made of them.
         """
         if fresh:
-            shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
+            self._remove_parts()
             # Results too: were this start interrupted, they would be taken for its own.
             for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
-        answered = (self.folder / ANSWERS_FILE).is_file() or any((self.folder / PARTS_FOLDER).glob("*.jsonl"))
+        answered = (self.folder / ANSWERS_FILE).is_file() or bool(self.parts())
         if not answered or not (self.folder / SETTINGS_FILE).is_file():
             write_json(self.folder / SETTINGS_FILE, plain(settings))
 
@@ -70,6 +73,7 @@ class AnswerLog:
                 f"the answers in {self.folder} were given under other settings; take another model.output, or set "
                 "model.fresh: true to forget them:\n  " + "\n  ".join(found)
             )
+        warn_uncompared(self.folder, before, plain(settings))
 
     def read(self) -> dict[str, Answer]:
         """The answers that are there, by key.
@@ -78,8 +82,8 @@ class AnswerLog:
             ValueError: a file holds something else, or two answers to one question.
         """
         found: dict[str, Answer] = {}
-        whole, parts = self.folder / ANSWERS_FILE, sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))
-        for path in (*([whole] if whole.is_file() else []), *parts):
+        whole = self.folder / ANSWERS_FILE
+        for path in (*([whole] if whole.is_file() else []), *self.parts()):
             found |= unique(read_lines(path, growing=path != whole), path)
         return found
 
@@ -124,7 +128,21 @@ class AnswerLog:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        shutil.rmtree(self.folder / PARTS_FOLDER, ignore_errors=True)
+        self._remove_parts()
+
+    # The ranks' files
+
+    def parts(self) -> list[Path]:
+        """The files that ranks of an unfinished evaluation have written, in order; no other name is one."""
+        folder = self.folder / PARTS_FOLDER
+        return sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name)) if folder.is_dir() else []
+
+    def _remove_parts(self) -> None:
+        """Remove them, and their folder unless it has something else in it."""
+        for path in self.parts():
+            path.unlink()
+        with contextlib.suppress(OSError):  # it is not there, or not empty
+            (self.folder / PARTS_FOLDER).rmdir()
 
 
 def read_lines(path: Path, growing: bool = False) -> list[tuple[str, Answer]]:

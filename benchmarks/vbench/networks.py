@@ -79,7 +79,9 @@ class DinoFeatures(FrameNetwork):
         """Read the weights."""
         from transformers import ViTModel
 
-        self.vit = ViTModel.from_pretrained(self.model, add_pooling_layer=False, dtype=torch.float32).eval()
+        self.vit = ViTModel.from_pretrained(
+            self.model, trust_remote_code=False, add_pooling_layer=False, dtype=torch.float32
+        ).eval()
         # transformers interpolates positions on a slightly other grid than DINO's own code does.
         self.vit.embeddings.interpolate_pos_encoding = self._positions
 
@@ -120,7 +122,9 @@ class ClipFeatures(FrameNetwork):
         """Read the weights."""
         from transformers import CLIPVisionModelWithProjection
 
-        self.clip = CLIPVisionModelWithProjection.from_pretrained(self.model, dtype=torch.float32).eval()
+        self.clip = CLIPVisionModelWithProjection.from_pretrained(
+            self.model, trust_remote_code=False, dtype=torch.float32
+        ).eval()
 
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
@@ -263,7 +267,7 @@ def identity(model: str) -> dict[str, str]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
     return {"id": model, "revision": str(getattr(config, "_commit_hash", None))}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.base.answer_metric import AnswerMetric
-from benchmarks.base.answers import ANSWERS_FILE, PARTS_FOLDER, AnswerLog, unique
+from benchmarks.base.answers import ANSWERS_FILE, AnswerLog, unique
 from benchmarks.base.bootstrap import Intervals, intervals
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
 from datamodules.questions.folder_names import Asked
@@ -247,7 +247,7 @@ class ScoreLog(AnswerLog):
             ValueError: a file holds something else, or a video twice.
         """
         found: dict[str, dict[str, Any]] = {}
-        for path in (self.folder / ANSWERS_FILE, *sorted((self.folder / PARTS_FOLDER).glob("*.jsonl"))):
+        for path in (self.folder / ANSWERS_FILE, *self.parts()):
             content = path.read_bytes() if path.is_file() else b""
             lines = content.split(b"\n")[:-1]  # a last line without an end was never finished
             try:

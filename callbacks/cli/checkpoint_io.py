@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -25,25 +30,85 @@ class ReplaceIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`, all or nothing.
 
         Raises:
+            CheckpointError: the disk is full, or the folder cannot be written.
             TypeError: `storage_options` are given; none are used.
         """
         if storage_options is not None or "://" in os.fspath(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f"{target.name}.tmp*"):
-            leftover.unlink(missing_ok=True)
-        temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
         try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+            _replace(checkpoint, Path(path))
+        except (OSError, RuntimeError) as error:
+            # torch hides the system's error behind one of its own.
+            cause = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, OSError)), None)
+            if cause is None:
+                raise
+            whole = ", ".join(_whole_ones(Path(path).parent))
+            kept = f"Former ones are whole ({whole}), the same command goes on" if whole else "There is no former one"
+            raise CheckpointError(
+                f"{path}: the checkpoint cannot be written ({cause.strerror or cause}); free some space or make the "
+                f"folder writable, or choose another trainer.default_root_dir. {kept}"
+            ) from error
+
+    def load_checkpoint(self, path: _PATH, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            ValueError: it is not whole.
+        """
+        with whole_checkpoint(path):
+            return super().load_checkpoint(path, *args, **kwargs)
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written; the message says which, why and what to do."""
+
+
+@contextmanager
+def whole_checkpoint(path: _PATH) -> Iterator[None]:
+    """A reading of a checkpoint, in which what comes of a file that was cut short or altered is an error that says so.
+
+    Raises:
+        ValueError: the file is not whole; names it, and the others beside it.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        file = Path(path)
+        if isinstance(error, PermissionError) or not file.is_file():
+            raise
+        if is_zipfile(file) and "PytorchStreamReader" not in str(error):
+            raise
+        others = ", ".join(name for name in _whole_ones(file.parent) if name != file.name)
+        raise ValueError(
+            f"{path}: is no whole checkpoint, its {file.stat().st_size} bytes were cut short or altered, as by a full "
+            f"disk or a broken copy; give another one by --ckpt_path (beside it: {others or 'none'}), or delete it to "
+            "start from the first step"
+        ) from error
+
+
+def _whole_ones(folder: Path) -> list[str]:
+    """The names of a folder's checkpoints, but for those that were cut short."""
+    return sorted(path.name for path in folder.glob("*.ckpt") if is_zipfile(path))
+
+
+def _replace(checkpoint: dict[str, Any], target: Path) -> None:
+    """Write beside `target`, flush, and rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The name is compared and not expanded: it may have brackets, and `last.ckpt.tmp-mine` is somebody else's.
+    form = re.compile(rf"{re.escape(target.name)}\.tmp\d+", re.ASCII)
+    for leftover in [path for path in target.parent.iterdir() if form.fullmatch(path.name)]:
+        leftover.unlink(missing_ok=True)
+    temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,10 +23,11 @@ from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import ReplaceIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
+from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
-from callbacks.reference.cache import ReferenceCacheWriter
+from callbacks.resume import Resume
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -65,8 +66,8 @@ class VidprefCLI(LightningCLI):
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
     with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`ReplaceIO`), a CSV
-    logger with a new version folder for each start, the record of what ran (`RunRecord`), `Throughput`, `Progress`, and
-    the list of what was skipped (`BadSamples`).
+    logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at the
+    very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -109,7 +110,7 @@ class VidprefCLI(LightningCLI):
     def before_predict(self) -> None:
         """Refuse to compute what nobody writes."""
         pieces: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(one, PredictWriter | ReferenceCacheWriter) for one in pieces):
+        if not any(isinstance(one, PredictWriter) for one in pieces):
             raise ValueError(
                 f"nothing would write what {type(self.model).__name__} predicts; add the configuration that does "
                 "(for a method's reference scores --config configs/reference/write_cache.yaml)"
@@ -123,6 +124,16 @@ class VidprefCLI(LightningCLI):
             # A benchmark's logs lie beside its results.
             logs = Path(self._get(self.config, "model.init_args.output", default=logs))
         return super().instantiate_trainer(**default_pieces(given, str(self.subcommand), logs), **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; where it fails because a worker or a rank is gone, the error says which."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            lost = lost_process(error, getattr(self.trainer.strategy.launcher, "procs", ()))
+            if lost is None or lost is error:
+                raise
+            raise lost from error
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Benchmarks print their own table; Lightning's would say it once more, in other units."""
@@ -194,8 +205,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
                 enable_version_counter=False,
             )
         )
-    if verb == "fit" and not _holds(callbacks, Throughput):
-        wanted.append(Throughput())
+    if verb == "fit":
+        wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
         wanted.append(Progress())
     if not _holds(callbacks, BadSamples):

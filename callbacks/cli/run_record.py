@@ -17,6 +17,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from callbacks.cli.checkpoint_io import whole_checkpoint
+
 #: Under this key a checkpoint holds the model, data and seed sections of the configuration that wrote it.
 CONFIG_KEY = "vidpref_config"
 RECORDED_SECTIONS = ("model", "data", "seed_everything")
@@ -101,7 +103,8 @@ def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:
         config: the current configuration as plain types, with the sections ``model``, ``data``, ``seed_everything``.
     """
     # Memory-mapped: the tensors of a fully fine-tuned model are not read for this.
-    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
+    with whole_checkpoint(path):
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
     if stored is None:
         return []
     before = dict(_leaves(stored))

@@ -22,7 +22,8 @@ class SampleTable(Callback):
     and the rejected reward (scaled by beta, empty where the sample takes no part).
 
     Args:
-        every_n_steps: optimizer steps between two tables; the first is made at the first step.
+        every_n_steps: optimizer steps between two tables; the first is made at the first step. A table has the number
+            of its step, as the metrics that were logged with it.
         max_samples: rows of a table at most.
         max_frames: frames of a strip at most, evenly spread over the view.
         height: height of a strip in pixels.
@@ -36,6 +37,7 @@ class SampleTable(Callback):
         self.max_frames = max_frames
         self.height = height
         self._next_step = 0
+        self._step = 0
 
     def state_dict(self) -> dict[str, int]:
         """When the next table is due; a resumed run goes on in the same rhythm."""
@@ -45,19 +47,23 @@ class SampleTable(Callback):
         """Take up the rhythm of the run that wrote the checkpoint."""
         self._next_step = state_dict["next_step"]
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the step that the batch belongs to; when the batch ends, the trainer counts the next one already."""
+        self._step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Send a table if one is due and there is somewhere to send it."""
-        if trainer.global_step < self._next_step or not isinstance(batch, VistaBatch):
+        if self._step < self._next_step or not isinstance(batch, VistaBatch):
             return
-        self._next_step = trainer.global_step + self.every_n_steps
+        self._next_step = self._step + self.every_n_steps
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if not loggers or not trainer.is_global_zero:
             return
         columns, rows = self.table(batch, outputs["terms"])
         for logger in loggers:
-            logger.log_table("train/samples", columns=columns, data=rows, step=trainer.global_step)
+            logger.log_table("train/samples", columns=columns, data=rows, step=self._step)
 
     def table(self, batch: VistaBatch, terms: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
         """Column names and rows: text and numbers, with the views' strips as `wandb.Image`."""

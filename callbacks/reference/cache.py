@@ -1,5 +1,7 @@
 """The reference's scores, computed once by `predict` and read by every training run that shows the same views.
 
+`reference_cache_writer` writes what is read here.
+
 A cache is a set of side shards (schema ``vidpref/side``), one member ``key.reference.safetensors`` a sample:
 ``log_probs`` (A,) float32, ``num_tokens`` (A,) int64 and, when the token term asks, ``hidden`` (N, D) with
 ``hidden_answer`` (N,); the A answers are named in the member's metadata and in the index, as ``original/chosen``. Log-
@@ -9,28 +11,20 @@ probabilities are in the index too, so that a run holds them in memory and reads
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from callbacks.bad_samples import skipped_samples
-from datamodules.schemas import write_shards
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
-from datamodules.shards.index import Index, joined
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
 
 #: The member's suffix, and the schema of the side shards.
 SUFFIX = "reference.safetensors"
 SCHEMA = "vidpref/side"
-_PARTS = "part"
 
 
 def answer_names(batch: VistaBatch) -> list[tuple[int, str]]:
@@ -43,108 +37,6 @@ def names_of(needs: Needs) -> list[str]:
     return sorted(f"{view}/{answer}" for view, answers in needs.items() for answer in answers)
 
 
-class ReferenceCacheWriter(Callback):
-    """Writes what `predict_step` returns, the reference's scores, into side shards beside their index.
-
-    Each rank writes shards of its own; at the end rank 0 joins their indexes into ``OUTPUT.index.json``, whose
-    `made_from` names the source shards, the views (frames, seed, negatives), the policy, and the samples that could not
-    be read (``skipped``). Padding is left out.
-
-    Args:
-        output: folder and common name of the shards, as ``runs/cache/train``; on a file system that all ranks see.
-        samples_per_shard: samples in a shard, held in memory until it is written.
-    """
-
-    def __init__(self, output: str, samples_per_shard: int = 256) -> None:
-        if samples_per_shard < 1:
-            raise ValueError(f"samples_per_shard is {samples_per_shard}; give at least 1")
-        self.output = Path(output)
-        self.samples_per_shard = samples_per_shard
-        self._waiting: dict[str, tuple[bytes, dict[str, Any]]] = {}
-        self._made_from: dict[str, Any] = {}
-        self._parts = 0
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what the cache is made from, and clear what an unfinished run left.
-
-        Raises:
-            ValueError: the cache is there already, or the negatives are drawn anew in every epoch.
-        """
-        if Path(f"{self.output}.index.json").exists():
-            raise ValueError(f"{self.output}.index.json is there already; give another name, or remove that cache")
-        # Lightning would keep every prediction in memory until the end.
-        trainer.predict_loop.return_predictions = False
-        self._made_from = made_from(trainer, pl_module)
-        self._waiting, self._parts = {}, 0
-        trainer.strategy.barrier("reference cache: look")
-        if trainer.is_global_zero:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            for path in self.output.parent.glob(f"{self.output.name}-{_PARTS}*"):
-                path.unlink()
-        trainer.strategy.barrier("reference cache: start")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: AnswerScores,
-        batch: VistaBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take up the batch's samples; write a shard when enough have come together."""
-        for sample, key in enumerate(batch.keys):
-            if batch.real[sample]:
-                self._waiting[key] = _packed(batch, sample, outputs)
-        if len(self._waiting) >= self.samples_per_shard:
-            self._flush(trainer.global_rank)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rest; rank 0 joins the ranks' indexes."""
-        if self._waiting:
-            self._flush(trainer.global_rank)
-        skipped = skipped_samples(trainer)
-        trainer.strategy.barrier("reference cache: written")
-        if trainer.is_global_zero:
-            parts = sorted(self.output.parent.glob(f"{self.output.name}-{_PARTS}*.index.json"))
-            if not parts:
-                raise ValueError(f"{self.output}: no sample was predicted, so there is nothing to cache")
-            index = joined([Index.read(part) for part in parts])
-            replace(index, made_from={**index.made_from, "skipped": sorted(skipped)}).write(f"{self.output}.index.json")
-            for part in parts:
-                part.unlink()
-        trainer.strategy.barrier("reference cache: joined")
-        rank_zero_info(f"reference scores: {self.output}.index.json")
-
-    def _flush(self, rank: int) -> None:
-        waiting, self._waiting = self._waiting, {}
-        write_shards(
-            ((key, {SUFFIX: content}) for key, (content, _) in waiting.items()),
-            self.output.with_name(f"{self.output.name}-{_PARTS}-{rank:05d}-{self._parts:06d}"),
-            SCHEMA,
-            facts_of=lambda key, record, suffixes: waiting[key][1],
-            samples_per_shard=len(waiting),
-            made_from=self._made_from,
-        )
-        self._parts += 1
-
-
-def made_from(trainer: Trainer, module: Any) -> dict[str, Any]:
-    """What the scores of the `predict` shards depend on, in plain types: shards, views, answers, policy.
-
-    Raises:
-        ValueError: the negatives are drawn anew in every epoch, so that no score stays valid.
-    """
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    refuse_resampling(data)
-    return {
-        **data.views_fingerprint("predict"),
-        "policy": _described(module.policy),
-        "answers": names_of(module.needs()),
-        "hidden": sorted(f"{view}/{answer}" for view, answer in module.kept_hidden()),
-    }
-
-
 def refuse_resampling(data: Any) -> None:
     """Raise a ValueError when a sample's views differ from epoch to epoch."""
     if data.resample_each_epoch:
@@ -152,31 +44,6 @@ def refuse_resampling(data: Any) -> None:
             "reference scores cannot be cached while data.resample_each_epoch draws new negatives in every epoch: set "
             "it to false, or use ReferenceModel with mode adapter or copy"
         )
-
-
-def _described(policy: Any) -> dict[str, Any]:
-    """The policy's class and plain settings, for people who find the cache later."""
-    plain = {name: value for name, value in vars(policy).items() if isinstance(value, bool | int | float | str)}
-    settings = {name: value for name, value in plain.items() if not name.startswith("_") and name != "training"}
-    return {"class": type(policy).__qualname__, **settings}
-
-
-def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
-    """One sample's member and its facts for the index."""
-    from safetensors.torch import save
-
-    rows = {name: row for row, (at, name) in enumerate(answer_names(batch)) if at == sample}
-    index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
-    log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
-    tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
-    if scores.hidden is not None and scores.hidden_answer is not None:
-        kept = torch.isin(scores.hidden_answer, index)
-        places = torch.full((len(scores.log_probs),), -1, device=index.device)
-        places[index] = torch.arange(len(index), device=index.device)
-        tensors["hidden"] = scores.hidden[kept].cpu().contiguous()
-        tensors["hidden_answer"] = places[scores.hidden_answer[kept]].cpu()
-    facts = {"answers": {name: [float(log_probs[i]), int(num_tokens[i])] for i, name in enumerate(rows)}}
-    return save(tensors, metadata={"answers": ",".join(rows)}), facts
 
 
 class ReferenceCache:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.bad_samples import skipped_samples
-from datamodules.stream.predict_outputs import SkippableData, plain
+from datamodules.stream.predict_outputs import SkippableData, differences, plain
+from lightning_modules.file_contents import warn_uncompared
+
+#: What `write_whole` calls a file that is not whole yet.
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class PredictWriter(Callback, ABC):
@@ -40,9 +45,8 @@ class PredictWriter(Callback, ABC):
             return
         # Lightning would keep every prediction in memory until the end.
         trainer.predict_loop.return_predictions = False
-        module: Any = pl_module
         data: SkippableData = trainer.datamodule  # type: ignore[attr-defined]
-        self.settings = plain(module.made_from(trainer))
+        self.settings = self._described(trainer, pl_module)
         # All ranks stop with the one message: a rank that waits for another that is gone fails with torch's own.
         if fault := trainer.strategy.broadcast(self._begun(data) if trainer.is_global_zero else ""):
             raise OSError(fault)
@@ -67,12 +71,25 @@ class PredictWriter(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the batch's samples."""
-        for sample in outputs:
+        for sample in self.samples(outputs, batch):
             self.write(sample)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish what all ranks have written."""
         self._end(trainer)
+
+    def _described(self, trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
+        """`made_from`, by rank 0 for all: it may read all weights to see whether they are the same."""
+        settings, fault = {}, ""
+        if trainer.is_global_zero:
+            try:
+                settings = plain(self.made_from(trainer, module))
+            except (ValueError, OSError) as error:  # said on all ranks, of which the others wait below
+                fault = str(error)
+        settings, fault = trainer.strategy.broadcast((settings, fault))
+        if fault:
+            raise ValueError(fault)
+        return settings
 
     def _begun(self, data: SkippableData) -> str:
         """Why the folder cannot be prepared; "" where it is."""
@@ -89,6 +106,18 @@ class PredictWriter(Callback, ABC):
             self.finish(trainer.datamodule, skipped)  # type: ignore[attr-defined]
         trainer.strategy.barrier(f"{self.noun}: finished")
         rank_zero_info(f"{self.noun}: {self.place}")
+
+    # What most writers leave to the module
+
+    def made_from(self, trainer: Trainer, module: Any) -> Mapping[str, Any]:
+        """What the samples depend on: a run is continued only with the same."""
+        made_from: Mapping[str, Any] = module.made_from(trainer)
+        return made_from
+
+    def samples(self, outputs: Any, batch: Any) -> Iterable[Any]:
+        """The samples in what `predict_step` returned for a batch."""
+        samples: Iterable[Any] = outputs
+        return samples
 
     # What a writer is
 
@@ -133,11 +162,12 @@ def write_whole(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def refuse_other_settings(place: Path, faults: Sequence[str], mend: str) -> None:
-    """Say in one error everything in which the settings differ.
+def refuse_other_settings(place: Path, before: Mapping[str, Any], now: Mapping[str, Any], mend: str) -> None:
+    """Say in one error everything in which the settings differ, and warn of what cannot be compared.
 
     Raises:
-        ValueError: there is a fault.
+        ValueError: there is a difference.
     """
-    if faults:
+    if faults := differences(before, now):
         raise ValueError(f"{place} was made with other settings: {'; '.join(faults)}; {mend}")
+    warn_uncompared(place, before, now)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
-from callbacks.writers.base import PredictWriter, refuse_other_settings, write_whole
+from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.predict_outputs import SkippableData, WrittenSample, differences
+from datamodules.shards.writer import shard_files
+from datamodules.stream.predict_outputs import SkippableData, WrittenSample
 
 _SETTINGS = "settings.json"
+#: Lies among the parts while they are joined: shards of the output's name are this run's own, and half of the result.
+_JOINING = "joining"
 _INDEX = ".index.json"
 _SKIPPED = "skipped"
+#: The files of one part, whole or not, see `_name`; nothing else among the parts is ever removed.
+_PART = re.compile(r"([0-9a-f]{32})(-\d{6}\.tar|\.index\.json)(\.tmp)?")
 
 
 class ShardWriter(PredictWriter):
@@ -33,6 +41,9 @@ class ShardWriter(PredictWriter):
         output: folder and common name of the shards, as ``data/pairs/train``; on a file system that all ranks see.
         samples_per_shard: samples in a shard.
     """
+
+    #: What the shards hold; None = the module's `schema`.
+    schema: ClassVar[str | None] = None
 
     def __init__(self, output: str, samples_per_shard: int = 64) -> None:
         if samples_per_shard < 1:
@@ -51,25 +62,28 @@ class ShardWriter(PredictWriter):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there; see `PredictWriter.setup`."""
         if stage == "predict":
-            self._schema = str(pl_module.schema)
+            self._schema = self.schema or str(pl_module.schema)
         super().setup(trainer, pl_module, stage)
 
     def begin(self, data: SkippableData) -> None:
         """Make the folder of parts, and clear what a kill left half-written."""
-        if self.index.exists() or (self._shards() and not self._settings().exists()):
+        if self.index.exists() or self._in_the_way():
             return
         self.parts.mkdir(parents=True, exist_ok=True)
         if not self._settings().exists():
             write_whole(self._settings(), json.dumps({"schema": self._schema, **self.settings}, indent=2).encode())
-        whole = {path.name.removesuffix(_INDEX) for path in self.parts.glob(f"*{_INDEX}")}
-        for path in self.parts.iterdir():
-            if path != self._settings() and path.name.partition("-")[0].removesuffix(_INDEX) not in whole:
+        whole = {path.name.removesuffix(_INDEX) for path in self._own_files() if path.name.endswith(_INDEX)}
+        for path in self._own_files():
+            part = _PART.fullmatch(path.name)
+            if part is None or part[1] not in whole:
                 path.unlink()
-        for shard in self._shards():  # joined, but killed before the index was there
-            shard.unlink()
+        if self._joining().exists():  # killed before the index was there
+            for shard in shard_files(self.output):
+                shard.unlink()
+            self._joining().unlink()
 
     def check(self, data: SkippableData) -> None:
-        """Refuse parts, or a finished index, that other settings made, and shards that lie in the way.
+        """Refuse parts, or a finished index, that other settings made, and files that lie in the way.
 
         Raises:
             ValueError: says what differs and how to go on.
@@ -80,25 +94,27 @@ class ShardWriter(PredictWriter):
             mend = "choose another `output`, or delete these shards"
             before = {"schema": index.schema, **index.made_from}
             skipped = before.pop(_SKIPPED, ())
-            refuse_other_settings(self.index, differences(before, now), mend)
+            refuse_other_settings(self.index, before, now, mend)
             if lacking := [key for key in data.keys if key not in index.positions and key not in skipped]:
                 raise ValueError(
                     f"{self.index} is finished without {len(lacking)} of {len(data.keys)} samples, the first is "
                     f"{lacking[0]!r}; {mend}"
                 )
-        elif not self._settings().exists():
-            names = ", ".join(path.name for path in self._shards()[:3])
+        elif paths := self._in_the_way():
+            names = ", ".join(str(path.relative_to(self.output.parent)) for path in paths[:3])
             raise ValueError(f"{self.output.parent}: {names} lie in the way; choose another `output`, or delete them")
         else:
-            faults = differences(json.loads(self._settings().read_text()), now)
+            before = json.loads(self._settings().read_text())
             mend = "take those settings again to continue it, or delete that folder to begin anew"
-            refuse_other_settings(self.parts, faults, mend)
+            refuse_other_settings(self.parts, before, now, mend)
+            # The samples that are there were made from these, which may say less than an up-to-date description.
+            self.settings = {name: value for name, value in before.items() if name != "schema"}
 
     def finished(self, data: SkippableData) -> list[str]:
         """The samples in the index, or those whose part is whole."""
         if self.index.exists():
             return list(data.keys)
-        there = {path.name for path in self.parts.glob(f"*{_INDEX}")}
+        there = {path.name for path in self._own_files()}
         return [key for key in data.keys if f"{_name(key)}{_INDEX}" in there]
 
     def write(self, sample: WrittenSample) -> None:
@@ -107,27 +123,72 @@ class ShardWriter(PredictWriter):
         Raises:
             ValueError: it is none of its schema.
         """
-        write_shards([(sample.key, sample.members)], self.parts / _name(sample.key), self._schema)
+        facts_of = None if sample.facts is None else lambda *_: dict(sample.facts or {})
+        write_shards([(sample.key, sample.members)], self.parts / _name(sample.key), self._schema, facts_of=facts_of)
 
     def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
-        """Join the parts, in the source's order, and remove them."""
-        if not self.index.exists():
-            made = self._joined(self.finished(data))
-            count = self.samples_per_shard
-            made_from = {**self.settings, _SKIPPED: sorted(skipped)} if skipped else self.settings
-            write_shards(made, self.output, self._schema, samples_per_shard=count, made_from=made_from)
-        shutil.rmtree(self.parts, ignore_errors=True)
+        """Join the parts, in the source's order, and remove them.
 
-    def _joined(self, keys: list[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
-        for key in keys:
-            part = Index.read(self.parts / f"{_name(key)}{_INDEX}", self._schema)
-            yield key, SampleReader(part).read(0)
+        Raises:
+            ValueError: nothing was made.
+        """
+        if not self.index.exists():
+            self._join(self.finished(data), skipped)
+        self._remove_parts()
+
+    def _join(self, keys: list[str], skipped: Collection[str]) -> None:
+        if not keys:
+            raise ValueError(f"{self.output}: no sample was predicted, so there is nothing to write")
+        if shards := shard_files(self.output):  # before the mark, with which they would be taken for this run's
+            raise ValueError(f"{shards[0]} lies in the way; delete or rename it, and give the same command again")
+        made_from = {**self.settings, _SKIPPED: sorted(skipped)} if skipped else self.settings
+        facts: dict[str, dict[str, Any]] = {}
+
+        def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+            for key in keys:
+                part = Index.read(self.parts / f"{_name(key)}{_INDEX}", self._schema)
+                facts[key] = part.entries[0].facts
+                yield key, SampleReader(part).read(0)
+
+        write_whole(self._joining(), b"")
+        write_shards(
+            samples(),
+            self.output,
+            self._schema,
+            # Those of a class with a schema of its own are in no member; the others are read, and checked, once more.
+            facts_of=(lambda key, *_: facts[key]) if self.schema else None,
+            samples_per_shard=self.samples_per_shard,
+            made_from=made_from,
+        )
+
+    def _remove_parts(self) -> None:
+        if not self.parts.is_dir():
+            return
+        for path in [*self._own_files(), self._joining(), self._settings()]:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.parts.rmdir()
+        if self.parts.is_dir():
+            names = ", ".join(sorted(path.name for path in self.parts.iterdir())[:3])
+            rank_zero_warn(f"{self.parts} is left where it is: {names} in it were not written by this run")
+
+    def _in_the_way(self) -> list[Path]:
+        """Files under the output's names that no run of this writer made: they are neither used nor removed."""
+        ours = self._settings().exists()
+        strange = [] if ours or not self.parts.is_dir() else list(self.parts.iterdir())
+        shards = [] if ours and self._joining().exists() else shard_files(self.output)
+        return [*shards, *sorted(path for path in strange if not PARTIAL.fullmatch(path.name))]
+
+    def _own_files(self) -> list[Path]:
+        """The files of parts, and what a killed `write_whole` left."""
+        forms = (_PART, PARTIAL)
+        return [path for path in self.parts.iterdir() if any(form.fullmatch(path.name) for form in forms)]
 
     def _settings(self) -> Path:
         return self.parts / _SETTINGS
 
-    def _shards(self) -> list[Path]:
-        return sorted(self.output.parent.glob(f"{self.output.name}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"))
+    def _joining(self) -> Path:
+        return self.parts / _JOINING
 
 
 def _name(key: str) -> str:

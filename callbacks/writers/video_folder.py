@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.writers.base import PredictWriter, refuse_other_settings, write_whole
+from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
 from datamodules.shards.index import digest
 from datamodules.stream.predict_outputs import SkippableData, VideoRequest, WrittenVideo, differences
 
@@ -55,10 +55,10 @@ class VideoFolderWriter(PredictWriter):
     def begin(self, data: SkippableData) -> None:
         """Write the manifest, or add to it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.tmp"):
+        for leftover in [path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)]:
             leftover.unlink()
         manifest = self._manifest() or {"made_from": self.settings, "videos": {}}
-        if manifest["made_from"] == self.settings:
+        if not differences(manifest["made_from"], self.settings):
             asked = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in _requests(data)}
             content = {**manifest, "videos": {**manifest["videos"], **asked}}
             write_whole(self.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
@@ -72,7 +72,7 @@ class VideoFolderWriter(PredictWriter):
         manifest = self._manifest()
         assert manifest is not None, "rank 0 has written it"
         mend = "take those settings again to continue it, or choose another `folder`"
-        refuse_other_settings(self.folder, differences(manifest["made_from"], self.settings), mend)
+        refuse_other_settings(self.folder, manifest["made_from"], self.settings, mend)
         requests = _requests(data)
         self._names = {one.key: video_name(one) for one in requests}
         if len(set(self._names.values())) < len(requests):

@@ -153,6 +153,10 @@ class DensePairs(PlannedData[PairBatch]):
             "time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest],
         }
 
+    def origin_of(self, name: str) -> str:
+        """The label files."""
+        return f": the content of {self.label_paths['train']} has changed" if name == "labels" else ""
+
     def _joined(self, split: Split) -> LabelledPairs:
         paths = self.label_paths[split]
         if paths is None:

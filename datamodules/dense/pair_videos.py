@@ -15,7 +15,7 @@ from datamodules.dense.rows import PairRow
 from datamodules.shards.index import Index
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import Split
-from datamodules.stream.predict_data import PredictData, remaining
+from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.codec import decode_frames
 
@@ -36,7 +36,7 @@ class PairVideos(PredictData[PairVideoBatch]):
             skipped: with those that are labelled already.
         """
         entries = self.index("predict").entries
-        positions = range(len(self.keys)) if skipped else remaining(self.keys, self._skipped).tolist()
+        positions = range(len(self.keys)) if skipped else self.remaining().tolist()
         return [pair_row(entries[position].key, entries[position].facts) for position in positions]
 
     def transfer_batch_to_device(self, batch: PairVideoBatch, device: torch.device, dataloader_idx: int) -> Any:

@@ -63,13 +63,18 @@ class Aesthetic(VideoFilter):
         from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
         weight, bias = read_head(self.head)
-        tower = CLIPVisionModelWithProjection.from_pretrained(self.clip, dtype=torch.float32)
+        tower = CLIPVisionModelWithProjection.from_pretrained(self.clip, trust_remote_code=False, dtype=torch.float32)
         if tower.config.projection_dim != weight.shape[1]:
             raise ValueError(
                 f"{self.head} is for embeddings of {weight.shape[1]} numbers, {self.clip} gives "
                 f"{tower.config.projection_dim}; name the CLIP model that the head was trained on"
             )
-        return CLIPImageProcessor.from_pretrained(self.clip), tower.eval().to(self.device), weight, bias
+        return (
+            CLIPImageProcessor.from_pretrained(self.clip, trust_remote_code=False),
+            tower.eval().to(self.device),
+            weight,
+            bias,
+        )
 
 
 def linear_score(embeddings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from datamodules.csv_table import read_csv
 from datamodules.prepare.rows import SourceRow, read_rows
+from datamodules.video.containers import require_regular
 
 #: What is taken for a video in a folder; each is decoded and encoded anew, so the container does not matter.
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
@@ -76,7 +77,7 @@ def _video_files(roots: Sequence[Path]) -> dict[Path, str]:
         if root.is_dir():
             inside = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
             found |= {_absolute(path): path.relative_to(root).as_posix() for path in inside}
-        elif root.is_file():
+        elif root.exists():
             found[_absolute(root)] = root.name
         else:
             raise ValueError(f"{root}: no such file or folder; give folders of videos, or the videos themselves")
@@ -103,10 +104,11 @@ def _beside(files: dict[Path, str]) -> list[CaptionedVideo]:
         row = SourceRow(0, "", {"video": video_id}, name=video_id)
         text = path.with_suffix(".txt")
         try:
+            require_regular(text)
             row.data["caption"] = text.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             row.refuse("caption", f"there is no {text.name} beside it, and no table of captions")
-        except (UnicodeDecodeError, OSError) as error:
+        except (ValueError, OSError) as error:  # UnicodeDecodeError is a ValueError
             row.refuse("caption", f"{text.name} cannot be read as UTF-8 text ({error})")
         else:
             row.text("caption")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import glob
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +13,10 @@ from rich.console import Console
 from datamodules.prepare.verify import verify
 from datamodules.schemas import index_shards
 from datamodules.shards.index import Index
+
+#: Seconds between two lines on how far a verification is: on a terminal, where one takes the other's place, and in a
+#: log.
+TERMINAL_S, LOG_S = 0.5, 20.0
 
 
 def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista", made_from: str | None = None) -> None:
@@ -24,7 +31,9 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista",
     Raises:
         ValueError: everything that is wrong with any of the shards, or where the index would lie.
     """
-    paths = [path for pattern in shards for path in (sorted(glob.glob(pattern)) or [pattern])]
+    # A file of exactly that name is meant itself, though it may read as a pattern: tr[ai]n-000000.tar.
+    named = {pattern: [] if Path(pattern).is_file() else sorted(glob.glob(pattern)) for pattern in shards}
+    paths = [path for pattern in shards for path in (named[pattern] or [pattern])]
     target = Path(output)
     if not output.endswith(".index.json"):
         raise ValueError(f"{output}: call it NAME.index.json")
@@ -38,6 +47,29 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista",
     Console().print(f"{output}: {len(index)} samples in {len(index.shards)} shards", highlight=False, soft_wrap=True)
 
 
+class Pace:
+    """Shows how far a verification is, at most once in so many seconds.
+
+    Args:
+        index: what is verified.
+        show: gets the line.
+        every_s: seconds between two lines; the first comes after as many.
+    """
+
+    def __init__(self, index: str, show: Callable[[str], object], every_s: float) -> None:
+        self.index = index
+        self.show = show
+        self.every_s = every_s
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """So many of all shards or samples are verified."""
+        now = time.monotonic()
+        if now - self._last >= self.every_s:
+            self._last = now
+            self.show(f"verifying {self.index}: {done:,} of {total:,} {what}")
+
+
 def prepare_verify(index: str, decode: bool = True) -> None:
     """Check every byte of an index's shards.
 
@@ -48,8 +80,10 @@ def prepare_verify(index: str, decode: bool = True) -> None:
     Raises:
         ValueError: every problem, one a line, naming shard and key.
     """
-    with Console().status(f"verifying {index}"):
-        problems = verify(index, decode)
+    console = Console(stderr=True)
+    with console.status(f"verifying {index}") as status:
+        show = status.update if console.is_terminal else partial(console.print, highlight=False, soft_wrap=True)
+        problems = verify(index, decode, tell=Pace(index, show, TERMINAL_S if console.is_terminal else LOG_S))
     if problems:
         raise ValueError("\n".join([f"{len(problems)} problem{'s' * (len(problems) > 1)}:", *problems]))
     Console().print(f"{index}: sound", highlight=False, soft_wrap=True)

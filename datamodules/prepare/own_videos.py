@@ -88,7 +88,7 @@ def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFac
 
 def _facts_or_fault(path: Path) -> VideoFacts | str:
     """What is in a video, or why it cannot be used."""
-    if not path.is_file():
+    if not path.exists():
         return f"there is no file {path}"
     if path.suffix.lower() != ".mp4":
         return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"

@@ -10,19 +10,22 @@ from typing import Any
 
 from datamodules.dense.facts import tensor_fault
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError, is_remote
-from datamodules.shards.checks import shard_faults
+from datamodules.shards.checks import Tell, shard_faults
 from datamodules.shards.index import Index, SampleEntry
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.shards.scan import file_sha256
 
 
-def verify(path: str | Path, decode: bool = True, reader: ByteReader | None = None) -> list[str]:
+def verify(
+    path: str | Path, decode: bool = True, reader: ByteReader | None = None, tell: Tell = lambda *_: None
+) -> list[str]:
     """Every check at once: sizes, the shards' sha256 (local ones), each member's checksum, and that each decodes.
 
     Args:
         path: ``NAME.index.json``, local or remote.
         decode: also decode every frame and parse every other member.
         reader: fetches bytes; None = one with default retries.
+        tell: is called after each shard ("shards") and after each sample ("samples"), with how many are done and all.
 
     Returns:
         One line for each problem, naming shard and key; empty = sound.
@@ -34,15 +37,16 @@ def verify(path: str | Path, decode: bool = True, reader: ByteReader | None = No
     problems = shard_faults(index, reader)
     if problems:
         return problems
-    for shard in index.shards:
+    for number, shard in enumerate(index.shards, 1):
         if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
             problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
         if not shard.count:
             problems.append(f"{shard.address}: holds no sample; delete it and make the index anew")
-    return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode))
+        tell("shards", number, len(index.shards))
+    return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode, tell))
 
 
-def _sample_problems(index: Index, samples: SampleReader, decode: bool) -> Iterator[str]:
+def _sample_problems(index: Index, samples: SampleReader, decode: bool, tell: Tell) -> Iterator[str]:
     for position, entry in enumerate(index.entries):
         for suffix in entry.members:
             try:
@@ -52,6 +56,7 @@ def _sample_problems(index: Index, samples: SampleReader, decode: bool) -> Itera
                 continue
             if decode and (why := _undecodable(entry, suffix, content)):
                 yield f"{index.address(position)}: sample {entry.key!r}: .{suffix}: {why}"
+        tell("samples", position + 1, len(index))
 
 
 def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:

@@ -220,7 +220,7 @@ class _Cutter:
 
     def _plan(self, video: CaptionedVideo) -> _Plan | None:
         """None after noting why the video gives no clip, or where there is no file."""
-        if video.row.faults and not video.path.is_file():
+        if video.row.faults and not video.path.exists():
             return None
         try:
             facts = probe(video.path, constant_rate=True)

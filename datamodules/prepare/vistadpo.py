@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4
+from datamodules.video.containers import require_regular
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
 
@@ -89,6 +90,7 @@ def read_frames(paths: list[Path]) -> Tensor:
     frames: list[Tensor] = []
     for path in paths:
         try:
+            require_regular(path)
             frame = decode_image(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error

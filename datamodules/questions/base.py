@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
+from datamodules.video.containers import file_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +232,10 @@ def _fault(path: Path | None) -> str:
         return "no such video"
     if path.is_dir():
         return ""
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        head = file_head(path)[:64]
+    except ValueError as error:
+        return str(error)
     if not head:
         return "the file is empty"
     return "the file is a text" if head.isascii() and head.decode().replace("\n", " ").isprintable() else ""

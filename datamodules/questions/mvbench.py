@@ -12,6 +12,7 @@ from torch import Tensor, stack
 from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
 from datamodules.questions.files import QuestionFile, lacking, read_list, refuse
 from datamodules.video.codec import decode_image, uniform_indices
+from datamodules.video.containers import require_regular
 
 #: Task -> where its videos are in the published folder. Frames of episodic_reasoning were taken three a second.
 TASKS: Mapping[str, tuple[str, ...]] = {
@@ -158,6 +159,8 @@ def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: in
     last = len(files) - 1
     first, end = (0, last) if span is None else (min(round(seconds * FOLDER_FPS), last) for seconds in span)
     chosen = uniform_indices(first, max(first, end), num_frames)
+    for at in set(chosen):
+        require_regular(files[at])
     decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
     return stack([decoded[at] for at in chosen])
 

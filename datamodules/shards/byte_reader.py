@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 _SCHEMES = ("http", "https", "s3")
 _Result = TypeVar("_Result")
+#: Bytes whose time a whole file may take where its size is not known, and the most of it: 16 MiB.
+_UNKNOWN_SIZE = 2**24
 
 
 class BadSampleError(ValueError):
@@ -46,11 +49,14 @@ class ByteReader:
         attempts: how often a read is tried in all.
         backoff_s: seconds to wait after the first failure; doubles with each one, up to 10 s.
         timeout_s: seconds without a byte after which an http connection counts as dropped.
+        least_rate: bytes a second; a remote read that is not done after `timeout_s` and the time that its size takes at
+            this rate is given up and tried again, however steadily single bytes come.
     """
 
     attempts: int = 5
     backoff_s: float = 0.5
     timeout_s: float = 30.0
+    least_rate: float = 16384.0
 
     def read(self, address: str, offset: int, size: int, what: str) -> bytes:
         """``size`` bytes from ``offset`` on.
@@ -111,29 +117,50 @@ class ByteReader:
         if not size:
             return b""
         if is_remote(address):
-            data: bytes = self._filesystem(address).cat_file(address, start=offset, end=offset + size)
+            data = self._remote_range(address, offset, size)
         else:
             with Path(address).open("rb") as file:
                 file.seek(offset)
                 data = file.read(size)
         if len(data) > size:
-            raise ValueError("the server ignores range requests and sends whole files; serve shards from another one")
+            raise ConnectionError(f"{len(data)} bytes came instead of {size}")
         if len(data) < size:
             cut = f"{len(data)} bytes came instead of {size}"
             raise ConnectionError(cut) if is_remote(address) else EOFError(f"{cut}, the file was cut short")
         return data
 
+    def _remote_range(self, address: str, offset: int, size: int) -> bytes:
+        fetch = _http_range if _is_http(address) else _s3_range
+        return self._awaited(address, self._limit(size), fetch, address, offset, size)
+
+    def _limit(self, size: int) -> float:
+        """Seconds that one attempt at so many bytes may take as a whole."""
+        return self.timeout_s + size / self.least_rate
+
+    def _awaited(self, address: str, limit_s: float, fetch: Callable[..., Awaitable[_Result]], *given: Any) -> _Result:
+        """What a coroutine of the address's file system gives; it is cancelled after `limit_s` seconds."""
+        from fsspec.asyn import sync
+
+        filesystem = self._filesystem(address)
+        try:
+            result: _Result = sync(filesystem.loop, fetch, filesystem, *given, timeout=limit_s)
+        except TimeoutError as error:
+            if str(error):
+                raise
+            raise TimeoutError(f"not all of it came within {limit_s:.0f} s") from error
+        return result
+
     def _whole(self, address: str) -> bytes:
         if is_remote(address):
-            data: bytes = self._filesystem(address).cat_file(address)
-            return data
+            fetch = _http_whole if _is_http(address) else _s3_whole
+            return self._awaited(address, self._limit(_UNKNOWN_SIZE), fetch, address, self._limit)
         return Path(address).read_bytes()
 
     def _size(self, address: str) -> int | None:
         if not is_remote(address):
             return Path(address).stat().st_size
         try:
-            size: int | None = self._filesystem(address).info(address)["size"]
+            size: int | None = self._awaited(address, 2 * self.timeout_s, _info, address)["size"]
         except FileNotFoundError as error:
             # For http, fsspec says so of a server that refuses or does not answer, too.
             cause = error.__cause__
@@ -148,12 +175,75 @@ class ByteReader:
 
         scheme = urlsplit(address).scheme
         options: dict[str, Any] = {}
-        if scheme in ("http", "https"):
+        if _is_http(address):
             from aiohttp import ClientTimeout
 
             timeout = ClientTimeout(total=None, sock_connect=self.timeout_s, sock_read=self.timeout_s)
             options["client_kwargs"] = {"timeout": timeout}
         return fsspec.filesystem(scheme, **options)
+
+
+def _is_http(address: str) -> bool:
+    return urlsplit(address).scheme in ("http", "https")
+
+
+def _require_found(answer: Any, address: str) -> None:
+    if answer.status == 404:
+        raise FileNotFoundError(address)
+    answer.raise_for_status()
+
+
+async def _http_range(filesystem: Any, address: str, offset: int, size: int) -> bytes:
+    """A range by one request. What fsspec does not look at is looked at here: that the answer is this range.
+
+    Raises:
+        ValueError: the server sends whole files.
+        ConnectionError: it sent another range, as a confused cache does; trying again may help.
+    """
+    wanted = f"bytes {offset}-{offset + size - 1}"
+    session = await filesystem.set_session()
+    headers = {"Range": wanted.replace(" ", "=")}
+    async with session.get(filesystem.encode_url(address), headers=headers) as answer:
+        _require_found(answer, address)
+        if answer.status != 206 and (offset or answer.content_length != size):
+            raise ValueError("the server ignores range requests and sends whole files; serve shards from another one")
+        sent = answer.headers.get("Content-Range", wanted)
+        if sent.partition("/")[0].strip() != wanted:
+            raise ConnectionError(f"the server sent {sent!r} where {wanted!r} was asked for")
+        data: bytes = await answer.read()
+    return data
+
+
+async def _info(filesystem: Any, address: str) -> dict[str, Any]:
+    found: dict[str, Any] = await filesystem._info(address)
+    return found
+
+
+async def _s3_range(filesystem: Any, address: str, offset: int, size: int) -> bytes:
+    data: bytes = await filesystem._cat_file(address, start=offset, end=offset + size)
+    return data
+
+
+async def _http_whole(filesystem: Any, address: str, limit: Callable[[int], float]) -> bytes:
+    """A whole file; where the server says how long it is, within the time that it may take.
+
+    Raises:
+        ConnectionError: it takes longer.
+    """
+    session = await filesystem.set_session()
+    async with session.get(filesystem.encode_url(address)) as answer:
+        _require_found(answer, address)
+        seconds = limit(min(answer.content_length or _UNKNOWN_SIZE, _UNKNOWN_SIZE))
+        try:
+            data: bytes = await asyncio.wait_for(answer.read(), seconds)
+        except TimeoutError as error:
+            raise ConnectionError(f"not all of it came within {seconds:.0f} s") from error
+    return data
+
+
+async def _s3_whole(filesystem: Any, address: str, limit: Callable[[int], float]) -> bytes:
+    data: bytes = await filesystem._cat_file(address)
+    return data
 
 
 def _may_pass(error: Exception) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datamodules.shards.byte_reader import ByteReader, ReadFailedError
 from datamodules.shards.index import Index, Schemas, ShardEntry, joined
+
+#: What is counted, how many of them are done, all of them.
+Tell = Callable[[str, int, int], None]
 
 
 def load_index(paths: str | Path | Sequence[str | Path], schema: Schemas, reader: ByteReader | None = None) -> Index:

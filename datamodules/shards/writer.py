@@ -6,8 +6,8 @@ A shard is a plain tar that webdataset reads: ``key.mp4``, ``key.json``, ``key.<
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +77,7 @@ def write_tar_shards(
         for shard in shards:
             Path(f"{shard.address}{_PARTIAL}").replace(shard.address)
     finally:
-        for partial in _siblings(output, f".tar{_PARTIAL}"):
+        for partial in shard_files(output, f".tar{_PARTIAL}"):
             partial.unlink()
     index.write(f"{output}.index.json")
     return index
@@ -176,11 +176,18 @@ def _index(
 
 def _refuse_existing(output: Path) -> None:
     """A sealed shard is never rewritten."""
-    there = [path for path in (Path(f"{output}.index.json"), *_siblings(output, ".tar")) if path.exists()]
+    there = [path for path in (Path(f"{output}.index.json"), *shard_files(output)) if path.exists()]
     if there:
         names = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
         raise ValueError(f"{output.parent}: {names} are there already; delete them, or choose another name")
 
 
-def _siblings(output: Path, ending: str) -> list[Path]:
-    return sorted(output.parent.glob(f"{glob.escape(output.name)}-[0-9][0-9][0-9][0-9][0-9][0-9]{ending}"))
+def shard_files(output: Path, ending: str = ".tar") -> list[Path]:
+    """The shards of one output that are there, in order: ``OUTPUT-000000.tar`` ... and no other name.
+
+    The name is compared and not expanded: an output may be called ``tr[ai]n``, and ``train-part1-000000.tar`` is none
+    of ``train``.
+    """
+    form = re.compile(rf"{re.escape(output.name)}-\d{{6,}}{re.escape(ending)}", re.ASCII)
+    there = output.parent.iterdir() if output.parent.is_dir() else ()
+    return sorted(path for path in there if form.fullmatch(path.name))

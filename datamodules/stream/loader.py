@@ -172,8 +172,9 @@ class PlanLoader(Generic[BatchT]):
             f"{name} was {state.get(name)!r}, is {value!r}" for name, value in now.items() if state.get(name) != value
         ]
         if changed:
+            what = "content" if state.get("fingerprint") != now["fingerprint"] else "order"
             raise ValueError(
-                "cannot resume: the order of the training samples is another one (" + "; ".join(changed) + "). Restore "
+                f"cannot resume: the {what} of the training samples has changed (" + "; ".join(changed) + "). Restore "
                 "the former settings, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
             )
         self.consumed = state["consumed"]

@@ -13,9 +13,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
+from datamodules.stream.changed_content import content_changes
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
 from datamodules.stream.recipe import Recipe
+from datamodules.stream.run_place import RunPlace, at_a_step, limited
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]
@@ -108,6 +110,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         """What must not change over a resume besides shards, seed, window and filter, in plain types."""
         return {}
 
+    def origin_of(self, name: str) -> str:
+        """What to say behind an entry of `identity` that is a hash: which files it is of. "" = nothing."""
+        return ""
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
@@ -141,8 +147,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         trainer = self.active_trainer
         accumulation = trainer.accumulate_grad_batches
         plan = TrainPlan(**self._plan("train"), seed=self.seed, window=self.window, accumulation=accumulation)
-        limit = trainer.limit_train_batches
-        batches = limit if isinstance(limit, int) else int(limit * len(plan))
+        batches = limited(plan, trainer.limit_train_batches)
         if batches < len(plan) and batches % accumulation and not trainer.fast_dev_run:
             raise ValueError(
                 f"trainer.limit_train_batches stops after {batches} batches, within an optimizer step of "
@@ -153,8 +158,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if before is not None:
             loader.resume(before.progress())
         elif self._resumed:
-            self._require_same(self._resumed.get("identity", {}))
-            loader.resume(_at_a_step(self._resumed))
+            self._go_on(loader)
         self._loaders["train"] = loader
         return loader
 
@@ -175,32 +179,33 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return {
             # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
             **loader.progress(in_flight=progress.ready - progress.processed),
-            "pass_over": progress.processed >= self.active_trainer.fit_loop.max_batches,
             "identity": self.identity(),
+            "data_sets": self._data_sets(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
         self._resumed = dict(state_dict)
 
-    def align(self) -> None:
-        """Make the trainer's count of the pass's batches agree with the stream, when training starts after a resume.
+    def resume(self) -> RunPlace | None:
+        """Move the stream of training samples to where the restored state says; where that is in the trainer's epochs.
 
-        A checkpoint counts in batches of the run that wrote it. With other ranks, batch size or accumulation the
-        trainer would end optimizer steps and passes elsewhere than the plan, whose denominators are of whole steps.
+        It is where a run with the settings of now would be after as many samples: epochs that ended early, or were
+        counted in other batches (ranks, batch size, accumulation, a limit), neither lengthen nor shorten the run.
+
+        Returns:
+            The place; None where no state was restored.
         """
-        loader, state = self._loaders.get("train"), self._resumed
-        if loader is None or not state:
-            return
-        assert isinstance(loader.plan, TrainPlan)
-        loop = self.active_trainer.fit_loop
-        counted, step = loop.epoch_loop.batch_progress.current, loader.plan.accumulation
-        read = counted.processed * state["global_batch"] - (state["consumed"] - loader.consumed)
-        batches = read // loader.plan.step_samples * step
-        batches = loop.max_batches if state["pass_over"] else max(0, min(batches, loop.max_batches - step))
-        change = batches - counted.processed
-        for name in ("ready", "started", "processed", "completed"):
-            setattr(counted, name, getattr(counted, name) + change)
+        if not self._resumed:
+            return None
+        loader = self._loaders.get("train")
+        if loader is None:
+            loader = self.train_dataloader()
+        else:
+            self._go_on(loader)  # a sharded model is set up first, and its schedule has asked for the loader
+        plan = loader.plan
+        assert isinstance(plan, TrainPlan)
+        return RunPlace.after(loader.consumed, plan, self.active_trainer.limit_train_batches)
 
     # What others ask
 
@@ -241,10 +246,33 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             self._indexes[split] = same
         return self._indexes[split]
 
+    def _data_sets(self) -> dict[str, str]:
+        """Index file -> fingerprint, of the training samples."""
+        given = self.paths["train"]
+        paths = [given] if isinstance(given, str) else list(given or ())
+        return {str(path): part.fingerprint for path, part in zip(paths, self.parts("train"), strict=True)}
+
+    def _require_same_content(self, state: Mapping[str, Any]) -> None:
+        before, now = state["fingerprint"], self.index("train").fingerprint
+        if before != now:
+            changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+            raise ValueError(
+                f"cannot resume: the content of the training samples has changed: {changes} (fingerprint was "
+                f"{before[:12]}, is {now[:12]}). Restore the former shards, or start a new run: another "
+                "--trainer.default_root_dir, or --ckpt_path null"
+            )
+
+    def _go_on(self, loader: PlanLoader[BatchT]) -> None:
+        self._require_same_content(self._resumed)
+        self._require_same(self._resumed.get("identity", {}))
+        loader.resume(at_a_step(self._resumed))
+
     def _require_same(self, before: Mapping[str, Any]) -> None:
         now = self.identity()
         changed = [
-            f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]
+            f"{name} was {before.get(name)!r}, is {now[name]!r}{self.origin_of(name)}"
+            for name in now
+            if before.get(name) != now[name]
         ]
         if changed:
             raise ValueError(
@@ -280,12 +308,6 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             pin_memory=self.active_trainer.strategy.root_device.type == "cuda",
             reader=self.reader,
         )
-
-
-def _at_a_step(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state moved back to the end of its last optimizer step: no checkpoint holds the gradients of a begun one."""
-    begun = (state["consumed"] - state["origin"]) % state["step_samples"]
-    return {**state, "consumed": state["consumed"] - begun}
 
 
 def require_least(**settings: tuple[int, int]) -> None:

@@ -23,8 +23,40 @@ from datamodules.stream.planned_data import (
 BatchT = TypeVar("BatchT")
 
 
-class PredictData(PlannedData[BatchT]):
-    """Shards -> batches, each sample once, in the index's order; a `SkippableData`.
+class ContinuedData(PlannedData[BatchT]):
+    """Data module whose `predict` split can be continued, a `SkippableData`: what is done already is left out."""
+
+    _skipped: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all samples that `predict` reads, in order, whatever is skipped."""
+        return [entry.key for entry in self.index("predict").entries]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the index that the samples are read from."""
+        return self.index("predict").fingerprint
+
+    def skip(self, keys: Collection[str]) -> None:
+        """Leave these samples out; said before the loader is made, alike on every rank. Replaces what was said before.
+
+        Args:
+            keys: the samples' keys; unknown ones do nothing.
+        """
+        self._skipped = frozenset(keys)
+
+    def remaining(self) -> Positions:
+        """The positions of the samples that are not skipped."""
+        return remaining(self.keys, self._skipped)
+
+    def predict_dataloader(self) -> Any:
+        """Every sample that is not skipped, once; an empty list where none is left."""
+        return super().predict_dataloader() if len(self.remaining()) else []
+
+
+class PredictData(ContinuedData[BatchT]):
+    """Shards -> batches, each sample once, in the index's order.
 
     Args:
         predict: index file of the shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
@@ -62,36 +94,18 @@ class PredictData(PlannedData[BatchT]):
         if limit is not None:
             require_least(limit=(limit, 1))
         self.limit = limit
-        self._skipped: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> list[str]:
         """The keys of all samples up to the limit, in order, whatever is skipped."""
-        return [entry.key for entry in self.index("predict").entries[: self.limit]]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the index that the samples are read from."""
-        return self.index("predict").fingerprint
-
-    def skip(self, keys: Collection[str]) -> None:
-        """Leave these samples out; said before the loader is made, alike on every rank. Replaces what was said before.
-
-        Args:
-            keys: the samples' keys; unknown ones do nothing.
-        """
-        self._skipped = frozenset(keys)
+        return super().keys[: self.limit]
 
     def check(self, split: Split, index: Index) -> None:
         """All that the index tells was checked when the shards were made."""
 
     def selection(self, split: Split) -> Selection:
         """The samples up to the limit that are not done."""
-        return Selection(keep=remaining(self.keys, self._skipped))
-
-    def predict_dataloader(self) -> Any:
-        """Every sample that is not skipped, once; an empty list where none is left."""
-        return super().predict_dataloader() if len(remaining(self.keys, self._skipped)) else []
+        return Selection(keep=self.remaining())
 
 
 def remaining(keys: Collection[str], skipped: Collection[str]) -> Positions:

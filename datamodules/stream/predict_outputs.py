@@ -13,6 +13,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+#: The field of a description that says what is in the files which its other fields name: setting -> hash.
+CONTENTS = "contents"
+#: What earlier releases wrote instead: setting -> hash of names, sizes and times.
+_STAMPS = "files"
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenSample:
@@ -21,10 +26,12 @@ class WrittenSample:
     Attributes:
         key: the sample's name, that of the sample it was made from.
         members: suffix without the leading dot ("first.mp4", "json") -> content.
+        facts: what the index says of it; None = what its schema reads from its members.
     """
 
     key: str
     members: Mapping[str, bytes]
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,32 @@ class SkippableData(Protocol):
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each field in which two descriptions differ; a field within a field is written ``policy.path``."""
+    """One line for each field in which two descriptions differ; a field within a field is written ``policy.path``.
+
+    The content of files that only one of them knows is no difference, see `uncompared`.
+    """
     flat_before, flat_now = _flat(before), _flat(now)
     names = [*flat_before, *(name for name in flat_now if name not in flat_before)]
-    shown = [(name, _shown(flat_before, name), _shown(flat_now, name)) for name in names]
-    return [f"{name} was {was}, is {now}" for name, was, now in shown if was != now]
+    lines = []
+    for name in names:
+        was, is_now = _shown(flat_before, name), _shown(flat_now, name)
+        setting, stamped = _named(name, CONTENTS), _named(name, _STAMPS)
+        unknown = setting and name not in flat_before
+        former = stamped and any(_named(one, CONTENTS) == stamped for one in flat_now)
+        if was == is_now or unknown or former:
+            continue
+        replaced = f"the files that {setting} names have been replaced: their hash was {was}, is {is_now}"
+        lines.append(replaced if setting else f"{name} was {was}, is {is_now}")
+    return lines
+
+
+def uncompared(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings, as ``policy.path``, of whose files a description from an earlier release does not say the content.
+
+    Whether those files are still the same cannot be known.
+    """
+    known = _flat(before)
+    return [setting for name in _flat(now) if (setting := _named(name, CONTENTS)) and name not in known]
 
 
 def plain(value: Any) -> Any:
@@ -94,6 +122,12 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
     content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     return content
+
+
+def _named(name: str, group: str) -> str:
+    """The setting that a field of a group is about: ``policy.contents.path`` is about ``policy.path``; "" = no such."""
+    before, found, after = f".{name}".partition(f".{group}.")
+    return f"{before}.{after}".strip(".") if found else ""
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:

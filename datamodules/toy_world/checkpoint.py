@@ -170,8 +170,10 @@ def write_halved(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoProcessor, VideoLlavaForConditionalGeneration
 
-    VideoLlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float16).save_pretrained(target)
-    AutoProcessor.from_pretrained(source).save_pretrained(target)
+    VideoLlavaForConditionalGeneration.from_pretrained(
+        source, trust_remote_code=False, dtype=torch.float16
+    ).save_pretrained(target)
+    AutoProcessor.from_pretrained(source, trust_remote_code=False).save_pretrained(target)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def load_pipeline(folder: Path, **parts: Any) -> WanPipeline:
     import torch
     from diffusers import WanPipeline
 
-    pipeline: WanPipeline = WanPipeline.from_pretrained(folder, dtype=torch.float32, **parts)
+    pipeline: WanPipeline = WanPipeline.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32, **parts)
     return pipeline
 
 
@@ -146,7 +146,7 @@ def write_joined(pipeline: Path, transformer: Path, target: Path) -> None:
     import torch
     from diffusers import WanTransformer3DModel
 
-    trained = WanTransformer3DModel.from_pretrained(transformer, dtype=torch.float32)
+    trained = WanTransformer3DModel.from_pretrained(transformer, trust_remote_code=False, dtype=torch.float32)
     load_pipeline(pipeline, transformer=trained).to(dtype=torch.float16).save_pretrained(target)
 
 

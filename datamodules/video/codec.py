@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.video.containers import HEAD_BYTES, container_format, file_head
 from datamodules.video.facts import VideoFacts
 
 #: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
@@ -208,9 +209,15 @@ def fit_frame(frame: Tensor, height: int, width: int) -> Tensor:
 @contextmanager
 def _opened(video: bytes | str | Path) -> Iterator[Any]:
     """The container, with every failure while it is open as a ValueError that begins with "undecodable"."""
+    try:
+        head = bytes(video[:HEAD_BYTES]) if isinstance(video, bytes | bytearray | memoryview) else file_head(video)
+        kind = container_format(head)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"undecodable video: {error}") from error
     source = io.BytesIO(video) if isinstance(video, bytes | bytearray | memoryview) else str(video)
     try:
-        with av.open(source) as container:
+        # Named, because a guessed format may be a script; and whatever the container names, no address is opened.
+        with av.open(source, format=kind, options={"protocol_whitelist": "file"}) as container:
             yield container
     except (av.error.FFmpegError, EOFError) as error:
         raise ValueError(f"undecodable video: {error}") from error

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, PlannedData, Selection, Split, require_least
+from datamodules.stream.planned_data import Paths, Selection, Split, require_least
+from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.partners import video_numbers
@@ -16,7 +17,7 @@ from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reve
 from datamodules.vista.views import Negatives, ViewMaker, membership
 
 
-class VistaPairs(PlannedData[VistaBatch]):
+class VistaPairs(ContinuedData[VistaBatch]):
     """Videos with their negatives, as the model asks for them.
 
     The model says by `needs()` which views to make and which answers to score; nothing else is decoded. The state in a
@@ -111,8 +112,9 @@ class VistaPairs(PlannedData[VistaBatch]):
             )
 
     def selection(self, split: Split) -> Selection:
-        """All samples; each takes part in the terms whose views it has."""
-        return Selection(membership(self.annotations(split).levels))
+        """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""
+        keep = self.remaining() if split == "predict" else None
+        return Selection(membership(self.annotations(split).levels), keep)
 
     def recipe(self, split: Split) -> VistaRecipe:
         """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.video.codec import decode_image
 from lightning_modules.judges.base import Judge, JudgeQuestion, Picture
 from lightning_modules.judges.cache import ReplyCache, request_key
+from lightning_modules.policies.remote_code import load_failure
 
 
 class LocalJudge(Judge):
@@ -74,12 +75,15 @@ class LocalJudge(Judge):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
-            processor = AutoProcessor.from_pretrained(self.path)
+            processor = AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
             model: Any = AutoModelForImageTextToText.from_pretrained(
-                self.path, dtype=getattr(torch, self.dtype), attn_implementation=self.attn_implementation
+                self.path,
+                trust_remote_code=False,
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=self.attn_implementation,
             )
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path} cannot judge: {error}") from error
+            raise ValueError(f"{self.path} cannot judge: {load_failure(error)}") from error
         if not (self.chat_template or getattr(processor, "chat_template", None)):
             raise ValueError(f"{self.path} has no chat template; give one as judge.chat_template")
         processor.tokenizer.padding_side = "left"  # every reply begins right behind its question

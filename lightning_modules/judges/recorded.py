@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.video.containers import require_regular
 from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
@@ -59,6 +60,25 @@ class ReplyLog:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def check(self) -> None:
+        """Open the file for appending and read what is in it, so that the first reply is not the first to fail.
+
+        Raises:
+            ValueError: it cannot be written, or holds lines that are no replies, to which no more are appended.
+        """
+        try:
+            if self.path.exists():
+                require_regular(self.path)
+            self._append(b"")
+            if self.path.stat().st_size:
+                read_replies(self.path)
+        except OSError as error:
+            raise ValueError(
+                f"model.replies: {self.path} cannot be written and read ({error.strerror or error}); give another file"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"model.replies: {error}\nTake these lines out, or give another file") from error
+
     def write(self, questions: Sequence[JudgeQuestion], replies: Sequence[str]) -> None:
         """Append one line a reply, all of them in one write."""
         lines = [
@@ -71,10 +91,13 @@ class ReplyLog:
             }
             for question, reply in zip(questions, replies, strict=True)
         ]
+        self._append("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def _append(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            os.write(file, content)
         finally:
             os.close(file)
 

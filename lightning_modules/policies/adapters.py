@@ -60,7 +60,7 @@ def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_sav
     if folder is None:
         return None if lora is None else new_config(lora, LANGUAGE_LINEARS, modules_to_save)
     try:
-        config = PeftConfig.from_pretrained(folder)
+        config = PeftConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"adapter: no PEFT adapter at {folder!r} ({error}); give a folder with adapter_config.json"

@@ -109,7 +109,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
             return
         from transformers import AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(self.path)
+        self.processor = AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
         video_token = getattr(self.processor, "video_token", "<video>")
         limit = self.config.text_config.max_position_embeddings
         chat = (self.processor.tokenizer, self.prompt_template, video_token, self.config.video_token_index)

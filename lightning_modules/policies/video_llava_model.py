@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policies.prefixes import PackedViews
+from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.policies.shared_attention import use_shared_prefix_attention
 
 
@@ -42,10 +43,10 @@ def read_configuration(path: str) -> Any:
     from transformers import AutoConfig, VideoLlavaConfig
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"policy: no checkpoint at {path!r} ({error}); give a folder or hub id with a config.json"
+            f"policy: no checkpoint at {path!r} ({load_failure(error)}); give a folder or hub id with a config.json"
         ) from error
     if not isinstance(config, VideoLlavaConfig):
         raise ValueError(f"policy: {path!r} holds a {config.model_type} model, this policy takes video_llava ones")
@@ -67,7 +68,7 @@ def build_model(
         with torch.device("meta"):
             model: Any = VideoLlavaForConditionalGeneration._from_config(config, **kind)
     else:
-        model = VideoLlavaForConditionalGeneration.from_pretrained(path, config=config, **kind)
+        model = VideoLlavaForConditionalGeneration.from_pretrained(path, trust_remote_code=False, config=config, **kind)
     if attn_implementation == "sdpa":
         use_shared_prefix_attention(model.model.language_model)
     for module in model.modules():

@@ -114,7 +114,9 @@ class WanCodec:
         from diffusers import AutoencoderKLWan
 
         if self._vae is None:
-            self._vae = AutoencoderKLWan.from_pretrained(self.path, subfolder="vae", torch_dtype=torch.float32)
+            self._vae = AutoencoderKLWan.from_pretrained(
+                self.path, trust_remote_code=False, subfolder="vae", torch_dtype=torch.float32
+            )
             self._vae.requires_grad_(False).eval()
         return self._vae.to(device)
 
@@ -124,8 +126,10 @@ class WanCodec:
 
         if self._text is None:
             kind = getattr(torch, self.text_dtype)
-            encoder = UMT5EncoderModel.from_pretrained(self.path, subfolder="text_encoder", dtype=kind)
-            tokenizer = AutoTokenizer.from_pretrained(self.path, subfolder="tokenizer")
+            encoder = UMT5EncoderModel.from_pretrained(
+                self.path, trust_remote_code=False, subfolder="text_encoder", dtype=kind
+            )
+            tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, subfolder="tokenizer")
             encoder.requires_grad_(False).eval()
             self._text = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
         self._text.text_encoder.to(device)

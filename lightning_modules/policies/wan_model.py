@@ -101,7 +101,9 @@ def build_transformer(
                 parameter.data = parameter.data.to(kind)
     else:
         place = {"subfolder": subfolder} if subfolder else {}
-        model = WanTransformer3DModel.from_pretrained(path, torch_dtype=kind, use_safetensors=True, **place)
+        model = WanTransformer3DModel.from_pretrained(
+            path, trust_remote_code=False, torch_dtype=kind, use_safetensors=True, **place
+        )
     if activation_checkpointing:
         model.enable_gradient_checkpointing()
     return model

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datamodules.stream.draws import generator
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.policy_loading import load_policy, settings_of, weights_of
+from lightning_modules.policy_loading import load_policy, settings_and_contents, settings_of, weights_of
 
 
 def video_seed(seed: int, name: str, purpose: str) -> int:
@@ -87,7 +87,7 @@ class FlowSampler(LightningModule):
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
-            "policy": settings_of(self.policy),
+            "policy": settings_and_contents(self.policy),
             "trained": weights_of(self.policy),
         }
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from datamodules.stream.draws import generator
 from datamodules.video.optical_flow import OpticalFlow, mean_motion
-from lightning_modules.policy_loading import settings_of
+from lightning_modules.policy_loading import settings_and_contents, settings_of
 
 
 class MotionAdaptiveEta:
@@ -94,6 +94,6 @@ def described(eta: Eta) -> object:
     """In plain JSON types."""
     if isinstance(eta, MotionAdaptiveEta):
         # Where the flow runs is no part of it: an interrupted run may go on elsewhere.
-        flow = {name: value for name, value in settings_of(eta.flow).items() if name != "device"}
+        flow = {name: value for name, value in settings_and_contents(eta.flow).items() if name != "device"}
         return {**settings_of(eta), "flow": flow}
     return list(eta) if isinstance(eta, tuple) else eta

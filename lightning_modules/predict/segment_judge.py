@@ -15,7 +15,8 @@ from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import Verdict, agreed_label
-from datamodules.stream.predict_outputs import WrittenSample, json_bytes
+from datamodules.stream.predict_outputs import CONTENTS, WrittenSample, json_bytes
+from lightning_modules.file_contents import contents_of
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
 from lightning_modules.judges.recorded import ReplyLog
 from lightning_modules.predict.segment_questions import (
@@ -150,7 +151,7 @@ class SegmentJudge(LightningModule):
         return {
             "fingerprint": self.pairs.fingerprint,
             "judge": self.judge.name,
-            "judge_settings": self.judge.settings(),
+            "judge_settings": {**self.judge.settings(), CONTENTS: contents_of(self.judge)},
             "frames_per_segment": frames_per_segment(self.asks, self.pairs.rows()),
             "attempts": self.attempts,
             **self.asks.settings(),
@@ -159,12 +160,14 @@ class SegmentJudge(LightningModule):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Refuse segments that do not fit the videos, before anything is asked.
+        """Refuse segments that do not fit the videos, and a log that takes no replies, before anything is asked.
 
         Raises:
-            ValueError: the first pair that has none.
+            ValueError: the first pair that has none; or what is wrong with the log.
         """
         self.asks.work(self.pairs.rows())
+        if self.replies is not None:
+            self.replies.check()
 
     def on_predict_start(self) -> None:
         """Say what it will cost, and load the judge's weights where it has any."""

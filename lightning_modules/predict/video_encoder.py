@@ -12,7 +12,7 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import LatentRow, VideoRow
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.policy_loading import settings_of
+from lightning_modules.policy_loading import settings_and_contents
 
 
 def encoded_video(policy: VideoFlow, row: VideoRow, frames: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class VideoEncoder(LightningModule):
         return {
             "fingerprint": data.fingerprint,
             "module": type(self).__qualname__,
-            "policy": settings_of(self.policy),
+            "policy": settings_and_contents(self.policy),
             "latent_space": self.policy.latent_space.to_json(),
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -136,13 +138,13 @@ class Batches:
         return len(self.batches)
 
     def __iter__(self) -> Any:
-        import copy
-
         return iter(copy.deepcopy(self.batches))
 
 
 class FakePairs(LightningDataModule):
-    """Batches with the fingerprints that `VistaPairs` has; `keys` are those of the index; None = of the batches."""
+    """Batches with what `VistaPairs` says of itself; `index_keys` are those of the index; None = of the batches."""
+
+    fingerprint = "train"
 
     def __init__(
         self, train: list[VistaBatch], val: list[VistaBatch] | None = None, seed: int = 0, ranks: int = 1
@@ -150,16 +152,24 @@ class FakePairs(LightningDataModule):
         super().__init__()
         self.ranks, self.on_bad_sample = ranks, "raise"
         self.bad_samples: dict[str, str] = {}
-        self.keys: list[str] | None = None
+        self.index_keys: list[str] | None = None
+        self.skipped: frozenset[str] = frozenset()
         self.train, self.val, self.seed, self.resample_each_epoch = train, val, seed, False
         self.paths = {"train": "train", "val": "val" if val else None, "predict": "train"}
 
     def index(self, split: str) -> Any:
         batches = self.val if split == "val" else self.train
         there = [key for batch in batches for key, real in zip(batch.keys, batch.mask, strict=True) if real]
-        keys = there if self.keys is None else self.keys
+        keys = there if self.index_keys is None else self.index_keys
         positions = {key: number for number, key in enumerate(keys)}
         return SimpleNamespace(positions=positions, fingerprint="val" if split == "val" else "train")
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.index("predict").positions)
+
+    def skip(self, keys: Collection[str]) -> None:
+        self.skipped = frozenset(keys)
 
     def views_fingerprint(self, split: str = "train") -> dict[str, Any]:
         return {"fingerprint": self.index(split).fingerprint, "seed": self.seed}
@@ -172,8 +182,12 @@ class FakePairs(LightningDataModule):
 
     def predict_dataloader(self) -> Any:
         """Unequal shares: one batch more on the first rank, which the others fill with padding."""
-        share = self.train[self.trainer.global_rank :: self.ranks]
-        padding = [make_batch([0], masked=(0,), total=1)] * (len(self.train[:: self.ranks]) - len(share))
+        batches = copy.deepcopy(self.train)
+        for batch in batches:
+            batch.mask &= torch.tensor([key not in self.skipped for key in batch.keys])
+        batches = [batch for batch in batches if batch.mask.any()]
+        share = batches[self.trainer.global_rank :: self.ranks]
+        padding = [make_batch([0], masked=(0,), total=1)] * (len(batches[:: self.ranks]) - len(share))
         return Batches(share + padding)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -57,3 +58,27 @@ class KillAt(Callback):
     ) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillRank(KillAt):
+    """SIGKILL to one of several ranks when a step is done."""
+
+    def __init__(self, step: int, rank: int) -> None:
+        super().__init__(step)
+        self.rank = rank
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_rank == self.rank:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class KillWorker(KillAt):
+    """SIGKILL to a data loader's worker when a step is done, as the kernel does where memory is short."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)

@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,26 @@ def test_all_parts_are_joined_in_the_questions_order(tmp_path: Path) -> None:
     # A start that was killed between joining and tidying up finds both.
     log.append(0, [line_of(ONE, {"predict": "Yes.", "margin": 0.5})])
     assert len(log.read()) == 3
+
+
+def test_files_beside_the_ranks_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    others = ["notes.txt", "rank-00000.jsonl.bak", "rank-mine.jsonl", "questions.jsonl"]
+    (tmp_path / "answers").mkdir()
+    for name in others:
+        (tmp_path / "answers" / name).write_text("precious")
+    log = AnswerLog(tmp_path)
+    log.begin({"prompt": "p"}, fresh=False)
+    log.append(0, [line_of(ONE, {"predict": "Yes."})])
+    log.close()
+    log.join([ONE.key])
+    log.append(3, [line_of(TWO, {"predict": "No."})])
+    log.close()
+    assert set(log.read()) == {ONE.key, TWO.key}
+    log.begin({"prompt": "q"}, fresh=True)
+    assert log.read() == {}
+    assert {path.name: path.read_text() for path in (tmp_path / "answers").iterdir()} == dict.fromkeys(
+        others, "precious"
+    )
 
 
 def test_other_settings_are_refused_with_every_difference(tmp_path: Path) -> None:
@@ -133,8 +154,26 @@ def test_a_policys_settings_change_with_its_files(tmp_path: Path) -> None:
     assert before["num_frames"] == 8
     assert "_loaded" not in before
     os.utime(weights, (1, 1))
+    assert policy_settings(Policy(str(weights.parent))) == before, "a copy has other times"
+    weights.write_bytes(b"two")
     assert policy_settings(Policy(str(weights.parent))) != before
-    assert policy_settings(Policy("some/hub-id"))["files"] == {}
+    assert policy_settings(Policy("some/hub-id"))["contents"] == {}
+
+
+def test_answers_of_replaced_weights_are_refused_and_those_of_an_earlier_release_are_kept(tmp_path: Path) -> None:
+    def settings(**more: Any) -> dict[str, Any]:
+        return {"policy": {"path": "base", **more}}
+
+    log = AnswerLog(tmp_path)
+    log.begin(settings(files={"path": "0" * 16}), fresh=False)
+    log.append(0, [line_of(ONE, {"predict": "Yes."})])
+    log.close()
+    with pytest.warns(UserWarning, match=r"files in policy\.path: whether they have been replaced since is not known"):
+        log.check(settings(contents={"path": "a" * 32}))
+    log.begin(settings(contents={"path": "a" * 32}), fresh=True)
+    log.check(settings(contents={"path": "a" * 32}))
+    with pytest.raises(ValueError, match=r"the files that policy\.path names have been replaced"):
+        log.check(settings(contents={"path": "b" * 32}))
 
 
 def test_a_file_that_nobody_appends_to_may_end_without_a_newline(tmp_path: Path) -> None:

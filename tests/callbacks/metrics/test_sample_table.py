@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from torch.utils.data import DataLoader
 
 from callbacks.metrics.sample_table import SampleTable
 from datamodules.vista.samples import AnswerName, View, ViewName, VistaBatch
@@ -72,19 +75,73 @@ def trainer(step: int, logger: Any) -> Any:
 
 def step(table: SampleTable, at: Any) -> None:
     module: Any = None
+    table.on_train_batch_start(at, module, batch(), 0)
+    at.global_step += 1  # Lightning counts a step before it says that its batch has ended
     table.on_train_batch_end(at, module, outputs(), batch(), 0)
 
 
 def test_wandb_gets_a_table_every_n_steps(tmp_path: Path) -> None:
     logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
     table = SampleTable(every_n_steps=10)
-    for at in (1, 2, 10, 11, 12, 21):
+    for at in (0, 1, 9, 10, 11, 20):
         step(table, trainer(at, logger))
     folder = Path(logger.experiment.dir)
     wandb.finish()
     tables = list(folder.rglob("*.table.json"))
     assert len(tables) == 3
     assert json.loads(tables[0].read_text())["columns"][:2] == ["key", "prompt"]
+
+
+class Module(BoringModel):
+    """Logs the number of each of its steps."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("train/step", float(self.global_step))
+        return {"loss": self.layer.weight.sum(), **outputs()}
+
+
+class Recording(WandbLogger):
+    """Keeps steps in place of sending them."""
+
+    def __init__(self) -> None:
+        super().__init__(project="test", offline=True)
+        self.tables: list[int] = []
+        self.metrics: list[tuple[int, float]] = []
+
+    def log_table(self, key: str, *args: Any, step: int | None = None, **options: Any) -> None:
+        assert step is not None
+        self.tables.append(step)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        assert step is not None
+        self.metrics += [(step, metrics["train/step"])] if "train/step" in metrics else []
+
+    def log_hyperparams(self, *args: Any, **options: Any) -> None:
+        return None
+
+    @property
+    def experiment(self) -> Any:
+        return SimpleNamespace(config=SimpleNamespace(update=lambda *_, **__: None))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_table_has_the_step_of_the_metrics_that_were_logged_with_it(tmp_path: Path, accumulation: int) -> None:
+    logger = Recording()
+    run = Trainer(
+        logger=logger,
+        callbacks=[SampleTable(every_n_steps=2)],
+        max_steps=5,
+        accumulate_grad_batches=accumulation,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    run.fit(Module(), DataLoader([batch() for _ in range(10)], batch_size=None))
+    assert dict(logger.metrics) == {step: float(step) for step in range(5)}
+    assert logger.tables == [0, 2, 4]
 
 
 def test_other_loggers_hear_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +152,7 @@ def test_other_loggers_hear_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_rhythm_survives_a_resume() -> None:
     table, again = SampleTable(every_n_steps=100), SampleTable(every_n_steps=100)
-    step(table, trainer(7, None))
+    step(table, trainer(7, None))  # the eighth step
     again.load_state_dict(table.state_dict())
     assert again.state_dict() == {"next_step": 107}
 

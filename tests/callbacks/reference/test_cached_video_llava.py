@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.reference.cache import ReferenceCacheWriter
+from callbacks.reference.cache_writer import ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
 from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
@@ -87,3 +90,30 @@ def test_training_on_cached_scores_is_training_on_live_ones(checkpoint: str, sha
         fit(ReferenceModel("cached", cache), checkpoint, VistaPairs(train=shards, num_frames=5, seed=3))
     with pytest.raises(ValueError, match="cannot be cached while"):
         fit(ReferenceModel("cached", cache), checkpoint, data(resample_each_epoch=True))
+
+
+def test_an_interrupted_pass_scores_only_what_is_left(checkpoint: str, shards: str, tmp_path: Path) -> None:
+    class Seen(Callback):
+        def __init__(self, stop: bool) -> None:
+            self.stop = stop
+            self.keys: list[str] = []
+
+        def on_predict_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
+            if self.stop and self.keys:
+                raise KeyboardInterrupt
+            self.keys += [key for key, real in zip(batch.keys, batch.mask, strict=True) if real]
+
+    def score(name: str, stop: bool = False) -> list[str]:
+        seen = Seen(stop)
+        trainer = make_trainer([ReferenceCacheWriter(str(tmp_path / name)), seen])
+        with contextlib.suppress(SystemExit):
+            trainer.predict(vista(checkpoint), VistaPairs(train=shards, num_frames=NUM_FRAMES, batch_size=2, seed=3))
+        return seen.keys
+
+    assert score("whole") == [f"s{number}" for number in range(5)]
+    assert score("broken", stop=True) == ["s0", "s1"]
+    assert score("broken") == ["s2", "s3", "s4"]
+    assert score("broken") == []
+    whole, broken = (tmp_path / f"{name}.index.json" for name in ("whole", "broken"))
+    assert Index.read(broken).fingerprint == Index.read(whole).fingerprint, "to the last byte"
+    assert Index.read(broken).made_from["policy"]["contents"].keys() == {"path"}

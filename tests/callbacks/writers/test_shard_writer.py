@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from lightning.pytorch import Trainer
 
 from callbacks.writers.shards import ShardWriter
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import WrittenSample
+from lightning_modules.file_contents import contents_of
 from tests.support.predict_fakes import MEMBER, Maker, Source, predict
 
 KEYS = ["b/2", "a", "c", "long-" + "x" * 300, "d", "e"]
@@ -60,7 +62,7 @@ def test_a_sample_that_a_kill_cut_is_made_again(whole: Path, tmp_path: Path) -> 
     indexes = sorted(parts.glob("*.index.json"))
     indexes[0].unlink()  # its shard is there, whole or not
     (parts / f"{indexes[0].name}.tmp").write_text("{")
-    (parts / "0123-000000.tar.tmp").write_text("half")
+    (parts / f"{'0' * 32}-000000.tar.tmp").write_text("half")
     second = run(tmp_path)
     assert len(second.made) == 3
     assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == KEYS
@@ -88,7 +90,7 @@ def killed_when_joined(killed: Any) -> Any:
 def test_a_finished_run_does_nothing_and_clears_what_a_kill_left(whole: Path, tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "out.parts").mkdir()
-    (tmp_path / "out.parts" / "rest.tar").write_text("")
+    (tmp_path / "out.parts" / f"{'0' * 32}-000000.tar").write_text("")
     assert run(tmp_path).made == []
     assert names(tmp_path) == names(whole)
 
@@ -100,6 +102,46 @@ def test_other_settings_are_refused_with_the_mend(tmp_path: Path) -> None:
     assert run(tmp_path).made == KEYS[4:], "the refusal has harmed nothing"
     with pytest.raises(ValueError, match=r"out\.index\.json was made with other settings: seed was 0, is 1; choose"):
         run(tmp_path, Maker(seed=1))
+
+
+class OfFiles(Maker):
+    """Made with a policy whose weights lie in a file; `says` is whether this release records its content."""
+
+    def __init__(self, weights: Path, says: bool = True, fails_at: str | None = None) -> None:
+        super().__init__(fails_at=fails_at)
+        self.weights, self.says = str(weights), says
+
+    def made_from(self, trainer: Trainer) -> dict[str, Any]:
+        files = SimpleNamespace(path=self.weights)
+        contents = {"contents": contents_of(files)} if self.says else {}
+        return {**super().made_from(trainer), "policy": {"path": self.weights, **contents}}
+
+
+def test_replaced_base_weights_are_refused_in_a_begun_and_in_a_finished_run(tmp_path: Path) -> None:
+    weights = tmp_path / "base.safetensors"
+    weights.write_bytes(b"one")
+    run(tmp_path, OfFiles(weights, fails_at="d"))
+    weights.write_bytes(b"two")
+    replaced = r"the files that policy\.path names have been replaced: their hash was"
+    with pytest.raises(ValueError, match=rf"out\.parts was made with other settings: {replaced}"):
+        run(tmp_path, OfFiles(weights))
+    weights.write_bytes(b"one")
+    assert run(tmp_path, OfFiles(weights)).made == KEYS[4:]
+    weights.write_bytes(b"two")
+    with pytest.raises(ValueError, match=rf"out\.index\.json was made with other settings: {replaced}"):
+        run(tmp_path, OfFiles(weights))
+
+
+def test_a_run_that_an_earlier_release_began_goes_on_and_claims_no_more_than_it_knows(tmp_path: Path) -> None:
+    weights = tmp_path / "base.safetensors"
+    weights.write_bytes(b"one")
+    run(tmp_path, OfFiles(weights, says=False, fails_at="d"))
+    unknown = r"begun by a release that did not record the content of the files in policy\.path"
+    with pytest.warns(UserWarning, match=unknown):
+        assert run(tmp_path, OfFiles(weights)).made == KEYS[4:]
+    assert Index.read(tmp_path / "out.index.json").made_from["policy"] == {"path": str(weights)}
+    with pytest.warns(UserWarning, match=unknown):
+        assert run(tmp_path, OfFiles(weights)).made == []
 
 
 def test_a_finished_index_without_some_samples_is_refused(whole: Path) -> None:
@@ -136,11 +178,132 @@ def test_a_place_that_cannot_be_made_stops_every_rank_with_the_same_words(tmp_pa
     assert told[0] == told[1]
 
 
+def test_settings_that_cannot_be_read_stop_every_rank_with_the_same_words(tmp_path: Path) -> None:
+    """Rank 0 alone reads the weights; the others hear of it instead of waiting."""
+    sent: list[Any] = []
+
+    def unreadable(trainer: Trainer) -> dict[str, Any]:
+        assert trainer.is_global_zero, "the weights are read once"
+        raise PermissionError("base.safetensors cannot be read")
+
+    for rank in (0, 1):
+        strategy: Any = SimpleNamespace(broadcast=lambda value: sent[0] if sent else sent.append(value) or value)
+        trainer: Any = SimpleNamespace(
+            datamodule=Source(KEYS), is_global_zero=rank == 0, strategy=strategy, predict_loop=SimpleNamespace()
+        )
+        module: Any = SimpleNamespace(schema="vidpref/side", made_from=unreadable)
+        with pytest.raises(ValueError, match=r"base\.safetensors cannot be read"):
+            ShardWriter(str(tmp_path / "out")).setup(trainer, module, "predict")
+    assert names(tmp_path) == []
+
+
 def test_shards_of_others_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "out-000000.tar").write_text("precious")
     with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
         run(tmp_path)
     assert (tmp_path / "out-000000.tar").read_text() == "precious"
+
+
+#: Names that share their beginning with those of an output called `out`, or look like them.
+NEIGHBOURS = [
+    "out-part1-000000.tar",
+    "out-part1.index.json",
+    "out-000000-000000.tar",
+    "out-000000.tar.bak",
+    "out-00000.tar",
+    "out-000000.tar.tmp-mine",
+    "outer-000000.tar",
+    "out.parts.bak",
+    "out.index.json.bak",
+]
+
+
+def write_neighbours(folder: Path) -> dict[str, str]:
+    for name in NEIGHBOURS:
+        (folder / name).write_text(f"precious {name}")
+    return {name: f"precious {name}" for name in NEIGHBOURS}
+
+
+def test_neighbours_outlive_an_interrupted_and_a_finished_run(tmp_path: Path, monkeypatch: Any) -> None:
+    neighbours = write_neighbours(tmp_path)
+    run(tmp_path, Maker(fails_at="d"))
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("callbacks.writers.shards.Index.write", killed_when_joined(killed))
+    run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path)
+    assert run(tmp_path).made == []
+    assert {name: (tmp_path / name).read_text() for name in NEIGHBOURS} == neighbours
+    assert names(tmp_path) == sorted([*NEIGHBOURS, "out-000000.tar", "out-000001.tar", "out.index.json"])
+
+
+def test_shards_that_appeared_beside_a_begun_run_are_not_touched(tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="d"))
+    (tmp_path / "out-000000.tar").write_text("precious")
+    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
+        run(tmp_path)
+    assert (tmp_path / "out-000000.tar").read_text() == "precious"
+
+    class Late(Maker):
+        def on_predict_start(self) -> None:
+            (tmp_path / "out-000000.tar").write_text("precious")
+
+    (tmp_path / "out-000000.tar").unlink()
+    with pytest.raises(ValueError, match=r"out-000000\.tar lies in the way"):
+        run(tmp_path, Late())
+    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
+        run(tmp_path)
+    assert (tmp_path / "out-000000.tar").read_text() == "precious"
+    (tmp_path / "out-000000.tar").rename(tmp_path / "mine.tar")
+    assert run(tmp_path).made == [], "the samples were not lost"
+
+
+def test_a_folder_of_somebody_else_under_the_name_of_the_parts_is_not_touched(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.parts").mkdir()
+    (tmp_path / "out.parts/train-000000.tar").write_text("precious")
+    with pytest.raises(ValueError, match=r"out\.parts/train-000000\.tar lie in the way"):
+        run(tmp_path)
+    assert names(tmp_path / "out.parts") == ["train-000000.tar"]
+
+
+def test_a_file_that_somebody_put_among_the_parts_is_left_and_named(tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="d"))
+    (tmp_path / "out.parts/notes.txt").write_text("precious")
+    with pytest.warns(UserWarning, match=r"out\.parts is left where it is: notes\.txt"):
+        run(tmp_path)
+    assert names(tmp_path / "out.parts") == ["notes.txt"]
+    assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == KEYS
+
+
+@pytest.mark.parametrize("name", ["tr[ai]n", "a*b", "what?", "100%d", "[!x]"])
+def test_an_output_may_be_called_like_a_pattern(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    for other in ("tran", "train", "aab", "whats", "y"):  # what the pattern would find
+        (tmp_path / f"{other}-000000.tar").write_text("precious")
+
+    def again(module: Maker | None = None) -> Maker:
+        module = module or Maker()
+        predict(ShardWriter(str(tmp_path / name), 4), module, Source(KEYS))
+        return module
+
+    again(Maker(fails_at="d"))
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    write = Index.write
+    monkeypatch.setattr(
+        "callbacks.writers.shards.Index.write",
+        lambda index, path: (killed if str(path) == f"{tmp_path / name}.index.json" else write)(index, path),
+    )
+    assert again().made == KEYS[4:]
+    monkeypatch.undo()
+    assert again().made == []
+    assert [entry.key for entry in Index.read(tmp_path / f"{name}.index.json").entries] == KEYS
+    left = [f"{other}-000000.tar" for other in ("tran", "train", "aab", "whats", "y")]
+    assert names(tmp_path) == sorted([*left, f"{name}-000000.tar", f"{name}-000001.tar", f"{name}.index.json"])
 
 
 def test_a_sample_that_is_none_of_its_schema_stops_the_run_at_once(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 
 from callbacks.writers.video_folder import VideoFolderWriter, video_name
 from datamodules.stream.predict_outputs import VideoRequest
@@ -54,11 +56,22 @@ def test_the_manifest_tells_every_files_prompt(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:
     first = run(tmp_path, VideoMaker(fails_at=REQUESTS[5].key))
     assert len(manifest(tmp_path)) == len(REQUESTS), "the manifest is there from the start"
-    (tmp_path / "videos/.half.tmp").write_bytes(b"half")
+    half, other = tmp_path / f"videos/.{'0a' * 16}.tmp", tmp_path / "videos/.half.tmp"
+    half.write_bytes(b"half")
+    other.write_bytes(b"somebody else's")
     second = run(tmp_path)
     assert first.made + second.made == [one.key for one in REQUESTS]
-    assert not (tmp_path / "videos/.half.tmp").exists()
+    assert not half.exists()
+    assert other.read_bytes() == b"somebody else's"
     assert run(tmp_path).made == []
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    writer = VideoFolderWriter(str(tmp_path / "v[ie]deos"))
+    predict(writer, VideoMaker(fails_at=REQUESTS[5].key), Requests(REQUESTS))
+    again = VideoMaker()
+    predict(VideoFolderWriter(str(tmp_path / "v[ie]deos")), again, Requests(REQUESTS))
+    assert again.made == [one.key for one in REQUESTS[4:]]
 
 
 def test_prompts_can_be_added(tmp_path: Path) -> None:
@@ -74,6 +87,31 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"videos was made with other settings: seed was 0, is 1; .*another `folder`"):
         run(tmp_path, VideoMaker(seed=1))
     assert len(manifest(tmp_path)) == 2
+
+
+class OfFiles(VideoMaker):
+    """Made with a policy of which a file is known by its content, or, in an earlier release, by its name alone."""
+
+    def __init__(self, content: str | None) -> None:
+        super().__init__()
+        self.content = content
+
+    def made_from(self, trainer: Trainer) -> dict[str, Any]:
+        return {"policy": {"path": "base", **({"contents": {"path": self.content}} if self.content else {})}}
+
+
+def test_videos_of_replaced_weights_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, OfFiles("one"), REQUESTS[:2])
+    with pytest.raises(ValueError, match=r"the files that policy\.path names have been replaced"):
+        run(tmp_path, OfFiles("two"))
+    assert len(manifest(tmp_path)) == 2
+
+
+def test_a_folder_of_an_earlier_release_is_continued_with_a_warning(tmp_path: Path) -> None:
+    run(tmp_path, OfFiles(None), REQUESTS[:2])
+    with pytest.warns(UserWarning, match=r"did not record the content of the files in policy\.path"):
+        assert run(tmp_path, OfFiles("one")).made == [one.key for one in REQUESTS[2:]]
+    assert len(manifest(tmp_path)) == len(REQUESTS), "what was added is in the manifest too"
 
 
 def test_one_prompt_twice_is_refused(tmp_path: Path) -> None:

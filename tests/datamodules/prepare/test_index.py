@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +33,15 @@ def test_index_of_shards_that_others_wrote(tmp_path: Path, capsys: pytest.Captur
     prepare_index([str(tmp_path / "train-*.tar")], str(tmp_path / "mine.index.json"))
     assert "23 samples in 5 shards" in capsys.readouterr().out
     assert Index.read(tmp_path / "mine.index.json").fingerprint == index.fingerprint
+
+
+def test_a_shard_whose_name_reads_as_a_pattern_is_meant_itself(tmp_path: Path) -> None:
+    small_shards(tmp_path)
+    shard = next(tmp_path.glob("train-*.tar"))
+    for name in ("tr[ai]n-000000.tar", "tran-000000.tar"):
+        shutil.copy(shard, tmp_path / name)
+    prepare_index([str(tmp_path / "tr[ai]n-000000.tar")], str(tmp_path / "mine.index.json"))
+    assert [shard.name for shard in Index.read(tmp_path / "mine.index.json").shards] == ["tr[ai]n-000000.tar"]
 
 
 def test_an_index_of_labels_names_the_pairs_they_were_made_for(tmp_path: Path) -> None:
@@ -107,3 +118,20 @@ def test_verify_of_a_missing_shard_or_index(tmp_path: Path) -> None:
     assert "train-000004.tar: no such shard" in problem
     (problem,) = verify(tmp_path / "absent.index.json")
     assert "no such index" in problem
+
+
+def test_verify_says_now_and_then_how_far_it_is_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(tmp_path)
+    path = str(tmp_path / "train.index.json")
+    prepare_verify(path, decode=False)
+    assert capsys.readouterr().err == "", "short ones are silent"
+    clock = iter(range(0, 1000, 5))  # five seconds pass at each look
+    monkeypatch.setattr("datamodules.prepare.index.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    prepare_verify(path, decode=False)
+    lines = [
+        f"verifying {path}: 4 of 5 shards",
+        *(f"verifying {path}: {n} of 23 samples" for n in (3, 7, 11, 15, 19, 23)),
+    ]
+    assert capsys.readouterr().err.splitlines() == lines

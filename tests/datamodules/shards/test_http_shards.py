@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,10 +45,23 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_response(206)
         else:
             self.send_response(200)
+        if failure in ("beside", "longer") and wanted:
+            start = int(first) + (failure == "beside")
+            content = path.read_bytes()[start : int(last) + 2]
+            if failure == "beside":
+                self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{path.stat().st_size}")
         if failure == "short":
             content = content[: len(content) // 2]
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if failure == "drips":
+            with suppress(OSError):  # the reader has gone
+                for number in range(len(content)):
+                    self.wfile.write(content[number : number + 1])
+                    self.wfile.flush()
+                    time.sleep(0.1)
+            self.close_connection = True
+            return
         self.wfile.write(content[: len(content) // 2] if failure == "drop" else content)
         self.close_connection = True
 
@@ -105,6 +120,41 @@ def test_an_answer_that_is_too_short_is_asked_for_again(server: Any) -> None:
     assert SampleReader(remote, RETRY).read(0) == next(samples(1))[1]
     server.fail = lambda path, number: "short"
     with pytest.raises(ReadFailedError, match=r"sample 's001' cannot be read: ConnectionError: \d+ bytes came instead"):
+        SampleReader(remote, RETRY).read(1)
+
+
+def drips(path: str, number: int) -> str | None:
+    return "drips" if number == 1 else None
+
+
+def test_a_read_has_a_limit_as_a_whole_however_steadily_bytes_come(server: Any) -> None:
+    hasty = ByteReader(attempts=2, backoff_s=0.001, timeout_s=0.5, least_rate=1e6)
+    begin = time.monotonic()
+    server.fail = drips
+    remote = Index.read(server.address, reader=hasty)
+    assert SampleReader(remote, hasty).read(0) == next(samples(1))[1]
+    assert len(tar_requests(server)) == 2
+    assert time.monotonic() - begin < 5
+    server.fail = lambda path, number: "drips"
+    with pytest.raises(ReadFailedError, match=r"'s001' cannot be read: TimeoutError: not all of it came within 1 s"):
+        SampleReader(remote, hasty).read(1)
+    with pytest.raises(ReadFailedError, match=r"train.index.json: cannot be read: ConnectionError: not all of it came"):
+        hasty.read_all(server.address)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_large_read_may_take_longer() -> None:
+    assert ByteReader(timeout_s=30.0, least_rate=16384.0)._limit(2**24) == 30 + 1024
+
+
+@pytest.mark.parametrize(("failure", "said"), [("beside", "the server sent 'bytes"), ("longer", "bytes came instead")])
+def test_a_wrong_range_is_a_fault_of_the_transport_and_asked_for_again(server: Any, failure: str, said: str) -> None:
+    remote = Index.read(server.address, reader=RETRY)
+    server.fail = lambda path, number: failure if number == 1 else None
+    assert SampleReader(remote, RETRY).read(0) == next(samples(1))[1]
+    assert len(tar_requests(server)) == 2
+    server.fail = lambda path, number: failure
+    with pytest.raises(ReadFailedError, match=f"cannot be read: ConnectionError: .*{said}"):
         SampleReader(remote, RETRY).read(1)
 
 

@@ -119,6 +119,21 @@ def test_nothing_is_left_of_an_interrupted_writing(tmp_path: Path) -> None:
     assert len(small_shards(tmp_path)) == 23
 
 
+def test_an_interrupted_writing_leaves_its_neighbours(tmp_path: Path) -> None:
+    """Under a name that reads as a pattern: only the output's own unfinished shards go."""
+    names = ["tran-000000.tar.tmp", "tr[ai]n-part1-000000.tar.tmp", "tr[ai]n-000000.tar.tmp2", "tr[ai]n-x.tar.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("precious")
+
+    def interrupted() -> Iterator[tuple[str, dict[str, bytes]]]:
+        yield from samples(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(interrupted(), tmp_path / "tr[ai]n", samples_per_shard=1)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "precious")
+
+
 def test_what_interrupted_the_writing_is_what_is_raised(tmp_path: Path) -> None:
     """The shard at hand is not examined any more: it would be refused, and that hide the reason."""
 

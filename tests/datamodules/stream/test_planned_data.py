@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -9,12 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import PlannedData, Selection, Split
 from datamodules.stream.recipe import Recipe, SampleRead
 from tests.support.flow_harness import attached
-from tests.support.shard_samples import flip_byte, small_shards
+from tests.support.shard_samples import flip_byte, sample, small_shards
 
 COUNT = 23
 
@@ -124,6 +127,40 @@ def test_the_state_is_where_the_stream_stands_and_what_its_samples_are(shards: s
     other.load_state_dict(state)
     with pytest.raises(ValueError, match=r"cannot resume.*seed was 0, is 1"):
         other.train_dataloader()
+
+
+def write_named(folder: Path, name: str, text: str = "x") -> str:
+    """Shards of three samples with keys of the name's own."""
+    write_shards([sample(f"{name}-{number}", text.encode()) for number in range(3)], folder / name)
+    return str(folder / f"{name}.index.json")
+
+
+def test_a_resume_on_other_content_says_in_which_data_set(tmp_path: Path) -> None:
+    one, two, three = (write_named(tmp_path, name) for name in ("one", "two", "three"))
+
+    def resume(paths: list[str], state: dict[str, Any]) -> None:
+        other = attached(Keys({"train": paths}), stage="fit_nothing")
+        other.load_state_dict(state)
+        other.train_dataloader()
+
+    data = attached(Keys({"train": [one, two]}), fit_loop=LOOP, stage="fit_nothing")
+    next(iter(data.train_dataloader()))
+    state = data.state_dict()
+    resume([one, two], state)
+    said = "cannot resume: the content of the training samples has changed: "
+    again = "they are given in another order, "
+    for paths, change in (([one, three], f"{three} is new; {two} is no longer given"), ([two, one], again)):
+        with pytest.raises(ValueError, match=re.escape(said + change)):
+            resume(paths, state)
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    moved = write_named(tmp_path / "moved", "one")
+    replaced = write_named(tmp_path, "two", "y")
+    with pytest.raises(ValueError, match=re.escape(f"{said}{replaced} holds other samples (fingerprint was ")):
+        resume([moved, replaced], state)
+    older = {name: value for name, value in state.items() if name != "data_sets"}
+    with pytest.raises(ValueError, match=re.escape(f"{said}{moved} or {replaced} holds other samples (finger")):
+        resume([moved, replaced], older)
 
 
 def test_setup_forgets_an_earlier_run(shards: str) -> None:

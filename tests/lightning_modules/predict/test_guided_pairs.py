@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.tiny_wan import random_video, write_tiny_wan
 VIDEOS = {key: random_video(5, 16, 16, seed=number) for number, key in enumerate(["a", "part/b", "c"])}
 DATA = MemoryVideos(VIDEOS)
 TRAINER = trainer_with([])
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 FEW = {"num_steps": 4, "guidance_scale": 2.0}
 
 
@@ -206,5 +208,21 @@ def test_what_a_pair_depends_on_is_plain(make: Callable[..., GuidedSampler], tmp
     fast = make(eta=MotionAdaptiveEta(DisFlow("fast"))).made_from(trainer)
     assert differences(made, fast) == ['eta.flow.preset was "medium", is "fast"']
     small = make(eta=MotionAdaptiveEta(RaftFlow("w.pth", "small", 4, device="cuda"))).made_from(trainer)["eta"]["flow"]
-    assert small == {"class": "RaftFlow", "weights": "w.pth", "model": "small", "num_updates": 4}
+    assert small == {"class": "RaftFlow", "weights": "w.pth", "model": "small", "num_updates": 4, "contents": {}}
     assert made["policy"]["class"] == "WanPolicy"
+
+
+def test_pairs_depend_on_the_content_of_the_base_and_of_the_flows_weights(tmp_path: Path) -> None:
+    trainer: Any = type("Trainer", (), {"datamodule": DATA})
+    base, raft = write_tiny_wan(tmp_path / "wan"), tmp_path / "raft.pth"
+    raft.write_bytes(b"one")
+    sampler = GuidedSampler(WanPolicy(str(base), prompt_length=32), eta=MotionAdaptiveEta(RaftFlow(str(raft))))
+    before = sampler.made_from(trainer)
+    assert differences(before, sampler.made_from(trainer)) == []
+    raft.write_bytes(b"two")
+    shutil.copy(write_tiny_wan(tmp_path / "other", seed=1) / TRANSFORMER, base / TRANSFORMER)
+    lines = differences(before, sampler.made_from(trainer))
+    assert [line.partition(" names")[0] for line in lines] == [
+        "the files that policy.path",
+        "the files that eta.flow.weights",
+    ]

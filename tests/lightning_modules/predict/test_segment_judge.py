@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,23 @@ def test_labels_of_another_judge_are_not_continued(pairs: str, tmp_path: Path) -
     assert not other.asked
 
 
+def test_labels_of_a_local_judge_depend_on_its_files(pairs: str, tmp_path: Path) -> None:
+    class Local(BrightnessJudge):
+        path = ""
+
+    weights = tmp_path / "judge" / "model.safetensors"
+    weights.parent.mkdir()
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        judge = Local()
+        judge.path = str(weights.parent)
+        if content == b"one":
+            label(pairs, tmp_path / "labels", judge)
+        else:
+            with pytest.raises(ValueError, match=r"the files that judge_settings\.path names have been replaced"):
+                label(pairs, tmp_path / "labels", judge)
+
+
 def test_recorded_replies_make_the_same_labels(pairs: str, tmp_path: Path) -> None:
     spoil = BrightnessJudge(lambda question, number: "hm" if number % 7 == 0 else None)
     label(pairs, tmp_path / "live", spoil, replies=str(tmp_path / "replies.jsonl"))
@@ -204,3 +222,42 @@ def _grey(value: int) -> list[Any]:
     import torch
 
     return [torch.full((3, 4, 4), value, dtype=torch.uint8)] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("folder", "model.replies: .*replies.jsonl is not a regular file but a folder"),
+        ("pipe", "model.replies: .*replies.jsonl is not a regular file but a named pipe"),
+        ("below a file", "model.replies: .*replies.jsonl cannot be written and read .*; give another file"),
+        ("torn", r"model.replies: .*replies.jsonl: line 2 is not JSON (.|\n)*Take these lines out, or give another"),
+        ("other", 'model.replies: .*replies.jsonl: line 1 lacks "key" or "reply"'),
+    ],
+)
+def test_the_log_of_replies_is_tried_before_anything_is_asked(pairs: str, tmp_path: Path, kind: str, said: str) -> None:
+    log = tmp_path / "logs" / "replies.jsonl"
+    log.parent.mkdir()
+    whole = '{"key": "p00", "reply": "first"}\n'
+    if kind == "folder":
+        log.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(log)
+    elif kind == "below a file":
+        log.parent.rmdir()
+        log.parent.write_text("")
+    else:
+        log.write_text(f'{whole}{{"key": "p0' if kind == "torn" else '{"question": "p00"}\n')
+    judge = BrightnessJudge()
+    with pytest.raises(ValueError, match=said):
+        label(pairs, tmp_path / "labels", judge, replies=str(log))
+    assert judge.asked == []
+
+
+def test_a_log_of_replies_that_is_sound_is_added_to(pairs: str, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "replies.jsonl"
+    log.parent.mkdir()
+    whole = '{"key": "before", "reply": "first"}\n'
+    log.write_text(whole)
+    label(pairs, tmp_path / "labels", BrightnessJudge(), replies=str(log))
+    assert log.read_text().startswith(whole)
+    assert len(log.read_text().splitlines()) == 31

@@ -69,6 +69,21 @@ def test_the_index_says_what_the_latents_are_made_from(folder: Path) -> None:
     assert made["fingerprint"] == Index.read(folder / "videos.index.json").fingerprint
     assert made["policy"]["path"] == str(folder / "wan")
     assert made["latent_space"]["spatial_ratio"] == 8
+    assert made["policy"]["contents"].keys() == {"path"}
+
+
+def test_a_base_that_was_replaced_in_place_is_refused(folder: Path) -> None:
+    """The text encoder's embeddings, of which nothing else of the settings tells."""
+    weights = folder / "wan/text_encoder/model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    data = Videos(str(folder / "videos.index.json"), batch_size=2)
+    module = VideoEncoder(WanPolicy(str(folder / "wan"), prompt_length=32))
+    try:
+        with pytest.raises(ValueError, match=r"the files that policy\.path names have been replaced"):
+            predict(ShardWriter(str(folder / "latents")), module, data)
+    finally:
+        weights.write_bytes(before)
 
 
 def test_an_empty_caption_is_refused_by_name(folder: Path) -> None:

@@ -1,0 +1,131 @@
+"""What an error says of a process that is gone: a data loader's worker, or another rank."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from subprocess import Popen
+from types import FrameType
+from typing import Any
+
+_REMEDY = (
+    "Memory is the usual cause: the kernel kills what takes too much (its log says so: `dmesg`). Give the run more of "
+    "it, or less to hold: smaller data.batch_size, fewer data.num_workers. The same command goes on from what is saved"
+)
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<fate>[^.]*)")
+#: Seconds that a process may take to be seen as ended after its connections broke.
+_REAPED_WITHIN_S = 3.0
+#: The process that started this one, when this module was imported.
+_PARENT = os.getppid()
+
+
+class LostProcessError(RuntimeError):
+    """A process of the run is gone; the message says which, why as far as is known, and how to go on."""
+
+
+def lost_process(error: BaseException, children: Sequence[Popen[Any]] = ()) -> LostProcessError | None:
+    """The error in words where its cause is that another process is gone, else None.
+
+    Args:
+        error: what ended this process's work.
+        children: the processes of ranks 1, 2, ... where this one has started them.
+    """
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, LostProcessError):
+            return one
+    for one in chain:
+        message = _lost_worker(one)
+        if message:
+            return LostProcessError(f"{message}. {_REMEDY}")
+    if any(_is_broken_connection(one) for one in chain):
+        return LostProcessError(_lost_rank(children))
+    return None
+
+
+def frames_of(error: BaseException) -> Iterator[FrameType]:
+    """The frames that an error passed, the innermost first."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    yield from reversed(frames)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those behind it."""
+    seen: set[int] = set()
+    rest: BaseException | None = error
+    while rest is not None and id(rest) not in seen:
+        seen.add(id(rest))
+        yield rest
+        rest = rest.__cause__ or rest.__context__
+
+
+def _lost_worker(error: BaseException) -> str | None:
+    if isinstance(error, RuntimeError) and (found := _WORKER.search(str(error))) is not None:
+        shared = ", which lacks shared memory (/dev/shm)" if "Bus error" in found["fate"] else ""
+        return f"the data loader's worker with process number {found['pids']} {found['fate'].strip()}{shared}"
+    # A batch on its way from a worker that is gone fails as any connection does; the loader knows its processes.
+    if isinstance(error, OSError | EOFError | RuntimeError):
+        for frame in frames_of(error):
+            workers = getattr(frame.f_locals.get("self"), "_workers", ())
+            for number, worker in enumerate(workers if isinstance(workers, list) else ()):
+                worker.join(0.2)
+                if worker.exitcode and worker.exitcode != -signal.SIGTERM:  # SIGTERM: stopped by the loader itself
+                    return f"the data loader's worker {number} (process {worker.pid}) {_fate(worker.exitcode)}"
+    return None
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    """Whether ranks could not speak to one another."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
+def _lost_rank(children: Sequence[Popen[Any]]) -> str:
+    """Which rank is gone. Without children of its own a process knows only whether its parent, rank 0, still lives."""
+    until = time.monotonic() + _REAPED_WITHIN_S
+    while True:
+        for rank, child in enumerate(children, 1):
+            if child.poll():
+                return lost_rank(rank, child.pid, child.returncode)
+        if os.getppid() != _PARENT:
+            return f"rank 0 (process {_PARENT}) is gone. {_REMEDY}"
+        if time.monotonic() > until:
+            return f"the connection to another rank broke, or that rank is gone; its own last lines say more. {_REMEDY}"
+        time.sleep(0.05)
+
+
+def lost_rank(rank: int, pid: int, status: int) -> str:
+    """That a rank is gone.
+
+    Args:
+        rank: within this machine.
+        pid: its process number.
+        status: its exit status; below 0 = the number of the signal that killed it.
+    """
+    rest = _REMEDY if status < 0 else "Its own message says why; where it has none, memory is the usual cause"
+    return f"rank {rank} (process {pid}) {_fate(status)}. {rest}"
+
+
+def _fate(status: int) -> str:
+    return f"ended with status {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"
+
+
+class ObserverFilter(logging.Filter):
+    """Says in our words what Lightning logs before it kills this process because a rank is gone."""
+
+    _MESSAGE = re.compile(r"\[rank: (\d+)\] Child process with PID (\d+) terminated with code (-?\d+)")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record; it is always shown."""
+        if (found := self._MESSAGE.match(record.getMessage())) is not None:
+            rank, pid, status = map(int, found.groups())
+            record.msg, record.args = f"error: {lost_rank(rank, pid, status)}", ()
+        return True

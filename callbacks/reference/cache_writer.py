@@ -1,0 +1,94 @@
+"""Writes the reference's scores of a data set, once, for the training runs that read them from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from callbacks.reference.cache import SCHEMA, SUFFIX, answer_names, names_of, refuse_resampling
+from callbacks.writers.shards import ShardWriter
+from datamodules.stream.predict_outputs import CONTENTS, WrittenSample
+from datamodules.vista.samples import AnswerScores, VistaBatch
+from lightning_modules.file_contents import contents_of
+from lightning_modules.policy_loading import settings_of
+
+
+class ReferenceCacheWriter(ShardWriter):
+    """Writes what `predict_step` returns, the reference's scores, into side shards and ``OUTPUT.index.json``.
+
+    The index's `made_from` names the source shards, the views (frames, seed, negatives), the policy, and the samples
+    that could not be read (``skipped``). Padding is left out. As every `ShardWriter` it continues an interrupted pass,
+    says that a complete cache is there, and refuses one that was made otherwise.
+
+    Args:
+        output: folder and common name of the shards, as ``runs/cache/train``; on a file system that all ranks see.
+        samples_per_shard: samples in a shard.
+    """
+
+    noun = "reference scores"
+    schema: ClassVar[str | None] = SCHEMA
+
+    def __init__(self, output: str, samples_per_shard: int = 256) -> None:
+        super().__init__(output, samples_per_shard)
+
+    def made_from(self, trainer: Trainer, module: Any) -> dict[str, Any]:
+        """What the scores of the `predict` shards depend on: shards, views, answers, policy.
+
+        Raises:
+            ValueError: the negatives are drawn anew in every epoch, so that no score stays valid.
+        """
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        refuse_resampling(data)
+        return {**data.views_fingerprint("predict"), "policy": _described(module.policy), **_answers(module)}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse terms that came into use after this callback had looked what is there.
+
+        Raises:
+            ValueError: the scores are of other answers than the cache would say.
+        """
+        if any(self.settings[name] != answers for name, answers in _answers(pl_module).items()):
+            raise ValueError(
+                "ReferenceCacheWriter: another callback changed which answers are scored; name ReferenceCacheWriter "
+                "last in trainer.callbacks"
+            )
+
+    def samples(self, outputs: AnswerScores, batch: VistaBatch) -> Iterator[WrittenSample]:
+        """The batch's samples, without padding and without those that could not be read."""
+        for sample, key in enumerate(batch.keys):
+            if batch.real[sample]:
+                content, facts = _packed(batch, sample, outputs)
+                yield WrittenSample(key, {SUFFIX: content}, facts)
+
+
+def _answers(module: Any) -> dict[str, list[str]]:
+    """The "view/answer" names that are scored, and those of them whose hidden states are kept."""
+    hidden = sorted(f"{view}/{answer}" for view, answer in module.kept_hidden())
+    return {"answers": names_of(module.needs()), "hidden": hidden}
+
+
+def _described(policy: Any) -> dict[str, Any]:
+    """The policy's class, plain settings and files; how an adapter would be made does not matter to the reference."""
+    plain = {name: value for name, value in settings_of(policy).items() if not isinstance(value, Mapping)}
+    return {**plain, CONTENTS: contents_of(policy)}
+
+
+def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
+    """One sample's member and its facts for the index."""
+    from safetensors.torch import save
+
+    rows = {name: row for row, (at, name) in enumerate(answer_names(batch)) if at == sample}
+    index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
+    log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
+    tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
+    if scores.hidden is not None and scores.hidden_answer is not None:
+        kept = torch.isin(scores.hidden_answer, index)
+        places = torch.full((len(scores.log_probs),), -1, device=index.device)
+        places[index] = torch.arange(len(index), device=index.device)
+        tensors["hidden"] = scores.hidden[kept].cpu().contiguous()
+        tensors["hidden_answer"] = places[scores.hidden_answer[kept]].cpu()
+    facts = {"answers": {name: [float(log_probs[i]), int(num_tokens[i])] for i, name in enumerate(rows)}}
+    return save(tensors, metadata={"answers": ",".join(rows)}), facts
