@@ -181,7 +181,7 @@ class Latents(PlannedData[LatentBatch]):
         return {"time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest], "drop_prompts": self.drop_prompts}
 
     def _require_clean(self, index: Index) -> None:
-        """The index does not tell whether the real video was stored, so the first pair is read."""
+        """The index does not say whether the real video was stored, so the first pair is read."""
         entry = index.entries[0]
         with suppress(BadSampleError):  # an altered pair is an error, or skipped, in its turn
             content = SampleReader(index, self.reader).read(0, [LATENTS])[LATENTS]

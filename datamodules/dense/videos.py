@@ -88,7 +88,7 @@ class VideoRecipe(Recipe[VideoBatch]):
 
 
 def blank_video(entry: SampleEntry) -> tuple[VideoRow, Tensor]:
-    """What stands for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
+    """Stand-in for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
     facts = VideoFacts(*(entry.facts[name] for name in ("frames", "fps", "width", "height")))
     row = VideoRow(entry.key, entry.facts["video_id"], "-", facts, entry.facts.get("source", ""))
     return row, torch.zeros(facts.frames, 3, facts.height, facts.width, dtype=torch.uint8)

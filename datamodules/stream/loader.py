@@ -141,7 +141,7 @@ class PlanLoader(Generic[BatchT]):
                 deliveries._shutdown_workers()
 
     def progress(self, in_flight: int = 0) -> dict[str, Any]:
-        """Where a training plan stands, in plain types: the same on every rank but for `bad_samples`.
+        """How far a training plan is, in plain types: the same on every rank but for `bad_samples`.
 
         Args:
             in_flight: batches handed out whose step was not finished; they are given again after a restart.

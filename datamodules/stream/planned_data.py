@@ -117,7 +117,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Read the indexes and check all that they tell, before anything is trained.
+        """Read the indexes and check all that they say, before anything is trained.
 
         Raises:
             ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
@@ -171,7 +171,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return self._evaluation("predict")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream of training samples stands; empty before training."""
+        """How far the stream of training samples is; empty before training."""
         loader = self._loaders.get("train")
         if loader is None:
             return dict(self._resumed)
@@ -239,11 +239,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if path is None:
             raise ValueError(f"data.{split} is not given; name the index file of its shards")
         if split not in self._indexes:
-            same = next((found for other, found in self._indexes.items() if self.paths[other] == path), None)
-            if same is None:
+            same = [read for other, read in self._indexes.items() if self.paths[other] == path]
+            if not same:
                 parts = load_indexes(path, self.schema, self.reader)
-                same = parts, joined(parts)
-            self._indexes[split] = same
+                same = [(parts, joined(parts))]
+            self._indexes[split] = same[0]
         return self._indexes[split]
 
     def _data_sets(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
-from datamodules.shards.checks import check, load_index
+from datamodules.shards.checks import load_index, shard_faults
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.loader import PlanLoader
@@ -194,8 +195,9 @@ def test_checks_before_training_over_http(index: Index, server: Any) -> None:
     remote = load_index(server.address, "vidpref/vista", RETRY)
     Path(index.shards[1].address).unlink()
     Path(index.shards[2].address).write_bytes(b"short")
-    with pytest.raises(ValueError, match=r"train-000001.tar: no such shard.*\n.*train-000002.tar: has 5 bytes"):
-        check(remote, RETRY)
+    first, second = shard_faults(remote, RETRY)
+    assert "train-000001.tar: no such shard" in first
+    assert "train-000002.tar: has 5 bytes" in second
     with pytest.raises(ValueError, match=r"absent.index.json: no such index"):
         Index.read(server.address.replace("train.", "absent."), reader=RETRY)
 
@@ -204,8 +206,7 @@ def test_a_server_that_does_not_answer_is_no_missing_shard(server: Any) -> None:
     remote = load_index(server.address, "vidpref/vista", RETRY)
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match=r"train-000000.tar: cannot be read: \w*Connect\w*Error"):
-        check(remote, RETRY)
+    assert re.search(r"train-000000.tar: cannot be read: \w*Connect\w*Error", shard_faults(remote, RETRY)[0])
 
 
 def test_a_server_without_ranges_is_named(server: Any) -> None:
