@@ -77,7 +77,7 @@ class PairRecipe(Recipe[PairBatch]):
             segments=torch.tensor([pair.labels.segments for pair in pairs]),
             preference=torch.tensor([pair.labels.whole for pair in pairs], dtype=torch.int8),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
-            normalizers=dict(planned.normalizers),
+            denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
         )
 

@@ -64,6 +64,6 @@ class VistaRecipe(Recipe[VistaBatch]):
             keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
             views=views,
             mask=torch.tensor([slot.mask for slot in planned.slots]),
-            normalizers=dict(planned.normalizers),
+            denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
         )

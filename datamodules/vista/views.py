@@ -30,7 +30,7 @@ LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
     "object": ("object", "object_negative"),
 }
 #: The loss terms that only some samples take part in, with the level that decides it.
-TERM_LEVELS: dict[str, Level] = {"video": "video", "temporal": "clip", "object": "object"}
+TERM_LEVELS: dict[str, Level] = {"video": "video", "clip": "clip", "object": "object"}
 #: The loss terms of every sample.
 COMMON_TERMS = ("response", "token", "supervised")
 
@@ -65,7 +65,7 @@ class Negatives:
         chosen = {"video": self.video, "clip": self.clip, "object": self.object}
         return {
             level: {
-                "class": f"{type(negative).__module__}.{type(negative).__qualname__}",
+                "class": type(negative).__qualname__,
                 "args": repr(sorted(vars(negative).items())),
             }
             for level, negative in chosen.items()

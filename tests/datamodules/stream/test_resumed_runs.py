@@ -39,7 +39,7 @@ class NumberRecipe(Recipe[VistaBatch]):
 
     def collate(self, samples: list[int | None], planned: PlannedBatch) -> VistaBatch:
         batch = make_batch([number or 0 for number in samples])
-        batch.normalizers = dict.fromkeys(batch.normalizers, len(planned.step_positions) / 2)
+        batch.denominators = dict.fromkeys(batch.denominators, len(planned.step_positions) / 2)
         return batch
 
 

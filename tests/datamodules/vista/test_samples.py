@@ -16,11 +16,11 @@ FRAMES = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 
 def three_samples() -> VistaBatch:
     """Eight answers: rows 0 to 3 of sample 0, 4 to 6 of sample 1, which is masked, 7 of sample 2."""
-    answers = {"chosen": "a", "relevant": "b", "irrelevant": "c"}
+    answers = {"chosen": "a", "rejected": "b", "irrelevant": "c"}
     views = [
         View(0, "original", FRAMES, "q", dict(answers)),
         View(0, "clip", FRAMES, "q", {"chosen": "a"}),
-        View(1, "original", FRAMES, "q", {"chosen": "-", "relevant": "-"}),
+        View(1, "original", FRAMES, "q", {"chosen": "-", "rejected": "-"}),
         View(1, "clip", FRAMES, "q", {"chosen": "-"}),
         View(2, "original", FRAMES, "q", {"chosen": "a"}),
     ]
@@ -30,7 +30,7 @@ def three_samples() -> VistaBatch:
 def test_rows_count_all_answers_and_leave_masked_samples_out() -> None:
     batch = three_samples()
     assert batch.rows("original", "chosen") == {0: 0, 2: 7}
-    assert batch.rows("original", "relevant") == {0: 1}
+    assert batch.rows("original", "rejected") == {0: 1}
     assert batch.rows("original", "irrelevant") == {0: 2}
     assert batch.rows("clip", "chosen") == {0: 3}
     assert batch.rows("object", "chosen") == {}
