@@ -84,8 +84,8 @@ class PreferenceRow:
             TypeError: an unknown or a missing field.
         """
         fields = dict(data)
-        if "rejected" in fields:  # its name in version 0.1.0
-            fields["rejected"] = fields.pop("rejected")
+        if "relevant" in fields:  # its name in version 0.1.0
+            fields["rejected"] = fields.pop("relevant")
         for name in ("video", "clip", "clip_negative"):
             if fields.get(name) is not None:
                 fields[name] = VideoFacts(**fields[name])
