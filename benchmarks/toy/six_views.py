@@ -56,8 +56,8 @@ def sample_views(
         raise ValueError(f"{index_path} has no sample {key!r}; it has {known} ...")
     negatives = negatives or Negatives()
     annotations = Annotations(index, negatives)
-    six = (at for at in positions if len(annotations.levels[at]) == len(LEVEL_VIEWS))
-    position = next(six, positions[0])
+    complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
+    position = next(complete, positions[0])
 
     reader, maker = SampleReader(index), ViewMaker(ALL_NEEDS, negatives, num_frames, seed)
     sample = SampleRead(index.entries[position], reader.read(position), 0, position, reader.read)

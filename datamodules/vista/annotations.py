@@ -15,6 +15,8 @@ from datamodules.vista.views import Level, Negatives
 class Annotations:
     """Facts, levels and partners of the samples of an index, by position; each is worked out when it is first used.
 
+    That is in the data module's set-up, so that workers are handed what is there and work out nothing.
+
     Attributes:
         index: the samples.
         negatives: decide which levels a sample has.

@@ -33,17 +33,21 @@ class Partners:
         first, last = (np.searchsorted(grouped, video, side) for side in ("left", "right"))
         return cls(by_video, first, last)
 
+    @property
+    def none(self) -> bool:
+        """Whether there is no other video: all samples are of one."""
+        return bool(self.last[0] - self.first[0] == len(self.by_video))
+
     def draw(self, position: int, random: np.random.Generator) -> int:
         """A position whose video is another one; every sample of the other videos is equally likely.
 
         Raises:
             ValueError: all samples are of one video.
         """
-        first, last = int(self.first[position]), int(self.last[position])
-        others = len(self.by_video) - (last - first)
-        if not others:
+        if self.none:
             raise ValueError("there is no other video: all samples are of one")
-        place = int(random.integers(others))
+        first, last = int(self.first[position]), int(self.last[position])
+        place = int(random.integers(len(self.by_video) - (last - first)))
         return int(self.by_video[place if place < first else place + last - first])
 
 

@@ -10,7 +10,6 @@ from datamodules.stream.planned_data import Paths, Selection, Split, require_lea
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
-from datamodules.vista.partners import video_numbers
 from datamodules.vista.recipe import VistaRecipe
 from datamodules.vista.samples import VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
@@ -105,7 +104,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
         if faults:
             raise ValueError("\n".join([f"{self.paths[split]}: fix these rows and prepare the shards again:", *faults]))
         others = [negative for negative in (self.negatives.video, self.negatives.clip) if negative.needs_partner]
-        if others and len(set(video_numbers(index).tolist())) < 2:
+        if others and self.annotations(split).partners.none:
             raise ValueError(
                 f"{self.paths[split]}: {type(others[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"

@@ -75,6 +75,8 @@ def test_facts_and_levels_are_worked_out_once_a_sample(shards: Path, monkeypatch
         assert sum(len(batch.keys) for batch in [*loader, *loader, *data.val_dataloader()]) == 30
     attached(data, stage="predict")
     assert len(list(data.predict_dataloader())) == 4
+    recipe = data.recipe("predict")
+    assert {"facts", "levels", "partners"} <= vars(recipe.annotations).keys(), "workers find them made"
     keys = [f"s{number:02d}" for number in range(COUNT)]
     assert counts == Counter([f"facts of {key}" for key in keys] + [f"levels of {key}" for key in keys])
 
