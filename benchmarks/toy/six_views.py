@@ -55,7 +55,7 @@ def sample_views(
         known = ", ".join(entry.key for entry in index.entries[:3])
         raise ValueError(f"{index_path} has no sample {key!r}; it has {known} ...")
     negatives = negatives or Negatives()
-    annotations = Annotations(index, negatives)
+    annotations = Annotations.of(index, negatives)
     complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
     position = next(complete, positions[0])
 

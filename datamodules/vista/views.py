@@ -21,6 +21,7 @@ from datamodules.vista.facts import FrameSpan, SampleFacts
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, SpanNegative, VideoNegative
+from datamodules.vista.visible import WHOLE_FRAMES, VisibleRegions
 
 Level = Literal["video", "clip", "object"]
 #: A level's view and its negative.
@@ -44,7 +45,10 @@ class Partner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """The negative of each level; the defaults are the paper's best."""
+    """The negative of each level; the defaults are the paper's best.
+
+    What it is asked about samples it answers for facts as the policy sees them, see `VisibleRegions.seen`.
+    """
 
     video: VideoNegative = field(default_factory=Reverse)
     clip: ClipNegative = field(default_factory=RelevantSegment)
@@ -60,13 +64,22 @@ class Negatives:
         }
         return frozenset(level for level, there in has.items() if there)
 
-    def describe(self) -> dict[str, Any]:
-        """Class and arguments of each, in plain types: two that agree here give equal views."""
+    def describe(self, visible: VisibleRegions = WHOLE_FRAMES) -> dict[str, Any]:
+        """Class and arguments of each, in plain types: two that agree here give equal views.
+
+        How frames meet the tower is said only where it is not as in version 0.1.0, whose cached scores stay valid then.
+
+        Args:
+            visible: what the policy sees of the frames.
+        """
+        fit = {} if visible.frame_fit == "processor" else {"frame_fit": visible.frame_fit}
         chosen = {"video": self.video, "clip": self.clip, "object": self.object}
         return {
             level: {
                 "class": type(negative).__qualname__,
                 "args": repr(sorted(vars(negative).items())),
+                **fit,
+                **(visible.describe() if level == "object" else {}),
             }
             for level, negative in chosen.items()
         }
@@ -99,7 +112,8 @@ class ViewMaker:
         negatives: the negative of each level.
         num_frames: frames per view.
         seed: the run's seed.
-        resample_each_epoch: draw again in every epoch; otherwise a sample's views are the same for good.
+        resample_each_epoch: draw again in every epoch; otherwise a sample's views are always the same.
+        visible: what the policy sees of the frames; object negatives change only that.
     """
 
     needs: Needs
@@ -107,6 +121,7 @@ class ViewMaker:
     num_frames: int
     seed: int
     resample_each_epoch: bool = False
+    visible: VisibleRegions = WHOLE_FRAMES
 
     def __post_init__(self) -> None:
         for name in self.needs:
@@ -144,6 +159,8 @@ class ViewMaker:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
 
+        full = facts
+        facts = self.visible.seen(full)
         videos = {(facts.key, suffix): content for suffix, content in members.items()}
         choices: dict[ViewName, FrameChoice] = {}
         for name in self._names(levels):
@@ -157,12 +174,13 @@ class ViewMaker:
             choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
         frames = _decoded(choices, videos)
         return [
-            View(0, name, self._shown(name, frames[name], facts, draw), row.question, self._answers(name, row))
+            View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
             for name in choices
         ]
 
     def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
+        facts = self.visible.seen(facts)
         members: set[str] = set()
         for name in self._names(levels):
             negative = self._span_negative(name)
@@ -200,9 +218,25 @@ class ViewMaker:
         if negative is not None:
             return negative.make(frames, draw(f"{name}/make"))
         if name == "object_negative":
-            frame = self.negatives.object.make(frames[0], facts.moment_boxes(), draw(f"{name}/make"))
+            frame = self._object_negative(frames[0], facts, draw(f"{name}/make"))
             return frame.expand(len(frames), -1, -1, -1).contiguous()
         return frames
+
+    def _object_negative(self, frame: Tensor, facts: SampleFacts, random: np.random.Generator) -> Tensor:
+        """The negative of what the policy sees of a frame, in the frame; its borders stay as they are."""
+        region, boxes = self.visible.region(facts), self.visible.seen(facts).moment_boxes()
+        if region is None:
+            return self.negatives.object.make(frame, boxes, random)
+        height, width = frame.shape[1:]
+        if (height, width) != (facts.video.height, facts.video.width):
+            raise ValueError(
+                f"{facts.key}: the boxed frame is {width} x {height}, the video {facts.video.width} x "
+                f"{facts.video.height}, so its boxes cannot be placed in what the policy's processor leaves of it; "
+                "prepare both at one size, or set policy.frame_fit to squash or pad"
+            )
+        negative = frame.clone()
+        negative[region.slices] = self.negatives.object.make(frame[region.slices].contiguous(), boxes, random)
+        return negative
 
     def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
         return {answer: text for answer in self.needs[name] if (text := getattr(row, answer)) is not None}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
 from datamodules.stream.planned_data import Paths, Selection, Split, require_least
@@ -93,9 +95,14 @@ class VistaPairs(ContinuedData[VistaBatch]):
             "fingerprint": self.index(split).fingerprint,
             "seed": self.seed,
             "num_frames": self.num_frames,
-            "negatives": self.negatives.describe(),
+            "negatives": self.negatives.describe(self.annotations(split).visible),
             "resample_each_epoch": self.resample_each_epoch,
         }
+
+    def setup(self, stage: str) -> None:
+        """As `PlannedData.setup`; another policy may see other parts of the frames."""
+        self._annotations = {}
+        super().setup(stage)
 
     def check(self, split: Split, index: Index) -> None:
         """Raise a ValueError that lists what is wrong with the samples."""
@@ -109,19 +116,33 @@ class VistaPairs(ContinuedData[VistaBatch]):
                 f"{self.paths[split]}: {type(others[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"
             )
+        needs = self.active_trainer.lightning_module.needs()
+        remark = self.annotations(split).visible.remark(samples) if "object" in needs else None
+        if remark is not None:
+            rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def selection(self, split: Split) -> Selection:
-        """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""
+        """All samples, each in the terms whose views it has in what the policy sees of its frames.
+
+        Of `predict`, those whose scores are not there yet.
+        """
         keep = self.remaining() if split == "predict" else None
         return Selection(membership(self.annotations(split).levels), keep)
 
     def recipe(self, split: Split) -> VistaRecipe:
         """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""
-        needs = self.active_trainer.lightning_module.needs()
-        maker = ViewMaker(needs, self.negatives, self.num_frames, self.seed, self.resample_each_epoch)
-        return VistaRecipe(self.annotations(split), maker)
+        annotations = self.annotations(split)
+        maker = ViewMaker(
+            self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
+            self.resample_each_epoch, annotations.visible,
+        )  # fmt: skip
+        return VistaRecipe(annotations, maker)
 
     def annotations(self, split: Split) -> Annotations:
-        """What the index of a split says of its samples."""
+        """What the index of a split says of its samples, and what the policy sees of their frames."""
         index = self.index(split)
-        return self._annotations.setdefault(index, Annotations(index, self.negatives))
+        if index not in self._annotations:
+            # Read from the policy's configuration, before its weights are loaded.
+            policy = self.active_trainer.lightning_module.policy
+            self._annotations[index] = Annotations.of(index, self.negatives, policy)
+        return self._annotations[index]
