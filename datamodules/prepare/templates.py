@@ -59,27 +59,27 @@ class Texts:
 
     def templated(self, row: SourceRow) -> dict[str, str]:
         """The fields that have a template around their text, with what is left without it."""
-        found = {}
+        templated = {}
         for name in self.fields:
             text = row.data.get(name)
             if not isinstance(text, str):
                 continue
             text = text.replace(self.own_token, "").strip() if self.own_token else text
             if (stripped := without_template(text)) != text:
-                found[name] = stripped
-        return found
+                templated[name] = stripped
+        return templated
 
     def clean(self, path: Path, rows: Sequence[SourceRow]) -> None:
         """Note the cleaned texts, where asked to, and say how many there are, with three examples."""
         templated = [(row, self.templated(row)) for row in rows]
-        places = [f"{row}, {name}: {row.data[name][:60]!r}" for row, found in templated for name in found]
+        places = [f"{row}, {name}: {row.data[name][:60]!r}" for row, texts in templated for name in texts]
         if not places:
             return
         advice = "it stays as plain text, and the policy adds a template of its own; --strip_templates removes it"
         if self.strip_templates:
             advice = "it is removed"
-            for row, found in templated:
-                row.stripped = found
+            for row, texts in templated:
+                row.stripped = texts
         count = "1 text has" if len(places) == 1 else f"{len(places)} texts have"
         examples = "; ".join(places[:3])
         sys.stderr.write(f"warning: {path}: {count} what looks like a chat template around it: {advice} ({examples})\n")

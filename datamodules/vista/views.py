@@ -159,6 +159,7 @@ class ViewMaker:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
 
+        # Boxes and their moment are chosen in what the policy sees; pixels are changed in the full frame.
         full = facts
         facts = self.visible.seen(full)
         videos = {(facts.key, suffix): content for suffix, content in members.items()}

@@ -25,9 +25,9 @@ def distinct_frames(videos: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         videos: V tensors (T, 3, H, W) uint8, of one T; H and W may differ.
 
     Returns:
-        U frames (3, H, W), and (V, T) int64 on the CPU: which of them stands where.
+        U frames (3, H, W), and (V, T) int64 on the CPU: which of them is where.
     """
-    found: list[Tensor] = []
+    distinct: list[Tensor] = []
     known: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
     places: list[list[int]] = []
     for video in videos:
@@ -36,14 +36,14 @@ def distinct_frames(videos: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         row: list[int] = []
         for frame, marginals in zip(video, sums, strict=True):
             candidates = known.setdefault((tuple(frame.shape), marginals.tobytes()), [])
-            same = next((place for place in candidates if torch.equal(found[place], frame)), None)
+            same = next((place for place in candidates if torch.equal(distinct[place], frame)), None)
             if same is None:
-                same = len(found)
+                same = len(distinct)
                 candidates.append(same)
-                found.append(frame)
+                distinct.append(frame)
             row.append(same)
         places.append(row)
-    return found, torch.tensor(places, dtype=torch.int64)
+    return distinct, torch.tensor(places, dtype=torch.int64)
 
 
 def frame_pixels(processor: Any, frames: Sequence[Tensor], fit: FrameFit = "processor", side: int = 0) -> Tensor:

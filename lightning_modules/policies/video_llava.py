@@ -45,7 +45,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         adapter: a PEFT folder to start from, or to evaluate. It trains on, and a frozen copy of it is the reference,
             so that what supervised fine-tuning taught stays in the reference.
         reference_adapter: keep a frozen adapter as the reference also where a new adapter trains; needed where the
-            reference shall follow the policy.
+            reference must follow the policy.
         train_tower: train the video tower as well, as far as its features are used.
         train_projector: train the projector from the tower to the language model as well.
         prompt_template: the prompt with ``{question}`` once and the video token once.
@@ -195,7 +195,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
 
         Args:
             views: the batch's views; frames may differ in size, never in number.
-            keep_hidden: (view, answer) pairs whose hidden states `score` shall return.
+            keep_hidden: (view, answer) pairs whose hidden states `score` returns.
 
         Raises:
             ValueError: a prompt without its one video token, an answer that tokenises to nothing, another number of
@@ -262,7 +262,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """
         assert self.chat is not None, "load() comes first"
         pairs = zip(prompts, frames, strict=True)
-        views = [View(number, "original", video, text, {}) for number, (text, video) in enumerate(pairs)]
+        views = [View(sample, "original", video, text, {}) for sample, (text, video) in enumerate(pairs)]
         packed = self.chat.pack(views, self.device)
         embeds = self._embed(packed, *self._frames(frames))
         # Generation appends at the right, so that padding moves to the left.

@@ -47,7 +47,7 @@ class VideoLLM(Protocol):
 
         Args:
             views: the batch's views; frames may differ in size, never in number.
-            keep_hidden: (view, answer) pairs whose hidden states `score` shall return.
+            keep_hidden: (view, answer) pairs whose hidden states `score` returns.
 
         Raises:
             ValueError: a prompt without its one video token, an answer that tokenises to nothing.
