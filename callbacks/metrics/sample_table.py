@@ -70,7 +70,7 @@ class SampleTable(Callback):
         rewarded = {name: term for name, term in terms.items() if term.chosen_rewards is not None}
         columns = ["key", "prompt", *ANSWER_NAMES, *VIEW_NAMES]
         columns += [f"{name}/{side}" for name in rewarded for side in ("chosen", "rejected")]
-        real = [sample for sample in range(len(batch.keys)) if bool(batch.mask[sample])]
+        real = [sample for sample, there in enumerate(batch.real) if there]
         return columns, [self._row(batch, sample, rewarded) for sample in real[: self.max_samples]]
 
     def _row(self, batch: VistaBatch, sample: int, terms: dict[str, Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -149,7 +150,7 @@ def test_a_batch_in_which_no_sample_takes_part_is_zero_and_has_a_graph() -> None
     policy = TablePolicy(8)
     module = VistaDPO(policy)
     batch = referenced(batch_of([EIGHT], module), module)
-    batch.mask[:] = False
+    batch = replace(batch, mask=torch.zeros_like(batch.mask))
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0.0
