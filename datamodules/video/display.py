@@ -43,7 +43,7 @@ class Display:
         self.pixel_aspect = float(pixel_aspect or 1)
         # Not `first.side_data`, which makes a cycle of the frame: frames would wait for the garbage collector, and in a
         # forked worker freeing one of the parent's scalers waits for ever for threads that are not there.
-        notes = SideDataContainer(first)
+        notes = SideDataContainer(first)  # type: ignore[call-arg]  # its stub has no __init__
         self.colours = source_colours(first, notes)
         self.orientation = orientation(notes)
 
