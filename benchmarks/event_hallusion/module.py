@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.event_hallusion.judge import faults, judge_question
@@ -146,7 +147,7 @@ class EventHallusion(Judged):
         if self.judge is not None:
             return answer_of(record, "desc")
         reply = record.get(JUDGEMENT)
-        return None if reply is None else {"predict": record.get("desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
+        return None if reply is None else {"predict": said_in(record, "desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
 
     def _identity(self, question: Question) -> tuple[str, str, str | None]:
         number = question.key.rpartition("/")[2]
@@ -184,4 +185,4 @@ class EventHallusion(Judged):
 
 def _prediction(one: Mapping[str, Any]) -> Answer | None:
     """A yes-or-no answer; the published scorer counts a null as neither."""
-    return {"predict": one["prediction"] or ""} if "prediction" in one else None
+    return {"predict": said_in(one, "prediction") or ""} if "prediction" in one else None

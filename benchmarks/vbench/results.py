@@ -14,6 +14,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import ANSWERS_FILE, AnswerLog, unique
 from benchmarks.base.bootstrap import Intervals, intervals
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo, by_prompt
 
@@ -267,7 +268,7 @@ class ScoreLog(AnswerLog):
         if other:
             raise ValueError(
                 f"{len(other)} videos have changed since {self.folder} was written; take another model.output, or set "
-                "model.fresh: true to score all again:\n  " + "\n  ".join(other)
+                "model.fresh: true to score all again:" + listed(other)
             )
 
 

@@ -18,6 +18,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.prediction_text import prediction_text, require_texts
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
@@ -44,7 +45,7 @@ def score(predictions: dict[str, list[dict]]) -> dict:
         over the subsets, whatever the subsets' sizes. The papers print "all" times 100.
 
     Raises:
-        ValueError: no subset, an empty one, or a half without a prediction.
+        ValueError: no subset, an empty one, or a half without a prediction or with one that is no text.
     """
     if not predictions:
         raise ValueError("no predictions to score: give at least one subset")
@@ -59,13 +60,18 @@ def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, 
     lacking = [f"{row}.{half}" for row, pair in enumerate(pairs) for half in HALVES if "predict" not in pair[half]]
     if lacking:
         raise ValueError(f'subset {subset}: no "predict" in {", ".join(lacking)}; predict these questions first')
+    require_texts(
+        {f"{subset}/{row}.{half}": pair[half]["predict"] for row, pair in enumerate(pairs) for half in HALVES}
+    )
     hits = _hits(pairs)
     return {name: sum(one[place] for one in hits) / len(pairs) for place, name in enumerate(SCORES)}
 
 
 def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
     """Whether each pair's basic half, its hallucinated half and both are answered right."""
-    halves = [[is_hit(pair[half]["answer"], pair[half]["predict"]) for half in HALVES] for pair in pairs]
+    halves = [
+        [is_hit(pair[half]["answer"], prediction_text(pair[half]["predict"])) for half in HALVES] for pair in pairs
+    ]
     return [(basic, hallucinated, basic and hallucinated) for basic, hallucinated in halves]
 
 

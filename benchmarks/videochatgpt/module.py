@@ -18,7 +18,8 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, Judged
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
+from benchmarks.base.prediction_text import said_in
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.questions.base import Question, QuestionBatch
@@ -225,7 +226,7 @@ def _said_fields(part: str) -> tuple[str, ...]:
 
 def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
     """What was said to all wordings; None where something is lacking."""
-    texts = [text_of(row, name) for name in _said_fields(part)]
+    texts = [said_in(row, name) for name in _said_fields(part)]
     return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
 
 

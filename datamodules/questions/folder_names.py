@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.prompt_file import read_prompts
-from datamodules.questions.files import VIDEO_ENDINGS
+from datamodules.questions.files import VIDEO_ENDINGS, listed
 
 #: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"
@@ -176,9 +176,9 @@ def _refuse_doubles(videos: Sequence[NamedVideo]) -> None:
     first: dict[tuple[str, int], NamedVideo] = {}
     doubles = [(first[key], one) for one in videos if first.setdefault(key := (one.prompt, one.index), one) is not one]
     if doubles:
-        lines = "\n  ".join(f"{one.path.name} and {other.path.name}" for one, other in doubles)
+        lines = listed([f"{one.path.name} and {other.path.name}" for one, other in doubles])
         raise ValueError(
-            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:\n  {lines}"
+            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:{lines}"
         )
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
 from datamodules.video.codec import probe, stream_frames
@@ -157,10 +158,10 @@ class VideoFolder(LightningDataModule):
             probed = list(pool.map(self._probed, found))
         faults |= {one.path.name: why for one, why in zip(found, probed, strict=True) if isinstance(why, str)}
         if faults and not self.allow_missing:
-            lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+            lines = listed([f"{name}: {why}" for name, why in sorted(faults.items())])
             raise ValueError(
-                f"{len(faults)} videos of {self.folder} cannot be scored as asked; mend them, or set allow_missing: "
-                f"true to score the others:\n  {lines}"
+                f"{len(faults)} videos of {self.folder} cannot be scored as asked; fix them, or set allow_missing: "
+                f"true to score the others:{lines}"
             )
         self.videos = {one.key: one for one in probed if isinstance(one, FolderVideo)}
         self.left_out = dict(sorted(faults.items()))
