@@ -37,7 +37,7 @@ from benchmarks.vbench.results import (
     folder_scores,
     full_info,
     mean_flow,
-    read_eval_results,
+    merged_results,
     remarks,
     score_intervals,
     static_only,
@@ -132,6 +132,8 @@ class VBench(LightningModule):
         self.metric = VBenchMetric()
         self.log_of_scores = ScoreLog(self.output)
         self._merged: dict[str, float] = {}
+        #: Dimension -> the file that its merged score is from.
+        self._merged_from: dict[str, str] = {}
         self._observed = Observations()
         self._facts: dict[str, dict[str, Any]] = {}
         self._earlier: dict[str, dict[str, Any]] = {}
@@ -162,12 +164,14 @@ class VBench(LightningModule):
         """
         data = self.videos
         self._asked = {key: one for key, one in data.videos.items() if scored_on(one, self.measures)}
+        merged = merged_results(self.merge)
         self._observed = read_observations(self.observations, data.videos, data.asked, data.allow_missing)
         if not self._asked and not self._observed.scores:
             measured = ", ".join([*self.measures, *self._observed.facts])
             raise ValueError(f"{data.prompts} has none of the videos scored on {measured}")
-        self._merged = {name: value for path in self.merge for name, value in read_eval_results(path).items()
+        self._merged = {name: value for name, (value, _) in merged.items()
                         if name in self.missing and name not in self._observed.facts}  # fmt: skip
+        self._merged_from = {name: str(merged[name][1]) for name in self._merged}
         self._facts = {name: one.facts() for name, one in self.measures.items()}
         settings, log = {"benchmark": TITLE, "dimensions": self._facts}, self.log_of_scores
         if self.trainer.is_global_zero:
@@ -288,7 +292,7 @@ class VBench(LightningModule):
             "limit": data.limit,
             "networks": self._facts,
             "observed": self._observed.facts,
-            "merged": {name: [str(path) for path in self.merge] for name in self._merged},
+            "merged": self._merged_from,
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
             "intervals": {
                 "level": LEVEL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ Record = Mapping[str, Any]
 PAIR_WEIGHTED = ("subject_consistency", "background_consistency")
 #: The score of a video is 0 to 100, that of a folder 0 to 1.
 PERCENT = ("imaging_quality",)
+#: Cosines of a video with a text, which may be negative.
+COSINES = ("appearance_style", "temporal_style", "overall_consistency")
 #: So many static videos of each prompt count for temporal flickering; VBench makes 25 to find them.
 STATIC_VIDEOS = 5
 
@@ -214,16 +216,51 @@ def read_eval_results(path: Path) -> dict[str, float]:
     """Dimension -> raw score of a file that VBench's scripts wrote.
 
     Raises:
-        ValueError: no such file, or another content.
+        ValueError: no such file, another content, or scores that no raw score can be: 70.9 is one in percent.
     """
     try:
         content = json.loads(path.read_bytes())
-        found = {name.replace(" ", "_"): float(one[0]) for name, one in content.items()}
-    except FileNotFoundError as error:
+        found = {name.replace(" ", "_"): one[0] for name, one in content.items()}
+    except OSError as error:
         raise ValueError(f"{path}: no such file; give an *_eval_results.json of VBench") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: is not of the form {{dimension: [score, videos]}} ({error!r})") from error
-    aggregate(found)
+    try:
+        aggregate(dict.fromkeys(found, 0.0))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    faults = [f"{name} is {score!r}" for name, score in found.items() if not _is_raw(name, score)]
+    if faults:
+        raise ValueError(
+            f"{path}: raw scores of VBench are numbers from 0 to 1, cosines with a text from -1; "
+            f"these are not:{listed(faults)}"
+        )
+    return {name: float(score) for name, score in found.items()}
+
+
+def _is_raw(dimension: str, score: Any) -> bool:
+    """Whether a dimension can have this raw score; NaN is in no range. The yes or no of one video is no score."""
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return False
+    slack = 1e-6  # a mean of float32 numbers may be a little above 1
+    return (-1 if dimension in COSINES else 0) - slack <= score <= 1 + slack
+
+
+def merged_results(paths: Sequence[Path]) -> dict[str, tuple[float, Path]]:
+    """Dimension -> raw score and the file that it is from, of several files that VBench's scripts wrote.
+
+    Raises:
+        ValueError: as `read_eval_results`, or two files that give one dimension different scores.
+    """
+    found: dict[str, tuple[float, Path]] = {}
+    faults = []
+    for path in paths:
+        for name, score in read_eval_results(path).items():
+            earlier, first = found.setdefault(name, (score, path))
+            if earlier != score:
+                faults.append(f"{name} is {earlier} in {first} and {score} in {path}")
+    if faults:
+        raise ValueError(f"files to merge disagree; give one file for each dimension:{listed(faults)}")
     return found
 
 
