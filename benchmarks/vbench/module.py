@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console, Group
 from rich.text import Text
 
@@ -23,7 +24,9 @@ from benchmarks.vbench.measures import (
     Scoring,
     Smoothness,
     Watchers,
+    for_each,
     scored_on,
+    setting_of,
     start,
 )
 from benchmarks.vbench.motion import Interpolation
@@ -44,6 +47,7 @@ from benchmarks.vbench.results import (
     with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
+from benchmarks.vbench.styles import STYLE, ClipStyle, StyleMeasure, styles_in
 from datamodules.questions.video_folder import FolderVideo, FrameChunk, VideoFolder
 from datamodules.video.optical_flow import OpticalFlow
 
@@ -78,7 +82,10 @@ class VBench(LightningModule):
         paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
         observations: files of what somebody's detectors, captioners and text encoders saw, for the semantic
             dimensions (`observations.SIGHTS`); the folder's prompts must be VBench's list.
-        merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here.
+        merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here; raw scores
+            from 0 to 1, and no two files may disagree.
+        appearance: compares frames with the name of their style, for appearance style; the folder's prompts must be
+            VBench's list, which names the styles.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class VBench(LightningModule):
         paper: str | None = None,
         observations: list[str] | None = None,
         merge: list[str] | None = None,
+        appearance: ClipStyle | None = None,
     ) -> None:
         super().__init__()
         if static_filter and not (flow and flickering):
@@ -108,6 +116,7 @@ class VBench(LightningModule):
         self.observations = [Path(path) for path in observations or ()]
         # Lightning moves to the device what is a submodule.
         self.subject, self.background, self.aesthetic, self.imaging = subject, background, aesthetic, imaging
+        self.appearance = appearance
         self.interpolation = interpolation
         any_or_static = StaticFlickering(flow) if static_filter and flow else Flickering()
         given = {
@@ -118,12 +127,15 @@ class VBench(LightningModule):
             "dynamic_degree": flow and Dynamics(flow),
             "aesthetic_quality": aesthetic and NetworkMeasure(aesthetic, scale=0.1),
             "imaging_quality": imaging and NetworkMeasure(imaging),
+            STYLE: appearance and StyleMeasure(appearance),
         }
-        absent = {name: one.absent() for name, one in given.items() if isinstance(one, Measure)}
-        self.measures = {name: one for name, one in given.items() if isinstance(one, Measure) and absent[name] is None}
+        self._given = {name: one for name, one in given.items() if isinstance(one, Measure)}
+        #: Dimension -> why it cannot be measured although its network is given.
+        self._absent = {name: why for name, one in self._given.items() if (why := one.absent()) is not None}
+        self.measures = {name: one for name, one in self._given.items() if name not in self._absent}
         #: Dimension -> why it is not measured.
         self.missing = {
-            name: absent.get(name) or ("network not given" if name in given else "not measured here")
+            name: self._absent.get(name) or ("network not given" if name in given else "not measured here")
             for name in DIMENSIONS
             if name not in self.measures
         }
@@ -159,20 +171,27 @@ class VBench(LightningModule):
         """Look what is scored already, after the folder's own checks and before any weights are loaded.
 
         Raises:
-            ValueError: a network that does not exist, scores in the output that were made with other networks or of
-                other videos, a file to merge or of observations that is none.
+            ValueError: networks that do not exist (all of them), scores in the output that were made with other
+                networks or of other videos, a file to merge or of observations that is none.
         """
         data = self.videos
+        self._set_styles()
         self._asked = {key: one for key, one in data.videos.items() if scored_on(one, self.measures)}
         merged = merged_results(self.merge)
         self._observed = read_observations(self.observations, data.videos, data.asked, data.allow_missing)
+        if STYLE in self.measures and STYLE in self._observed.facts:
+            raise ValueError(
+                f"{STYLE} is measured by model.appearance and is in model.observations too; give one of them"
+            )
         if not self._asked and not self._observed.scores:
             measured = ", ".join([*self.measures, *self._observed.facts])
             raise ValueError(f"{data.prompts} has none of the videos scored on {measured}")
         self._merged = {name: value for name, (value, _) in merged.items()
                         if name in self.missing and name not in self._observed.facts}  # fmt: skip
         self._merged_from = {name: str(merged[name][1]) for name in self._merged}
-        self._facts = {name: one.facts() for name, one in self.measures.items()}
+        self._facts = for_each(self.measures, lambda one: one.facts(), "cannot be used")
+        for name, why in self._absent.items():
+            rank_zero_warn(f"{name} is left out: {why}; or set {setting_of(name)} to null")
         settings, log = {"benchmark": TITLE, "dimensions": self._facts}, self.log_of_scores
         if self.trainer.is_global_zero:
             log.begin(settings, self.fresh)
@@ -186,11 +205,21 @@ class VBench(LightningModule):
         heavy = [name for name, one in self.measures.items() if not one.light]
         data.watch(Scoring({name: one for name, one in self.measures.items() if one.light}, heavy))
 
+    def _set_styles(self) -> None:
+        """Measure appearance style where the folder's list names styles, and say that it is missing elsewhere."""
+        if self.appearance is None:
+            return
+        if styles := styles_in(self.videos.asked):
+            self.measures[STYLE] = StyleMeasure(self.appearance, styles)
+            self.missing.pop(STYLE, None)
+        else:
+            self.measures.pop(STYLE, None)
+            self.missing[STYLE] = "needs VBench's list, which names the styles: give data.prompts VBench_full_info.json"
+
     def configure_model(self) -> None:
         """Load the networks, unless every video is scored."""
         if self.videos.wanted:
-            for measure in self.measures.values():
-                measure.load()
+            for_each(self.measures, lambda one: one.load(), "cannot be loaded")
 
     def on_test_epoch_start(self) -> None:
         """Take in, once over all ranks, what earlier starts scored."""

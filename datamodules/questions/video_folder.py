@@ -88,8 +88,9 @@ class Watching(Protocol):
 class VideoFolder(LightningDataModule):
     """The videos of a folder, for `test`.
 
-    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` tells their prompts (see `folder_names`). Memory
-    holds some chunks of each worker, however long the videos are.
+    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` has their prompts (see `folder_names`); a name
+    without a number is its own prompt, which does where nothing that is scored looks at the prompt. Memory holds some
+    chunks of each worker, however long the videos are.
 
     Args:
         folder: of the videos.
@@ -148,7 +149,8 @@ class VideoFolder(LightningDataModule):
         Raises:
             ValueError: lists every missing, left-over, unnamed, undecodable and too short video.
         """
-        found, faults = named_videos(self.folder)
+        # A stranger's name is still a fault where there is a list of prompts: `compare` looks for it there.
+        found, faults = named_videos(self.folder, names_are_prompts=True)
         self.asked = None if self.prompts is None else read_asked(self.prompts, self.prompt_set)
         if self.asked is not None:
             missing, extra = compare(found, self.asked, self.num_samples)
