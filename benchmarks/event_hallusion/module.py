@@ -10,11 +10,12 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, Judged
 from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
-from benchmarks.event_hallusion.judge import faults, judge_question
+from benchmarks.event_hallusion.judge import WORDING, faults, judge_question
 from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
     Predictions,
@@ -171,6 +172,19 @@ class EventHallusion(Judged):
         counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of the descriptions' accuracies: a judgement that is neither yes nor no counts as not accepted."""
+        described = {part: scores for part, scores in results.items() if "videos" in scores}
+        return {
+            f"{part}/description_accuracy": (round(one["description_unmatched"] * one["videos"]), one["videos"])
+            for part, one in described.items()
+        }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """In which words the judge was asked, where there is one."""
+        return (WORDING,) if self.judge_name is not None and self.questions.described else ()
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The judge's replies that are neither yes nor no."""

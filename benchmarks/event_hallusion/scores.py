@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.prediction_text import prediction_text, require_texts
 from datamodules.questions.event_hallusion import DESCRIPTION
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"

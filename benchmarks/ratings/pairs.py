@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.predictions import Recorded, matched
 from benchmarks.ratings.judge import RatingBenchmark
 from datamodules.csv_table import read_csv
@@ -167,6 +168,14 @@ class PairRatings(RatingBenchmark):
         hits = {name: one[0] for name, one in counted.items()}
         counts = {name: one[1] for name, one in counted.items()}
         return intervals(hits, counts, self.counted_names, {}, seed)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every accuracy: pairs with a reply that cannot be read count as wrong."""
+        return {
+            f"{name}/{kind}": (scores["unparsed"], scores["pairs"])
+            for name, scores in results.items()
+            for kind in self.counted_names
+        }
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""

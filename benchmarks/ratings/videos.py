@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.ratings.judge import RatingBenchmark
 from benchmarks.ratings.visionreward import NUM_QUESTIONS, SELECTED, dense_dpo_columns, dimensions, score
 from datamodules.questions.base import Question
@@ -174,6 +175,11 @@ class VisionReward(RatingBenchmark):
         hits = np.array([[row[name] for name in names] for row in rows])
         found = intervals({"": hits}, {"": np.ones_like(hits)}, names, {}, seed)
         return {address.removeprefix("/"): ends for address, ends in found.items()}
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every number: an answer that is neither yes nor no counts as no."""
+        asked = results["videos"] * len(self.questions.checklist)
+        return {name: (results["unparsed"], asked) for name in ("score", *COLUMNS.values()) if name in results}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How replies were read, and how often each was said that is neither yes nor no."""

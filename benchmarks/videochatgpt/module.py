@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.judge_replies import dimension_score, parse_score
+from benchmarks.base.judge_replies import UnparsedCounts, dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, Judged
 from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines
@@ -91,7 +91,10 @@ class VideoChatGpt(Judged):
     """
 
     title = "Video-ChatGPT"
-    protocol = "Video-ChatGPT 659e04b2: five dimensions, score 0-5; lmms-eval 75571cfe: an unread reply is 0"
+    protocol = (
+        "Video-ChatGPT 659e04b2: five dimensions, score 0-5; "
+        "lmms-eval 75571cfe: reading of replies, to which JSON and code fences are added; an unread reply is 0"
+    )
     logged = {name: f"{name}/average_score" for name in (*DIMENSIONS, "all")}  # noqa: RUF012
     unread = "all/unparsed"
 
@@ -206,6 +209,14 @@ class VideoChatGpt(Judged):
                     counts[name] = np.array([[one is not None] for one in replies])
                     part_of[name] = part
         return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed, units=part_of)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every dimension, in which a reply that cannot be read counts 0, and of all together."""
+        dimensions = {name: scores for name, scores in results.items() if name != "all"}
+        total = sum(scores["questions"] for scores in dimensions.values())
+        counts = {name: (scores["unparsed"], scores["questions"]) for name, scores in dimensions.items()}
+        counts["all"] = results["all"]["unparsed"], total
+        return {f"{name}/average_score": of_one for name, of_one in counts.items()}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""

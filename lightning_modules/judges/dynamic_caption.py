@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 
 from datamodules.prepare.video_filters import Candidate, Finding, VideoFilter
-from lightning_modules.judges.base import Judge, JudgeQuestion, Workload, spoken
+from lightning_modules.judges.base import Judge, JudgeQuestion, Workload
+from lightning_modules.judges.replies import spoken
 
 #: What is asked about a caption. The paper asks its judge for challenging dynamics too; these words are ours.
 QUESTION = """Below is the caption of a short video. It will be used as a prompt for a video generation model.

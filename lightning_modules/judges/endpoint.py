@@ -113,6 +113,7 @@ class EndpointJudge(Judge):
             backoff_s,
             longest_wait_s,
             timeout_s,
+            concurrency,
             self._stop,
         )
         self._counting = threading.Lock()
@@ -135,7 +136,8 @@ class EndpointJudge(Judge):
             ValueError: the endpoint refuses a question; names it.
         """
         self._stop.clear()
-        with ThreadPoolExecutor(self.concurrency) as threads:
+        # In this order: connections are closed when the last thread is through, whatever ended the others.
+        with self._endpoint, ThreadPoolExecutor(self.concurrency) as threads:
             futures = [threads.submit(self._reply, question) for question in questions]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
