@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return prepare(rest) if verb == "prepare" else run(arguments)
     except Exception as error:
-        from callbacks.cli.config_errors import told
+        from callbacks.cli.config_errors import error_message
         from callbacks.cli.file_errors import file_fault
 
         fault = file_fault(error, rest)
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             rank = os.environ.get("LOCAL_RANK", "0")
             where = "" if rank == "0" else f" (process {rank})"
-            sys.stderr.write(f"error{where}: {fault or told(error)}\n")
+            sys.stderr.write(f"error{where}: {fault or error_message(error)}\n")
             sys.stderr.write("(--debug shows where in the code)\n")
         return 1
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import UnparsedCounts
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
@@ -38,7 +38,7 @@ __all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judg
 JUDGEMENT = "judgement"
 
 
-class EventHallusion(Judged):
+class EventHallusion(JudgedBenchmark):
     """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
 
     Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both
