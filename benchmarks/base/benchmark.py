@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
@@ -100,7 +101,8 @@ class Benchmark(LightningModule, ABC):
     def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
         """Answers to a batch of questions by key; `earlier` holds what `complete` found to be unfinished."""
         assert self.policy is not None
-        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens)
+        start = {"answer_start": self.questions.answer_start} if self.questions.answer_start else {}
+        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens, **start)
         return {key: {"predict": one} for key, one in zip(batch.keys, said, strict=True)}
 
     def complete(self, question: Question, answer: Answer) -> bool:
@@ -129,6 +131,10 @@ class Benchmark(LightningModule, ABC):
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """Further numbers for `details.json`."""
         return {}
+
+    def how_measured(self) -> str:
+        """Which published protocol, for the results."""
+        return self.protocol
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
         """How many of the judge's replies behind each headline number could not be read, of how many."""
@@ -159,13 +165,19 @@ class Benchmark(LightningModule, ABC):
         """Refuse what would fail only after hours; runs before any weights are loaded, after the questions' own checks.
 
         Raises:
-            ValueError: a policy without videos, a sharding strategy, recorded predictions that do not fit the
-                questions, answers in the output that were given under other settings, to other questions or to others
-                than the recorded answers.
+            ValueError: a policy without videos or that cannot be asked so, a sharding strategy, recorded predictions
+                that do not fit the questions, answers in the output that were given under other settings, to other
+                questions or to others than the recorded answers.
         """
         asks = self.questions
         if self.policy is not None and asks.videos is None:
             raise ValueError("a policy needs to see: give data.videos, the folder of videos")
+        known = {} if self.policy is None else inspect.signature(self.policy.generate).parameters
+        if self.policy is not None and asks.answer_start and "answer_start" not in known:
+            raise ValueError(
+                f"{type(self.policy).__name__} cannot begin its answers with {asks.answer_start!r}, as this prompt "
+                "asks for; choose another data.prompt"
+            )
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             raise ValueError("answers differ in length, and a sharded model would wait for ever: test with DDP instead")
         self._recorded = Recorded()
@@ -285,7 +297,7 @@ class Benchmark(LightningModule, ABC):
         }
         about: dict[str, Any] = {
             "benchmark": self.title,
-            "protocol": self.protocol,
+            "protocol": self.how_measured(),
             "annotations": annotations,
             "left_out": len(skipped),
             "recorded": None if self.predictions is None else self._recorded.counts(),

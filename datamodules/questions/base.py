@@ -103,6 +103,9 @@ class VideoQuestions(LightningDataModule):
         self._asked: list[Question] = []
         self._skipped: frozenset[str] = frozenset()
 
+    #: What a policy's answers begin with, so that it has only to go on; "" = nothing.
+    answer_start: str = ""
+
     # What a subclass fills in
 
     @abstractmethod
