@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base.prediction_text import prediction_text
-from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, write_json
+from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, UNITS_FILE, write_json
 from datamodules.questions.base import Question
 from datamodules.questions.files import listed
 from datamodules.stream.predict_outputs import differences, plain
@@ -56,7 +56,7 @@ class AnswerLog:
         if fresh:
             self._remove_parts()
             # Results too: were this start interrupted, they would be taken for its own.
-            for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE):
+            for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE, UNITS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
         answered = (self.folder / ANSWERS_FILE).is_file() or bool(self.parts())
         if not answered or not (self.folder / SETTINGS_FILE).is_file():

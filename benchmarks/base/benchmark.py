@@ -15,12 +15,12 @@ from rich.console import Console
 
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
-from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals, recorded_units
 from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.paper_protocol import Protocol
 from benchmarks.base.paper_tables import PaperRow, find_row
 from benchmarks.base.predictions import Recorded
-from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json, write_units
 from benchmarks.base.scoreboard import scoreboard
 from benchmarks.base.source import Source, policy_settings
 from datamodules.questions.base import Question, QuestionBatch, VideoQuestions
@@ -266,7 +266,10 @@ class Benchmark(LightningModule, ABC):
         for name, content in self.files(predictions).items():
             write_json(self.output / name, content)
         facts = provenance(self.trainer)
-        about = self._about(predictions, results, skipped, facts)
+        with recorded_units() as units:
+            about = self._about(predictions, results, skipped, facts)
+        scored = (self.questions.everything[key] for key in self.questions.asked if key not in skipped)
+        write_units(self.output, ((one.key, one.fingerprint) for one in scored), units)
         details = {
             "benchmark": self.title,
             "name": self.name,

@@ -8,13 +8,12 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.console import Console, Group
-from rich.text import Text
+from rich.console import Console
 
-from benchmarks.base.bootstrap import LEVEL, RESAMPLES
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, recorded_units
 from benchmarks.base.paper_protocol import Protocol
 from benchmarks.base.paper_tables import PaperRow, find_row
-from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json, write_units
 from benchmarks.base.scoreboard import scoreboard
 from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
@@ -39,8 +38,10 @@ from benchmarks.vbench.results import (
     folder_results,
     folder_scores,
     full_info,
+    headline_addresses,
     mean_flow,
     merged_results,
+    number_marks,
     remarks,
     score_intervals,
     static_only,
@@ -278,6 +279,11 @@ class VBench(LightningModule):
 
     # What is written
 
+    @property
+    def _proxies(self) -> frozenset[str]:
+        """The dimensions that something else than the published network measures."""
+        return frozenset(name for name, one in self._facts.items() if one["proxy"])
+
     def _write(self, videos: Mapping[str, Mapping[str, Any]], skipped: Mapping[str, str]) -> None:
         self.log_of_scores.join(list(self._asked))
         scored = {key: self.videos.videos[key] for key in videos}
@@ -287,14 +293,17 @@ class VBench(LightningModule):
         write_json(self.output / f"{self.name}_full_info.json", info)
         facts = provenance(self.trainer)
         facts["versions"] |= package_versions()
-        results = folder_results(videos, self._merged, self.missing)
-        about = self._about(videos, skipped, facts, results)
+        results = folder_results(videos, self._merged, self.missing, self._proxies)
+        with recorded_units() as units:
+            about = self._about(videos, skipped, facts, results)
+        write_units(
+            self.output, ((key, self._prompts[key], *sorted(one["scores"])) for key, one in videos.items()), units
+        )
         details = {"benchmark": TITLE, "name": self.name, "skipped": dict(sorted(skipped.items())), **facts}
         write_json(self.output / DETAILS_FILE, details)
         write_json(self.output / RESULTS_FILE, {**results, ABOUT: about})
         # The board's own line about what was left out speaks of questions.
-        board = scoreboard(TITLE, results, {**about, "left_out": 0})
-        Console().print(Group(board, *map(Text, remarks(results, about))))
+        Console().print(scoreboard(TITLE, results, {**about, "left_out": 0}))
 
     def _about(
         self,
@@ -322,6 +331,8 @@ class VBench(LightningModule):
             "networks": self._facts,
             "observed": self._observed.facts,
             "merged": self._merged_from,
+            "headlines": headline_addresses(results),
+            "marks": number_marks(results, self._proxies, self._merged_from, self._observed.facts),
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
             "intervals": {
                 "level": LEVEL,
@@ -334,4 +345,5 @@ class VBench(LightningModule):
             paper = self.paper.compared(TITLE, results, Protocol(left_out=len(skipped), limit=data.limit))
             paper["not_comparable"] += [f"{name}: {why}" for name, one in self._facts.items() for why in one["differs"]]
             about["paper"] = paper
+        about["remarks"] = [line.removesuffix(".") for line in remarks(results, about)]
         return about

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import ANSWERS_FILE, AnswerLog, unique
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.results import OF_PROXIES
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
@@ -122,7 +123,7 @@ def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], se
                 hits[prompt] = hits.get(prompt, 0.0) + weight * _raw(name, one)
                 counts[prompt] = counts.get(prompt, 0.0) + weight
         of = [{name: np.array(list(one.values()))[:, None]} for one in (hits, counts)]
-        found[name] = intervals(of[0], of[1], ["score"], {}, seed)[f"{name}/score"]
+        found[name] = intervals(of[0], of[1], [""], {}, seed)[f"{name}/"]
     return found
 
 
@@ -135,14 +136,21 @@ def totals(raw: Mapping[str, float]) -> dict[str, float]:
 
 
 def folder_results(
-    videos: Mapping[str, Record], merged: Mapping[str, float], missing: Mapping[str, str]
+    videos: Mapping[str, Record],
+    merged: Mapping[str, float],
+    missing: Mapping[str, str],
+    proxies: Container[str] = (),
 ) -> dict[str, Any]:
     """The numbers; a dimension without a score is named under "missing" and has none.
+
+    Quality, semantic and total are VBench's only where no dimension of theirs is a proxy; those of proxies stand under
+    "of_proxies", where nobody takes them for the published ones.
 
     Args:
         videos: name -> {"frames", "scores"}.
         merged: dimension -> raw score from elsewhere, where no video has one.
         missing: dimension -> why it is not measured.
+        proxies: dimensions that something else than the published network measured.
     """
     own = {**merged, **folder_scores(videos)}
     raw = {name: own[name] for name in DIMENSIONS if name in own}
@@ -152,7 +160,33 @@ def folder_results(
         for name in DIMENSIONS
         if name not in raw
     }
-    return {**raw, **({} if flow is None else {"mean_flow": flow}), **totals(raw), "missing": lacking}
+    whole = totals(raw)
+    groups = {DIMENSIONS[name].group for name in raw if name in proxies}
+    mixed = {name: score for name, score in whole.items() if name in groups or (name == "total" and groups)}
+    numbers = raw | ({} if flow is None else {"mean_flow": flow})
+    numbers |= {name: score for name, score in whole.items() if name not in mixed}
+    return {**numbers, **({OF_PROXIES: mixed} if mixed else {}), "missing": lacking}
+
+
+def number_marks(
+    results: Mapping[str, Any],
+    proxies: Container[str],
+    merged: Iterable[str],
+    observed: Container[str],
+) -> dict[str, str]:
+    """Address -> mark of every number that is not VBench's own measurement by this program; see `results.marks`."""
+    found = {name: "proxy" for name in DIMENSIONS if name in results and name in proxies}
+    found |= {name: "merged" for name in merged if name in results}
+    found |= {name: "from observations" for name in DIMENSIONS if name in results and name in observed}
+    if "mean_flow" in results and "dynamic_degree" in proxies:
+        found["mean_flow"] = "proxy"
+    return found | {f"{OF_PROXIES}/{name}": "of proxies, not VBench's" for name in results.get(OF_PROXIES, {})}
+
+
+def headline_addresses(results: Mapping[str, Any]) -> list[str]:
+    """All numbers that a reader is shown: dimensions, mean flow, and the totals that there are."""
+    names = [*DIMENSIONS, "mean_flow", "quality", "semantic", "total"]
+    return [name for name in names if name in results] + [f"{OF_PROXIES}/{one}" for one in results.get(OF_PROXIES, {})]
 
 
 def eval_results(videos: Mapping[str, Record], paths: Mapping[str, Path]) -> dict[str, Any]:
@@ -191,7 +225,7 @@ def full_info(
 
 
 def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
-    """What a person must know beside the numbers: proxies, how far videos move, what is missing and left out."""
+    """What a person must know beside the numbers: proxies, what is merged, missing and left out."""
     lines = [
         f"{name}: {'a proxy, ' if one['proxy'] else ''}{'; '.join(one['differs'])}."
         for name, one in about["networks"].items()
@@ -199,6 +233,11 @@ def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     ]
     if "mean_flow" in results:
         lines.append(f"mean flow: {results['mean_flow']:.2f} pixels between frames that are about 1/8 second apart.")
+    for path in dict.fromkeys(about.get("merged", {}).values()):
+        names = ", ".join(name for name, source in about["merged"].items() if source == path)
+        lines.append(f"merged from {path}: {names}.")
+    if mixed := results.get(OF_PROXIES):
+        lines.append(f"{', '.join(mixed)}: made of proxies too, so that they are not VBench's and compare with none.")
     for why in dict.fromkeys(results["missing"].values()):
         names = ", ".join(name for name, one in results["missing"].items() if one == why)
         lines.append(f"missing ({why}): {names}.")
