@@ -66,7 +66,7 @@ def tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Tab
         found[HALLUCER] = main_table(runs, paper)
     subsets = subset_table(runs)
     if subsets.rows:
-        found["Overall accuracy by subset"] = subsets
+        found["Overall accuracy by subset, %"] = subsets
     for benchmark, table in interval_tables(runs, paper).items():
         found[f"{benchmark}, with intervals"] = table
     return found
