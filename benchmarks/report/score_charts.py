@@ -33,8 +33,9 @@ def score_chart(runs: Sequence[Run]) -> str:
                 axes.grid(axis="x", color="#808080", alpha=0.25, linewidth=0.6)
                 axes.set_xlabel({"%": "percent", "0 to 5": "score"}.get(unit, unit))
                 _draw(axes, tested, benchmark, own)
-                charts.append(svg_of(figure))
-    return in_rows(charts, COLUMNS)
+                charts.append((height, svg_of(figure)))
+    # Beside each other those of about the same height: a short one beside a tall one would leave an empty place.
+    return in_rows([svg for _, svg in sorted(charts, key=lambda one: one[0])], COLUMNS)
 
 
 def _headlines(runs: Sequence[Run], benchmark: str) -> dict[str, str]:
@@ -51,7 +52,7 @@ def _draw(axes: Any, tested: Sequence[tuple[int, Run]], benchmark: str, scores: 
         marked = dict.fromkeys(mark for _, run in tested if (mark := marks(run.tests[benchmark].about).get(address)))
         name = f"{address} ({', '.join(marked)})" if marked else address
         # At the left edge whatever the numbers are.
-        axes.text(0, place * height - 0.9, name, transform=axes.get_yaxis_transform(), fontsize=9, va="center")
+        axes.text(0.01, place * height - 0.9, name, transform=axes.get_yaxis_transform(), fontsize=9, va="center")
         for line, (number, run) in enumerate(tested):
             one = run.tests[benchmark]
             value = number_at(one.results, address)

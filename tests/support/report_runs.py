@@ -65,8 +65,7 @@ def write_run(folder: Path, benchmark: str, right: Mapping[str, np.ndarray], **m
 
 def write_vbench(folder: Path, scores: Mapping[str, float], **more: Any) -> None:
     """A folder of videos scored by proxies, with a merged dimension."""
-    right = {name: np.linspace(2 * score - 1, 1.0, 20)[:, None] for name, score in scores.items()}
-    hits = {part: one for part, one in right.items()}
+    hits = {name: np.linspace(2 * score - 1, 1.0, 20)[:, None] for name, score in scores.items()}
     folder.mkdir(parents=True)
     with recorded_units() as units:
         found = intervals(hits, {part: np.ones_like(one) for part, one in hits.items()}, [""], {})
