@@ -97,11 +97,11 @@ class EventHallusion(JudgedBenchmark):
         if described and self.policy is not None and self.judge is None:
             raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
         annotations = self.questions.annotations
-        found = [fault for split in described for fault in faults(split, annotations[split].records)]
-        if found and self.judge is not None:
+        unusable = [fault for split in described for fault in faults(split, annotations[split].records)]
+        if unusable and self.judge is not None:
             raise ValueError(
-                "the judge cannot compare all descriptions; mend the annotations, or leave splits out of "
-                "data.described_splits:\n  " + "\n  ".join(found)
+                "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
+                "data.described_splits:\n  " + "\n  ".join(unusable)
             )
         super().setup(stage)
 
@@ -166,7 +166,7 @@ class EventHallusion(JudgedBenchmark):
         return {f"predictions_{self.name}.json": predictions}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of both accuracies, videos drawn anew within each split."""
+        """Of both accuracies, videos resampled within each split."""
         rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
         hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
         counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}

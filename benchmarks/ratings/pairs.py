@@ -52,10 +52,10 @@ def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
     objects, lists = _OBJECT.findall(reply), _LIST.findall(_OBJECT.sub("", reply))
     for text in (*reversed(objects), *reversed(lists)):
         try:
-            found = json.loads(text)
+            scores = json.loads(text)
         except ValueError:
             continue
-        values = [found.get(name) for name in names] if isinstance(found, dict) else found
+        values = [scores.get(name) for name in names] if isinstance(scores, dict) else scores
         if len(values) == len(names) and all(_is_number(value) for value in values):
             return dict(zip(names, map(float, values), strict=True))
     return None
@@ -163,7 +163,7 @@ class PairRatings(RatingBenchmark):
         return {f"pairs_{self.name}.json": predictions[VIDEOS]}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every accuracy, pairs drawn anew; a threshold stays as it was found."""
+        """Of every accuracy, pairs resampled; a threshold stays as it was found."""
         counted = self.counted(self.pairs_of(predictions))
         hits = {name: one[0] for name, one in counted.items()}
         counts = {name: one[1] for name, one in counted.items()}

@@ -52,11 +52,11 @@ def score(replies: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     """
     if not replies:
         raise ValueError("no replies of a judge to score")
-    found = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
-    mean = sum(one["average_score"] for one in found.values()) / len(found)
+    scores = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
+    mean = sum(of_dimension["average_score"] for of_dimension in scores.values()) / len(scores)
     return {
-        **found,
-        "all": {"average_score": mean, "unparsed": sum(one["unparsed"] for one in found.values())},
+        **scores,
+        "all": {"average_score": mean, "unparsed": sum(of_dimension["unparsed"] for of_dimension in scores.values())},
     }
 
 
@@ -181,13 +181,13 @@ class VideoChatGpt(JudgedBenchmark):
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The annotation's records with what was said, and the judge's replies."""
-        everything, found = self.questions.everything, dict[str, list[dict[str, Any]]]()
+        everything, records = self.questions.everything, dict[str, list[dict[str, Any]]]()
         for key, answer in answers.items():
             one = everything[key]
             texts = [answer[name] for name in ("predict", SECOND) if name in answer]
             record = {**self.questions.record(one), **dict(zip(_said_fields(one.part), texts, strict=True))}
-            found.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
-        return found
+            records.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
+        return records
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each part."""
@@ -199,7 +199,7 @@ class VideoChatGpt(JudgedBenchmark):
         }
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every dimension, questions drawn anew, once for all dimensions in which their answers are judged."""
+        """Of every dimension, questions resampled, once for all dimensions in which their answers are judged."""
         hits, counts, part_of = dict[str, ArrayLike](), dict[str, ArrayLike](), dict[str, str]()
         for part, rows in predictions.items():
             for name in JUDGED_IN[part]:
@@ -247,5 +247,5 @@ def _identity(part: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
 
 def _by_dimension(answers: list[Mapping[str, str]]) -> dict[str, list[str]]:
     """Dimension -> replies, in the dimensions' published order."""
-    found = {name: [one[name] for one in answers if name in one] for name in DIMENSIONS}
-    return {name: replies for name, replies in found.items() if replies}
+    by_name = {name: [answer[name] for answer in answers if name in answer] for name in DIMENSIONS}
+    return {name: replies for name, replies in by_name.items() if replies}

