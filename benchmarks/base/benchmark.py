@@ -22,8 +22,9 @@ from benchmarks.base.paper_tables import PaperRow, find_row
 from benchmarks.base.predictions import Recorded
 from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json, write_units
 from benchmarks.base.scoreboard import scoreboard
-from benchmarks.base.source import Source, policy_settings
+from benchmarks.base.source import Source
 from datamodules.questions.base import Question, QuestionBatch, VideoQuestions
+from lightning_modules.policy_loading import settings_and_contents
 
 #: The published predictions by part (subset, split), records as the benchmark's `score` takes them.
 Predictions = Mapping[str, Any]
@@ -122,7 +123,7 @@ class Benchmark(LightningModule, ABC):
         """What answers depend on besides their questions, in plain types."""
         return {
             "benchmark": self.title,
-            "policy": None if self.policy is None else policy_settings(self.policy),
+            "policy": None if self.policy is None else settings_and_contents(self.policy, nested=False),
             "precision": None if self.policy is None else str(self.trainer.precision),
             "max_new_tokens": self.max_new_tokens,
             **self.questions.settings(),

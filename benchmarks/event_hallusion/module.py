@@ -49,13 +49,10 @@ class EventHallusion(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
             `policy`.
-        name: what the file of answers is called after.
         judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
             judgements. Its questions are worded by this project, see `benchmarks.event_hallusion.judge`.
         attempts: how often the judge is asked the same until its reply begins with yes or no.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
 
     title = "EventHallusion"
@@ -71,14 +68,12 @@ class EventHallusion(JudgedBenchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 256,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, EventHallusionMetric(), judge, attempts)
 
     @property

@@ -130,10 +130,7 @@ class MVBench(Benchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `TASK_NAME.json`, or an `answers.jsonl`; null with
             `policy`.
-        name: what the files of answers are called after.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table6/Video-LLaVA + VistaDPO`.
     """
 
     title = "MVBench"
@@ -146,12 +143,10 @@ class MVBench(Benchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         max_new_tokens: int = 16,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, MVBenchMetric())
 
     @property

@@ -105,12 +105,9 @@ class VideoHallucer(Benchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `SUBSET_NAME.json` files, or an `answers.jsonl`; null
             with `policy`.
-        name: what the answers' files are called after.
         margins: also score the two margin answers, and report the area under the ROC curve of their difference.
         margin_answers: the two answers, yes first.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
 
     title = "VideoHallucer"
@@ -126,14 +123,12 @@ class VideoHallucer(Benchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         margins: bool = False,
         margin_answers: tuple[str, str] = ("Yes.", "No."),
         max_new_tokens: int = 32,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, VideoHallucerMetric())
         if margins and policy is None:
             raise ValueError("margins need a policy: recorded predictions hold no log-probabilities")

@@ -82,12 +82,9 @@ class VideoChatGpt(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `PART_qa_NAME.json`, or an `answers.jsonl` with the
             judge's replies in it; null with `policy`.
-        name: what the files of answers are called after.
         judge: scores the answers; null only where recorded answers bring its replies.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
     """
 
     title = "Video-ChatGPT"
@@ -103,14 +100,12 @@ class VideoChatGpt(JudgedBenchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 512,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, VideoChatGptMetric(), judge, attempts)
 
     @property
