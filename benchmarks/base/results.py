@@ -30,11 +30,11 @@ PIXELS = ("mean_flow",)
 OF_PROXIES = "of_proxies"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that a reader never sees half of it."""
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write a JSON file so that a reader never sees half of it; without an indent for what no person reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -92,7 +92,7 @@ def write_units(folder: Path, asked: Iterable[Sequence[str]], units: Sequence[Un
         units: of every call that drew intervals.
     """
     same = digest(json.dumps([list(one) for one in asked]).encode())
-    write_json(folder / UNITS_FILE, {"asked": same, "units": [one.to_json() for one in units]})
+    write_json(folder / UNITS_FILE, {"asked": same, "units": [one.to_json() for one in units]}, None)
 
 
 def provenance(trainer: Trainer) -> dict[str, Any]:

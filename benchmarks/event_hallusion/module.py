@@ -29,6 +29,7 @@ from benchmarks.event_hallusion.scores import (
 )
 from datamodules.questions.base import Question
 from datamodules.questions.event_hallusion import DESCRIPTION, EventQuestions
+from datamodules.questions.files import listed
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -96,7 +97,7 @@ class EventHallusion(JudgedBenchmark):
         if unusable and self.judge is not None:
             raise ValueError(
                 "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
-                "data.described_splits:\n  " + "\n  ".join(unusable)
+                "data.described_splits:" + listed(unusable)
             )
         super().setup(stage)
 
