@@ -59,6 +59,7 @@ def test_the_published_list_names_the_styles() -> None:
         styles_in({"a": Asked(None, ({"prompt_en": "a", "dimension": ["appearance_style"]},))})
 
 
+@pytest.mark.slow
 def test_it_is_measured_where_the_list_names_styles_and_missing_elsewhere(clip: str, tmp_path: Path) -> None:
     videos = write_videos(tmp_path / "videos")
     listed = [{"prompt_en": "a ball", "dimension": ["appearance_style"],
