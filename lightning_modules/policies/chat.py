@@ -75,8 +75,13 @@ class Chat:
         self._space = "" if self._lead_in[-1].isspace() else " "
         self._lead_in_ids: list[int] = tokenizer(self._lead_in, add_special_tokens=False)["input_ids"]
 
-    def pack(self, views: Sequence[View], device: torch.device | None = None) -> PackedViews:
+    def pack(self, views: Sequence[View], device: torch.device | None = None, answer_start: str = "") -> PackedViews:
         """All views as one batch, answers behind their prefix; a view may have none.
+
+        Args:
+            views: the batch.
+            device: where its tensors go; None = the default.
+            answer_start: the beginning of an answer that is generated: it ends the prefix, as an answer would follow.
 
         Raises:
             ValueError: as `prompt_ids` and `answer_ids`; another number of frames; too long a sequence.
@@ -89,7 +94,8 @@ class Chat:
                     f"{where}: {len(view.frames)} frames, the policy takes {self.num_frames}; let num_frames of data "
                     "and policy agree"
                 )
-            prefixes.append(self.prompt_ids(view.prompt, where))
+            start = self.answer_ids(answer_start, f"{where}, start of the answer")[:-1] if answer_start else []
+            prefixes.append(self.prompt_ids(view.prompt, where) + start)
             answers.append([self.answer_ids(text, f"{where}, answer {name}") for name, text in view.answers.items()])
             longest = len(prefixes[-1]) + max(map(len, answers[-1]), default=0)
             if longest > self.max_positions:
