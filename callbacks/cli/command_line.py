@@ -24,6 +24,7 @@ from callbacks.cli.checkpoint_io import ReplaceIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
 from callbacks.cli.lost_processes import lost_process
+from callbacks.cli.named_items import address_by_name
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
@@ -136,8 +137,9 @@ class VidprefCLI(LightningCLI):
             raise lost from error
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Benchmarks print their own table; Lightning's would say it once more, in other units."""
+        """Complete Lightning's parser: callbacks by name, and no table of results beside the benchmark's own."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        address_by_name(parser, "trainer.callbacks")
         if subcommand == "test":
             parser.set_defaults({"verbose": False})
         return parser
