@@ -48,6 +48,10 @@ class AdapterExport(Callback):
         """Write what training ended with, while the weights are still on their devices."""
         rank_zero_info(f"exported: {self.export(trainer, pl_module, 'last')}")
 
+    def folder_of(self, trainer: Trainer) -> Path:
+        """The folder in which the exports of a run lie."""
+        return Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / "exports"
+
     def export(self, trainer: Trainer, module: LightningModule, name: str) -> Path:
         """Write the policy as it is now; all ranks call it together, because weights are gathered; rank 0 writes.
 
@@ -55,7 +59,7 @@ class AdapterExport(Callback):
             The folder.
         """
         assert isinstance(module, PreferenceModule), "AdapterExport is for methods with a policy"
-        folder = Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / "exports"
+        folder = self.folder_of(trainer)
         target, partial = folder / name, folder / f".{name}.tmp"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)

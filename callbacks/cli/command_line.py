@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
@@ -29,6 +29,7 @@ from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
 from callbacks.resume import Resume
+from callbacks.run_check import check_run
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -94,11 +95,25 @@ class VidprefCLI(LightningCLI):
 
         What differs from the configuration in the checkpoint is listed once, so that it is no accident.
         """
-        verb = self.config["subcommand"]
-        path = checkpoint_file(self.config[verb].get("ckpt_path"), self.config[verb]["trainer"])
-        if path is not None:
-            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[verb]
+        if (path := self.checkpoint()) is not None:
+            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
             report_differences(path, now)
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint that this start will read; None = there is none yet."""
+        config = self.config[self.config["subcommand"]]
+        return checkpoint_file(config.get("ckpt_path"), config["trainer"])
+
+    def before_fit(self) -> None:
+        """Say what the run will be, and refuse one that could not be made to its end, before weights are loaded.
+
+        Rank 0 does it for all: it starts the others, or they wait for it.
+        """
+        if rank_zero_only.rank == 0:
+            check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint())
+            for fact in check.facts:
+                rank_zero_info(fact)
+            check.require_none()
 
     def before_test(self) -> None:
         """Refuse a module without a test, before weights are loaded."""

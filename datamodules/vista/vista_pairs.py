@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
-from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, Selection, Split, Workings, require_least
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.planned_data import Paths, Selection, Split, TextFaults, Workings, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.vista.facts import SampleFacts
@@ -107,6 +110,31 @@ class VistaPairs(ContinuedData[VistaBatch]):
                 f"{self.paths[split]}: {type(wanted[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"
             )
+
+    def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
+        """What is wrong with the question and the answers that the model needs, sample by sample."""
+        index, needs = self.index(split), self._needs()
+        samples = SampleReader(index, self.reader)
+        names = sorted({name for answers in needs.values() for name in answers})
+
+        def read(position: int) -> dict[str, Any] | str:
+            try:
+                row: dict[str, Any] = json.loads(samples.read(position, ["json"])["json"])
+            except (BadSampleError, ReadFailedError) as error:
+                return str(error)
+            return row
+
+        faults: list[str] = []
+        with ThreadPoolExecutor(8) as threads:
+            for position, row in enumerate(threads.map(read, range(len(index)))):
+                if isinstance(row, str):
+                    # A run that skips such samples counts them itself.
+                    faults += [row] if self.on_bad_sample == "raise" else []
+                    continue
+                answers = {name: row[name] for name in names if row.get(name) is not None}
+                where = f"{index.address(position)}: sample {index.entries[position].key!r}"
+                faults += [f"{where}: {fault}" for fault in faults_of(row["question"], answers)]
+        return faults
 
     def selection(self, split: Split) -> Selection:
         """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""

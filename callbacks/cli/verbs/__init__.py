@@ -19,10 +19,12 @@ _TRAINER = "callbacks.cli.verbs.trainer"
 
 VERBS = {
     "prepare": Verb("callbacks.cli.verbs.prepare", "turn videos and annotations into shards, index and verify shards"),
+    "check": Verb("callbacks.cli.verbs.check", "what a fit would stumble over: without weights, without a GPU"),
     "fit": Verb(_TRAINER, "train; run the same command again to resume"),
     "validate": Verb(_TRAINER, "the loss and its terms on validation data"),
     "test": Verb(_TRAINER, "run a benchmark"),
     "predict": Verb(_TRAINER, "write what a model makes of data: reference scores, pairs, labels, latents, videos"),
+    "ask": Verb("callbacks.cli.verbs.ask", "one question about one video, to a policy with or without an adapter"),
 }
 
 
