@@ -67,7 +67,7 @@ def report_error(error: Exception, arguments: Sequence[str]) -> None:
         error: what ended the command.
         arguments: behind the verb; in them the setting is looked for that names a file.
     """
-    from callbacks.cli.config_errors import told
+    from callbacks.cli.config_errors import error_message
     from callbacks.cli.file_errors import file_fault
 
     fault = file_fault(error, arguments)
@@ -76,7 +76,7 @@ def report_error(error: Exception, arguments: Sequence[str]) -> None:
         return
     rank = os.environ.get("LOCAL_RANK", "0")
     where = "" if rank == "0" else f" (process {rank})"
-    sys.stderr.write(f"error{where}: {fault or told(error)}\n(--debug shows where in the code)\n")
+    sys.stderr.write(f"error{where}: {fault or error_message(error)}\n(--debug shows where in the code)\n")
 
 
 def is_readable(error: Exception) -> bool:

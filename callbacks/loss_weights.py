@@ -13,6 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.preference import PreferenceModule
 
+#: Terms by their names in version 0.1.0 -> their names now.
+FORMER_TERMS = {"temporal": "clip"}
+
 
 class Schedule(ABC):
     """A weight as a function of the global step."""
@@ -167,6 +170,7 @@ class LossWeights(Callback):
             raise ValueError(
                 f"LossWeights has schedules for {unknown}, which {type(module).__name__} does not have; "
                 f"its terms are {sorted(module.weights)}"
+                + "".join(f"; {name!r} is now {FORMER_TERMS[name]!r}" for name in unknown if name in FORMER_TERMS)
             )
         module.scheduled |= {name for name, schedule in self.schedules.items() if schedule.peak() > 0}
         self._apply(module, trainer.global_step)

@@ -66,7 +66,7 @@ def require_trained(checkpoint: Mapping[str, Any], trained: Mapping[str, nn.Para
         )
 
 
-def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     """An optimizer's settings, one dictionary a parameter group."""
     return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +10,13 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
+from datamodules.dense.segments import Granularity
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.losses.flow import DenseForm, dense_logits, flow_logits
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
 from lightning_modules.preference import Schedule, Term
 
 #: segments: every latent frame has the label of its segment. whole: one label for the video.
-Granularity = Literal["segments", "whole"]
 
 
 @dataclass(slots=True)
@@ -39,8 +38,8 @@ class DenseDPO(FlowModule):
     """-log sigmoid(-beta / 2 * label * (s_first - s_second)) for every latent frame that is not a tie.
 
     A video's s is its velocity error under the policy minus that under the reference, at one time and under one noise
-    for both videos of the pair. The paper's three methods are one: vanilla DPO is `labels: whole` on independent pairs,
-    structural DPO is `labels: whole` on guided pairs, DenseDPO is `labels: segments` on guided pairs.
+    for both videos of the pair. The paper's three methods are one: vanilla DPO is `granularity: whole` on independent
+    pairs, structural DPO the same on guided pairs, DenseDPO is `granularity: segments` on guided pairs.
 
     The errors are of what the model's family predicts. With those of the noise it is Diffusion-DPO: the noise that a
     velocity v implies is x_t + (1 - t) v, so its error is (1 - t)^2 times that of the velocity. For flow models the
@@ -50,7 +49,7 @@ class DenseDPO(FlowModule):
         policy: the video flow model.
         optimizer: makes the optimizer (paper: AdamW, 1e-5; weight decay is left open, ours is 0).
         beta: scale of the implicit reward (paper: 500).
-        labels: one label for each segment, or one for the video.
+        granularity: one label for each segment, or one for the video.
         form: for segments, one sigmoid for each latent frame (the paper's appendix E), or one for each pair over the
             sum of its segments, without the one-half (its equation 7).
         error_of: what the preference's errors are of; None = what the policy's family predicts.
@@ -65,7 +64,7 @@ class DenseDPO(FlowModule):
         policy: VideoFlow,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-5, weight_decay=0.0),
         beta: float = 500.0,
-        labels: Granularity = "segments",
+        granularity: Granularity = "segments",
         form: DenseForm = "per_frame",
         error_of: Prediction | None = None,
         supervised_weight: float = 0.0,
@@ -76,10 +75,10 @@ class DenseDPO(FlowModule):
         super().__init__(policy, optimizer, schedule, warmup, weights)
         if beta <= 0:
             raise ValueError(f"beta is {beta}; give a positive number (the paper's is 500)")
-        if labels == "whole" and form != "per_frame":
-            raise ValueError(f"form {form} is one of segments; with labels: whole every pair has one sigmoid, leave it")
+        if granularity == "whole" and form != "per_frame":
+            raise ValueError(f"form {form} is one of segments; with granularity: whole a pair has one sigmoid")
         self.beta = beta
-        self.labels = labels
+        self.granularity = granularity
         self.form: DenseForm = form
         self.error_of: Prediction = error_of or policy.prediction
 
@@ -87,8 +86,8 @@ class DenseDPO(FlowModule):
         """What each term's denominator counts: a value of the term each."""
         dense: ItemKind = "decided_frames" if self.form == "per_frame" else "decided_pairs"
         kinds: dict[str, ItemKind] = {
-            "preference": dense if self.labels == "segments" else "decided_videos",
-            "supervised": "decided_frames" if self.labels == "segments" else "decided_videos",
+            "preference": dense if self.granularity == "segments" else "decided_videos",
+            "supervised": "decided_frames" if self.granularity == "segments" else "decided_videos",
         }
         return {name: kinds[name] for name in self.active()}
 
@@ -129,13 +128,14 @@ class DenseDPO(FlowModule):
         """The better video's velocity error: of each frame that its segment prefers, or the mean over the video."""
         labels = self._labels_of(batch)
         errors, items = _ranked(policy.first, policy.second, labels)[0], labels != 0
-        if self.labels == "whole":
+        if self.granularity == "whole":
             errors, items = errors.mean(-1), items.any(-1)
         return Term(errors[items], items.nonzero()[:, 0].tolist())
 
     def _labels_of(self, batch: PairBatch) -> Tensor:
         """(B, F) the label that each latent frame trains on."""
-        return batch.labels if self.labels == "segments" else batch.preference.unsqueeze(-1).expand_as(batch.labels)
+        whole = batch.preference.unsqueeze(-1).expand_as(batch.labels)
+        return whole if self.granularity == "whole" else batch.labels
 
     def _logits(self, batch: PairBatch, first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
         """What stands in the sigmoids, (B, F) or (B,).
@@ -150,7 +150,7 @@ class DenseDPO(FlowModule):
             share = (1 - batch.t).square().unsqueeze(-1)
             first, second = share * first, share * second
         none = torch.zeros_like(first)
-        if self.labels == "whole":
+        if self.granularity == "whole":
             return flow_logits(first, second, none, none, labels[:, 0], self.beta)
         return dense_logits(first, second, none, none, labels, self.beta, self.form, batch.segments)
 

@@ -31,7 +31,7 @@ def load_policy(module: LightningModule, policy: Any) -> None:
         policy.load()
 
 
-def settings_of(policy: Any) -> dict[str, Any]:
+def policy_settings(policy: Any) -> dict[str, Any]:
     """A policy's class and plain settings in JSON types, for people who find later what it has made."""
     settings = {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -42,8 +42,8 @@ def settings_of(policy: Any) -> dict[str, Any]:
 
 
 def settings_and_contents(policy: Any) -> dict[str, Any]:
-    """`settings_of` a policy, and the content of the files that it is loaded from: what its outputs are made from."""
-    return {**settings_of(policy), CONTENTS: contents_of(policy)}
+    """A policy's settings, and the content of the files that it is loaded from: what its outputs are made from."""
+    return {**policy_settings(policy), CONTENTS: contents_of(policy)}
 
 
 def weights_of(policy: Any) -> dict[str, str]:

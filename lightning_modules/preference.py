@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from lightning_modules.checkpoints import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
+from lightning_modules.checkpoints import (
+    SETTINGS_KEY,
+    keep_trained,
+    optimizer_settings,
+    require_trained,
+    use_configured,
+)
 from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -42,7 +48,7 @@ class StepBatch(Protocol):
 
     keys: list[str]
     mask: Tensor
-    normalizers: dict[str, float]
+    denominators: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -195,7 +201,7 @@ class PreferenceModule(LightningModule, ABC):
             raise ValueError("the run has no end; give --trainer.max_steps or --trainer.max_epochs")
         total = int(steps)
         scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
-        self._settings = settings_of(optimizer)
+        self._settings = optimizer_settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -213,7 +219,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def weighted(self, terms: dict[str, Term], batch: StepBatch) -> dict[str, Tensor]:
         """Each term's sum over its items, divided by its items in the whole optimizer step."""
-        return {name: term.values.sum() / batch.normalizers[name] for name, term in terms.items()}
+        return {name: term.values.sum() / batch.denominators[name] for name, term in terms.items()}
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""

@@ -139,7 +139,7 @@ def test_learning_rates_of_full_and_lora_are_told_apart() -> None:
 def test_plain_dpo_is_the_response_term_alone() -> None:
     model = parsed("fit", CONFIGS / "vista_dpo/plain_dpo.yaml").model.init_args
     assert {name for name, weight in vars(model.weights).items() if weight} == {"response"}
-    assert (model.relevant_weight, model.irrelevant_weight) == (1.0, 0.0)
+    assert (model.rejected_weight, model.irrelevant_weight) == (1.0, 0.0)
 
 
 def test_fsdp_computes_in_bfloat16_and_reduces_in_float32() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.event_hallusion.judge import faults, judge_question
@@ -36,7 +36,7 @@ __all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judg
 JUDGEMENT = "judgement"
 
 
-class EventHallusion(Judged):
+class EventHallusion(JudgedBenchmark):
     """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
 
     Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
@@ -31,7 +31,7 @@ from lightning_modules.policies.video_llm import VideoLLM
 _QUESTIONS, _SAID = ("Q", "question"), ("pred", "answer")
 
 
-class OpenQa(Judged):
+class OpenQa(JudgedBenchmark):
     """Asks a policy open-ended questions, and a judge about the answers; exact match also by the questions' types.
 
     Into `output` go `predictions_NAME.json` (Video-ChatGPT's format), `judged_NAME.json` (its combined file),

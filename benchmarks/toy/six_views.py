@@ -30,7 +30,7 @@ TITLES: dict[ViewName, str] = {
 #: All views, with the answers that the default VistaDPO scores under them.
 ALL_NEEDS: dict[ViewName, tuple[AnswerName, ...]] = {
     **dict.fromkeys(TITLES, ("chosen",)),
-    "original": ("chosen", "relevant", "irrelevant"),
+    "original": ("chosen", "rejected", "irrelevant"),
 }
 
 

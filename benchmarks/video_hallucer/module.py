@@ -22,7 +22,7 @@ from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of
 from benchmarks.base.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
 from datamodules.questions.base import QuestionBatch
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from datamodules.questions.video_hallucer_files import HALVES
 from datamodules.vista.samples import View
 from lightning_modules.policies.video_llm import VideoLLM
@@ -135,9 +135,9 @@ class VideoHallucer(Benchmark):
         self.margin_answers = margin_answers
 
     @property
-    def questions(self) -> Questions:
+    def questions(self) -> VideoHallucerQuestions:
         """The data module that asks."""
-        asks: Questions = self.asked_by(Questions)
+        asks: VideoHallucerQuestions = self.asked_by(VideoHallucerQuestions)
         return asks
 
     def settings(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class VideoHallucer(Benchmark):
         """Log p(yes) - log p(no) of each question, nats; both answers share the question's prefix."""
         yes, no = self.margin_answers
         views = [
-            View(sample, "original", frames, prompt, {"chosen": yes, "relevant": no})
+            View(sample, "original", frames, prompt, {"chosen": yes, "rejected": no})
             for sample, (frames, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
         ]
         with torch.no_grad():

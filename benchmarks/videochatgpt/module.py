@@ -17,7 +17,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import dimension_score, parse_score
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
@@ -70,7 +70,7 @@ class VideoChatGptMetric(AnswerMetric):
         return score(_by_dimension([item[REPLIES] for item in items.values() if REPLIES in item]))
 
 
-class VideoChatGpt(Judged):
+class VideoChatGpt(JudgedBenchmark):
     """Asks a policy about videos, and a judge about the answers.
 
     Into `output` go `PART_qa_NAME.json` (the annotation with "pred", or "pred1" and "pred2"), `results.json`,

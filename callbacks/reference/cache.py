@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from callbacks.reference.former_cache import in_current_words
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
 from datamodules.shards.sample_reader import SampleReader
@@ -56,7 +57,7 @@ class ReferenceCache:
 
     def __init__(self, path: str, reader: ByteReader | None = None) -> None:
         self.path = path
-        self.index = load_index(path, SCHEMA, reader)
+        self.index = in_current_words(load_index(path, SCHEMA, reader))
         self._samples = SampleReader(self.index, reader or ByteReader())
 
     @property

@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.reference.cache import SCHEMA, SUFFIX, answer_names, names_of, refuse_resampling
+from callbacks.reference.former_cache import settings_in_current_words
 from callbacks.writers.shards import ShardWriter
 from datamodules.stream.predict_outputs import CONTENTS, WrittenSample
 from datamodules.vista.samples import AnswerScores, VistaBatch
 from lightning_modules.file_contents import contents_of
-from lightning_modules.policy_loading import settings_of
+from lightning_modules.policy_loading import policy_settings
 
 
 class ReferenceCacheWriter(ShardWriter):
@@ -44,6 +45,10 @@ class ReferenceCacheWriter(ShardWriter):
         refuse_resampling(data)
         return {**data.views_fingerprint("predict"), "policy": _described(module.policy), **_answers(module)}
 
+    def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a finished cache says it was made from, in the words of this version."""
+        return settings_in_current_words(made_from)
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse terms that came into use after this callback had looked what is there.
 
@@ -72,7 +77,7 @@ def _answers(module: Any) -> dict[str, list[str]]:
 
 def _described(policy: Any) -> dict[str, Any]:
     """The policy's class, plain settings and files; how an adapter would be made does not matter to the reference."""
-    plain = {name: value for name, value in settings_of(policy).items() if not isinstance(value, Mapping)}
+    plain = {name: value for name, value in policy_settings(policy).items() if not isinstance(value, Mapping)}
     return {**plain, CONTENTS: contents_of(policy)}
 
 

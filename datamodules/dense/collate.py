@@ -80,7 +80,7 @@ class CollatePairs:
             segments=torch.tensor([one.labels.segments for one in found]),
             preference=torch.tensor([one.labels.whole for one in found], dtype=torch.int8),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
-            normalizers=dict(planned.normalizers),
+            denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
         )
 

@@ -71,7 +71,7 @@ class CollateLatents:
             noise=torch.stack([one.noise for one in found]),
             t=torch.tensor([one.t for one in found], dtype=torch.float32),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
-            normalizers=dict(planned.normalizers),
+            denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
         )
 
@@ -92,9 +92,9 @@ class Latents(PlannedData[LatentBatch]):
         batch_size: videos per rank and micro-batch.
         num_workers: processes per rank that read; 0 = none.
         seed: decides the order of the videos, times and noises.
-        time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
-        time_std: its standard deviation (1, likewise).
-        time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
+        logit_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
+        logit_std: its standard deviation (1, likewise).
+        flow_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
         drop_prompts: share of videos whose prompt is replaced by the empty one, which classifier-free guidance needs a
             model to know (0: fine-tuning; 0.1 is usual where a model is trained from scratch).
         time_range: times outside are drawn again; see `DensePairs`.
@@ -116,9 +116,9 @@ class Latents(PlannedData[LatentBatch]):
         num_workers: int = 0,
         seed: int = 0,
         drop_prompts: float = 0.0,
-        time_mean: float = 0.0,
-        time_std: float = 1.0,
-        time_shift: float = 1.0,
+        logit_mean: float = 0.0,
+        logit_std: float = 1.0,
+        flow_shift: float = 1.0,
         time_range: tuple[float, float] = (0.0, 1.0),
         window: int = 16,
         on_bad_sample: OnBadSample = "raise",
@@ -140,7 +140,7 @@ class Latents(PlannedData[LatentBatch]):
         if not 0 <= drop_prompts <= 1:
             raise ValueError(f"data.drop_prompts is {drop_prompts}; give a share from 0 to 1")
         self.drop_prompts = drop_prompts
-        self.draw = FlowDraw(seed, time_mean, time_std, time_shift, *time_range)
+        self.draw = FlowDraw(seed, logit_mean, logit_std, flow_shift, *time_range)
 
     def check(self, split: Split, index: Index) -> None:
         """List everything that is wrong with the samples.

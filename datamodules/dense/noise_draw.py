@@ -48,13 +48,13 @@ class FlowDraw:
 
     def __post_init__(self) -> None:
         if self.std <= 0 or self.shift <= 0:
-            raise ValueError(f"data.time_std is {self.std} and data.time_shift {self.shift}; give positive numbers")
+            raise ValueError(f"data.logit_std is {self.std} and data.flow_shift {self.shift}; give positive numbers")
         if not 0 <= self.lowest < self.highest <= 1:
             raise ValueError(f"data.time_range is [{self.lowest}, {self.highest}]; give two rising times in [0, 1]")
         if self._share(self.highest) - self._share(self.lowest) < 0.01:
             raise ValueError(
-                f"data.time_range [{self.lowest}, {self.highest}] has less than 1% of the draws with time_mean "
-                f"{self.mean}, time_std {self.std} and time_shift {self.shift}; widen it, or move the distribution"
+                f"data.time_range [{self.lowest}, {self.highest}] has less than 1% of the draws with logit_mean "
+                f"{self.mean}, logit_std {self.std} and flow_shift {self.shift}; widen it, or move the distribution"
             )
 
     def time(self, key: str, epoch: int) -> float:

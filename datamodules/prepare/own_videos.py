@@ -17,7 +17,7 @@ from datamodules.vista.samples import Box, PreferenceRow
 FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
 
 #: Names that `PreferenceRow` and the annotation file give to the same thing.
-_NAMES = {"video_id": "video", "relevant": "rejected"}
+_NAMES = {"video_id": "video"}
 _BOX_FIELDS = ("x", "y", "width", "height", "time")
 
 
@@ -65,7 +65,7 @@ def _checked(
         video_id=Path(os.path.relpath(path, root)).as_posix(),
         question=row.text("question"),
         chosen=row.text("chosen"),
-        relevant=row.text("rejected"),
+        rejected=row.text("rejected"),
         irrelevant=row.optional_text("irrelevant"),
         event=_event(row),
         boxes=_boxes(row),

@@ -26,7 +26,7 @@ _MEMBERS = {"video": "mp4", "clip_w": "clip.mp4", "clip_l": "clip_negative.mp4"}
 _NAMES = {
     "video_id": "video",
     "question": "prompt",
-    "relevant": "rejected",
+    "rejected": "rejected",
     "irrelevant": "rejected_2",
     "boxes[0]": "bbox",
 }
@@ -159,7 +159,7 @@ class _Checker:
             video_id=video_id,
             question=re.sub(r"<video>\n?", "", row.text("prompt")).strip(),
             chosen=row.text("chosen"),
-            relevant=row.text("rejected"),
+            rejected=row.text("rejected"),
             irrelevant=row.optional_text("rejected_2"),
             boxes=self._boxes(row) if "bbox" in given else (),
             video=facts["video"] or UNKNOWN_VIDEO,

@@ -134,6 +134,6 @@ class CollateViews:
             keys=[self.index.entries[slot.position].key for slot in planned.slots],
             views=views,
             mask=torch.tensor([slot.mask for slot in planned.slots]),
-            normalizers=dict(planned.normalizers),
+            denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
         )

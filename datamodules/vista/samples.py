@@ -16,7 +16,7 @@ from torch import Tensor
 from datamodules.video.facts import Fault, VideoFacts
 
 ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
-AnswerName = Literal["chosen", "relevant", "irrelevant"]
+AnswerName = Literal["chosen", "rejected", "irrelevant"]
 VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
 ANSWER_NAMES: tuple[AnswerName, ...] = get_args(AnswerName)
 
@@ -47,7 +47,7 @@ class PreferenceRow:
         video_id: names the source video; two rows on one video share it, a partner video never does.
         question: the prompt, without a video token or chat template.
         chosen: the preferred answer, y_w.
-        relevant: the relevant but wrong answer, y_re.
+        rejected: the relevant but wrong answer, y_re.
         irrelevant: the irrelevant answer, y_ir; None when the data has none.
         event: the span in which the question's event happens, seconds; None = unknown.
         boxes: the object's boxes; empty = unknown.
@@ -62,7 +62,7 @@ class PreferenceRow:
     video_id: str
     question: str
     chosen: str
-    relevant: str
+    rejected: str
     video: VideoFacts
     irrelevant: str | None = None
     event: tuple[float, float] | None = None
@@ -84,6 +84,8 @@ class PreferenceRow:
             TypeError: an unknown or a missing field.
         """
         fields = dict(data)
+        if "rejected" in fields:  # its name in version 0.1.0
+            fields["rejected"] = fields.pop("rejected")
         for name in ("video", "clip", "clip_negative"):
             if fields.get(name) is not None:
                 fields[name] = VideoFacts(**fields[name])
@@ -97,7 +99,7 @@ class PreferenceRow:
         """Everything that is wrong with the row, checked once where it enters (`prepare`)."""
         found = [
             Fault(name, "is empty; give the text, or leave the row out")
-            for name in ("key", "video_id", "question", "chosen", "relevant")
+            for name in ("key", "video_id", "question", "chosen", "rejected")
             if not str(getattr(self, name)).strip()
         ]
         if self.irrelevant is not None and not self.irrelevant.strip():
@@ -107,7 +109,7 @@ class PreferenceRow:
             if VIDEO_TOKEN in text:
                 why = f"has a {VIDEO_TOKEN} token; leave it out, the model's own template brings one"
                 found.append(Fault(name, why))
-            if name in ("relevant", "irrelevant") and text.strip() and text.strip() == self.chosen.strip():
+            if name in ("rejected", "irrelevant") and text.strip() and text.strip() == self.chosen.strip():
                 found.append(Fault(name, "is the same text as the chosen answer; there is nothing to prefer"))
         return found + place_faults(self.video, self.event, self.boxes)
 
@@ -186,7 +188,7 @@ class VistaBatch:
         keys: the B samples' keys.
         views: all views of all samples, sample by sample.
         mask: (B,) bool; False marks padding and skipped samples, which count nowhere.
-        normalizers: per term the number of its items in the whole optimizer step, divided by ranks and by
+        denominators: per term the number of its items in the whole optimizer step, divided by ranks and by
             accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
         epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
         encoded: the policy's `EncodedViews`, made once and shared by policy and reference.
@@ -197,7 +199,7 @@ class VistaBatch:
     keys: list[str]
     views: list[View]
     mask: Tensor
-    normalizers: dict[str, float] = field(default_factory=dict)
+    denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     encoded: Any = None
     reference: AnswerScores | None = None

@@ -14,7 +14,7 @@ from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
 from datamodules.vista.facts import SampleFacts
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
-from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.samples import Needs, PreferenceRow, VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
 from datamodules.vista.views import Negatives, ViewMaker
 
@@ -117,12 +117,11 @@ class VistaPairs(ContinuedData[VistaBatch]):
         samples = SampleReader(index, self.reader)
         names = sorted({name for answers in needs.values() for name in answers})
 
-        def read(position: int) -> dict[str, Any] | str:
+        def read(position: int) -> PreferenceRow | str:
             try:
-                row: dict[str, Any] = json.loads(samples.read(position, ["json"])["json"])
+                return PreferenceRow.from_json(json.loads(samples.read(position, ["json"])["json"]))
             except (BadSampleError, ReadFailedError) as error:
                 return str(error)
-            return row
 
         faults: list[str] = []
         with ThreadPoolExecutor(8) as threads:
@@ -131,9 +130,9 @@ class VistaPairs(ContinuedData[VistaBatch]):
                     # A run that skips such samples counts them itself.
                     faults += [row] if self.on_bad_sample == "raise" else []
                     continue
-                answers = {name: row[name] for name in names if row.get(name) is not None}
+                answers = {name: text for name in names if (text := getattr(row, name)) is not None}
                 where = f"{index.address(position)}: sample {index.entries[position].key!r}"
-                faults += [f"{where}: {fault}" for fault in faults_of(row["question"], answers)]
+                faults += [f"{where}: {fault}" for fault in faults_of(row.question, answers)]
         return faults
 
     def selection(self, split: Split) -> Selection:

@@ -76,7 +76,7 @@ def flow_dpo_loss(
     reference_second_BF: Tensor,
     preference_B: Tensor,
     beta: float | Tensor,
-    normalizer: float | Tensor | None = None,
+    denominator: float | Tensor | None = None,
 ) -> Tensor:
     """Flow-DPO: one preference per pair, equation 5 of the paper as its appendix E writes it; log 2 at the start.
 
@@ -90,13 +90,13 @@ def flow_dpo_loss(
         reference_second_BF: (B, F) on the second videos.
         preference_B: (B,) in {+1, 0, -1}, any type.
         beta: the paper's 500; or one per pair (B,), as in Flow-DPO's variant beta (1 - t)^2.
-        normalizer: what the sum over non-ties is divided by; None = the number of non-ties given here.
+        denominator: what the sum over non-ties is divided by; None = the number of non-ties given here.
 
     Returns:
         A scalar in float32 or float64. Ties alone give exactly 0, with a graph.
     """
     errors = (policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
-    return _loss(flow_logits(*errors, preference_B, beta), preference_B != 0, normalizer)
+    return _loss(flow_logits(*errors, preference_B, beta), preference_B != 0, denominator)
 
 
 def dense_logits(
@@ -130,7 +130,7 @@ def dense_dpo_loss(
     beta: float,
     form: DenseForm = "per_frame",
     segments_BF: Tensor | None = None,
-    normalizer: float | Tensor | None = None,
+    denominator: float | Tensor | None = None,
 ) -> Tensor:
     """DenseDPO: a preference for every latent frame, which is that of its segment; log 2 when policy = reference.
 
@@ -148,7 +148,7 @@ def dense_dpo_loss(
         beta: the paper's 500.
         form: per_frame or per_video.
         segments_BF: (B, F) or (F,) the segment of each latent frame, any integers; per_video needs it.
-        normalizer: what the sum over non-ties is divided by: non-tie frames, or per video pairs with such a frame.
+        denominator: what the sum over non-ties is divided by: non-tie frames, or per video pairs with such a frame.
             None = how many there are here.
 
     Returns:
@@ -160,7 +160,7 @@ def dense_dpo_loss(
     errors = (policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
     logits = dense_logits(*errors, preference_BF, beta, form, segments_BF)
     decided_BF = preference_BF != 0
-    return _loss(logits, decided_BF if form == "per_frame" else decided_BF.any(-1), normalizer)
+    return _loss(logits, decided_BF if form == "per_frame" else decided_BF.any(-1), denominator)
 
 
 def _error_gap(*errors: Tensor) -> Tensor:
@@ -174,12 +174,12 @@ def _where_decided(preference: Tensor, gap: Tensor) -> Tensor:
     return torch.where(preference != 0, preference.to(gap.dtype) * gap, 0.0)
 
 
-def _loss(logits: Tensor, decided: Tensor, normalizer: float | Tensor | None) -> Tensor:
-    """The sum of -log sigmoid over what is decided, divided by the normalizer or by how many there are."""
+def _loss(logits: Tensor, decided: Tensor, denominator: float | Tensor | None) -> Tensor:
+    """The sum of -log sigmoid over what is decided, divided by the denominator or by how many there are."""
     # Masked, not selected: a selection has a size that the host must wait for.
     total = torch.where(decided, -F.logsigmoid(logits), 0.0).sum()
     divisor = torch.as_tensor(
-        decided.sum() if normalizer is None else normalizer, dtype=total.dtype, device=total.device
+        decided.sum() if denominator is None else denominator, dtype=total.dtype, device=total.device
     )
     # Only ties: the sum is 0, and 0 / 0 would be NaN.
     return total / torch.where(divisor > 0, divisor, 1.0)

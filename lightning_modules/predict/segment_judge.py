@@ -14,7 +14,7 @@ from torch import distributed
 from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import LabelRow, PairRow
-from datamodules.dense.segments import Verdict, agreed_label
+from datamodules.dense.segments import Granularity, Verdict, agreed_label
 from datamodules.stream.predict_outputs import CONTENTS, WrittenSample, json_bytes
 from lightning_modules.file_contents import contents_of
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
@@ -22,7 +22,6 @@ from lightning_modules.judges.recorded import ReplyLog
 from lightning_modules.predict.segment_questions import (
     INSTRUCTIONS,
     REMINDER,
-    Granularity,
     SegmentQuestions,
     frames_per_segment,
 )
@@ -99,7 +98,7 @@ class SegmentJudge(LightningModule):
 
     Args:
         judge: who is asked.
-        segments: each = one label a segment (dense); whole = one label for the whole video (vanilla, structural).
+        granularity: segments = one label a segment (dense); whole = one label a video (vanilla, structural).
         segment_seconds: length of a segment (paper: 1 s); in frames, rounded.
         frames_per_second: frames shown of each second (paper: 8).
         attempts: how often the same is asked until a reply can be read.
@@ -113,7 +112,7 @@ class SegmentJudge(LightningModule):
     def __init__(
         self,
         judge: Judge,
-        segments: Granularity = "each",
+        granularity: Granularity = "segments",
         segment_seconds: float = 1.0,
         frames_per_second: float = 8.0,
         attempts: int = 2,
@@ -129,7 +128,7 @@ class SegmentJudge(LightningModule):
         if attempts < 1 or (frame_side is not None and frame_side < 1):
             raise ValueError(f"attempts {attempts} and frame_side {frame_side} must be at least 1")
         self.judge = judge
-        self.asks = SegmentQuestions(segments, segment_seconds, frames_per_second, frame_side, instructions)
+        self.asks = SegmentQuestions(granularity, segment_seconds, frames_per_second, frame_side, instructions)
         self.attempts = attempts
         self.replies = None if replies is None else ReplyLog(replies)
         self.tally = Tally()
@@ -252,5 +251,5 @@ class SegmentJudge(LightningModule):
             verdicts=both,
             judge=self.judge.name,
             unparsed=sum(verdict is None for verdict in given),
-            whole=labels[0] if self.asks.segments == "whole" else None,
+            whole=labels[0] if self.asks.granularity == "whole" else None,
         )

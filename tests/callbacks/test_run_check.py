@@ -58,7 +58,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 def test_a_run_without_faults(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
     assert check() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "train: 12 samples: response 12, video 12, temporal 7, object 4, token 12" in lines
+    assert "train: 12 samples: response 12, video 12, clip 7, object 4, token 12" in lines
     assert "an epoch: 1 optimizer step of 8 samples, 8 of 12: the next epoch begins with those that are left" in lines
     assert "0.17 million parameters train: LoRA in 35 layers" in lines
     assert lines[-1] == "no faults: this run can start"

@@ -54,7 +54,7 @@ def golden_case(items: float, given: Any, segments: Any = None, **settings: Any)
         segments=torch.zeros(count, frames) if segments is None else torch.tensor(segments).expand(count, -1),
         preference=labels if labels.ndim == 1 else labels[:, 0],
         mask=torch.ones(count, dtype=torch.bool),
-        normalizers={"preference": items},
+        denominators={"preference": items},
     )
     return module, referenced(module, batch)
 
@@ -86,7 +86,7 @@ def velocities(module: DenseDPO) -> Any:
 
 
 def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -> None:
-    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], labels="whole")
+    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], granularity="whole")
     loss = total(module, batch)
     assert loss.item() == pytest.approx(FLOW["loss"], rel=1e-10)
     assert module.terms(batch)["preference"].values.mean().item() == pytest.approx(FLOW["loss"], rel=1e-10)
@@ -95,7 +95,7 @@ def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -
 
 
 def test_both_videos_get_the_published_noisy_latents_in_one_forward() -> None:
-    module, batch = golden_case(2.0, FLOW["label"], labels="whole")
+    module, batch = golden_case(2.0, FLOW["label"], granularity="whole")
     asked = module.policy.asked  # type: ignore[attr-defined]
     asked.clear()
     module.terms(batch)
@@ -124,7 +124,7 @@ def test_the_published_equation_7_comes_out_of_the_module() -> None:
 
 def test_errors_of_the_noise_are_the_published_beta_that_falls_with_time() -> None:
     pairs = float(sum(label != 0 for label in FLOW["label"]))
-    module, batch = golden_case(pairs, FLOW["label"], labels="whole", error_of="noise")
+    module, batch = golden_case(pairs, FLOW["label"], granularity="whole", error_of="noise")
     assert total(module, batch).item() == pytest.approx(FLOW["time_dependent_beta"]["loss"], rel=1e-10)
 
 
@@ -174,7 +174,7 @@ def test_ties_have_a_gradient_of_exactly_zero(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_only_ties_are_exactly_nothing_with_a_graph(form: str) -> None:
     module, batch = table(form, [[0, 0, 0]] * 2, supervised_weight=0.5)
-    assert set(batch.normalizers.values()) == {1.0}
+    assert set(batch.denominators.values()) == {1.0}
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0
@@ -187,7 +187,7 @@ def test_a_masked_pair_counts_nowhere() -> None:
     batch = referenced(module, pair_batch(LABELS, masked=[0]))
     terms = module.terms(batch)
     assert set(terms["preference"].samples) == set(terms["supervised"].samples) == {2, 3}
-    assert len(terms["preference"].values) == 4 + 5 == batch.normalizers["preference"]
+    assert len(terms["preference"].values) == 4 + 5 == batch.denominators["preference"]
 
 
 @pytest.mark.parametrize("form", FORMS)

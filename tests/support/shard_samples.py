@@ -57,7 +57,7 @@ class Batch:
     keys: list[str | None]
     mask: list[bool]
     epochs: list[int]
-    normalizers: dict[str, float]
+    denominators: dict[str, float]
     process: int
 
 
@@ -70,7 +70,7 @@ def make_sample(read: SampleRead) -> str:
 def collate(samples: list[str | None], planned: PlannedBatch) -> Batch:
     masks = [slot.mask for slot in planned.slots]
     assert masks == [one is not None for one in samples]
-    return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.normalizers, os.getpid())
+    return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.denominators, os.getpid())
 
 
 def tar_of(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 def checked(arguments: list[str]) -> RunCheck:
     """The check of the run that `vidpref fit` would make of these arguments."""
     from callbacks.cli.command_line import VidprefCLI
-    from callbacks.cli.config_errors import told
+    from callbacks.cli.config_errors import error_message
     from callbacks.run_check import RunCheck, check_run
     from datamodules.stream.planned_data import PlannedData
 
@@ -67,7 +67,7 @@ def checked(arguments: list[str]) -> RunCheck:
             try:
                 super().instantiate_classes()
             except (ValueError, OSError) as error:
-                self.check = RunCheck([told(error)])
+                self.check = RunCheck([error_message(error)])
                 self._check_parts()
 
         def _check_parts(self) -> None:
@@ -84,7 +84,7 @@ def checked(arguments: list[str]) -> RunCheck:
                     if section == "data" and isinstance(made.data, PlannedData):
                         faults += index_faults(made.data)
                 except (ValueError, OSError) as error:
-                    faults.append(told(error))
+                    faults.append(error_message(error))
             self.check.faults = faults or self.check.faults
 
         def instantiate_trainer(self, **kwargs: Any) -> Any:

@@ -9,10 +9,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.bad_samples import BadSamples
-from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nulls
 from callbacks.cli.progress import Progress
 from callbacks.metrics.throughput import Throughput
+from callbacks.resume import Resume
 
 
 def test_checkpoint_file(tmp_path: Path) -> None:
@@ -39,8 +40,8 @@ def kinds(pieces: list[Any]) -> list[type]:
 
 def test_default_pieces() -> None:
     pieces = default_pieces(GIVEN, "fit", Path("run/fit"))
-    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Throughput, Progress, BadSamples]
-    assert kinds(pieces["plugins"]) == [ReplaceIO]
+    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Resume, Throughput, Progress, BadSamples]
+    assert kinds(pieces["plugins"]) == [AtomicCheckpointIO]
     recovery = pieces["callbacks"][0]
     assert recovery.monitor is None
     assert recovery.save_last is True
@@ -50,12 +51,12 @@ def test_default_pieces() -> None:
 
 
 def test_given_pieces_are_kept_and_not_doubled() -> None:
-    own = [ModelCheckpoint(dirpath="elsewhere"), Throughput(window=3), TQDMProgressBar(), BadSamples()]
-    writer = ReplaceIO()
+    own = [ModelCheckpoint(dirpath="elsewhere"), Resume(), Throughput(window=3), TQDMProgressBar(), BadSamples()]
+    writer = AtomicCheckpointIO()
     pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit", Path("run/fit"))
     assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
-    assert kinds(default_pieces(quiet, "fit", Path("run/fit"))["callbacks"]) == [Throughput, BadSamples]
+    assert kinds(default_pieces(quiet, "fit", Path("run/fit"))["callbacks"]) == [Resume, Throughput, BadSamples]
     assert Throughput not in kinds(default_pieces(GIVEN, "validate", Path("run/validate"))["callbacks"])
 
 

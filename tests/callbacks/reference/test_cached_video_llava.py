@@ -44,7 +44,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
             video_id=f"v{number}",
             question="what does it do",
             chosen=f"it turns {number} times",
-            relevant="it stands",
+            rejected="it stands",
             irrelevant="a cat" if known else None,
             video=VideoFacts(16, 8.0, 32, 32),
             event=(0.5, 1.0) if known else None,

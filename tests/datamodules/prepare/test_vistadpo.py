@@ -101,7 +101,7 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
         video_id="star/a",
         question="What is it?",
         chosen="A red ball.",
-        relevant="A blue ball.",
+        rejected="A blue ball.",
         irrelevant="It is raining.",
         boxes=(Box(5.0, 6.5, 10.0, 8.299999999999999),),
         video=VideoFacts(12, 4.0, WIDTH, HEIGHT),

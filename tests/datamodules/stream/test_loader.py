@@ -63,7 +63,7 @@ def test_a_restart_goes_on_with_exactly_the_next_sample(
     def ranks(world: int) -> list[PlanLoader[Batch]]:
         plans = [
             train(index, batch_size=global_batch // world, accumulation=accumulation, rank=rank, world=world,
-                  terms={"temporal": member})
+                  terms={"clip": member})
             for rank in range(world)
         ]  # fmt: skip
         return [loader(index, plan) for plan in plans]

@@ -27,7 +27,7 @@ def key_of(sample: SampleRead) -> str:
 
 
 def together(samples: list[str | None], planned: PlannedBatch) -> tuple[list[str | None], dict[str, float]]:
-    return samples, planned.normalizers
+    return samples, planned.denominators
 
 
 class Keys(PlannedData[Any]):
@@ -84,8 +84,8 @@ def test_the_filter_holds_for_every_split_and_counts_may_be_numbers(shards: str)
     for loader in (data.train_dataloader(), data.val_dataloader()):
         batches = list(loader)
         assert {key for keys, _ in batches for key in keys} <= wanted
-        for keys, normalizers in batches:
-            assert normalizers == {"numbers": float(sum(int(key[1:]) for key in keys)), "all": 3.0}
+        for keys, denominators in batches:
+            assert denominators == {"numbers": float(sum(int(key[1:]) for key in keys)), "all": 3.0}
     assert data.index("train") is data.index("val"), "read once"
 
 

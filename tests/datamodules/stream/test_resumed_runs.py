@@ -37,7 +37,7 @@ def number_of(sample: SampleRead) -> int:
 
 def together(numbers: list[int | None], planned: PlannedBatch) -> VistaBatch:
     batch = make_batch([0 if one is None else one for one in numbers])
-    batch.normalizers = dict.fromkeys(batch.normalizers, len(planned.step_positions) / 2)
+    batch.denominators = dict.fromkeys(batch.denominators, len(planned.step_positions) / 2)
     return batch
 
 

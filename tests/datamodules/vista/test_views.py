@@ -56,11 +56,11 @@ def test_the_six_views_show_what_the_annotation_says() -> None:
 
 def test_answers_are_those_asked_for_and_there() -> None:
     views = views_of(annotated("a"))
-    assert views["original"].answers == {"chosen": "A disc.", "relevant": "A box.", "irrelevant": "Rain."}
+    assert views["original"].answers == {"chosen": "A disc.", "rejected": "A box.", "irrelevant": "Rain."}
     assert views["clip"].answers == {"chosen": "A disc."}
     assert all(view.prompt == "What moves?" for view in views.values())
     without = views_of(annotated("a", irrelevant=None))
-    assert list(without["original"].answers) == ["chosen", "relevant"]
+    assert list(without["original"].answers) == ["chosen", "rejected"]
 
 
 def test_a_level_without_annotation_or_room_has_no_view() -> None:
@@ -201,11 +201,11 @@ def test_membership_counts_who_takes_part() -> None:
         "token": [True] * 4,
         "supervised": [True] * 4,
         "video": [True] * 4,
-        "temporal": [True, False, True, False],
+        "clip": [True, False, True, False],
         "object": [True, True, False, True],
     }
     shuffled = Negatives(clip=Shuffle()).membership([facts_of(row) for row in rows])
-    assert shuffled["temporal"].tolist() == [True, False, True, True]
+    assert shuffled["clip"].tolist() == [True, False, True, True]
 
 
 def test_the_description_tells_negatives_and_arguments_apart() -> None:

@@ -38,15 +38,15 @@ def test_a_batch_holds_views_answers_masks_and_denominators(shards: Path) -> Non
         assert ("clip" in found[key]) == ("clip_negative" in found[key]) == (number % 3 != 0)
         assert ("object" in found[key]) == (number % 4 != 0)
         assert (batch.keys.index(key) in batch.rows("original", "irrelevant")) == (number % 5 != 0)
-    assert batch.normalizers == {
+    assert batch.denominators == {
         "response": 11.0,
         "token": 11.0,
         "supervised": 11.0,
         "video": 11.0,
-        "temporal": 7.0,
+        "clip": 7.0,
         "object": 8.0,
     }
-    assert len(batch.rows("clip_negative", "chosen")) == batch.normalizers["temporal"]
+    assert len(batch.rows("clip_negative", "chosen")) == batch.denominators["clip"]
 
 
 def test_the_module_decides_which_views_are_made(shards: Path) -> None:
@@ -60,7 +60,7 @@ def test_every_slot_has_a_view_even_where_no_needed_one_exists(shards: Path) -> 
     data = attached(pairs(shards, batch_size=COUNT), {"object": ("chosen",), "object_negative": ("chosen",)})
     batch = next(iter(data.train_dataloader()))
     assert {view.sample for view in batch.views} == set(range(COUNT))
-    assert len(batch.rows("object", "chosen")) == batch.normalizers["object"] == 8
+    assert len(batch.rows("object", "chosen")) == batch.denominators["object"] == 8
 
 
 def test_views_do_not_depend_on_batches_workers_or_epoch(shards: Path) -> None:
@@ -155,7 +155,7 @@ def test_ranks_share_the_samples_and_agree_on_denominators(shards: Path) -> None
         batches = list(data.predict_dataloader())
         assert len(batches) == 3
         seen += [key for batch in batches for key, there in zip(batch.keys, batch.mask, strict=True) if there]
-        assert batches[0].normalizers["temporal"] == 1.0  # s01, s02 of the first four, over two ranks
+        assert batches[0].denominators["clip"] == 1.0  # s01, s02 of the first four, over two ranks
     assert sorted(seen) == [f"s{number:02d}" for number in range(COUNT)]
 
 

@@ -205,9 +205,9 @@ def test_a_global_denominator_makes_parts_add_up(seed: int, labels: Tensor, form
     decided = (labels != 0).sum() if form == "per_frame" else (labels != 0).any(-1).sum()
     whole = dense_dpo_loss(*errors, labels, BETA, form, SEGMENTS)
     # Two ranks, with one and two pairs, and as many ties as may be; the mean over ranks takes the halves together.
-    for normalizer in (float(decided) / 2, decided / 2):
+    for denominator in (float(decided) / 2, decided / 2):
         parts = [
-            dense_dpo_loss(*(e[rows] for e in errors), labels[rows], BETA, form, SEGMENTS, normalizer)
+            dense_dpo_loss(*(e[rows] for e in errors), labels[rows], BETA, form, SEGMENTS, denominator)
             for rows in (slice(0, 1), slice(1, 3))
         ]
         close(sum(parts) / 2, whole, 1e-14)
@@ -244,13 +244,13 @@ def test_equal_labels_teach_the_same_at_the_start_whether_per_frame_or_per_video
     close(*gradients, 1e-12)
 
 
-@pytest.mark.parametrize("normalizer", [None, 1.0, 0.0, 4, torch.tensor(0)])
-def test_only_ties_are_exactly_nothing_with_a_graph(normalizer: Any) -> None:
+@pytest.mark.parametrize("denominator", [None, 1.0, 0.0, 4, torch.tensor(0)])
+def test_only_ties_are_exactly_nothing_with_a_graph(denominator: Any) -> None:
     errors, ties = [error.requires_grad_() for error in random_errors(7)], torch.zeros(3, 6)
     for loss in (
-        flow_dpo_loss(*errors, ties[:, 0], BETA, normalizer),
-        dense_dpo_loss(*errors, ties, BETA, normalizer=normalizer),
-        dense_dpo_loss(*errors, ties, BETA, "per_video", SEGMENTS, normalizer),
+        flow_dpo_loss(*errors, ties[:, 0], BETA, denominator),
+        dense_dpo_loss(*errors, ties, BETA, denominator=denominator),
+        dense_dpo_loss(*errors, ties, BETA, "per_video", SEGMENTS, denominator),
     ):
         assert loss.item() == 0
         loss.backward()

@@ -116,7 +116,7 @@ def test_a_judge_that_is_seldom_understood_is_warned_of(
 
 def test_whole_videos_get_one_label(pairs: str, tmp_path: Path) -> None:
     judge = BrightnessJudge()
-    label(pairs, tmp_path / "labels", judge, segments="whole")
+    label(pairs, tmp_path / "labels", judge, granularity="whole")
     rows = read_labels(tmp_path / "labels.index.json")
     # (1, 1, 0), (0, 0, 0), (-1, 0, 1) with a longer last segment, (-1, -1, -1), (0, 1, 0)
     assert [row.whole for row in rows.values()] == [1, 0, 0, -1, 1]
