@@ -123,8 +123,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return {}
 
     def origin_of(self, name: str) -> str:
-        """What to say behind an entry of `identity` that is a hash: which files it is of. "" = nothing."""
-        return ""
+        """What to say behind an entry of `identity`, or of the plan's, that is a hash: what it is of. "" = nothing."""
+        return ": the filter lets other samples through (how many, and a hash of which)" if name == "kept" else ""
 
     # Lightning's hooks
 
