@@ -23,6 +23,7 @@ from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
+from callbacks.cli.log_interval import LogInterval
 from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.named_items import address_by_name
 from callbacks.cli.progress import Progress
@@ -35,7 +36,7 @@ from callbacks.writers.base import PredictWriter
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
     "default_root_dir": "runs/unnamed",
-    "log_every_n_steps": 10,
+    "log_every_n_steps": None,  # follows the run's length, see `LogInterval`
     # Our loaders know their rank; Lightning would wrap validation loaders in a sampler of its own.
     "use_distributed_sampler": False,
     # Tensors made in inference mode break the first training forward of a sharded model.
@@ -69,7 +70,8 @@ class VidprefCLI(LightningCLI):
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
     with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), a
     CSV logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at
-    the very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
+    the very place (`Resume`), `Throughput`, `Progress`, the list of what was skipped (`BadSamples`), and a log of
+    every tenth step, or more of them in a short run (`LogInterval`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -222,6 +224,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
                 enable_version_counter=False,
             )
         )
+    if verb == "fit" and trainer["log_every_n_steps"] is None:
+        wanted.append(LogInterval())
     if verb == "fit":
         wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
