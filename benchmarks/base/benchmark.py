@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
 from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.paper_protocol import Protocol
 from benchmarks.base.paper_tables import PaperRow, find_row
 from benchmarks.base.predictions import Recorded
@@ -128,6 +129,15 @@ class Benchmark(LightningModule, ABC):
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """Further numbers for `details.json`."""
         return {}
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """How many of the judge's replies behind each headline number could not be read, of how many."""
+        return {}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know to compare these numbers with others."""
+        return ()
 
     @property
     def judge_name(self) -> str | None:
@@ -281,6 +291,8 @@ class Benchmark(LightningModule, ABC):
             "recorded": None if self.predictions is None else self._recorded.counts(),
             "limit": asks.limit,
             "judge": self.judge_name,
+            "unparsed": {address: list(counts) for address, counts in self.unparsed(results).items()},
+            "remarks": list(self.remarks),
             "percent": self.percent,
             "parameters": self._model_size(),
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.base.judge_replies import unparsed_cell, unparsed_warning
 from benchmarks.base.results import number_at, shown
 
 
@@ -22,14 +23,20 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
     """
     intervals: Mapping[str, list[float]] = about["intervals"]["of"]
     percent = about.get("percent", True)
+    unparsed: Mapping[str, list[int]] = about.get("unparsed", {})
     table = Table("score", title=title)
-    for name in ("ours", f"{about['intervals']['level']:.0%} interval"):
+    names = ["ours", f"{about['intervals']['level']:.0%} interval", *(["unparsed"] if unparsed else [])]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for address, (low, high) in intervals.items():
         ours = number_at(results, address)
         value, *ends = ("-" if one is None else shown(address, one, percent) for one in (ours, low, high))
-        table.add_row(address, value, " to ".join(ends))
+        replies = [unparsed_cell(unparsed.get(address))] if unparsed else []
+        table.add_row(address, value, " to ".join(ends), *replies)
     parts: list[Table | Text] = [table]
+    if warning := unparsed_warning(unparsed):
+        parts.append(Text(f"{warning}.", style="bold red"))
+    parts += [Text(f"{remark[:1].upper()}{remark[1:]}.") for remark in about.get("remarks", ())]
     if about["left_out"]:
         parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))
     if about["limit"] is not None:

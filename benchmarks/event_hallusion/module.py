@@ -10,10 +10,11 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
-from benchmarks.event_hallusion.judge import faults, judge_question
+from benchmarks.event_hallusion.judge import WORDING, faults, judge_question
 from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
     Predictions,
@@ -95,11 +96,11 @@ class EventHallusion(JudgedBenchmark):
         if described and self.policy is not None and self.judge is None:
             raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
         annotations = self.questions.annotations
-        found = [fault for split in described for fault in faults(split, annotations[split].records)]
-        if found and self.judge is not None:
+        unusable = [fault for split in described for fault in faults(split, annotations[split].records)]
+        if unusable and self.judge is not None:
             raise ValueError(
-                "the judge cannot compare all descriptions; mend the annotations, or leave splits out of "
-                "data.described_splits:\n  " + "\n  ".join(found)
+                "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
+                "data.described_splits:\n  " + "\n  ".join(unusable)
             )
         super().setup(stage)
 
@@ -164,12 +165,25 @@ class EventHallusion(JudgedBenchmark):
         return {f"predictions_{self.name}.json": predictions}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of both accuracies, videos drawn anew within each split."""
+        """Of both accuracies, videos resampled within each split."""
         rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
         hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
         counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of the descriptions' accuracies: a judgement that is neither yes nor no counts as not accepted."""
+        described = {part: scores for part, scores in results.items() if "videos" in scores}
+        return {
+            f"{part}/description_accuracy": (round(one["description_unmatched"] * one["videos"]), one["videos"])
+            for part, one in described.items()
+        }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """In which words the judge was asked, where there is one."""
+        return (WORDING,) if self.judge_name is not None and self.questions.described else ()
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The judge's replies that are neither yes nor no."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.base.answer_metric import AnswerMetric
 from datamodules.questions.event_hallusion import DESCRIPTION
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"
@@ -50,8 +50,8 @@ def score(predictions: dict[str, dict[str, dict]], allow_missing: bool = False) 
 
 def pools(splits: Mapping[str, Any]) -> dict[str, list[str]]:
     """The two overalls: which splits they are made of."""
-    found = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
-    return {name: members for name, members in found.items() if members}
+    members_of = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
+    return {name: members for name, members in members_of.items() if members}
 
 
 def parse_answer(prediction: str | None) -> str | None:
@@ -142,21 +142,21 @@ def records_of(items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str,
         items: question's key -> answer, see `EventHallusionMetric`.
         annotations: split -> video id -> the annotation's record, to which the answers are added; empty = answers only.
     """
-    found: Predictions = {}
+    predictions: Predictions = {}
     for key, item in items.items():
         split, video, number = key.split("/")
         annotation = annotations.get(split, {}).get(video, {})
-        told = {"desc": item.get("predict"), "judgement": item.get("judgement")} if number == DESCRIPTION else {}
-        told = {name: text for name, text in told.items() if text is not None}
-        if told or (number != DESCRIPTION and "predict" in item):
-            record = found.setdefault(split, {}).setdefault(video, dict(annotation)) | told
-            found[split][video] = record
+        said = {"desc": item.get("predict"), "judgement": item.get("judgement")} if number == DESCRIPTION else {}
+        said = {name: text for name, text in said.items() if text is not None}
+        if said or (number != DESCRIPTION and "predict" in item):
+            record = predictions.setdefault(split, {}).setdefault(video, dict(annotation)) | said
+            predictions[split][video] = record
             if number != DESCRIPTION:
                 question = annotation["questions"][int(number)]["question"] if annotation else ""
                 one = {"question": question, "answer": item["answer"], "prediction": item["predict"]}
                 record.setdefault("qa", []).append(one)
     return {split: {video: one for video, one in records.items() if "qa" in one or "judgement" in one}
-            for split, records in found.items()}  # fmt: skip
+            for split, records in predictions.items()}  # fmt: skip
 
 
 def tally(record: Record) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -101,7 +101,7 @@ class VideoScore(PairRatings):
         """Aspect and "overall" -> "accuracy" (a pair with a reply that cannot be read is wrong), "pairs", "unparsed".
 
         Every aspect is compared with the same choice. The published script counts an aspect only where the overall is
-        right too; here each stands for itself.
+        right too; here each is counted by itself.
         """
         unparsed = sum(pair.first is None or pair.second is None for pair in pairs)
         return {
@@ -117,16 +117,16 @@ class VideoScore(PairRatings):
 
 def _hits(pairs: Sequence[RatedPair]) -> dict[str, list[bool]]:
     """Aspect, and "overall" -> whether it agrees, for each pair."""
-    found: dict[str, list[bool]] = {name: [] for name in ("overall", *ASPECTS)}
+    hits_of: dict[str, list[bool]] = {name: [] for name in ("overall", *ASPECTS)}
     for pair in pairs:
         (choice,) = pair.preferred.values()
         people = _PREFERENCES[choice]
-        for name, hits in found.items():
+        for name, hits in hits_of.items():
             if pair.first is None or pair.second is None:
                 hits.append(False)
             else:
                 hits.append(agrees(_one(pair.first, name), _one(pair.second, name), *people))
-    return found
+    return hits_of
 
 
 def _one(scores: Scores, name: str) -> float:

@@ -52,6 +52,12 @@ class Tested:
         found: dict[str, list[float]] = self.about.get("intervals", {}).get("of", {})
         return found
 
+    @property
+    def unparsed(self) -> dict[str, list[int]]:
+        """Headline number's address -> [unread replies of the judge, all of them]; empty = no judge was asked."""
+        counts: dict[str, list[int]] = self.about.get("unparsed", {})
+        return counts
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

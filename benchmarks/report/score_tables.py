@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.base.judge_replies import unparsed_cell, unparsed_warning
 from benchmarks.base.paper_tables import PaperRow
 from benchmarks.base.results import number_at, shown
 from benchmarks.report.charts import color_of
@@ -13,6 +14,8 @@ from benchmarks.report.tables import Cell, Row, Table, shares
 HEADER = ("run", "basic", "hallucinated", "overall", "reward accuracy", "AUC", "yes bias")
 #: Where the first columns of the header are in the results.
 ADDRESSES = ("all/basic_accuracy", "all/halluc_accuracy", "all/accuracy")
+#: The column behind a run's numbers that a judge's replies are made into.
+UNPARSED = "unparsed"
 #: The colour of what is not a run of ours.
 GREY = "#808080"
 NO_COLOR = "transparent"
@@ -49,13 +52,14 @@ def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict
             Row(
                 address,
                 NO_COLOR,
-                [_with_interval(one, address) for _, one in tests]
+                [cell for _, one in tests for cell in _cells(one, address)]
                 + [Cell(numbers.get(address, "-")) for numbers in published.values()],
             )
             for address in addresses
         ]
         if rows:
-            found[benchmark] = Table(("score", *(name for name, _ in tests), *published), rows)
+            names = [title for name, one in tests for title in (name, *([UNPARSED] if one.unparsed else []))]
+            found[benchmark] = Table(("score", *names, *published), rows)
     return found
 
 
@@ -63,6 +67,12 @@ def _tests(runs: Sequence[Run]) -> dict[str, list[tuple[str, Tested]]]:
     """Benchmark -> name and results of every run that was tested on it."""
     names = dict.fromkeys(name for run in runs for name in run.tests)
     return {name: [(run.name, run.tests[name]) for run in runs if name in run.tests] for name in names}
+
+
+def _cells(tested: Tested, address: str) -> list[Cell]:
+    """A run's number with its interval and, where a judge was asked, how many of its replies could not be read."""
+    replies = [Cell(unparsed_cell(tested.unparsed.get(address)))] if tested.unparsed else []
+    return [_with_interval(tested, address), *replies]
 
 
 def _with_interval(tested: Tested, address: str) -> Cell:
@@ -110,6 +120,8 @@ def notes(runs: Sequence[Run]) -> list[str]:
             for name, one in tests
             if one.details.get("skipped")
         ]
+        found += [f"{name}: {warning}." for name, one in tests if (warning := unparsed_warning(one.unparsed))]
+        found += [f"{name}: {remark}." for name, one in tests for remark in one.about.get("remarks", ())]
         hashes = {
             tuple(sorted((part, source["sha256"]) for part, source in one.details["annotations"].items()))
             for _, one in tests

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.judge_replies import dimension_score, parse_score
+from benchmarks.base.judge_replies import UnparsedCounts, dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
@@ -51,11 +51,11 @@ def score(replies: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     """
     if not replies:
         raise ValueError("no replies of a judge to score")
-    found = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
-    mean = sum(one["average_score"] for one in found.values()) / len(found)
+    scores = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
+    mean = sum(of_dimension["average_score"] for of_dimension in scores.values()) / len(scores)
     return {
-        **found,
-        "all": {"average_score": mean, "unparsed": sum(one["unparsed"] for one in found.values())},
+        **scores,
+        "all": {"average_score": mean, "unparsed": sum(of_dimension["unparsed"] for of_dimension in scores.values())},
     }
 
 
@@ -90,7 +90,10 @@ class VideoChatGpt(JudgedBenchmark):
     """
 
     title = "Video-ChatGPT"
-    protocol = "Video-ChatGPT 659e04b2: five dimensions, score 0-5; lmms-eval 75571cfe: an unread reply is 0"
+    protocol = (
+        "Video-ChatGPT 659e04b2: five dimensions, score 0-5; "
+        "lmms-eval 75571cfe: reading of replies, to which JSON and code fences are added; an unread reply is 0"
+    )
     logged = {name: f"{name}/average_score" for name in (*DIMENSIONS, "all")}  # noqa: RUF012
     unread = "all/unparsed"
 
@@ -177,13 +180,13 @@ class VideoChatGpt(JudgedBenchmark):
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The annotation's records with what was said, and the judge's replies."""
-        everything, found = self.questions.everything, dict[str, list[dict[str, Any]]]()
+        everything, records = self.questions.everything, dict[str, list[dict[str, Any]]]()
         for key, answer in answers.items():
             one = everything[key]
             texts = [answer[name] for name in ("predict", SECOND) if name in answer]
             record = {**self.questions.record(one), **dict(zip(_said_fields(one.part), texts, strict=True))}
-            found.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
-        return found
+            records.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
+        return records
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each part."""
@@ -195,7 +198,7 @@ class VideoChatGpt(JudgedBenchmark):
         }
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every dimension, questions drawn anew, once for all dimensions in which their answers are judged."""
+        """Of every dimension, questions resampled, once for all dimensions in which their answers are judged."""
         hits, counts, part_of = dict[str, ArrayLike](), dict[str, ArrayLike](), dict[str, str]()
         for part, rows in predictions.items():
             for name in JUDGED_IN[part]:
@@ -205,6 +208,14 @@ class VideoChatGpt(JudgedBenchmark):
                     counts[name] = np.array([[one is not None] for one in replies])
                     part_of[name] = part
         return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed, units=part_of)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every dimension, in which a reply that cannot be read counts 0, and of all together."""
+        dimensions = {name: scores for name, scores in results.items() if name != "all"}
+        total = sum(scores["questions"] for scores in dimensions.values())
+        counts = {name: (scores["unparsed"], scores["questions"]) for name, scores in dimensions.items()}
+        counts["all"] = results["all"]["unparsed"], total
+        return {f"{name}/average_score": of_one for name, of_one in counts.items()}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""
@@ -235,5 +246,5 @@ def _identity(part: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
 
 def _by_dimension(answers: list[Mapping[str, str]]) -> dict[str, list[str]]:
     """Dimension -> replies, in the dimensions' published order."""
-    found = {name: [one[name] for one in answers if name in one] for name in DIMENSIONS}
-    return {name: replies for name, replies in found.items() if replies}
+    by_name = {name: [answer[name] for answer in answers if name in answer] for name in DIMENSIONS}
+    return {name: replies for name, replies in by_name.items() if replies}

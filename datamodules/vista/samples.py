@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.texts import is_blank, trimmed
 
 ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
 AnswerName = Literal["chosen", "rejected", "irrelevant"]
@@ -84,8 +85,8 @@ class PreferenceRow:
             TypeError: an unknown or a missing field.
         """
         fields = dict(data)
-        if "rejected" in fields:  # its name in version 0.1.0
-            fields["rejected"] = fields.pop("rejected")
+        if "relevant" in fields:  # its name in version 0.1.0
+            fields["rejected"] = fields.pop("relevant")
         for name in ("video", "clip", "clip_negative"):
             if fields.get(name) is not None:
                 fields[name] = VideoFacts(**fields[name])
@@ -100,17 +101,21 @@ class PreferenceRow:
         found = [
             Fault(name, "is empty; give the text, or leave the row out")
             for name in ("key", "video_id", "question", "chosen", "rejected")
-            if not str(getattr(self, name)).strip()
+            if is_blank(str(getattr(self, name)))
         ]
-        if self.irrelevant is not None and not self.irrelevant.strip():
+        if self.irrelevant is not None and is_blank(self.irrelevant):
             found.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
         for name in ("question", *ANSWER_NAMES):
             text = getattr(self, name) or ""
             if VIDEO_TOKEN in text:
                 why = f"has a {VIDEO_TOKEN} token; leave it out, the model's own template brings one"
                 found.append(Fault(name, why))
-            if name in ("rejected", "irrelevant") and text.strip() and text.strip() == self.chosen.strip():
+            if name in ("rejected", "irrelevant") and not is_blank(text) and trimmed(text) == trimmed(self.chosen):
                 found.append(Fault(name, "is the same text as the chosen answer; there is nothing to prefer"))
+            elif name == "irrelevant" and not is_blank(text) and trimmed(text) == trimmed(self.rejected):
+                found.append(
+                    Fault(name, "is the same text as the rejected answer; give another, or leave the field out")
+                )
         return found + place_faults(self.video, self.event, self.boxes)
 
 

@@ -6,6 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
@@ -17,6 +19,7 @@ from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import Needs, PreferenceRow, VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
 from datamodules.vista.views import Negatives, ViewMaker
+from datamodules.vista.visible import VisibleRegions
 
 
 class VistaPairs(ContinuedData[VistaBatch]):
@@ -94,7 +97,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             "fingerprint": self.index(split).fingerprint,
             "seed": self.seed,
             "num_frames": self.num_frames,
-            "negatives": self.negatives.describe(),
+            "negatives": self.negatives.describe(self._visible(split)),
             "resample_each_epoch": self.resample_each_epoch,
         }
 
@@ -110,6 +113,9 @@ class VistaPairs(ContinuedData[VistaBatch]):
                 f"{self.paths[split]}: {type(wanted[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"
             )
+        remark = self._visible(split).remark(facts) if "object" in self._needs() else None
+        if remark is not None:
+            rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
         """What is wrong with the question and the answers that the model needs, sample by sample."""
@@ -136,20 +142,30 @@ class VistaPairs(ContinuedData[VistaBatch]):
         return faults
 
     def selection(self, split: Split) -> Selection:
-        """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""
+        """All samples, each in the terms whose views it has in what the policy sees of its frames.
+
+        Of `predict`, those whose scores are not there yet.
+        """
         keep = self.remaining() if split == "predict" else None
-        return Selection(self.negatives.membership(self._facts(split)), keep)
+        visible = self._visible(split)
+        return Selection(self.negatives.membership([visible.seen(facts) for facts in self._facts(split)]), keep)
 
     def workings(self, split: Split) -> Workings:
         """The views that the model asks for; asked when the loader is made, for callbacks may have added terms."""
         index, needs = self.index(split), self._needs()
-        maker = ViewMaker(needs, self.negatives, self.num_frames, self.seed, self.resample_each_epoch)
+        visible = self._visible(split)
+        maker = ViewMaker(needs, self.negatives, self.num_frames, self.seed, self.resample_each_epoch, visible)
         return Workings(
             MakeViews(maker, Partners.of(index)), CollateViews(index, needs, self.num_frames), Members(maker)
         )
 
     def _needs(self) -> Needs:
         return self.running.lightning_module.needs()  # type: ignore[no-any-return]
+
+    def _visible(self, split: Split) -> VisibleRegions:
+        """What the policy sees of the split's boxed frames; read from its configuration, before weights are loaded."""
+        policy = self.running.lightning_module.policy
+        return VisibleRegions.of(policy.visible, policy.frame_fit, self._facts(split))
 
     def _facts(self, split: Split) -> list[SampleFacts]:
         return [SampleFacts.from_index(entry.key, entry.facts) for entry in self.index(split).entries]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from lightning_modules.judges.base import JudgeQuestion, Picture
 
 
 def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:
-    """A hash of everything that the judge is told, and of how often it was told so before.
+    """A hash of everything that the judge is asked with, and of how often it was asked the same before.
 
     Pictures count by their pixels, not by the bytes of an encoding, which another version of a library may change. The
     sample's key does not count: equal questions have equal replies.
@@ -25,9 +26,9 @@ def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:
         settings: what is the same for all questions (model, sampling), plain JSON types.
         question: the question.
     """
-    content = [one if isinstance(one, str) else [_picture_digest(one)] for one in question.content()]
-    told = json.dumps([settings, question.system, content, question.attempt], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    content = [part if isinstance(part, str) else [_picture_digest(part)] for part in question.content()]
+    request = json.dumps([settings, question.system, content, question.attempt], sort_keys=True)
+    return hashlib.sha256(request.encode()).hexdigest()
 
 
 def _picture_digest(picture: Picture) -> str:
@@ -69,8 +70,10 @@ class ReplyCache:
             partial = path.with_suffix(f".{os.getpid()}.tmp")
             partial.write_text(json.dumps({"reply": said}))
             partial.replace(path)
-            # Only now: whoever waits at this file, or makes a new one, finds the reply.
-            lock.unlink(missing_ok=True)
+            # Only now: whoever waits at this file, or makes a new one, reads the reply. Windows removes no file that is
+            # open, but its lock does so on release.
+            with suppress(OSError):
+                lock.unlink(missing_ok=True)
         return said, True
 
 
@@ -85,11 +88,14 @@ def _read(path: Path) -> str | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some network file systems have no locks: then two processes may ask the same at the same moment.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        # Some network file systems have no locks: then two processes may ask the same at the same moment.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    try:
         yield
+    finally:
+        lock.release()

@@ -64,7 +64,7 @@ def test_weights_follow_the_optimizer_step_and_are_logged_for_all_terms() -> Non
     assert [one["video"] for one in seen.weights] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
     assert {one["token"] for one in seen.weights} == {0.5}
     assert [one["train/weight/video"] for one in seen.logged] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
-    assert seen.logged[-1]["train/weight/temporal"] == 0.0
+    assert seen.logged[-1]["train/weight/clip"] == 0.0
     assert "train/loss/video" in seen.logged[0], "a term that rises later is in use from the start"
 
 

@@ -21,7 +21,7 @@ DENSE = golden("dense_3_dense_dpo")
 FORMS: dict[str, dict[str, Any]] = {
     "per_frame": {},
     "per_video": {"form": "per_video"},
-    "whole": {"labels": "whole"},
+    "whole": {"granularity": "whole"},
 }
 
 
@@ -231,9 +231,12 @@ def test_the_supervised_term_is_the_better_videos_velocity_error() -> None:
     [
         ({}, {"preference": "decided_frames"}),
         ({"form": "per_video"}, {"preference": "decided_pairs"}),
-        ({"labels": "whole"}, {"preference": "decided_videos"}),
+        ({"granularity": "whole"}, {"preference": "decided_videos"}),
         ({"supervised_weight": 0.1}, {"preference": "decided_frames", "supervised": "decided_frames"}),
-        ({"labels": "whole", "supervised_weight": 1}, {"preference": "decided_videos", "supervised": "decided_videos"}),
+        (
+            {"granularity": "whole", "supervised_weight": 1},
+            {"preference": "decided_videos", "supervised": "decided_videos"},
+        ),
     ],
 )
 def test_denominators_count_what_the_terms_hold(settings: dict[str, Any], items: dict[str, str]) -> None:
@@ -255,7 +258,7 @@ def test_without_a_reference_the_error_names_the_callback() -> None:
     ("settings", "message"),
     [
         ({"beta": 0.0}, "the paper's is 500"),
-        ({"labels": "whole", "form": "per_video"}, "form per_video is one of segments"),
+        ({"granularity": "whole", "form": "per_video"}, "form per_video is one of segments"),
         ({"supervised_weight": -1.0}, "negative term weights"),
         ({"warmup": 1.5}, "warmup is 1.5"),
         ({"warmup": 1}, "warmup is 1"),

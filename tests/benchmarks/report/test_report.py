@@ -253,6 +253,41 @@ def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> N
     assert "vista: not comparable with VistaDPO, table 1: another size." in notes(runs)
 
 
+def write_judged_test(folder: Path, unread: int) -> None:
+    """Results of 40 answers that a judge read."""
+    folder.mkdir(parents=True)
+    about: dict[str, Any] = {
+        "benchmark": "MSVD-QA",
+        "intervals": {"level": 0.95, "of": {"accuracy": [0.9, 1.0], "exact_match/All": [0.1, 0.3]}},
+        "unparsed": {"accuracy": [unread, 40]},
+        "remarks": ["the judge was asked in other words"],
+    }
+    results = {"accuracy": 1.0, "exact_match": {"All": 0.2}, "about": about}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_unread_replies_of_a_judge_have_a_column_and_above_five_percent_a_warning(tmp_path: Path) -> None:
+    write_judged_test(tmp_path / "prose", 20)
+    write_judged_test(tmp_path / "exact", 2)
+    runs = [read_run(tmp_path / "prose"), read_run(tmp_path / "exact")]
+    table = tables(runs)["MSVD-QA, with intervals"]
+    assert table.header == ("score", "prose", "unparsed", "exact", "unparsed")
+    assert [[row.name, *(cell.text for cell in row.cells)] for row in table.rows] == [
+        ["accuracy", "100.0 (90.0 to 100.0)", "20 of 40", "100.0 (90.0 to 100.0)", "2 of 40"],
+        ["exact_match/All", "20.0 (10.0 to 30.0)", "-", "20.0 (10.0 to 30.0)", "-"],
+    ]
+    warning = "prose: Warning: 20 of 40 replies of the judge (50%) behind accuracy could not be read"
+    console = Console(width=200, file=io.StringIO())
+    table.show(console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in (markdown(runs), web_page(runs), shown):
+        assert "unparsed" in text
+        assert "20 of 40" in text
+        assert (warning in text) == (text is not shown)
+    assert sum("Warning" in note for note in notes(runs)) == 1, "2 of 40 are 5%, not more"
+    assert "exact: the judge was asked in other words." in notes(runs)
+
+
 def test_only_the_benchmarks_that_were_run_have_tables(tmp_path: Path) -> None:
     write_event_test(tmp_path / "one", 0.5)
     assert list(tables([read_run(tmp_path / "one")])) == ["EventHallusion, with intervals"]

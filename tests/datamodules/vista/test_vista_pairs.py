@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.vista.collate import Partners
 from datamodules.vista.object_negatives import RoiMask
+from datamodules.vista.samples import Box
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, Shuffle
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated, numbered_video
-from tests.support.pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
+from tests.support.pairs_harness import COUNT, Eye, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +162,8 @@ def test_ranks_share_the_samples_and_agree_on_denominators(shards: Path) -> None
 
 
 def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
-    made = pairs(shards).views_fingerprint()
-    assert made == pairs(shards, batch_size=3, num_workers=1).views_fingerprint("predict")
+    made = attached(pairs(shards)).views_fingerprint()
+    assert made == attached(pairs(shards, batch_size=3, num_workers=1)).views_fingerprint("predict")
     for change in (
         {"seed": 6},
         {"num_frames": 8},
@@ -169,8 +171,49 @@ def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
         {"object_negative": RoiMask(9)},
         {"resample_each_epoch": True},
     ):
-        assert pairs(shards, **change).views_fingerprint() != made
+        assert attached(pairs(shards, **change)).views_fingerprint() != made
     assert made["fingerprint"] == Index.read(shards).fingerprint
+
+
+def cropped(right: float) -> Recorder:
+    """A method whose policy sees the columns from 8 on, or to 8 only; the objects are in columns 4 to 11."""
+    module = Recorder()
+    module.policy = Eye(Box(0, 0, right, 32) if right < 48 else Box(8, 0, 40, 32))
+    return module
+
+
+def test_denominators_and_views_are_of_what_the_policy_sees(shards: Path) -> None:
+    for right, least in ((8, 8.0), (7, 0.0), (48, 8.0)):  # the policy sees half, three of eight, and half
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            data = attached(pairs(shards, batch_size=COUNT), lightning_module=cropped(right))
+        batch = next(iter(data.train_dataloader()))
+        assert batch.denominators["object"] == (least or 1.0)
+        assert len(batch.rows("object", "chosen")) == least
+        assert len(batch.rows("object_negative", "chosen")) == least
+        assert any("8 of 8 samples with boxes take no part" in str(one.message) for one in caught) == (not least)
+        if right == 8:
+            frames = frames_by_key([batch])
+            negative, positive = frames["s01", "object_negative"], frames["s01", "object"]
+            assert torch.equal(negative[..., 8:], positive[..., 8:])
+            assert not torch.equal(negative[..., :8], positive[..., :8])
+
+
+def test_views_of_a_cropped_frame_have_a_fingerprint_of_their_own(shards: Path) -> None:
+    plain = attached(pairs(shards)).views_fingerprint()
+    half = attached(pairs(shards), lightning_module=cropped(8)).views_fingerprint()
+    assert half["negatives"]["object"].pop("visible") == {"48x32": [0, 0, 8, 32]}
+    assert half == plain
+    padded = cropped(48)
+    padded.policy = Eye()
+    padded.policy.frame_fit = "pad"
+    assert attached(pairs(shards), lightning_module=padded).views_fingerprint() != plain
+
+
+def test_what_workers_get_holds_no_policy(shards: Path) -> None:
+    module = cropped(8)
+    module.policy.unpicklable = lambda: None  # type: ignore[attr-defined]
+    pickle.dumps(attached(pairs(shards), lightning_module=module).workings("train"))
 
 
 def test_several_index_files_are_read_as_one(shards: Path, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def sentence_piece() -> Any:
     """As Llama's: every text starts with a space, which is a piece of its own before a letter without a merge."""
-    from tokenizers import Tokenizer, denominators, models, processors
+    from tokenizers import Tokenizer, models, normalizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<video>", *"▁:?\nabcdeghilnostuwyASERUINT", "▁a", "▁y"]
     merges = [("▁", "a"), ("▁", "y")]
     inner = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, merges, unk_token="<unk>"))  # noqa: S106
-    inner.denominator = denominators.Sequence([denominators.Prepend("▁"), denominators.Replace(" ", "▁")])
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     extra = ["<image>", "<video>"]
