@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -97,6 +97,8 @@ def check_run(
                 for split in SPLITS:
                     if data.paths.get(split) is not None:
                         check.faults += data.text_faults(split, policy.text_faults)
+            if policy is not None:
+                _check_reference(trainer, module, policy, check)
             if checkpoint is not None:
                 _check_resume(checkpoint, data, policy, check)
     if policy is not None:
@@ -121,6 +123,18 @@ def _meta_policy(module: LightningModule, check: RunCheck) -> Any:
     how = f"LoRA in {len(layers)} layers" if layers else f"{len(trained)} tensors of the model itself"
     check.facts.append(f"{count / 1e6:,.2f} million parameters train: {how}")
     return policy
+
+
+def _check_reference(trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck) -> None:
+    """List why a reference cannot be what it is configured to be: a cache of other views, more than adapters trains."""
+    loaded = module.policy
+    module.policy = policy
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # A copy is not to be had without its weights.
+        if isinstance(callback, ReferenceModel) and callback.mode != "copy":
+            for split in SPLITS:
+                check.attempt(partial(callback.source.prepare, trainer, cast(PreferenceModule, module), split))
+    module.policy = loaded
 
 
 def _trained(policy: Any) -> Mapping[str, torch.nn.Parameter]:

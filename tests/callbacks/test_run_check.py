@@ -16,7 +16,7 @@ import pytest
 import vidpref
 from callbacks.cli.verbs.check import number_of_ranks
 from datamodules.schemas import write_shards
-from datamodules.vista.samples import PreferenceRow
+from datamodules.vista.samples import Box, PreferenceRow
 from tests.support.annotated_videos import annotated
 from tests.support.paths import ROOT
 from tests.support.shard_samples import flip_byte
@@ -159,6 +159,28 @@ def test_a_checkpoint_to_go_on_from_is_checked(check: Check, capsys: pytest.Capt
     write_shards(samples(11), "train", samples_per_shard=5)
     assert check() == 1
     assert "the content of the training samples has changed" in capsys.readouterr().err
+
+
+def test_a_reference_that_cannot_be_one_is_a_fault(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--model.policy.lora", "null") == 1
+    assert "parameters train that are no adapter's" in capsys.readouterr().err
+    absent = ["--trainer.callbacks.ReferenceModel.mode", "cached", "--trainer.callbacks.ReferenceModel.cache", "absent"]
+    assert check(*absent) == 1
+    assert "absent: no such index" in capsys.readouterr().err
+
+
+def test_a_box_outside_what_the_policy_sees_is_in_no_term(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    """The processor crops the middle of a wide frame; a box at its border is not there for the policy."""
+    settings = Path("policy/processor_config.json")
+    content = json.loads(settings.read_text())
+    side = {"height": 24, "width": 24}
+    content["video_processor"] |= {"do_center_crop": True, "crop_size": side, "size": {"shortest_edge": 24}}
+    settings.write_text(json.dumps(content))
+    boxes = [Box(0, 4, 7, 8), Box(20, 4, 8, 8), Box(22, 4, 8, 8)]  # in frames of 48 x 32, of which 8 to 40 are seen
+    rows = [annotated(f"b{number}", boxes=(box,)) for number, box in enumerate(boxes)]
+    write_shards([(row.key, members) for row, members in rows], "boxes", samples_per_shard=5)
+    assert check("--data.train", "boxes.index.json") == 0
+    assert "train: 3 samples: response 3, video 3, clip 3, object 2, token 3" in capsys.readouterr().out
 
 
 def test_the_number_of_ranks() -> None:
