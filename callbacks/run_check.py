@@ -19,12 +19,11 @@ from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.disk_space import disk_faults, disk_needs
 from callbacks.loss_weights import LossWeights
 from callbacks.reference.model import ReferenceModel
+from callbacks.reference.sources import SPLITS
 from datamodules.stream.plan import TrainPlan
-from datamodules.stream.planned_data import PlannedData, Split
+from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import require_trained
 from lightning_modules.preference import PreferenceModule
-
-SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 @dataclass(slots=True)
@@ -92,7 +91,9 @@ def check_run(
         faults = data.faults(TrainerFn.FITTING)
         check.faults += faults
         if not faults:
-            steps = _data_facts(data, module, trainer, ranks or trainer.world_size, check)
+            # The strategy knows the number of ranks when it has started them.
+            ranks = ranks or trainer.num_devices * trainer.num_nodes
+            steps = _data_facts(data, module, trainer, ranks, check)
             if hasattr(policy, "text_faults"):
                 for split in SPLITS:
                     if data.paths.get(split) is not None:

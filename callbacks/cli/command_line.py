@@ -111,11 +111,14 @@ class VidprefCLI(LightningCLI):
 
         Rank 0 does it for all: it starts the others, or they wait for it.
         """
-        if rank_zero_only.rank == 0:
-            check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint())
-            for fact in check.facts:
-                rank_zero_info(fact)
-            check.require_none()
+        self._check_run()
+
+    @rank_zero_only
+    def _check_run(self) -> None:
+        check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint())
+        for fact in check.facts:
+            rank_zero_info(fact)
+        check.require_none()
 
     def before_test(self) -> None:
         """Refuse a module without a test, before weights are loaded."""

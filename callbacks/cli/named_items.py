@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import Action
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typehints import ActionTypeHint
 
 
-class NamedItems(ActionTypeHint):
-    """An option whose value is a list of classes, any of which a flag may address by the name of its class.
+class NamedItems(Action):
+    """An option, on top of jsonargparse's own kind of it (see `address_by_name`), whose value is a list of classes.
+
+    A flag may address any of them by the name of its class.
 
     jsonargparse's own flags reach the last item only; they work as before. A flag sees the list as it is where the
     flag stands: behind the configurations, and the flags before it.
@@ -21,8 +23,6 @@ class NamedItems(ActionTypeHint):
         Raises:
             TypeError: no item has this class name, or several have it.
         """
-        if not args:
-            return super().__call__(**kwargs)
         parser, config, value, option = args
         prefix = f"--{self.dest}."
         name, _, key = option.removeprefix(prefix).partition(".") if str(option).startswith(prefix) else ("", "", "")
@@ -63,5 +63,6 @@ def class_name(item: Any) -> str:
 def address_by_name(parser: ArgumentParser, *options: str) -> None:
     """Make the items of these options, where the parser has them, addressable by their class names."""
     for action in parser._actions:
-        if action.dest in options and type(action) is ActionTypeHint:
-            action.__class__ = NamedItems
+        if action.dest in options and not isinstance(action, NamedItems):
+            kind = type(action)
+            action.__class__ = type(kind.__name__, (NamedItems, kind), {})

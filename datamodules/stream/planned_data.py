@@ -24,7 +24,7 @@ OnBadSample = Literal["raise", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
 BatchT = TypeVar("BatchT")
 #: Prompt, answers by name -> what is wrong with them.
-TextFaults = Callable[[str, Mapping[str, str]], list[str]]
+TextFaults = Callable[[str, Mapping[Any, str]], list[str]]
 
 _SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "predict": ("predict",)}
 
