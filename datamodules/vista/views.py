@@ -1,12 +1,12 @@
 """A sample's row and bytes become its views: a pure function of sample, seed and, if asked for, epoch.
 
-Each video is decoded once: the frames that all views of a sample want of it are read in one pass.
+Each video is decoded once: the frames that the views of a sample show of it are read in one pass.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -54,7 +54,7 @@ class Negatives:
     clip: ClipNegative = field(default_factory=RelevantSegment)
     object: ObjectNegative = field(default_factory=RoiMove)
 
-    def levels(self, facts: SampleFacts) -> set[Level]:
+    def levels(self, facts: SampleFacts) -> frozenset[Level]:
         """The levels at which a sample has a view and its negative."""
         event = facts.event_span()
         has: dict[Level, bool] = {
@@ -62,13 +62,7 @@ class Negatives:
             "clip": event is not None and self.clip.available(facts, event),
             "object": bool(facts.boxes) and self.object.available(facts),
         }
-        return {level for level, there in has.items() if there}
-
-    def membership(self, samples: Sequence[SampleFacts]) -> dict[str, NDArray[np.bool_]]:
-        """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators."""
-        levels = [self.levels(facts) for facts in samples]
-        taking = {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
-        return {term: np.ones(len(samples), bool) for term in COMMON_TERMS} | taking
+        return frozenset(level for level, there in has.items() if there)
 
     def describe(self, visible: VisibleRegions = WHOLE_FRAMES) -> dict[str, Any]:
         """Class and arguments of each, in plain types: two that agree here give equal views.
@@ -82,16 +76,26 @@ class Negatives:
         chosen = {"video": self.video, "clip": self.clip, "object": self.object}
         return {
             level: {
-                "class": type(one).__qualname__,
-                "args": repr(sorted(vars(one).items())),
+                "class": type(negative).__qualname__,
+                "args": repr(sorted(vars(negative).items())),
                 **fit,
                 **(visible.describe() if level == "object" else {}),
             }
-            for level, one in chosen.items()
+            for level, negative in chosen.items()
         }
 
 
-class _Frames(NamedTuple):
+def membership(levels: Sequence[Collection[Level]]) -> dict[str, NDArray[np.bool_]]:
+    """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators.
+
+    Args:
+        levels: of each of the N samples, see `Negatives.levels`.
+    """
+    everyone = {term: np.ones(len(levels), bool) for term in COMMON_TERMS}
+    return everyone | {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
+
+
+class FrameChoice(NamedTuple):
     """Frames of one video: the sample that has it, which member, which frames."""
 
     key: str
@@ -133,6 +137,7 @@ class ViewMaker:
         self,
         row: PreferenceRow,
         facts: SampleFacts,
+        levels: Collection[Level],
         members: Mapping[str, bytes],
         epoch: int,
         find_partner: Callable[[np.random.Generator], Partner],
@@ -141,7 +146,8 @@ class ViewMaker:
 
         Args:
             row: the annotation.
-            facts: the same sample as the index describes it; it decides which views there are.
+            facts: the same sample as the index describes it.
+            levels: see `Negatives.levels`; they decide which views there are.
             members: the sample's bytes by suffix.
             epoch: the plan's epoch.
             find_partner: draws a sample of another video.
@@ -157,8 +163,8 @@ class ViewMaker:
         full = facts
         facts = self.visible.seen(full)
         videos = {(facts.key, suffix): content for suffix, content in members.items()}
-        sources: dict[ViewName, _Frames] = {}
-        for name in self._names(facts):
+        choices: dict[ViewName, FrameChoice] = {}
+        for name in self._names(levels):
             source, span, negative = facts, self._positive(name, facts), self._span_negative(name)
             if negative is not None and negative.needs_partner:
                 source, read = find_partner(draw(f"{name}/partner"))
@@ -166,18 +172,18 @@ class ViewMaker:
                 videos[source.key, span.member] = read(span.member)
             elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
-            sources[name] = _Frames(source.key, span.member, span.indices(self.num_frames))
-        frames = _decoded(sources, videos)
+            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
+        frames = _decoded(choices, videos)
         return [
             View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
-            for name in sources
+            for name in choices
         ]
 
-    def members(self, facts: SampleFacts) -> set[str]:
+    def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
         facts = self.visible.seen(facts)
         members: set[str] = set()
-        for name in self._names(facts):
+        for name in self._names(levels):
             negative = self._span_negative(name)
             if negative is None:
                 members.add(self._positive(name, facts).member)
@@ -185,14 +191,13 @@ class ViewMaker:
                 members |= {self._positive(name, facts).member, *negative.members(facts)}
         return members
 
-    def _names(self, facts: SampleFacts) -> list[ViewName]:
+    def _names(self, levels: Collection[Level]) -> list[ViewName]:
         """The views that are needed and that the sample has, in order; the original is there without its negative."""
-        levels = self.negatives.levels(facts)
         absent = {view for level, views in LEVEL_VIEWS.items() if level not in levels for view in views} - {"original"}
         return [name for name in VIEW_NAMES if name in self.needs and name not in absent]
 
     def _positive(self, name: ViewName, facts: SampleFacts) -> FrameSpan:
-        """The frames of the view, or of the view whose negative it is."""
+        """The frames of the view, or of the view that it is the negative of."""
         match name:
             case "original" | "video_negative":
                 return facts.whole()
@@ -238,11 +243,13 @@ class ViewMaker:
         return {answer: text for answer in self.needs[name] if (text := getattr(row, answer)) is not None}
 
 
-def _decoded(sources: Mapping[ViewName, _Frames], videos: Mapping[tuple[str, str], bytes]) -> dict[ViewName, Tensor]:
-    """View -> (T, 3, H, W) frames; each video is read once, for the union of the frames that views show of it."""
+def _decoded(
+    choices: Mapping[ViewName, FrameChoice], videos: Mapping[tuple[str, str], bytes]
+) -> dict[ViewName, Tensor]:
+    """View -> (T, 3, H, W) frames; each video is read once, for the union of what its views show."""
     union: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for source in sources.values():
-        union[source.key, source.member].update(source.indices)
+    for choice in choices.values():
+        union[choice.key, choice.member].update(choice.indices)
     decoded = {}
     for (key, member), indices in union.items():
         if (key, member) not in videos:
@@ -252,8 +259,8 @@ def _decoded(sources: Mapping[ViewName, _Frames], videos: Mapping[tuple[str, str
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
     return {
-        name: torch.stack([decoded[source.key, source.member][index] for index in source.indices])
-        for name, source in sources.items()
+        name: torch.stack([decoded[choice.key, choice.member][index] for index in choice.indices])
+        for name, choice in choices.items()
     }
 
 

@@ -16,7 +16,7 @@ from datamodules.vista.facts import SampleFacts
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import ObjectNegative, PixelBox, RandomCrop, RoiBlur, RoiMask, RoiMove
 from datamodules.vista.samples import Box, Needs, PreferenceRow
-from datamodules.vista.views import Negatives, Partner, ViewMaker
+from datamodules.vista.views import Negatives, Partner, ViewMaker, membership
 from datamodules.vista.visible import VisibleRegions
 from lightning_modules.policies.frames import frame_pixels, processor_region
 from tests.support.negative_inputs import facts
@@ -70,7 +70,8 @@ def object_views(key: str, box: Box, negative: ObjectNegative) -> list[torch.Ten
     row = PreferenceRow(key, "v", "What?", "A.", "B.", VideoFacts(2, 2.0, WIDTH, HEIGHT), boxes=(box,))
     maker = ViewMaker(OBJECT_NEEDS, Negatives(object=negative), 1, seed=0, visible=regions())
     known = SampleFacts.from_index(key, vista_facts(row))
-    return [view.frames[0] for view in maker(row, known, {"mp4": video(box)}, 0, no_partner)]
+    levels = maker.negatives.levels(maker.visible.seen(known))
+    return [view.frames[0] for view in maker(row, known, levels, {"mp4": video(box)}, 0, no_partner)]
 
 
 def shown(frame: torch.Tensor) -> torch.Tensor:
@@ -129,7 +130,7 @@ def test_a_random_crop_shows_nothing_that_the_processor_hides() -> None:
 def test_a_box_less_than_half_visible_takes_no_part(negative: ObjectNegative, box: Box) -> None:
     assert not any(object_views(key, box, negative) for key in KEYS)
     samples = [sample("a", box), sample("b", SEEN[0]), sample("c", SEEN[2])]
-    counted = Negatives(object=negative).membership([regions().seen(one) for one in samples])["object"]
+    counted = membership([Negatives(object=negative).levels(regions().seen(one)) for one in samples])["object"]
     assert counted.tolist() == [False, True, True]
 
 
@@ -179,4 +180,4 @@ def test_a_picture_of_another_size_than_the_cropped_video_is_refused() -> None:
     )
     known = replace(SampleFacts.from_index("a", vista_facts(row)), boxes=(Box(2, 0, 3, 3),))
     with pytest.raises(ValueError, match="is 640 x 360, the video 320 x 360"):
-        maker(row, known, {"mp4": video(SEEN[0])}, 0, lambda random: None)  # type: ignore[arg-type,return-value]
+        maker(row, known, {"object"}, {"mp4": video(SEEN[0])}, 0, lambda random: None)  # type: ignore[arg-type,return-value]
