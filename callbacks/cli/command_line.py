@@ -27,7 +27,9 @@ from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
+from callbacks.recovery import CHECKPOINTS, Recovery
 from callbacks.resume import Resume
+from callbacks.stop_signals import STOPPED, StopSignals
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -39,8 +41,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # Tensors made in inference mode break the first training forward of a sharded model.
     "inference_mode": False,
 }
-#: How often a recovery checkpoint is written when the configuration brings no ModelCheckpoint.
-RECOVERY_STEPS = 100
 
 
 class VidprefParser(LightningArgumentParser):
@@ -64,10 +64,11 @@ class VidprefParser(LightningArgumentParser):
 class VidprefCLI(LightningCLI):
     """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
 
-    What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
-    with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`ReplaceIO`), a CSV
-    logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at the
-    very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
+    What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (`Recovery`; a
+    `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`ReplaceIO`), an end in
+    order after SIGTERM (`StopSignals`), a CSV logger with a new version folder for each start, the record of what ran
+    (`RunRecord`), a restart that goes on at the very place (`Resume`), `Throughput`, `Progress`, and the list of what
+    was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -130,6 +131,10 @@ class VidprefCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
+            callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+            if any(isinstance(one, StopSignals) and one.received is not None for one in callbacks):
+                # The other ranks have stopped while this one waited for them.
+                raise SystemExit(STOPPED) from error
             lost = lost_process(error, getattr(self.trainer.strategy.launcher, "procs", ()))
             if lost is None or lost is error:
                 raise
@@ -181,7 +186,7 @@ def report_differences(path: Path, config: Mapping[str, Any]) -> None:
 
 def recovery_folder(trainer: Mapping[str, Any]) -> Path:
     """Where the recovery checkpoint of a run lies."""
-    return Path(trainer["default_root_dir"] or ".") / "checkpoints"
+    return Path(trainer["default_root_dir"] or ".") / CHECKPOINTS
 
 
 def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[str, Any]:
@@ -195,22 +200,20 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
     wanted: list[Callback] = []
-    if trainer["enable_checkpointing"] is not False and not _holds(callbacks, ModelCheckpoint):
-        wanted.append(
-            ModelCheckpoint(
-                dirpath=recovery_folder(trainer),
-                every_n_train_steps=RECOVERY_STEPS,
-                save_top_k=1,
-                save_last=True,
-                enable_version_counter=False,
-            )
-        )
+    own = [one for one in callbacks if isinstance(one, ModelCheckpoint)]
+    for one in own:
+        if one.dirpath is None:  # Lightning's choice is a new folder for each start, in which no start looks
+            one.dirpath = str(recovery_folder(trainer).absolute())
+    if trainer["enable_checkpointing"] is not False and not any(one.save_last for one in own):
+        wanted.append(Recovery(str(recovery_folder(trainer))))
     if verb == "fit":
         wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
         wanted.append(Progress())
     if not _holds(callbacks, BadSamples):
         wanted.append(BadSamples())
+    if not _holds(callbacks, StopSignals):
+        wanted.append(StopSignals())
     if not _holds(plugins, CheckpointIO):
         plugins.append(ReplaceIO())
     logger = trainer["logger"]
