@@ -23,6 +23,7 @@ VERBS = {
     "fit": "train; run the same command again to resume",
     "validate": "the loss and its terms on validation data",
     "test": "run a benchmark",
+    "export": "write the adapter, or the model, that a checkpoint of a run holds",
     "predict": "write what a model makes of data: reference scores, pairs, labels, latents, videos",
 }
 
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"unknown verb '{verb}'; the verbs are {', '.join(VERBS)} (vidpref --help)\n")
         return 2
     try:
-        return prepare(rest) if verb == "prepare" else run(arguments)
+        if verb in ("prepare", "export"):
+            return prepare(rest) if verb == "prepare" else export(rest)
+        return run(arguments)
     except Exception as error:
         from callbacks.cli.config_errors import told
         from callbacks.cli.file_errors import file_fault
@@ -188,20 +191,31 @@ def prepare(arguments: list[str]) -> int:
     return 0
 
 
+def export(arguments: list[str]) -> int:
+    """Write what a checkpoint of a run holds; see `export_run`."""
+    from callbacks.export_run import export_run
+
+    parser = prepare_parser("export", export_run, "vidpref")
+    options = parser.instantiate(parser.parse_args(spelled_out(arguments, parser)))
+    options.pop("config", None)
+    export_run(**options)
+    return 0
+
+
 def function_of(source: Prepare) -> Callable[..., Any]:
     """The function behind a kind of preparation."""
     found: Callable[..., Any] = getattr(importlib.import_module(source.module), source.function)
     return found
 
 
-def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
+def prepare_parser(name: str, function: Callable[..., Any], prog: str = "vidpref prepare") -> ArgumentParser:
     """The options of a function: what it requires by position, the rest by name; several paths need no brackets."""
     import docstring_parser
     from jsonargparse import ArgumentParser
 
     import_named_classes(function)
     told = docstring_parser.parse(function.__doc__ or "")
-    parser = ArgumentParser(prog=f"vidpref prepare {name}", description=told.short_description)
+    parser = ArgumentParser(prog=f"{prog} {name}", description=told.short_description)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     helps = {one.arg_name: one.description for one in told.params}
     several: set[str | int] = {
