@@ -19,6 +19,7 @@ from lightning.pytorch import LightningModule
 import vidpref
 from callbacks.cli.run_record import CONFIG_KEY
 from tests.support import command_fakes  # an imported class has a short name
+from tests.support.other_writer import other_writer
 from tests.support.paths import ROOT
 
 EXPERIMENT = """
@@ -96,6 +97,28 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
 
 
 # Fit, resume, record
+
+
+def test_a_second_fit_in_the_same_folder_is_told_of_the_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with other_writer(Path("run"), is_folder=True) as other:
+        assert run("fit") == 1
+        said = capsys.readouterr().err
+        assert f"error: run is being written by process {other.pid} on " in said
+        assert "Traceback" not in said
+        assert not Path("run/checkpoints").exists()
+        assert run("fit", "--trainer.default_root_dir=mine") == 0
+    assert run("fit") == 0, "the first is gone"
+    assert not Path("run/.lock").exists()
+
+
+def test_checkpoints_that_are_not_read_are_named(run: Run, recwarn: pytest.WarningsRecorder) -> None:
+    assert run("fit", "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=3") == 0
+    assert sorted(path.name for path in Path("run/checkpoints").iterdir()) == ["epoch=1-step=6.ckpt", "last.ckpt"]
+    assert not [one for one in recwarn if "does not read" in str(one.message)]
+    assert run("fit", "--ckpt_path=null", "--trainer.max_epochs=3") == 0
+    (said,) = [str(one.message) for one in recwarn if "does not read" in str(one.message)]
+    assert said.startswith("this run starts at the first step, and does not read run/checkpoints/epoch=1-step=6.ckpt, ")
+    assert said.endswith("last.ckpt; to go on from one give --ckpt_path FILE")
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ from callbacks.recovery import CHECKPOINTS, Recovery
 from callbacks.resume import Resume
 from callbacks.stop_signals import STOPPED, StopSignals
 from callbacks.writers.base import PredictWriter
+from datamodules.shards.output_lock import OutputLock
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
@@ -129,7 +131,8 @@ class VidprefCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; where it fails because a worker or a rank is gone, the error says which."""
         try:
-            super()._run_subcommand(subcommand)
+            with self._locked_output(subcommand):
+                super()._run_subcommand(subcommand)
         except Exception as error:
             callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
             if any(isinstance(one, StopSignals) and one.received is not None for one in callbacks):
@@ -139,6 +142,12 @@ class VidprefCLI(LightningCLI):
             if lost is None or lost is error:
                 raise
             raise lost from error
+
+    def _locked_output(self, subcommand: str) -> AbstractContextManager[None]:
+        """Rank 0's lock on what a fit or a benchmark writes; the writers of `predict` have their own."""
+        folders = {"fit": self.trainer.default_root_dir, "test": getattr(self.model, "output", None)}
+        folder = folders.get(subcommand)
+        return nullcontext() if folder is None or rank_zero_only.rank else OutputLock(folder, is_folder=True)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Benchmarks print their own table; Lightning's would say it once more, in other units."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
+from datamodules.shards.output_lock import locks_output
 from datamodules.video.facts import Fault, VideoFacts
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
@@ -204,6 +205,7 @@ def write_rows(
     return write_samples(read_rows(path, unique), path, samples_of, prefix, skip_bad, samples_per_shard)
 
 
+@locks_output("prefix")
 def write_samples(
     rows: Sequence[SourceRow],
     source: Path,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from datamodules.shards.output_lock import waited_for
 from lightning_modules.judges.base import JudgeQuestion, Picture
 
 
@@ -62,7 +60,7 @@ class ReplyCache:
             return known, False
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock")
-        with _locked(lock):
+        with waited_for(lock):
             if (known := _read(path)) is not None:
                 return known, False
             said = ask()
@@ -81,15 +79,3 @@ def _read(path: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return reply if isinstance(reply, str) else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some network file systems have no locks: then two processes may ask the same at the same moment.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
-        yield

@@ -75,7 +75,7 @@ def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest
     def no_locks(*args: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("lightning_modules.judges.cache.fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     assert ReplyCache(tmp_path).reply(KEY, lambda: "said") == ("said", True)
     assert ReplyCache(tmp_path).reply(KEY, never) == ("said", False)
 
