@@ -111,6 +111,20 @@ def test_a_second_fit_in_the_same_folder_is_told_of_the_first(run: Run, capsys: 
     assert not Path("run/.lock").exists()
 
 
+def test_a_run_of_version_0_1_0_goes_on_without_a_word_about_its_checkpoint_callback(
+    run: Run, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Its folder has two files for each save; the younger one is not of this version."""
+    former = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=100"]
+    assert run("fit", "--trainer.max_epochs=1", *former, "--trainer.callbacks.save_last=true") == 0
+    Path("run/checkpoints/epoch=0-step=4.ckpt").write_bytes(Path("run/checkpoints/last.ckpt").read_bytes())
+    os.utime("run/checkpoints/epoch=0-step=4.ckpt", (1, 1))
+    recwarn.clear()
+    assert run("fit") == 0
+    assert [str(one.message) for one in recwarn if "callbacks" in str(one.message) or "read" in str(one.message)] == []
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+
+
 def test_checkpoints_that_are_not_read_are_named(run: Run, recwarn: pytest.WarningsRecorder) -> None:
     assert run("fit", "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=3") == 0
     assert sorted(path.name for path in Path("run/checkpoints").iterdir()) == ["epoch=1-step=6.ckpt", "last.ckpt"]

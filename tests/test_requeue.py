@@ -26,7 +26,7 @@ def command(folder: Path, name: str, code: str) -> None:
 def environment(tmp_path: Path) -> dict[str, str]:
     """A scheduler that notes what it is asked for."""
     command(tmp_path, "scontrol", 'echo "$*" >> requeued')
-    command(tmp_path, "srun", '"$@"')
+    command(tmp_path, "srun", 'exec "$@"')
     return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "SLURM_NNODES": "2"}
 
 

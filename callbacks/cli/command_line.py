@@ -147,7 +147,11 @@ class VidprefCLI(LightningCLI):
         """Rank 0's lock on what a fit or a benchmark writes; the writers of `predict` have their own."""
         folders = {"fit": self.trainer.default_root_dir, "test": getattr(self.model, "output", None)}
         folder = folders.get(subcommand)
-        return nullcontext() if folder is None or rank_zero_only.rank else OutputLock(folder, is_folder=True)
+        return (
+            nullcontext()
+            if folder is None or getattr(rank_zero_only, "rank", 0)
+            else OutputLock(folder, is_folder=True)
+        )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Benchmarks print their own table; Lightning's would say it once more, in other units."""
