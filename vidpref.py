@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return prepare(rest) if verb == "prepare" else export(rest)
         return run(arguments)
     except Exception as error:
-        from callbacks.cli.config_errors import told
+        from callbacks.cli.config_errors import error_message
         from callbacks.cli.file_errors import file_fault
 
         fault = file_fault(error, rest)
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             rank = os.environ.get("LOCAL_RANK", "0")
             where = "" if rank == "0" else f" (process {rank})"
-            sys.stderr.write(f"error{where}: {fault or told(error)}\n")
+            sys.stderr.write(f"error{where}: {fault or error_message(error)}\n")
             sys.stderr.write("(--debug shows where in the code)\n")
         return 1
 
@@ -241,7 +241,7 @@ def import_named_classes(function: Callable[..., Any]) -> None:
     if any(part.__module__.startswith("datamodules.") for part in parts):
         from callbacks.cli.class_names import import_config_classes
 
-        import_config_classes(("datamodules", "lightning_modules.policies"))
+        import_config_classes(("datamodules", "lightning_modules.judges"))
 
 
 def spelled_out(arguments: list[str], parser: ArgumentParser) -> list[str]:

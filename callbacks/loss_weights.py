@@ -13,6 +13,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.preference import PreferenceModule
 
+#: Terms by their names in version 0.1.0 -> their names now.
+FORMER_TERMS = {"temporal": "clip"}
+
 
 class Schedule(ABC):
     """A weight as a function of the global step."""
@@ -129,7 +132,7 @@ class Piecewise(Schedule):
 
     def describe(self) -> list[float]:
         """[step, weight, step, weight, ...]."""
-        return [number for point in self.points for number in point]
+        return [value for point in self.points for value in point]
 
 
 def _weight(value: float) -> float:
@@ -139,7 +142,7 @@ def _weight(value: float) -> float:
 
 
 class LossWeights(Callback):
-    """Sets the weight of named loss terms by the global step, and logs the weight of every term.
+    """Schedule of the weights of named loss terms by the global step; logs the weight of every term.
 
     A term without a schedule keeps the weight that the method was given. A term whose schedule rises above 0 later is
     in use from the start, so that its views are made, its denominators counted and its loss logged.
@@ -167,6 +170,7 @@ class LossWeights(Callback):
             raise ValueError(
                 f"LossWeights has schedules for {unknown}, which {type(module).__name__} does not have; "
                 f"its terms are {sorted(module.weights)}"
+                + "".join(f"; {name!r} is now {FORMER_TERMS[name]!r}" for name in unknown if name in FORMER_TERMS)
             )
         module.scheduled |= {name for name, schedule in self.schedules.items() if schedule.peak() > 0}
         self._apply(module, trainer.global_step)
@@ -186,7 +190,7 @@ class LossWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The weights in force and the schedules, as plain types."""
-        described = {name: [type(one).__name__, *one.describe()] for name, one in self.schedules.items()}
+        described = {name: [type(schedule).__name__, *schedule.describe()] for name, schedule in self.schedules.items()}
         return {"weights": dict(self._weights), "schedules": described}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

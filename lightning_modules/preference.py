@@ -1,4 +1,4 @@
-"""What every preference method shares: the order of the hooks, named loss terms, optimizer, checkpoints, logging."""
+"""Base module of every preference method: order of the hooks, named loss terms, optimizer, checkpoints, logging."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from lightning_modules.checkpoints import SETTINGS_KEY, keep_trained, require_trained, settings_of, use_configured
+from lightning_modules.checkpoints import (
+    SETTINGS_KEY,
+    keep_trained,
+    optimizer_settings,
+    require_trained,
+    use_configured,
+)
 from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
 
 
 class Policy(Protocol):
-    """What training asks of any model family; `VideoLLM` and `VideoFlow` say how such a family is scored."""
+    """A trainable model of any family; `VideoLLM` and `VideoFlow` say how such a family is scored."""
 
     def load(self) -> None:
         """Bring in weights and adapters."""
@@ -38,11 +44,11 @@ class Policy(Protocol):
 
 
 class StepBatch(Protocol):
-    """What a batch of any family has: its samples' keys, which of them are real, and the terms' denominators."""
+    """A batch of any family: its samples' keys, which of them are real, and the terms' denominators."""
 
     keys: list[str]
     mask: Tensor
-    normalizers: dict[str, float]
+    denominators: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -53,7 +59,7 @@ class Term:
         values: (n,) float32, one loss for each item that takes part: a sample, a pair, a frame, as the method has it.
         samples: the position in the batch of the sample that each value comes from.
         chosen_rewards: (n,) implicit rewards in nats, already scaled by beta, or None for a term without a preference.
-        rejected_rewards: likewise, of the side that shall lose.
+        rejected_rewards: likewise, of the other side.
         draw: what two equal rewards count in the accuracy: 0 as TRL has it, 0.5 as diffusion's DPO has it.
     """
 
@@ -66,7 +72,7 @@ class Term:
     def detach(self) -> Self:
         """The same numbers without their graph, for callbacks."""
         tensors: dict[str, Any] = {
-            one.name: value.detach() for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)
+            item.name: value.detach() for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)
         }
         return replace(self, **tensors)
 
@@ -141,7 +147,7 @@ class PreferenceModule(LightningModule, ABC):
         #: The micro-batches' logged values of the optimizer step that is under way.
         self._begun: tuple[int, list[Tensor]] = (-1, [])
 
-    # What a method says of itself
+    # What a method defines
 
     @abstractmethod
     def scores(self, batch: Any, policy: Any = None) -> Any:
@@ -183,7 +189,7 @@ class PreferenceModule(LightningModule, ABC):
         parameters = list(self.trainable().values())
         if not parameters:
             raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
-        rounded = [name for name, one in self.trainable().items() if one.dtype in (torch.bfloat16, torch.float16)]
+        rounded = [name for name, values in self.trainable().items() if values.dtype in (torch.bfloat16, torch.float16)]
         if rounded:
             raise ValueError(
                 f"{len(rounded)} trainable tensors are of a 16-bit type, in which most steps of a usual learning rate "
@@ -195,7 +201,7 @@ class PreferenceModule(LightningModule, ABC):
             raise ValueError("the run has no end; give --trainer.max_steps or --trainer.max_epochs")
         total = int(steps)
         scheduler = LambdaLR(optimizer, lambda step: warmup_factor(step, total, self.warmup, self.schedule))
-        self._settings = settings_of(optimizer)
+        self._settings = optimizer_settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -213,7 +219,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def weighted(self, terms: dict[str, Term], batch: StepBatch) -> dict[str, Tensor]:
         """Each term's sum over its items, divided by its items in the whole optimizer step."""
-        return {name: term.values.sum() / batch.normalizers[name] for name, term in terms.items()}
+        return {name: term.values.sum() / batch.denominators[name] for name, term in terms.items()}
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""

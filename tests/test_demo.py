@@ -22,7 +22,7 @@ def test_the_demo_runs_and_both_methods_do_what_they_should(tmp_path: Path) -> N
     ):
         assert told in page
     assert page.count("data:image/png;base64,") >= 2, "the six views, and videos before and after"
-    assert all(term in page for term in ("response", "video", "temporal", "object", "token"))
+    assert all(term in page for term in ("response", "video", "clip", "object", "token"))
     record = json.loads((output / MARKER).read_text())
     assert set(record["seconds"]) == {stage.name for stage in stages(output, 0)}
     assert all(shlex.split(command)[0] == "vidpref" for command in record["commands"])

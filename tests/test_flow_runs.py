@@ -20,7 +20,7 @@ GLOBAL_BATCH, STEPS = 4, 3
 DDP, FSDP = f"{ROOT}/configs/strategy/ddp.yaml", f"{ROOT}/configs/strategy/fsdp.yaml"
 FLOAT32 = "--trainer.strategy.param_dtype=float32"
 #: One label a video: some are ties, so that a rank may have nothing but ties.
-WHOLE = ["--model.labels=whole", "--data.min_decided=0"]
+WHOLE = ["--model.granularity=whole", "--data.min_decided=0"]
 
 
 def prepare(folder: Path, pairs: int) -> Path:

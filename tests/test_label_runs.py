@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,40 @@ def predict(folder: Path, chat: ChatServer, *flags: str) -> subprocess.Completed
     environment = {**os.environ, "OPENAI_BASE_URL": chat.url, "OPENAI_MODEL": "looks-7", "OPENAI_API_KEY": "sk-secret"}
     environment |= {"no_proxy": "127.0.0.1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_judge_that_nobody_understands_is_stopped_before_the_twentieth_request(tmp_path: Path) -> None:
+    write_judged_pairs(tmp_path, count=8)  # of three segments
+    with chat_server() as chat:
+        chat.answer = lambda body, number: "Both have their charm."
+        stopped = predict(tmp_path, chat, "--model.attempts=1")
+        assert stopped.returncode == 1
+        assert len(chat.requests) == 12
+    assert "error: 12 of the judge's replies in a row could not be read" in stopped.stderr
+    assert stopped.stderr.count("'Both have their charm.'") == 3
+    assert "6 of the judge's 6 replies so far could not be read (100.0%)" in stopped.stdout
+    assert "Traceback" not in stopped.stderr
+
+
+def test_recorded_replies_are_labels_by_a_configuration_of_their_own(tmp_path: Path) -> None:
+    write_judged_pairs(tmp_path, count=2)
+    # +1, +1, 0 for p00 and ties for p01, as answered in either order of showing.
+    verdicts = {("p00", 0): ("first", "second"), ("p00", 1): ("first", "second")}
+    lines = [
+        {"key": key, "segment": segment, "shown_first": shown_first, "reply": f"Answer: {verdict}"}
+        for key in ("p00", "p01")
+        for segment in range(3)
+        for shown_first, verdict in zip(("first", "second"), verdicts.get((key, segment), ("tie", "tie")), strict=True)
+    ]
+    (tmp_path / "recorded.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [sys.executable, "-m", "vidpref", "predict"]
+    command += ["--config", f"{ROOT}/configs/dense_dpo/segment_labels_recorded.yaml"]
+    command += ["--data.predict=pairs.index.json", "--data.num_workers=0", "--model.judge.replies=recorded.jsonl"]
+    command += ["--trainer.callbacks.output=labels", "--trainer.default_root_dir=run", "--model.judge.name=someone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    rows = read_labels(tmp_path / "labels.index.json")
+    assert [(row.labels, row.judge) for row in rows.values()] == [((1, 1, 0), "someone"), ((0, 0, 0), "someone")]
 
 
 def test_a_run_that_its_limit_stopped_is_continued_by_two_processes(tmp_path: Path) -> None:

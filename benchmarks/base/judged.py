@@ -19,7 +19,7 @@ REPLIES = "replies"
 JUDGE = "judge"
 
 
-class Judged(Benchmark):
+class JudgedBenchmark(Benchmark):
     """A benchmark with a judge beside the policy.
 
     Replies are kept as they are, in the answers' file, so that scoring again needs no judge and an interrupted test

@@ -49,6 +49,7 @@ class Protocol:
             left_out=about["left_out"],
             limit=about["limit"],
             unread=unread,
+            remarks=tuple(about.get("remarks", ())),
         )
 
     def differences(self, ours: Protocol, judged: bool) -> Iterator[str]:
@@ -70,6 +71,8 @@ class Protocol:
             yield f"only the first {ours.limit} of each part were asked"
         if ours.unread:
             yield f"{ours.unread} replies could not be read"
+        if judged:
+            yield from ours.remarks
         if judged and self.judge != ours.judge:
             yield f"the paper's judge is {self.judge or 'not known here'}, this run's {ours.judge or 'not known'}"
         yield from self._sizes(ours)

@@ -1,7 +1,8 @@
 """What a judge is asked about a description of an EventHallusion video.
 
-The benchmark's own judge has a text for each split; the wording here is this project's, with the same question in it,
-so that accuracies of descriptions are close to the published ones and not the same: results name the judge.
+The benchmark's own judge has a text for each split, published without a licence, so that it cannot be part of this
+project. The wording here is this project's, with the same question in it: accuracies of descriptions are comparable
+among its runs, not with published ones, and the results say so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from typing import Any
 
 from lightning_modules.judges.base import JudgeQuestion
 
+#: What the results say about the judge's text.
+WORDING = (
+    "the judge was asked about descriptions in this project's words, not in the authors', which are published "
+    "without a licence: compare description accuracies with those of other runs of this project, not with the papers'"
+)
 SYSTEM = "You check descriptions of videos against what is known to happen in them. You begin with yes or no."
 _KNOWN = "What is known to happen in the video: {truth}\n\nA description of the video: {description}\n\n"
 #: Split -> the field of "event_info" with which descriptions are compared.

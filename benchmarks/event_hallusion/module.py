@@ -10,10 +10,12 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judge_replies import UnparsedCounts
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
+from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
-from benchmarks.event_hallusion.judge import faults, judge_question
+from benchmarks.event_hallusion.judge import WORDING, faults, judge_question
 from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
     Predictions,
@@ -27,6 +29,7 @@ from benchmarks.event_hallusion.scores import (
 )
 from datamodules.questions.base import Question
 from datamodules.questions.event_hallusion import DESCRIPTION, EventQuestions
+from datamodules.questions.files import listed
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -36,7 +39,7 @@ __all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judg
 JUDGEMENT = "judgement"
 
 
-class EventHallusion(Judged):
+class EventHallusion(JudgedBenchmark):
     """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
 
     Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both
@@ -47,13 +50,10 @@ class EventHallusion(Judged):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
             `policy`.
-        name: what the file of answers is called after.
         judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
             judgements. Its questions are worded by this project, see `benchmarks.event_hallusion.judge`.
         attempts: how often the judge is asked the same until its reply begins with yes or no.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
 
     title = "EventHallusion"
@@ -69,14 +69,12 @@ class EventHallusion(Judged):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 256,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, EventHallusionMetric(), judge, attempts)
 
     @property
@@ -95,11 +93,11 @@ class EventHallusion(Judged):
         if described and self.policy is not None and self.judge is None:
             raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
         annotations = self.questions.annotations
-        found = [fault for split in described for fault in faults(split, annotations[split].records)]
-        if found and self.judge is not None:
+        unusable = [fault for split in described for fault in faults(split, annotations[split].records)]
+        if unusable and self.judge is not None:
             raise ValueError(
-                "the judge cannot compare all descriptions; mend the annotations, or leave splits out of "
-                "data.described_splits:\n  " + "\n  ".join(found)
+                "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
+                "data.described_splits:" + listed(unusable)
             )
         super().setup(stage)
 
@@ -146,7 +144,7 @@ class EventHallusion(Judged):
         if self.judge is not None:
             return answer_of(record, "desc")
         reply = record.get(JUDGEMENT)
-        return None if reply is None else {"predict": record.get("desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
+        return None if reply is None else {"predict": said_in(record, "desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
 
     def _identity(self, question: Question) -> tuple[str, str, str | None]:
         number = question.key.rpartition("/")[2]
@@ -164,12 +162,25 @@ class EventHallusion(Judged):
         return {f"predictions_{self.name}.json": predictions}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of both accuracies, videos drawn anew within each split."""
+        """Of both accuracies, videos resampled within each split."""
         rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
         hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
         counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of the descriptions' accuracies: a judgement that is neither yes nor no counts as not accepted."""
+        described = {part: scores for part, scores in results.items() if "videos" in scores}
+        return {
+            f"{part}/description_accuracy": (round(one["description_unmatched"] * one["videos"]), one["videos"])
+            for part, one in described.items()
+        }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """In which words the judge was asked, where there is one."""
+        return (WORDING,) if self.judge_name is not None and self.questions.described else ()
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The judge's replies that are neither yes nor no."""
@@ -184,4 +195,4 @@ class EventHallusion(Judged):
 
 def _prediction(one: Mapping[str, Any]) -> Answer | None:
     """A yes-or-no answer; the published scorer counts a null as neither."""
-    return {"predict": one["prediction"] or ""} if "prediction" in one else None
+    return {"predict": said_in(one, "prediction") or ""} if "prediction" in one else None

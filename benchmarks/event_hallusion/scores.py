@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.prediction_text import prediction_text, require_texts
 from datamodules.questions.event_hallusion import DESCRIPTION
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"
@@ -39,7 +40,8 @@ def score(predictions: dict[str, dict[str, dict]], allow_missing: bool = False) 
         that some of its splits lack.
 
     Raises:
-        ValueError: no split, an empty one, or one in which only some videos have answers or a judgement.
+        ValueError: no split, an empty one, one in which only some videos have answers or a judgement, or a prediction
+            that is no text.
     """
     if not predictions:
         raise ValueError("no predictions to score: give at least one split")
@@ -50,8 +52,8 @@ def score(predictions: dict[str, dict[str, dict]], allow_missing: bool = False) 
 
 def pools(splits: Mapping[str, Any]) -> dict[str, list[str]]:
     """The two overalls: which splits they are made of."""
-    found = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
-    return {name: members for name, members in found.items() if members}
+    members_of = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
+    return {name: members for name, members in members_of.items() if members}
 
 
 def parse_answer(prediction: str | None) -> str | None:
@@ -65,11 +67,13 @@ def parse_answer(prediction: str | None) -> str | None:
 
 def parse_judgement(reply: str | None) -> bool | None:
     """Whether the judge accepts a description: as `parse_answer`, but without thoughts and "*" (bold face)."""
-    return {"yes": True, "no": False, None: None}[_beginning(None if reply is None else spoken(reply).replace("*", ""))]
+    return {"yes": True, "no": False, None: None}[
+        _beginning(None if reply is None else spoken(prediction_text(reply)).replace("*", ""))
+    ]
 
 
 def _beginning(text: str | None) -> str | None:
-    lower = (text or "").lower()
+    lower = ("" if text is None else prediction_text(text)).lower()
     return next((word for word in ("yes", "no") if lower.startswith(word)), None)
 
 
@@ -92,6 +96,10 @@ def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> 
     ]
     if lacking:
         raise ValueError(f'split {split}: no "prediction" in {", ".join(lacking)}; predict these questions first')
+    given = {f"{split}/{video}.qa.{at}": one["prediction"]
+             for video, record in records.items() for at, one in enumerate(record.get("qa", ()))}  # fmt: skip
+    given |= {f"{split}/{video}.judgement": one["judgement"] for video, one in records.items() if "judgement" in one}
+    require_texts({place: said for place, said in given.items() if said is not None})
     return list(records.values())
 
 
@@ -142,21 +150,21 @@ def records_of(items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str,
         items: question's key -> answer, see `EventHallusionMetric`.
         annotations: split -> video id -> the annotation's record, to which the answers are added; empty = answers only.
     """
-    found: Predictions = {}
+    predictions: Predictions = {}
     for key, item in items.items():
         split, video, number = key.split("/")
         annotation = annotations.get(split, {}).get(video, {})
-        told = {"desc": item.get("predict"), "judgement": item.get("judgement")} if number == DESCRIPTION else {}
-        told = {name: text for name, text in told.items() if text is not None}
-        if told or (number != DESCRIPTION and "predict" in item):
-            record = found.setdefault(split, {}).setdefault(video, dict(annotation)) | told
-            found[split][video] = record
+        said = {"desc": item.get("predict"), "judgement": item.get("judgement")} if number == DESCRIPTION else {}
+        said = {name: text for name, text in said.items() if text is not None}
+        if said or (number != DESCRIPTION and "predict" in item):
+            record = predictions.setdefault(split, {}).setdefault(video, dict(annotation)) | said
+            predictions[split][video] = record
             if number != DESCRIPTION:
                 question = annotation["questions"][int(number)]["question"] if annotation else ""
                 one = {"question": question, "answer": item["answer"], "prediction": item["predict"]}
                 record.setdefault("qa", []).append(one)
     return {split: {video: one for video, one in records.items() if "qa" in one or "judgement" in one}
-            for split, records in found.items()}  # fmt: skip
+            for split, records in predictions.items()}  # fmt: skip
 
 
 def tally(record: Record) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.judged import REPLIES
-from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_verdict
+from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_answer_verdict
 from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
+from datamodules.questions.files import listed
 from datamodules.questions.open_qa import Dataset
 
 #: The name of the judge's one reply about an answer.
@@ -36,15 +37,15 @@ def score(records: Sequence[Record], dataset: Dataset = "activitynet_qa") -> dic
         ValueError: no records, questions that come twice, or replies to some answers only (all are listed).
     """
     said = {str(one["question_id"]): one["predict"] for one in records}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if judged(records):
-        found |= judged_accuracy([parse_verdict(one[REPLIES][VERDICT]) for one in records])
+        results |= judged_accuracy([parse_answer_verdict(one[REPLIES][VERDICT]) for one in records])
     typed = [{name: value for name, value in one.items() if name != "type" or value is not None} for one in records]
-    found["exact_match"] = exact_match(said, typed, dataset=dataset)
-    found["normalized_exact_match"] = exact_match(said, typed, normalize=True, dataset=dataset)
+    results["exact_match"] = exact_match(said, typed, dataset=dataset)
+    results["normalized_exact_match"] = exact_match(said, typed, normalize=True, dataset=dataset)
     if wups_fault() is None:
-        found["wups"] = _wups(records)
-    return found
+        results["wups"] = _wups(records)
+    return results
 
 
 def judged(records: Sequence[Record]) -> bool:
@@ -57,7 +58,7 @@ def judged(records: Sequence[Record]) -> bool:
     if without and len(without) < len(records):
         raise ValueError(
             f"{len(without)} of {len(records)} answers were never shown to the judge; give model.judge to have them "
-            "judged:\n  " + "\n  ".join(without)
+            "judged:" + listed(without)
         )
     return not without
 

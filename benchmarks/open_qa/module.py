@@ -15,11 +15,12 @@ import numpy as np
 
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
-from benchmarks.base.judged import REPLIES, Judged
+from benchmarks.base.judge_replies import UnparsedCounts
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
-from benchmarks.open_qa.protocol import normalized, parse_verdict, question_keys
+from benchmarks.open_qa.protocol import normalized, parse_answer_verdict, question_keys
 from benchmarks.videochatgpt.prompts import ZERO_SHOT
 from datamodules.questions.base import Question
 from datamodules.questions.open_qa import Dataset, OpenQuestions
@@ -31,7 +32,7 @@ from lightning_modules.policies.video_llm import VideoLLM
 _QUESTIONS, _SAID = ("Q", "question"), ("pred", "answer")
 
 
-class OpenQa(Judged):
+class OpenQa(JudgedBenchmark):
     """Asks a policy open-ended questions, and a judge about the answers; exact match also by the questions' types.
 
     Into `output` go `predictions_NAME.json` (Video-ChatGPT's format), `judged_NAME.json` (its combined file),
@@ -43,17 +44,17 @@ class OpenQa(Judged):
         predictions: recorded answers to score again: Video-ChatGPT's list of {"video_name", "Q", "A", "pred"},
             ActivityNet-QA's of {"question_id", "answer"}, Video-LLaVA's lines of {"id", "question", "answer", "pred"},
             or an `answers.jsonl`; null with `policy`.
-        name: what the files of answers are called after.
         judge: says whether answers are right; null = only the numbers that need none.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
     """
 
     #: The data module's name of the test set.
     dataset: ClassVar[Dataset]
-    protocol = "Video-ChatGPT 659e04b2: judge's yes/no and score 0-5; lmms-eval 75571cfe: reading of replies"
+    protocol = (
+        "Video-ChatGPT 659e04b2: judge's yes/no and score 0-5; "
+        "lmms-eval 75571cfe: reading of replies, to which JSON is added"
+    )
     logged = {  # noqa: RUF012
         "accuracy": "accuracy",
         "average_score": "average_score",
@@ -68,14 +69,12 @@ class OpenQa(Judged):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 64,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, OpenQaMetric(self.dataset), judge, attempts)
 
     @property
@@ -103,14 +102,14 @@ class OpenQa(Judged):
 
     def readable(self, reply: str) -> bool:
         """Whether it holds a verdict."""
-        return parse_verdict(reply) is not None
+        return parse_answer_verdict(reply) is not None
 
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
         """With the question's type."""
         return {**super().item(question, answer), "type": self.questions.records[question.key].kind}
 
     def recorded(self, path: Path) -> Recorded:
-        """Recorded answers, found by the question's id where they tell it, else by video and question."""
+        """Recorded answers, found by the question's id where they have it, else by video and question."""
         asks = self.questions
         files = RecordedFiles()
         rows = _lines(path, files) if path.suffix == ".jsonl" else files.rows(path)
@@ -127,36 +126,41 @@ class OpenQa(Judged):
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The published records, in the questions' order."""
         records = self.questions.records
-        found = []
+        rows = []
         for key, answer in answers.items():
-            one = records[key]
-            named = {"question_id": one.question_id, "video_name": one.video, "Q": one.question, "A": one.answer}
+            record = records[key]
+            named = {
+                "question_id": record.question_id,
+                "video_name": record.video,
+                "Q": record.question,
+                "A": record.answer,
+            }
             more = {REPLIES: answer[REPLIES]} if REPLIES in answer else {}
-            found.append({**named, "pred": answer["predict"], **more})
-        return {self.dataset: found}
+            rows.append({**named, "pred": answer["predict"], **more})
+        return {self.dataset: rows}
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The predictions, and the judge's verdicts where there are some; null for those that could not be read."""
         rows = predictions[self.dataset]
         plain = [{name: value for name, value in row.items() if name != REPLIES} for row in rows]
-        found: dict[str, Any] = {f"predictions_{self.name}.json": plain}
+        files: dict[str, Any] = {f"predictions_{self.name}.json": plain}
         if all(REPLIES in row for row in rows):
-            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
             keys = question_keys([row["video_name"] for row in rows])
-            found[f"judged_{self.name}.json"] = {
+            files[f"judged_{self.name}.json"] = {
                 key: [None if verdict is None else verdict._asdict(), _asked(row)]
                 for key, verdict, row in zip(keys, verdicts, rows, strict=True)
             }
-        return found
+        return files
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the headline numbers, questions drawn anew."""
+        """Of the headline numbers, questions resampled."""
         rows = predictions[self.dataset]
         hits = [_equal(row) for row in rows]
         counts: list[list[int]] = [[1, 1]] * len(rows)
         names = ["exact_match/All", "normalized_exact_match/All"]
         if judged(rows):
-            verdicts = [parse_verdict(row[REPLIES][VERDICT]) for row in rows]
+            verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
             decided = [one is not None and one.pred in ("yes", "no") for one in verdicts]
             hits = [
                 [*hit, *((0, 0) if one is None else (int(one.pred == "yes"), one.score))]
@@ -164,9 +168,16 @@ class OpenQa(Judged):
             ]
             counts = [[1, 1, int(known), int(one is not None)] for known, one in zip(decided, verdicts, strict=True)]
             names += ["accuracy", "average_score"]
-        found = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)
+        ends = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)
         order = ["accuracy", "average_score", *names[:2]]
-        return {name: found[f"/{name}"] for name in order if f"/{name}" in found}
+        return {name: ends[f"/{name}"] for name in order if f"/{name}" in ends}
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of both numbers that the judge makes: verdicts that cannot be read count for neither."""
+        if "unparsed" not in results:
+            return {}
+        total = sum(results[name] for name in ("yes", "no", "neither", "unparsed"))
+        return dict.fromkeys(("accuracy", "average_score"), (results["unparsed"], total))
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """Which numbers are absent and why, and the replies that could not be read."""

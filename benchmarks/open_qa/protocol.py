@@ -2,21 +2,21 @@
 
 The judged protocol is Video-ChatGPT's (MSVD-QA, MSRVTT-QA, TGIF-QA, ActivityNet-QA: right or wrong, and a score from 0
 to 5; and its own bench of five dimensions: a score). Numbers depend on the judge, so results must name it. Replies are
-parsed as lmms-eval does, without what a model thought aloud; one that cannot be is None, and is counted.
+parsed as lmms-eval does, without what a model thought aloud, and also where they are JSON; one that cannot be read is
+None, and is counted.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.base.judge_replies import _UNPARSED, whole_score
+from benchmarks.base.judge_replies import UNPARSED, dictionary_in, whole_score
 from datamodules.questions.open_qa import TYPES, Dataset
-from lightning_modules.judges.base import spoken
+from lightning_modules.judges.replies import spoken
 
 #: ActivityNet-QA's types that are not "free" questions; other test sets have no such group.
 NOT_FREE = ("Motion", "Spatial Relation", "Temporal Relation")
@@ -27,7 +27,7 @@ _NUMBERS = (
 _ARTICLES = ("a", "an", "the")
 
 
-class Verdict(NamedTuple):
+class AnswerVerdict(NamedTuple):
     """A judge's opinion of one answer.
 
     Attributes:
@@ -49,7 +49,7 @@ def question_keys(video_names: Sequence[str]) -> list[str]:
     return keys
 
 
-def verdict_of(judged: Mapping[str, Any]) -> Verdict:
+def answer_verdict_of(judged: Mapping[str, Any]) -> AnswerVerdict:
     """The verdict in a judge's dictionary. "yes" anywhere in "pred" is a yes, otherwise "no" anywhere ("unknown") a no.
 
     Raises:
@@ -57,18 +57,21 @@ def verdict_of(judged: Mapping[str, Any]) -> Verdict:
     """
     pred = judged["pred"].lower()
     pred = next((word for word in ("yes", "no") if word in pred), pred)
-    return Verdict(pred, whole_score(judged["score"]))
+    return AnswerVerdict(pred, whole_score(judged["score"]))
 
 
-def parse_verdict(reply: str) -> Verdict | None:
-    """The verdict in a judge's reply: the dictionary between its first "{" and the next "}", or the reply's end."""
+def parse_answer_verdict(reply: str) -> AnswerVerdict | None:
+    """The verdict in a judge's reply: the dictionary between its first "{" and the next "}", or the reply's end.
+
+    Python as published, or JSON; None = it cannot be read.
+    """
     try:
-        return verdict_of(ast.literal_eval("{" + spoken(reply).split("{")[1].split("}")[0] + "}"))
-    except _UNPARSED:
+        return answer_verdict_of(dictionary_in("{" + spoken(reply).split("{")[1].split("}")[0] + "}"))
+    except UNPARSED:
         return None
 
 
-def judged_accuracy(verdicts: Sequence[Verdict | None]) -> dict[str, float | None]:
+def judged_accuracy(verdicts: Sequence[AnswerVerdict | None]) -> dict[str, float | None]:
     """Accuracy and average score of a benchmark.
 
     Args:

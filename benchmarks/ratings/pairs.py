@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.predictions import Recorded, matched
 from benchmarks.ratings.judge import RatingBenchmark
 from datamodules.csv_table import read_csv
@@ -51,10 +52,10 @@ def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
     objects, lists = _OBJECT.findall(reply), _LIST.findall(_OBJECT.sub("", reply))
     for text in (*reversed(objects), *reversed(lists)):
         try:
-            found = json.loads(text)
+            scores = json.loads(text)
         except ValueError:
             continue
-        values = [found.get(name) for name in names] if isinstance(found, dict) else found
+        values = [scores.get(name) for name in names] if isinstance(scores, dict) else scores
         if len(values) == len(names) and all(_is_number(value) for value in values):
             return dict(zip(names, map(float, values), strict=True))
     return None
@@ -91,9 +92,6 @@ class PairRatings(RatingBenchmark):
         judge: who scores the videos; None with `predictions`.
         output: the folder for the results.
         predictions: recorded scores; None with `judge`.
-        name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     #: What a judge scores.
@@ -106,11 +104,9 @@ class PairRatings(RatingBenchmark):
         judge: Judge | None,
         output: str,
         predictions: str | None = None,
-        name: str = "judge",
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(judge, output, PairMetric(type(self)), predictions, name, fresh, paper)
+        super().__init__(judge, output, metric=PairMetric(type(self)), predictions=predictions, **options)
 
     @staticmethod
     @abstractmethod
@@ -162,11 +158,19 @@ class PairRatings(RatingBenchmark):
         return {f"pairs_{self.name}.json": predictions[VIDEOS]}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every accuracy, pairs drawn anew; a threshold stays as it was found."""
+        """Of every accuracy, pairs resampled; a threshold stays as it was found."""
         counted = self.counted(self.pairs_of(predictions))
         hits = {name: one[0] for name, one in counted.items()}
         counts = {name: one[1] for name, one in counted.items()}
         return intervals(hits, counts, self.counted_names, {}, seed)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every accuracy: pairs with a reply that cannot be read count as wrong."""
+        return {
+            f"{name}/{kind}": (scores["unparsed"], scores["pairs"])
+            for name, scores in results.items()
+            for kind in self.counted_names
+        }
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""

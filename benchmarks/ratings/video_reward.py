@@ -75,9 +75,6 @@ class VideoReward(PairRatings):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded scores: a table with `path` and `reward_VQ`, `reward_MQ`, `reward_TA` (what VideoAlign's
             script writes as `out_single.csv`), or the `answers.jsonl` of another run; null with `judge`.
-        name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     title = "VideoReward"
@@ -92,11 +89,11 @@ class VideoReward(PairRatings):
     @staticmethod
     def score(pairs: Sequence[RatedPair]) -> dict[str, Any]:
         """Dimension -> "accuracy_with_ties", "threshold", "accuracy_without_ties", "pairs", "ties", "unparsed"."""
-        found = {}
+        results = {}
         for dimension in pairs[0].preferred:
             labels, margins = _columns(pairs, dimension)
             share, threshold = accuracy_with_ties(labels, margins)
-            found[dimension] = {
+            results[dimension] = {
                 "accuracy_with_ties": share,
                 "threshold": threshold,
                 "accuracy_without_ties": accuracy_without_ties(labels, margins),
@@ -104,12 +101,12 @@ class VideoReward(PairRatings):
                 "ties": labels.count(0),
                 "unparsed": margins.count(None),
             }
-        return found
+        return results
 
     @staticmethod
     def counted(pairs: Sequence[RatedPair]) -> dict[str, tuple[list[list[float]], list[list[float]]]]:
         """Agreement of each pair at the threshold that all of them gave."""
-        found = {}
+        counted = {}
         for dimension in pairs[0].preferred:
             labels, margins = _columns(pairs, dimension)
             threshold = accuracy_with_ties(labels, margins)[1]
@@ -119,8 +116,8 @@ class VideoReward(PairRatings):
                 close = margin is not None and abs(margin) <= threshold
                 hits.append([float(label == 0 if close else right), float(right)])
                 counts.append([1.0, float(label != 0)])
-            found[dimension] = hits, counts
-        return found
+            counted[dimension] = hits, counts
+        return counted
 
     #: Names of what `counted` counts.
     counted_names = ("accuracy_with_ties", "accuracy_without_ties")

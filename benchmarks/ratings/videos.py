@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.ratings.judge import RatingBenchmark
 from benchmarks.ratings.visionreward import NUM_QUESTIONS, SELECTED, dense_dpo_columns, dimensions, score
 from datamodules.questions.base import Question
@@ -35,8 +36,8 @@ def read_reply(reply: str, reading: Reading) -> str:
     """The answer "yes" or "no"; what was said where it is neither, which counts as no."""
     if reading == "published":
         return reply
-    found = _FIRST_WORD.match(reply)
-    return reply if found is None else found[1].lower()
+    match = _FIRST_WORD.match(reply)
+    return reply if match is None else match[1].lower()
 
 
 def rate(answers: Sequence[str]) -> dict[str, float]:
@@ -106,11 +107,8 @@ class VisionReward(RatingBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded replies to score: the `answers.jsonl` of another run, or lines of {"key", "reply"} with
             the key "videos/FILE/NN", NN being the question from 00; null with `judge`.
-        name: what files are called after.
         reading: "published" = only exactly "yes" is a yes; "first_word" = the reply's first word counts, for other
             judges than VisionReward's own.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
     """
 
     title = "VisionReward"
@@ -123,12 +121,10 @@ class VisionReward(RatingBenchmark):
         judge: Judge | None,
         output: str,
         predictions: str | None = None,
-        name: str = "judge",
         reading: Reading = "published",
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(judge, output, VisionRewardMetric(), predictions, name, fresh, paper)
+        super().__init__(judge, output, VisionRewardMetric(), predictions, **options)
         self.reading: Reading = reading
 
     @property
@@ -143,10 +139,10 @@ class VisionReward(RatingBenchmark):
         Raises:
             ValueError: it is neither of the published lists.
         """
-        found = len(self.questions.checklist)
-        if found not in (NUM_QUESTIONS, len(SELECTED)):
+        count = len(self.questions.checklist)
+        if count not in (NUM_QUESTIONS, len(SELECTED)):
             raise ValueError(
-                f"{self.questions.questions} holds {found} questions; the published lists have {NUM_QUESTIONS} "
+                f"{self.questions.questions} holds {count} questions; the published lists have {NUM_QUESTIONS} "
                 f"(VisionReward_video_qa.txt) and {len(SELECTED)} (VisionReward_video_qa_select.txt)"
             )
         super().setup(stage)
@@ -160,20 +156,25 @@ class VisionReward(RatingBenchmark):
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """Every video with all its answers, and its numbers."""
-        found = _by_video(list(answers.values()))
-        return {VIDEOS: [{"video": video, **rate(given), "answers": given} for video, given in found.items()]}
+        videos = _by_video(list(answers.values()))
+        return {VIDEOS: [{"video": video, **rate(given), "answers": given} for video, given in videos.items()]}
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """One file with all videos."""
         return {f"videos_{self.name}.json": predictions[VIDEOS]}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the score and DenseDPO's columns, videos drawn anew."""
+        """Of the score and DenseDPO's columns, videos resampled."""
         rows = predictions[VIDEOS]
         names = [name for name in ("score", *COLUMNS.values()) if name in rows[0]]
         hits = np.array([[row[name] for name in names] for row in rows])
-        found = intervals({"": hits}, {"": np.ones_like(hits)}, names, {}, seed)
-        return {address.removeprefix("/"): ends for address, ends in found.items()}
+        ends_of = intervals({"": hits}, {"": np.ones_like(hits)}, names, {}, seed)
+        return {address.removeprefix("/"): ends for address, ends in ends_of.items()}
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every number: an answer that is neither yes nor no counts as no."""
+        asked = results["videos"] * len(self.questions.checklist)
+        return {name: (results["unparsed"], asked) for name in ("score", *COLUMNS.values()) if name in results}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """How replies were read, and how often each was said that is neither yes nor no."""
@@ -187,13 +188,13 @@ class VisionReward(RatingBenchmark):
 
 def _by_video(items: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Video -> its answers in the list's order; without the videos that lack some."""
-    found: dict[str, dict[int, str]] = {}
+    answers_of: dict[str, dict[int, str]] = {}
     of: dict[str, int] = {}
     for item in items:
-        found.setdefault(item["video"], {})[item["number"]] = item["predict"]
+        answers_of.setdefault(item["video"], {})[item["number"]] = item["predict"]
         of[item["video"]] = item["of"]
     return {
         video: [answers[number] for number in sorted(answers)]
-        for video, answers in found.items()
+        for video, answers in answers_of.items()
         if len(answers) == of[video]
     }

@@ -75,9 +75,6 @@ class VideoScore(PairRatings):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded scores: a table with `path` and a column for each aspect, or the `answers.jsonl` of
             another run; null with `judge`.
-        name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     title = "VideoScore"
@@ -101,7 +98,7 @@ class VideoScore(PairRatings):
         """Aspect and "overall" -> "accuracy" (a pair with a reply that cannot be read is wrong), "pairs", "unparsed".
 
         Every aspect is compared with the same choice. The published script counts an aspect only where the overall is
-        right too; here each stands for itself.
+        right too; here each is counted by itself.
         """
         unparsed = sum(pair.first is None or pair.second is None for pair in pairs)
         return {
@@ -117,16 +114,16 @@ class VideoScore(PairRatings):
 
 def _hits(pairs: Sequence[RatedPair]) -> dict[str, list[bool]]:
     """Aspect, and "overall" -> whether it agrees, for each pair."""
-    found: dict[str, list[bool]] = {name: [] for name in ("overall", *ASPECTS)}
+    hits_of: dict[str, list[bool]] = {name: [] for name in ("overall", *ASPECTS)}
     for pair in pairs:
         (choice,) = pair.preferred.values()
         people = _PREFERENCES[choice]
-        for name, hits in found.items():
+        for name, hits in hits_of.items():
             if pair.first is None or pair.second is None:
                 hits.append(False)
             else:
                 hits.append(agrees(_one(pair.first, name), _one(pair.second, name), *people))
-    return found
+    return hits_of
 
 
 def _one(scores: Scores, name: str) -> float:

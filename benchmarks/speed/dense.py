@@ -74,7 +74,7 @@ def pair_batch(options: DenseOptions) -> PairBatch:
         segments=segments,
         preference=torch.ones(1, dtype=torch.int8),
         mask=torch.ones(1, dtype=torch.bool),
-        normalizers={"preference": float((labels != 0).sum())},
+        denominators={"preference": float((labels != 0).sum())},
         epoch=0,
     )
 

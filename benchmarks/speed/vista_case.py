@@ -102,17 +102,17 @@ def combined(
         module: its weights and constants.
         policy: each answer's log-probability, (1,).
         reference: likewise, of the reference.
-        kl: the sequential KL of the chosen and of the relevant answer under the original view, (1,) each.
+        kl: the sequential KL of the chosen and of the rejected answer under the original view, (1,) each.
     """
     rewards = {scored: policy[scored] - reference[scored] for scored in policy}
-    chosen, relevant, irrelevant = (rewards["original", name] for name in ("chosen", "relevant", "irrelevant"))
+    chosen, rejected, irrelevant = (rewards["original", name] for name in ("chosen", "rejected", "irrelevant"))
     beta, weights = module.beta, module.weights
     total = weights["response"] * response_loss(
-        chosen, relevant, irrelevant, beta, module.relevant_weight, module.irrelevant_weight
+        chosen, rejected, irrelevant, beta, module.rejected_weight, module.irrelevant_weight
     )
     for name, (positive, negative) in CONTRASTS.items():
         total = total + weights[name] * dpo_loss(rewards[positive, "chosen"], rewards[negative, "chosen"], beta)
-    total = total + weights["token"] * token_loss(chosen, relevant, kl[0], kl[1], beta, module.alpha)
+    total = total + weights["token"] * token_loss(chosen, rejected, kl[0], kl[1], beta, module.alpha)
     return total.sum()
 
 

@@ -17,13 +17,13 @@ WITH_TOWER = " + tower"
 
 #: The pairs of the released schedule, chosen answer first; the second member is computed also where nothing uses it.
 PAIRS: tuple[tuple[ViewName, AnswerName], ...] = (
-    ("original", "relevant"),
+    ("original", "rejected"),
     ("original", "irrelevant"),
-    ("video_negative", "relevant"),
-    ("clip", "relevant"),
-    ("clip_negative", "relevant"),
-    ("object", "relevant"),
-    ("object_negative", "relevant"),
+    ("video_negative", "rejected"),
+    ("clip", "rejected"),
+    ("clip_negative", "rejected"),
+    ("object", "rejected"),
+    ("object_negative", "rejected"),
 )
 
 

@@ -65,7 +65,7 @@ def _fits(output: Path, seed: int) -> Iterator[Stage]:
         train = {"--data.train": output / "data" / "train.index.json"}
         fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | given | train)]
         yield Stage(f"fit {TITLES[method]}", f"fit-{method}", fit)
-        # One measure for both: is the reward of the chosen answer above that of the relevant wrong one? The response
+        # One measure for both: is the reward of the chosen answer above that of the rejected wrong one? The response
         # term of VistaDPO mixes in the irrelevant answer, which is easy to tell; plain DPO's is the question itself.
         judged = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
         validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | given | judged)]

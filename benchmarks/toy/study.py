@@ -110,29 +110,29 @@ def _pairs(output: Path, size: Size) -> Iterator[Stage]:
 
 
 def _labels(output: Path) -> Iterator[Stage]:
-    for kind, segments in (("vanilla", "whole"), ("structural", "whole"), ("structural", "each")):
+    for kind, granularity in (("vanilla", "whole"), ("structural", "whole"), ("structural", "segments")):
         pairs = output / f"{kind}.index.json"
         given: dict[str, object] = {
             "--config": "configs/toy/wan_labels.yaml",
-            "--trainer.default_root_dir": output / "judging" / f"{kind}-{segments}",
-            "--trainer.callbacks.output": output / f"labels-{kind}-{segments}",
+            "--trainer.default_root_dir": output / "judging" / f"{kind}-{granularity}",
+            "--trainer.callbacks.output": output / f"labels-{kind}-{granularity}",
             "--model.judge.pairs": pairs,
-            "--model.segments": segments,
+            "--model.granularity": granularity,
             "--data.predict": pairs,
         }
-        yield Stage(f"label {kind} pairs ({segments})", f"labels-{kind}-{segments}", ["predict", *flags(given)])
+        yield Stage(f"label {kind} pairs ({granularity})", f"labels-{kind}-{granularity}", ["predict", *flags(given)])
 
 
 def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
     method = METHODS[name]
     whole = method.labels == "whole"
-    labels = output / f"labels-{method.pairs}-{'whole' if whole else 'each'}.index.json"
+    labels = output / f"labels-{method.pairs}-{'whole' if whole else 'segments'}.index.json"
     given: dict[str, object] = {
         "--config": "configs/toy/wan_dense.yaml",
         "--seed_everything": seed,
         "--trainer.default_root_dir": output / name / str(seed),
         "--trainer.max_steps": size.steps,
-        "--model.labels": method.labels,
+        "--model.granularity": method.labels,
         "--data.train": output / f"{method.pairs}.index.json",
         "--data.train_labels": labels,
         "--data.label_fraction": method.share,

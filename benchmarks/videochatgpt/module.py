@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.judge_replies import dimension_score, parse_score
-from benchmarks.base.judged import REPLIES, Judged
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
+from benchmarks.base.judge_replies import UnparsedCounts, dimension_score, parse_score
+from benchmarks.base.judged import REPLIES, JudgedBenchmark
+from benchmarks.base.prediction_text import said_in
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.questions.base import Question, QuestionBatch
@@ -51,11 +52,11 @@ def score(replies: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     """
     if not replies:
         raise ValueError("no replies of a judge to score")
-    found = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
-    mean = sum(one["average_score"] for one in found.values()) / len(found)
+    scores = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
+    mean = sum(of_dimension["average_score"] for of_dimension in scores.values()) / len(scores)
     return {
-        **found,
-        "all": {"average_score": mean, "unparsed": sum(one["unparsed"] for one in found.values())},
+        **scores,
+        "all": {"average_score": mean, "unparsed": sum(of_dimension["unparsed"] for of_dimension in scores.values())},
     }
 
 
@@ -70,7 +71,7 @@ class VideoChatGptMetric(AnswerMetric):
         return score(_by_dimension([item[REPLIES] for item in items.values() if REPLIES in item]))
 
 
-class VideoChatGpt(Judged):
+class VideoChatGpt(JudgedBenchmark):
     """Asks a policy about videos, and a judge about the answers.
 
     Into `output` go `PART_qa_NAME.json` (the annotation with "pred", or "pred1" and "pred2"), `results.json`,
@@ -81,16 +82,16 @@ class VideoChatGpt(Judged):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `PART_qa_NAME.json`, or an `answers.jsonl` with the
             judge's replies in it; null with `policy`.
-        name: what the files of answers are called after.
         judge: scores the answers; null only where recorded answers bring its replies.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
     """
 
     title = "Video-ChatGPT"
-    protocol = "Video-ChatGPT 659e04b2: five dimensions, score 0-5; lmms-eval 75571cfe: an unread reply is 0"
+    protocol = (
+        "Video-ChatGPT 659e04b2: five dimensions, score 0-5; "
+        "lmms-eval 75571cfe: reading of replies, to which JSON and code fences are added; an unread reply is 0"
+    )
     logged = {name: f"{name}/average_score" for name in (*DIMENSIONS, "all")}  # noqa: RUF012
     unread = "all/unparsed"
 
@@ -99,14 +100,12 @@ class VideoChatGpt(Judged):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 512,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, VideoChatGptMetric(), judge, attempts)
 
     @property
@@ -177,13 +176,13 @@ class VideoChatGpt(Judged):
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The annotation's records with what was said, and the judge's replies."""
-        everything, found = self.questions.everything, dict[str, list[dict[str, Any]]]()
+        everything, records = self.questions.everything, dict[str, list[dict[str, Any]]]()
         for key, answer in answers.items():
             one = everything[key]
             texts = [answer[name] for name in ("predict", SECOND) if name in answer]
             record = {**self.questions.record(one), **dict(zip(_said_fields(one.part), texts, strict=True))}
-            found.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
-        return found
+            records.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
+        return records
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each part."""
@@ -195,7 +194,7 @@ class VideoChatGpt(Judged):
         }
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every dimension, questions drawn anew, once for all dimensions in which their answers are judged."""
+        """Of every dimension, questions resampled, once for all dimensions in which their answers are judged."""
         hits, counts, part_of = dict[str, ArrayLike](), dict[str, ArrayLike](), dict[str, str]()
         for part, rows in predictions.items():
             for name in JUDGED_IN[part]:
@@ -205,6 +204,14 @@ class VideoChatGpt(Judged):
                     counts[name] = np.array([[one is not None] for one in replies])
                     part_of[name] = part
         return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed, units=part_of)
+
+    def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
+        """Of every dimension, in which a reply that cannot be read counts 0, and of all together."""
+        dimensions = {name: scores for name, scores in results.items() if name != "all"}
+        total = sum(scores["questions"] for scores in dimensions.values())
+        counts = {name: (scores["unparsed"], scores["questions"]) for name, scores in dimensions.items()}
+        counts["all"] = results["all"]["unparsed"], total
+        return {f"{name}/average_score": of_one for name, of_one in counts.items()}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""
@@ -225,7 +232,7 @@ def _said_fields(part: str) -> tuple[str, ...]:
 
 def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
     """What was said to all wordings; None where something is lacking."""
-    texts = [text_of(row, name) for name in _said_fields(part)]
+    texts = [said_in(row, name) for name in _said_fields(part)]
     return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
 
 
@@ -235,5 +242,5 @@ def _identity(part: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
 
 def _by_dimension(answers: list[Mapping[str, str]]) -> dict[str, list[str]]:
     """Dimension -> replies, in the dimensions' published order."""
-    found = {name: [one[name] for one in answers if name in one] for name in DIMENSIONS}
-    return {name: replies for name, replies in found.items() if replies}
+    by_name = {name: [answer[name] for answer in answers if name in answer] for name in DIMENSIONS}
+    return {name: replies for name, replies in by_name.items() if replies}

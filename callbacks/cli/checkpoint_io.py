@@ -16,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 
-class ReplaceIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its final name, flushes it to disk, then renames it into place.
 
     A reader, and a run that resumes, finds either the old file or the new one, whole, on any local file system.

@@ -9,8 +9,8 @@ from types import ModuleType
 
 #: The packages that hold classes for configurations.
 CONFIG_PACKAGES = ("lightning_modules", "datamodules", "callbacks", "benchmarks")
-#: What lies in them to be run, not to be named: importing it costs time, or starts something.
-_PROGRAMS = frozenset({"__main__", "toy", "speed", "report"})
+#: Packages in them to be run, not to be named: importing them costs time, or starts something.
+_PROGRAMS = frozenset({"toy", "speed", "report"})
 
 
 def import_config_classes(packages: Sequence[str] = CONFIG_PACKAGES) -> list[ModuleType]:
@@ -29,7 +29,8 @@ def _modules(package: ModuleType) -> Iterator[ModuleType]:
     # `pkgutil.walk_packages` would import the packages that are left out here.
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         name = info.name.rpartition(".")[2]
-        if name.startswith("_") or name in _PROGRAMS:
+        # Packages only: lightning_modules/judges/toy.py holds a class for configurations.
+        if name.startswith("_") or (info.ispkg and name in _PROGRAMS):
             continue
         module = importlib.import_module(info.name)
         yield module

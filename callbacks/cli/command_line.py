@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
-from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
 from callbacks.cli.lost_processes import lost_process
@@ -67,10 +67,10 @@ class VidprefCLI(LightningCLI):
     """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (`Recovery`; a
-    `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`ReplaceIO`), an end in
-    order after SIGTERM (`StopSignals`), a CSV logger with a new version folder for each start, the record of what ran
-    (`RunRecord`), a restart that goes on at the very place (`Resume`), `Throughput`, `Progress`, and the list of what
-    was skipped (`BadSamples`).
+    `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), an
+    end in order after SIGTERM (`StopSignals`), a CSV logger with a new version folder for each start, the record of
+    what ran (`RunRecord`), a restart that goes on at the very place (`Resume`), `Throughput`, `Progress`, and the list
+    of what was skipped (`BadSamples`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -228,7 +228,7 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
     if not _holds(callbacks, StopSignals):
         wanted.append(StopSignals())
     if not _holds(plugins, CheckpointIO):
-        plugins.append(ReplaceIO())
+        plugins.append(AtomicCheckpointIO())
     logger = trainer["logger"]
     if logger is None or logger is True:
         logger = CSVLogger(logs, name="")

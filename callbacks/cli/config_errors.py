@@ -9,6 +9,8 @@ import re
 import sys
 from collections.abc import Iterable
 
+from callbacks.cli.former_names import current_class, current_key
+
 #: Lines of the parser's report that say which types were tried, not what is wrong.
 NOISE = (
     "Does not validate against any of the Union subtypes",
@@ -71,9 +73,11 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
     return "\n".join(dict.fromkeys(strong or weak)) or message
 
 
-def told(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """What an error says; of the parser's report that a class refused its settings, what that class says."""
-    message = str(error).strip()
+    from callbacks.cli.worker_errors import worker_message
+
+    message = worker_message(error)
     return readable(message) if message.startswith(NOISE) else message
 
 
@@ -110,9 +114,12 @@ def _fault(text: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
 
 def _unknown(key: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
     whose = f" ({owner} has no such parameter)" if owner else ""
+    full = _joined(where, key)
+    if (renamed := current_key(full)) != full:
+        return f"unknown key '{full}'{whose}; it is now '{renamed}'"
     names = _parameters(owner) if owner else known_keys
     hint = _suggestion(key, names) or _suggestion(key.partition(".")[0], names)
-    return f"unknown key '{_joined(where, key)}'{whose}{hint}"
+    return f"unknown key '{full}'{whose}{hint}"
 
 
 def _joined(where: str, key: str) -> str:
@@ -133,6 +140,9 @@ def _no_class(name: str) -> str:
     """What to write instead of a class name that was not understood here, from the classes that were imported."""
     modules = [module for one, module in sys.modules.copy().items() if one.startswith(NAMED_PACKAGES)]
     known = {name: one.__module__ for module in modules for name, one in vars(module).items() if isinstance(one, type)}
+    renamed = current_class(name)
+    if renamed != name and renamed in known:
+        return f"no class is called '{name}'; it is now '{renamed}'"
     if name in known:
         return f"write '{name}' in full, {known[name]}.{name}; or this key wants a class of another kind"
     return f"no class is called '{name}'" + (_suggestion(name, known) or "; give its full path, package.module.Class")

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from callbacks.cli.checkpoint_io import whole_checkpoint
+from callbacks.cli.former_names import current_class, current_key
 
 #: Under this key a checkpoint holds the model, data and seed sections of the configuration that wrote it.
 CONFIG_KEY = "vidpref_config"
@@ -107,14 +108,20 @@ def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
     if stored is None:
         return []
-    before = dict(_leaves(stored))
-    now = dict(_leaves({name: config[name] for name in RECORDED_SECTIONS if name in config}))
+    before = {current_key(key): _current_value(key, value) for key, value in _leaves(stored)}
+    sections = {name: config[name] for name in RECORDED_SECTIONS if name in config}
+    now = {key: _current_value(key, value) for key, value in _leaves(sections)}
     absent = "(absent)"
     return [
         f"{key}: {before.get(key, absent)} in the checkpoint, {now.get(key, absent)} now"
         for key in sorted(before.keys() | now.keys())
         if before.get(key, absent) != now.get(key, absent)
     ]
+
+
+def _current_value(key: str, value: Any) -> Any:
+    """Classes by their short names: a file that moves is no difference."""
+    return current_class(value) if key.endswith("class_path") and isinstance(value, str) else value
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.reference.cache import SCHEMA, SUFFIX, answer_names, names_of, refuse_resampling
+from callbacks.reference.former_cache import settings_in_current_words
 from callbacks.writers.shards import ShardWriter
-from datamodules.stream.predict_outputs import CONTENTS, WrittenSample
+from datamodules.stream.predict_outputs import WrittenSample
 from datamodules.vista.samples import AnswerScores, VistaBatch
-from lightning_modules.file_contents import contents_of
-from lightning_modules.policy_loading import settings_of
+from lightning_modules.policy_loading import settings_and_contents
 
 
 class ReferenceCacheWriter(ShardWriter):
@@ -44,6 +44,10 @@ class ReferenceCacheWriter(ShardWriter):
         refuse_resampling(data)
         return {**data.views_fingerprint("predict"), "policy": _described(module.policy), **_answers(module)}
 
+    def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a finished cache says it was made from, in the words of this version."""
+        return settings_in_current_words(made_from)
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse terms that came into use after this callback had looked what is there.
 
@@ -59,7 +63,7 @@ class ReferenceCacheWriter(ShardWriter):
     def samples(self, outputs: AnswerScores, batch: VistaBatch) -> Iterator[WrittenSample]:
         """The batch's samples, without padding and without those that could not be read."""
         for sample, key in enumerate(batch.keys):
-            if bool(batch.mask[sample]):
+            if batch.real[sample]:
                 content, facts = _packed(batch, sample, outputs)
                 yield WrittenSample(key, {SUFFIX: content}, facts)
 
@@ -72,8 +76,7 @@ def _answers(module: Any) -> dict[str, list[str]]:
 
 def _described(policy: Any) -> dict[str, Any]:
     """The policy's class, plain settings and files; how an adapter would be made does not matter to the reference."""
-    plain = {name: value for name, value in settings_of(policy).items() if not isinstance(value, Mapping)}
-    return {**plain, CONTENTS: contents_of(policy)}
+    return settings_and_contents(policy, nested=False)
 
 
 def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:

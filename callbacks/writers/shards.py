@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +14,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
 from datamodules.schemas import write_shards
+from datamodules.shards.commit import shard_files
 from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.shards.writer import shard_files
 from datamodules.stream.predict_outputs import SkippableData, WrittenSample
 
 _SETTINGS = "settings.json"
@@ -87,6 +87,10 @@ class ShardWriter(PredictWriter):
                 shard.unlink()
             self._joining().unlink()
 
+    def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a finished index says it was made from, in the words of this version."""
+        return made_from
+
     def check(self, data: SkippableData) -> None:
         """Refuse parts, or a finished index, that other settings made, and files that lie in the way.
 
@@ -97,7 +101,7 @@ class ShardWriter(PredictWriter):
         if self.index.exists():
             index = Index.read(self.index)
             mend = "choose another `output`, or delete these shards"
-            before = {"schema": index.schema, **index.made_from}
+            before = {"schema": index.schema, **self.current_words(index.made_from)}
             skipped = before.pop(_SKIPPED, ())
             refuse_other_settings(self.index, before, now, mend)
             if lacking := [key for key in data.keys if key not in index.positions and key not in skipped]:

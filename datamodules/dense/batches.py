@@ -80,7 +80,7 @@ class PairBatch(_Pinned):
         preference: (B,) int8, the label of the whole video; 0 where `mask` is False.
         mask: (B,) bool; False marks padding and skipped samples, which have no loss. Padding is in no denominator, a
             sample that is skipped when it is read stays in the step's.
-        normalizers: per term the number of its items in the whole optimizer step, divided by ranks and by
+        denominators: per term the number of its items in the whole optimizer step, divided by ranks and by
             accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
         epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
         reference: the reference's errors, put here by the `ReferenceModel` callback.
@@ -96,7 +96,7 @@ class PairBatch(_Pinned):
     segments: Tensor
     preference: Tensor
     mask: Tensor
-    normalizers: dict[str, float] = field(default_factory=dict)
+    denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     reference: FlowErrors | None = None
 
@@ -112,7 +112,7 @@ class LatentBatch(_Pinned):
         noise: (B, C, F, H, W) float32, standard normal.
         t: (B,) float32 times in [0, 1].
         mask: as in `PairBatch`.
-        normalizers: as in `PairBatch`.
+        denominators: as in `PairBatch`.
         epoch: as in `PairBatch`.
     """
 
@@ -122,7 +122,7 @@ class LatentBatch(_Pinned):
     noise: Tensor
     t: Tensor
     mask: Tensor
-    normalizers: dict[str, float] = field(default_factory=dict)
+    denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
 
 

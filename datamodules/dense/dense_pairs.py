@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from datamodules.dense.batches import ItemKind, PairBatch
-from datamodules.dense.collate import CollatePairs, MakePair, flow_members
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, Taken, join_labels
+from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, SelectedPairs, join_labels
+from datamodules.dense.pair_recipe import PairRecipe
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
+from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ class DensePairs(PlannedData[PairBatch]):
         seed: decides the order of the pairs, times, noises, and the draws of `label_fraction` and `flip_labels`.
         min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
         drop_whole_ties: leave out pairs that are a tie as a whole; for a method that uses that label alone.
-        time_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
-        time_std: its standard deviation (1, likewise).
-        time_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
+        logit_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
+        logit_std: its standard deviation (1, likewise).
+        flow_shift: moves times towards noise, see `shift_time` (1: none, our choice; the paper leaves it open).
         time_range: times outside are drawn again; one of several experts takes its own alone, the low-noise expert of
             Wan 2.2 [0, 0.875].
         label_fraction: the share of the labelled training pairs that is used, for ablations.
@@ -56,7 +56,7 @@ class DensePairs(PlannedData[PairBatch]):
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
-    asks: ClassVar[tuple[str, str]] = ("items", "DenseDPO")
+    required_module_method: ClassVar[tuple[str, str]] = ("items", "DenseDPO")
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class DensePairs(PlannedData[PairBatch]):
         seed: int = 0,
         min_decided: float | None = 0.2,
         drop_whole_ties: bool = False,
-        time_mean: float = 0.0,
-        time_std: float = 1.0,
-        time_shift: float = 1.0,
+        logit_mean: float = 0.0,
+        logit_std: float = 1.0,
+        flow_shift: float = 1.0,
         time_range: tuple[float, float] = (0.0, 1.0),
         label_fraction: float = 1.0,
         flip_labels: float = 0.0,
@@ -93,14 +93,14 @@ class DensePairs(PlannedData[PairBatch]):
             reader=reader,
         )
         self.label_paths: dict[Split, Paths | None] = {"train": train_labels, "val": val_labels}
-        self.draw = FlowDraw(seed, time_mean, time_std, time_shift, *time_range)
+        self.draw = FlowDraw(seed, logit_mean, logit_std, flow_shift, *time_range)
         #: The ablations are of training; validation has all labels as they are.
         self.filters: dict[Split, LabelFilter] = {
             "train": LabelFilter(min_decided, drop_whole_ties, label_fraction, flip_labels, seed),
             "val": LabelFilter(min_decided, drop_whole_ties),
         }
         #: What is read of each split, after `setup`.
-        self.taken: dict[Split, Taken] = {}
+        self.taken: dict[Split, SelectedPairs] = {}
         self._labels: dict[Split, str] = {}
 
     def check(self, split: Split, index: Index) -> None:
@@ -111,7 +111,7 @@ class DensePairs(PlannedData[PairBatch]):
                 latents, prompts or times that the policy does not take, several shapes for one batch, or nothing that
                 the filter lets through.
         """
-        module = self.running.lightning_module
+        module = self.active_trainer.lightning_module
         if other := [name for name, kind in module.items().items() if kind == "samples"]:
             raise ValueError(
                 f"the terms {other} are of real videos, not of pairs; use data: Latents (pairs that were sampled with "
@@ -125,7 +125,7 @@ class DensePairs(PlannedData[PairBatch]):
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
-        if self.running.is_global_zero:
+        if self.active_trainer.is_global_zero:
             level = logging.WARNING if any(taken.left_out.values()) else logging.INFO
             _log.log(level, "data.%s (%s): %s", split, self.paths[split], taken)
 
@@ -133,17 +133,16 @@ class DensePairs(PlannedData[PairBatch]):
         """The pairs that were taken, and how many items each has in the denominator of every term."""
         taken = self.taken[split].labels
         keep = np.array(sorted(taken), dtype=np.int64)
-        kinds: dict[str, ItemKind] = self.running.lightning_module.items()
+        kinds: dict[str, ItemKind] = self.active_trainer.lightning_module.items()
         terms = {}
         for name, kind in kinds.items():
             terms[name] = np.zeros(len(self.index(split)), dtype=np.int64)
             terms[name][keep] = [taken[position].items(kind) for position in keep.tolist()]
         return Selection(terms, keep)
 
-    def workings(self, split: Split) -> Workings:
+    def recipe(self, split: Split) -> PairRecipe:
         """Latents and prompt embeddings with their labels, time and noise."""
-        blanks = Blanks(SampleReader(self.index(split), self.reader))
-        return Workings(MakePair(self.taken[split].labels, self.draw), CollatePairs(blanks), flow_members)
+        return PairRecipe(self.taken[split].labels, self.draw, Blanks(SampleReader(self.index(split), self.reader)))
 
     def identity(self) -> dict[str, Any]:
         """The labels, what flips them, and the distribution of times."""

@@ -88,7 +88,7 @@ class LabelFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class SelectedPairs:
     """What a filter took.
 
     Attributes:
@@ -130,7 +130,7 @@ class LabelledPairs:
                 found += [f"{where}: sample {row.key!r}: {why}" for why in whys]
         return found
 
-    def take(self, wanted: LabelFilter) -> Taken:
+    def take(self, wanted: LabelFilter) -> SelectedPairs:
         """The pairs that a filter lets through, read from the index alone."""
         drawn = wanted.drawn([row.key for row, label in self.rows if label is not None])
         unlabelled, undrawn = "without a label", "by label_fraction"
@@ -150,7 +150,7 @@ class LabelledPairs:
                     labels[position] = frame_labels(row, one)
                 else:
                     left_out[tie] += 1
-        return Taken(labels, left_out)
+        return SelectedPairs(labels, left_out)
 
 
 def frame_labels(row: PairRow, label: LabelRow) -> FrameLabels:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 #: What a judge says of two videos in the order in which they were shown.
+#: A label for each segment, or one for the whole video.
+Granularity = Literal["segments", "whole"]
 Verdict = Literal["first", "second", "tie"]
 
 _OTHER: dict[str, str] = {"first": "second", "second": "first", "tie": "tie"}

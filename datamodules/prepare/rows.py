@@ -6,17 +6,14 @@ import hashlib
 import json
 import math
 import re
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from datamodules.schemas import write_shards
-from datamodules.shards.index import Index
-from datamodules.shards.output_lock import locks_output
+from datamodules.prepare.templates import Texts
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.texts import is_blank
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
 UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)
@@ -32,6 +29,7 @@ class SourceRow:
         data: its JSON object; empty when the line holds none.
         faults: everything wrong with it, under the annotation file's own field names.
         name: what messages call it where it is not a line of a file.
+        stripped: field -> the text that is taken in place of the one in `data`, a chat template around it removed.
     """
 
     number: int
@@ -39,6 +37,7 @@ class SourceRow:
     data: dict[str, Any]
     faults: list[Fault] = field(default_factory=list)
     name: str = ""
+    stripped: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, name: str, why: str) -> None:
         """Note a fault of one field; the same one counts once."""
@@ -57,13 +56,13 @@ class SourceRow:
         found = self.optional_text(name)
         if self.data.get(name) is None:
             self.refuse(name, "is missing")
-        elif found is not None and not found.strip():
+        elif found is not None and is_blank(found):
             self.refuse(name, "is empty; give the text, or leave the row out")
         return found or ""
 
     def optional_text(self, name: str) -> str | None:
         """A text, or None where the field is absent, null, or (then a fault is noted) something else."""
-        value = self.data.get(name)
+        value = self.stripped.get(name, self.data.get(name))
         if value is None:
             return None
         if not isinstance(value, str):
@@ -89,25 +88,6 @@ class SourceRow:
         return f"row {self.number} ({name})" if isinstance(name, str) and name else f"row {self.number}"
 
 
-class Record(Protocol):
-    """What becomes ``key.json``."""
-
-    @property
-    def key(self) -> str:
-        """The sample's name."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row without faults, and a function that gives its members but ``json``, by suffix."""
-
-    row: Record
-    members: Callable[[], dict[str, bytes]]
-
-
 def finite(value: object) -> float | None:
     """The number as a float; None for text, booleans, NaN, infinities and integers beyond all floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -129,12 +109,13 @@ def key_part(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
+def read_rows(path: Path, unique: Sequence[str], texts: Texts | None = None) -> list[SourceRow]:
     """The lines of an annotation file, blank ones left out, with the faults that need no video.
 
     Args:
         path: a JSONL file.
         unique: the fields that together name a row; later rows that repeat them are faults. None: rows may repeat.
+        texts: its texts, and what becomes of chat templates around them; None = it has none.
 
     Raises:
         ValueError: no such file, not UTF-8, or no rows.
@@ -148,11 +129,13 @@ def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
     rows = [_parsed(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ValueError(f"{path}: holds no rows; give one JSON object a line")
+    if texts is not None:
+        texts.clean(path, rows)
     first: dict[str, int] = {}
     for row in rows:
         if not unique or not all(isinstance(row.data.get(name), str) for name in unique):
             continue
-        name = json.dumps([row.data[name] for name in unique])
+        name = json.dumps([row.stripped.get(name, row.data[name]) for name in unique])
         if name in first:
             row.refuse(unique[-1], f"repeats row {first[name]}: the same {' and '.join(unique)}")
         first.setdefault(name, row.number)
@@ -167,120 +150,3 @@ def _parsed(number: int, line: str) -> SourceRow:
     if not isinstance(data, dict) or not data:
         return SourceRow(number, line, {}, [Fault("line", "is not a JSON object with fields")])
     return SourceRow(number, line, data)
-
-
-def output_prefix(output: str | Path, rows: Path) -> Path:
-    """Folder and common name of the shards: OUTPUT, or in it, where it is a folder or ends with a slash, as `rows`."""
-    return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
-
-
-def write_rows(
-    path: Path,
-    unique: Sequence[str],
-    check: Callable[[SourceRow], Sample | None],
-    output: str | Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-) -> Index:
-    """Check every row of an annotation file and write the good ones to shards.
-
-    Args:
-        path: the annotation file, a JSONL.
-        unique: the fields that together name a row.
-        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
-        output: folder and common name of the shards, or a folder.
-        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
-        samples_per_shard: samples in one tar file.
-
-    Raises:
-        ValueError: lists every fault of every row, and nothing is written; or no row is good.
-    """
-
-    def samples_of(row: SourceRow) -> Iterator[Sample]:
-        sample = check(row) if row.data else None
-        if sample is not None:
-            yield sample
-
-    prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique), path, samples_of, prefix, skip_bad, samples_per_shard)
-
-
-@locks_output("prefix")
-def write_samples(
-    rows: Sequence[SourceRow],
-    source: Path,
-    samples_of: Callable[[SourceRow], Iterable[Sample]],
-    prefix: Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-    schema: str = "vidpref/vista",
-) -> Index:
-    """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
-
-    Args:
-        rows: all rows, with the faults found so far.
-        source: where they come from, for messages.
-        samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
-        prefix: folder and common name of the shards.
-        skip_bad: write what the good rows give.
-        samples_per_shard: samples in one tar file.
-        schema: what the members mean.
-
-    Raises:
-        ValueError: as `write_rows`; or no row gives a sample.
-    """
-    skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
-    samples = _good_samples(source, rows, samples_of, skipped, skip_bad)
-    index = write_shards(samples, prefix, schema, samples_per_shard=samples_per_shard)
-    bad = [row for row in rows if row.faults]
-    if bad:
-        skipped.write_text("".join(json.dumps(row.record()) + "\n" for row in bad))
-    told = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
-    print(f"{len(index)} samples in {len(index.shards)} shards: {prefix}.index.json{told}")
-    return index
-
-
-def _good_samples(
-    path: Path,
-    rows: Sequence[SourceRow],
-    samples_of: Callable[[SourceRow], Iterable[Sample]],
-    skipped: Path,
-    skip_bad: bool,
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Keys and members of the good rows, in order; raises at the end if there were bad ones that may not be skipped.
-
-    So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
-    """
-    wanted, given = skip_bad or not any(row.faults for row in rows), False
-    for row in _with_progress(rows, path.name):
-        for sample in samples_of(row):
-            wanted = wanted and (skip_bad or not row.faults)
-            if wanted and not row.faults:
-                yield sample.row.key, {"json": json.dumps(sample.row.to_json()).encode(), **sample.members()}
-                given = True
-        wanted = wanted and (skip_bad or not row.faults)
-    bad = [row for row in rows if row.faults]
-    if bad and (len(bad) == len(rows) or not skip_bad):
-        raise ValueError(_report(path, bad, len(rows), skipped))
-    if not given:
-        raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
-
-
-def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
-    lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
-    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
-    counts = Counter(fault.field for row in bad for fault in row.faults)
-    lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
-    if len(bad) < total:
-        lines.append(
-            f"Mend them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
-        )
-    return "\n".join(lines)
-
-
-def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
-    """The rows, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
 from datamodules.stream.worker_signals import ignore_stop_signals
@@ -88,8 +89,9 @@ class Watching(Protocol):
 class VideoFolder(LightningDataModule):
     """The videos of a folder, for `test`.
 
-    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` tells their prompts (see `folder_names`). Memory
-    holds some chunks of each worker, however long the videos are.
+    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` has their prompts (see `folder_names`); a name
+    without a number is its own prompt, which does where nothing that is scored looks at the prompt. Memory holds some
+    chunks of each worker, however long the videos are.
 
     Args:
         folder: of the videos.
@@ -148,7 +150,8 @@ class VideoFolder(LightningDataModule):
         Raises:
             ValueError: lists every missing, left-over, unnamed, undecodable and too short video.
         """
-        found, faults = named_videos(self.folder)
+        # A stranger's name is still a fault where there is a list of prompts: `compare` looks for it there.
+        found, faults = named_videos(self.folder, names_are_prompts=True)
         self.asked = None if self.prompts is None else read_asked(self.prompts, self.prompt_set)
         if self.asked is not None:
             missing, extra = compare(found, self.asked, self.num_samples)
@@ -158,10 +161,10 @@ class VideoFolder(LightningDataModule):
             probed = list(pool.map(self._probed, found))
         faults |= {one.path.name: why for one, why in zip(found, probed, strict=True) if isinstance(why, str)}
         if faults and not self.allow_missing:
-            lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+            lines = listed([f"{name}: {why}" for name, why in sorted(faults.items())])
             raise ValueError(
-                f"{len(faults)} videos of {self.folder} cannot be scored as asked; mend them, or set allow_missing: "
-                f"true to score the others:\n  {lines}"
+                f"{len(faults)} videos of {self.folder} cannot be scored as asked; fix them, or set allow_missing: "
+                f"true to score the others:{lines}"
             )
         self.videos = {one.key: one for one in probed if isinstance(one, FolderVideo)}
         self.left_out = dict(sorted(faults.items()))

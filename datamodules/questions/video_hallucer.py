@@ -21,7 +21,7 @@ from datamodules.questions.video_hallucer_files import (
 PROMPT = "{question}\nAnswer the question using 'yes' or 'no'."
 
 
-class Questions(VideoQuestions):
+class VideoHallucerQuestions(VideoQuestions):
     """Pairs of a basic and a hallucinated question.
 
     Args:

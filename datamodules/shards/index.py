@@ -1,6 +1,6 @@
 """The index beside a set of shards: what is where, and what the plan must know before a byte is read.
 
-``NAME.index.json`` stands beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
+``NAME.index.json`` lies beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
 http(s) or s3 address; the shards are looked for in the same folder.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.shards.byte_reader import ByteReader, check_address
+from datamodules.shards.files import write_whole
+from datamodules.shards.index_fields import field_faults
 
 #: The schemas that this version reads, each with its version.
 SCHEMA_VERSIONS: dict[str, int] = {
@@ -134,26 +135,12 @@ class Index:
         """The address of the shard that holds a sample."""
         return self.shards[self.entries[position].shard].address
 
-    def require_made_from(self, **expected: Any) -> None:
-        """Refuse side shards that were made from something else.
-
-        Args:
-            expected: entries that `made_from` must have with exactly this value, as ``fingerprint=source.fingerprint``.
-
-        Raises:
-            ValueError: lists every difference.
-        """
-        wrong = [
-            f"{name}: made from {self.made_from.get(name)!r}, wanted {value!r}"
-            for name, value in expected.items()
-            if self.made_from.get(name) != value
-        ]
-        if wrong:
-            where = self.shards[0].address if self.shards else "an empty index"
-            raise ValueError(f"side shards ({where}) do not belong to this run; make them anew: " + "; ".join(wrong))
-
     def write(self, path: str | Path) -> None:
         """Write the index, as a whole or not at all."""
+        write_whole(path, self.dumps())
+
+    def dumps(self) -> bytes:
+        """The content of the index's file."""
         content = {
             "schema": self.schema,
             "version": self.version,
@@ -164,12 +151,7 @@ class Index:
             ],
             "samples": [_packed(entry) for entry in self.entries],
         }
-        partial = Path(f"{path}.tmp")
-        with partial.open("w") as file:
-            json.dump(content, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, path: str | Path, schema: Schemas | None = None, reader: ByteReader | None = None) -> Index:
@@ -188,7 +170,7 @@ class Index:
             content = json.loads((reader or ByteReader()).read_all(address))
         except FileNotFoundError as error:
             raise ValueError(f"{path}: no such index; `vidpref prepare index` makes one for existing shards") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: is not an index ({error}); `vidpref prepare index` makes one") from error
         return _parsed(address, content, schema)
 
@@ -198,26 +180,25 @@ def _packed(entry: SampleEntry) -> dict[str, Any]:
     return {"key": entry.key, "shard": entry.shard, "members": members, "facts": entry.facts}
 
 
-def _parsed(address: str, content: Any, wanted: Schemas | None) -> Index:
+def _parsed(address: str, content: Any, expected: Schemas | None) -> Index:
     """The index that a JSON document holds; everything that is wrong with it in one ValueError."""
     schema: Any = content.get("schema") if isinstance(content, dict) else None
-    known = SCHEMA_VERSIONS if wanted is None else (wanted,) if isinstance(wanted, str) else wanted
+    known = SCHEMA_VERSIONS if expected is None else (expected,) if isinstance(expected, str) else expected
     if schema not in known:
-        raise ValueError(f"{address}: schema {schema!r}, wanted {' or '.join(known)}")
+        raise ValueError(f"{address}: schema {schema!r}, expected {' or '.join(known)}")
     if content.get("version") != SCHEMA_VERSIONS[schema]:
         raise ValueError(
             f"{address}: {schema} version {content.get('version')!r}, this release reads version "
-            f"{SCHEMA_VERSIONS[schema]}; make the index anew with `vidpref prepare index`, or update vidpref"
+            f"{SCHEMA_VERSIONS[schema]}; make the index again with `vidpref prepare index`, or update vidpref"
         )
     folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
-    try:
-        shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
-        entries = tuple(
-            SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
-            for one in content["samples"]
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{address}: is damaged ({error!r}); make it anew with `vidpref prepare index`") from error
+    if damage := field_faults(schema, content):
+        raise ValueError(f"{address}: is damaged ({damage}); make it again with `vidpref prepare index`")
+    shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
+    entries = tuple(
+        SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
+        for one in content["samples"]
+    )
     named = tuple(ShardEntry(folder + name, size, sha256, count) for name, size, sha256, count in shards)
     faults = [f"shard {name!r} is not a plain file name" for name, *_ in shards if not _SHARD_NAME.fullmatch(name)]
     faults += entry_faults(named, entries)
@@ -230,9 +211,9 @@ def entry_faults(shards: Sequence[ShardEntry], entries: Sequence[SampleEntry]) -
     """What is wrong with the samples of an index: keys, suffixes, doubles, the order and the number in each shard."""
     faults, seen, counts = [], set(), [0] * len(shards)
     for entry in entries:
-        found = [key_fault(entry.key), *map(suffix_fault, entry.members)]
-        found.append("appears twice; keys are unique" if entry.key in seen else None)
-        faults += [f"sample {entry.key!r} {why}" for why in found if why]
+        reasons = [key_fault(entry.key), *map(suffix_fault, entry.members)]
+        reasons.append("appears twice; keys are unique" if entry.key in seen else None)
+        faults += [f"sample {entry.key!r} {reason}" for reason in reasons if reason]
         seen.add(entry.key)
         if 0 <= entry.shard < len(shards):
             counts[entry.shard] += 1
@@ -266,7 +247,7 @@ def joined(indexes: Sequence[Index]) -> Index:
             there, here = where[doubles[0]], index.address(index.positions[doubles[0]])
             raise ValueError(
                 f"{len(doubles)} samples of two indexes have the same keys, and keys are unique: {doubles[0]!r} is in "
-                f"{there} and in {here}; name each index once, or make one of them anew with other keys: `prepare` it "
+                f"{there} and in {here}; name each index once, or make one of them again with other keys: `prepare` it "
                 "from a file of another name, `predict` it with --data.key_prefix"
             )
         where |= {entry.key: index.address(position) for position, entry in enumerate(index.entries)}

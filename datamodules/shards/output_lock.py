@@ -10,8 +10,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -115,21 +115,6 @@ def locks_output(parameter: str) -> Callable[[Callable[ParamT, ResultT]], Callab
         return locked
 
     return decorate
-
-
-@contextmanager
-def waited_for(path: Path) -> Iterator[None]:
-    """A lock on a file of this name, for which others wait; on file systems without locks nobody does."""
-    lock = FileLock(path, thread_local=False, poll_interval=0.1)
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _this_process() -> dict[str, Any]:

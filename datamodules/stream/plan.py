@@ -92,14 +92,14 @@ class PlannedBatch:
     Attributes:
         slots: this rank's share, ``batch_size`` slots.
         step_positions: (S,) int64, the unmasked samples of the whole optimizer step: all ranks, all micro-batches.
-        normalizers: term -> how many items `step_positions` have in it, divided by ranks x accumulation, so that
+        denominators: term -> how many items `step_positions` have in it, divided by ranks x accumulation, so that
             a sum over a micro-batch's items divided by this, averaged over ranks and accumulation, is the global mean.
             1.0 where there is none: the sum is 0 then. A sample skipped while reading is still counted.
     """
 
     slots: tuple[Slot, ...]
     step_positions: Positions
-    normalizers: dict[str, float] = field(default_factory=dict)
+    denominators: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -172,7 +172,7 @@ class Plan(ABC):
                 "use fewer workers or ranks, loosen the filter, or add data"
             )
 
-    def _normalizers(self, positions: Positions, parts: int) -> dict[str, float]:
+    def _denominators(self, positions: Positions, parts: int) -> dict[str, float]:
         counts = {name: int(items[positions].sum()) for name, items in self.terms.items()}
         return {name: count / parts if count else 1.0 for name, count in counts.items()}
 
@@ -220,7 +220,7 @@ class TrainPlan(Plan):
         slots = tuple(Slot(int(e), int(p)) for e, p in zip(epochs[share], positions[share], strict=True))
         first = consumed - (consumed - self.origin) % self.step_samples
         _, step = self._span(first, first + self.step_samples)
-        return PlannedBatch(slots, step, self._normalizers(step, self.world * self.accumulation))
+        return PlannedBatch(slots, step, self._denominators(step, self.world * self.accumulation))
 
     def identity(self) -> dict[str, Any]:
         """What decides the order besides the index; plans that agree in this and in the index read the same."""
@@ -229,11 +229,11 @@ class TrainPlan(Plan):
 
     def _span(self, start: int, end: int) -> tuple[Positions, Positions]:
         """Epoch and position of the plan's samples number start ... end - 1."""
-        epochs, at = np.divmod(np.arange(start, end, dtype=np.int64), len(self.kept))
-        positions = np.empty_like(at)
+        epochs, places = np.divmod(np.arange(start, end, dtype=np.int64), len(self.kept))
+        positions = np.empty_like(places)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             here = epochs == epoch
-            positions[here] = self._order(epoch)[at[here]]
+            positions[here] = self._order(epoch)[places[here]]
         return epochs, positions
 
     @cached_property
@@ -268,4 +268,4 @@ class EvalPlan(Plan):
         last = len(self.kept) - 1
         slots = tuple(Slot(0, int(self.kept[min(n, last)]), n <= last) for n in mine)
         step = self.kept[consumed : consumed + self.global_batch]
-        return PlannedBatch(slots, step, self._normalizers(step, self.world))
+        return PlannedBatch(slots, step, self._denominators(step, self.world))

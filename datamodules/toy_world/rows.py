@@ -158,7 +158,7 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
         video_id=name,
         question=asked.text,
         chosen=asked.true_reply,
-        relevant=_false_reply(asked, rng),
+        rejected=_false_reply(asked, rng),
         irrelevant=_of_another_video(scene, subset, rng),
         event=scene.span(number),
         boxes=scene.boxes(number),

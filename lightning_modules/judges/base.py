@@ -1,20 +1,16 @@
 """The seam behind which a judge lives: questions with pictures in, replies as text out.
 
-`SegmentJudge` and the benchmarks ask through it. An OpenAI-compatible endpoint is in judge_endpoint.py, a local model
-in judge_local.py, replies that were recorded in judge_recorded.py.
+`SegmentJudge` and the benchmarks ask through it. An OpenAI-compatible endpoint is in endpoint.py, a local model in
+local.py, replies that were recorded in recorded.py; what a reply says is read in replies.py.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, device
-
-from datamodules.dense.segments import Verdict
 
 #: Where a picture stands in a question's text.
 PICTURE = "<picture>"
@@ -80,10 +76,10 @@ class JudgeQuestion:
             raise ValueError(
                 f"question {self.key!r} has {len(pieces) - 1} places {PICTURE} for {len(self.images)} pictures"
             )
-        found: list[str | Picture] = [pieces[0]]
+        content: list[str | Picture] = [pieces[0]]
         for image, piece in zip(self.images, pieces[1:], strict=True):
-            found += [image, piece]
-        return [one for one in found if not isinstance(one, str) or one.strip()]
+            content += [image, piece]
+        return [part for part in content if not isinstance(part, str) or part.strip()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,77 +134,3 @@ class Judge(Protocol):
     def summary(self) -> str:
         """One line on what this process has spent so far; "" where there is nothing to say."""
         return ""
-
-
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL | re.IGNORECASE)
-#: Some chat templates open the thoughts in the prompt, and the reply has their end alone.
-_END_OF_THOUGHTS = re.compile(r"\A.*</think>\s*", re.DOTALL | re.IGNORECASE)
-_OBJECT = re.compile(r"\{[^{}]*\}")
-_NAMED = re.compile(r"\bverdict\b[^\w\n]*(?:is\b[^\w\n]*)?([^\n]*)", re.IGNORECASE)
-#: Where a verdict ends and its reason begins.
-_REASON = re.compile(r"[.,;(\u2013\u2014-]")
-#: What may stand beside the words of a verdict: it says nothing.
-_FILLERS = {"the", "video", "clip", "one", "is", "are", "a", "it", "s", "better", "verdict"}
-_WORDS: dict[str, Verdict] = {
-    "first": "first",
-    "1": "first",
-    "1st": "first",
-    "second": "second",
-    "2": "second",
-    "2nd": "second",
-    "tie": "tie",
-    "equal": "tie",
-    "neither": "tie",
-    "both": "tie",
-    "draw": "tie",
-}
-
-
-def spoken(reply: str) -> str:
-    """A reply without what the model thought aloud (``<think> ... </think>``); "" where it never came to an answer."""
-    return _END_OF_THOUGHTS.sub("", _THOUGHTS.sub("", reply))
-
-
-def parse_verdict(reply: str) -> Verdict | None:
-    """Which video a reply names; None = it cannot be told.
-
-    Taken is the last JSON object with a "verdict", else the last line that says "verdict: ...", else the last line. It
-    counts where it is the verdict alone ("The second video."), or up to where a reason begins; "verdict: first is
-    worse" and "the first video has fewer faults than the second" say neither. What a model thought aloud is left out.
-    """
-    said = spoken(reply)
-    for text in reversed(_OBJECT.findall(said)):
-        verdict = _verdict_of(text)
-        if verdict is not None:
-            return verdict
-    plain = re.sub(r"[*_`#\"']", "", said)
-    for rest in reversed(_NAMED.findall(plain)):
-        if verdict := _leading(rest):
-            return verdict
-    lines = [line for line in plain.splitlines() if line.strip()]
-    return _alone(_words(lines[-1])) if lines else None
-
-
-def _verdict_of(text: str) -> Verdict | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    found = {str(name).lower(): one for name, one in value.items()}.get("verdict")
-    return None if found is None else _leading(str(found))
-
-
-def _leading(text: str) -> Verdict | None:
-    """The verdict before the reason; None where the text names another one besides, as an echo of the choices does."""
-    verdict = _alone(_words(_REASON.split(text)[0]))
-    return verdict if all(_WORDS.get(word, verdict) == verdict for word in _words(text)) else None
-
-
-def _alone(words: Sequence[str]) -> Verdict | None:
-    """The verdict that words consist of."""
-    named = {_WORDS.get(word) for word in words}
-    return named.pop() if len(named) == 1 else None
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"\w+", text.lower()) if word not in _FILLERS]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from datamodules.shards.output_lock import waited_for
+from filelock import FileLock
+
 from lightning_modules.judges.base import JudgeQuestion, Picture
 
 
 def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:
-    """A hash of everything that the judge is told, and of how often it was told so before.
+    """A hash of everything that the judge is asked with, and of how often it was asked the same before.
 
     Pictures count by their pixels, not by the bytes of an encoding, which another version of a library may change. The
     sample's key does not count: equal questions have equal replies.
@@ -23,9 +26,9 @@ def request_key(settings: Mapping[str, Any], question: JudgeQuestion) -> str:
         settings: what is the same for all questions (model, sampling), plain JSON types.
         question: the question.
     """
-    content = [one if isinstance(one, str) else [_picture_digest(one)] for one in question.content()]
-    told = json.dumps([settings, question.system, content, question.attempt], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    content = [part if isinstance(part, str) else [_picture_digest(part)] for part in question.content()]
+    request = json.dumps([settings, question.system, content, question.attempt], sort_keys=True)
+    return hashlib.sha256(request.encode()).hexdigest()
 
 
 def _picture_digest(picture: Picture) -> str:
@@ -60,15 +63,17 @@ class ReplyCache:
             return known, False
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock")
-        with waited_for(lock):
+        with _locked(lock):
             if (known := _read(path)) is not None:
                 return known, False
             said = ask()
             partial = path.with_suffix(f".{os.getpid()}.tmp")
             partial.write_text(json.dumps({"reply": said}))
             partial.replace(path)
-            # Only now: whoever waits at this file, or makes a new one, finds the reply.
-            lock.unlink(missing_ok=True)
+            # Only now: whoever waits at this file, or makes a new one, reads the reply. Windows removes no file that is
+            # open, but its lock does so on release.
+            with suppress(OSError):
+                lock.unlink(missing_ok=True)
         return said, True
 
 
@@ -79,3 +84,18 @@ def _read(path: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return reply if isinstance(reply, str) else None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        # Some network file systems have no locks: then two processes may ask the same at the same moment.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 
 from datamodules.prepare.video_filters import Candidate, Finding, VideoFilter
-from lightning_modules.judges.base import Judge, JudgeQuestion, Workload, spoken
+from lightning_modules.judges.base import Judge, JudgeQuestion, Workload
+from lightning_modules.judges.replies import spoken
 
 #: What is asked about a caption. The paper asks its judge for challenging dynamics too; these words are ours.
 QUESTION = """Below is the caption of a short video. It will be used as a prompt for a video generation model.
@@ -27,7 +28,7 @@ class DynamicCaption(VideoFilter):
 
     Args:
         judge: who is asked.
-        attempts: how often an answer that is neither yes nor no is asked for anew; then the video is rejected.
+        attempts: how often an answer that is neither yes nor no is asked for again; then the video is rejected.
         question: what is asked; {caption} stands for the caption.
         device: where a judge with weights of its own runs.
     """
@@ -65,8 +66,8 @@ class DynamicCaption(VideoFilter):
         verdicts: dict[str, bool | None] = {}
         self.prepare()
         characters = sum(len(self.question) + len(caption) for caption in waiting)
-        if told := self.asked.estimate(Workload(len(waiting), characters=characters, attempts=self.attempts)):
-            print(told)
+        if estimate := self.asked.estimate(Workload(len(waiting), characters=characters, attempts=self.attempts)):
+            print(estimate)
         for attempt in range(self.attempts):
             questions = [self._question(caption, attempt) for caption in waiting]
             answers = self.asked.ask(questions) if questions else []

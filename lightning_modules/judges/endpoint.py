@@ -113,6 +113,7 @@ class EndpointJudge(Judge):
             backoff_s,
             longest_wait_s,
             timeout_s,
+            concurrency,
             self._stop,
         )
         self._counting = threading.Lock()
@@ -135,7 +136,8 @@ class EndpointJudge(Judge):
             ValueError: the endpoint refuses a question; names it.
         """
         self._stop.clear()
-        with ThreadPoolExecutor(self.concurrency) as threads:
+        # In this order: connections are closed when the last thread is through, whatever ended the others.
+        with self._endpoint, ThreadPoolExecutor(self.concurrency) as threads:
             futures = [threads.submit(self._reply, question) for question in questions]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -186,11 +188,11 @@ class EndpointJudge(Judge):
             its_own = isinstance(error, StaysAwayError | RefusedError) and error.status in OF_ONE_QUESTION
             if its_own and self.on_failed_question == "skip":
                 return f"[failed: {error}]"
-            mend = "; where it is this question alone, set judge.on_failed_question to skip" if its_own else ""
-            told = f"question {question.place}: {error}{mend}"
+            remedy = "; where it is this question alone, set judge.on_failed_question to skip" if its_own else ""
+            message = f"question {question.place}: {error}{remedy}"
             if isinstance(error, StaysAwayError):
-                raise JudgeStoppedError(f"{told}. {self._continuation()}") from error
-            raise ValueError(told) from error
+                raise JudgeStoppedError(f"{message}. {self._continuation()}") from error
+            raise ValueError(message) from error
         if not new:
             self._count(known=1)
         return reply
@@ -235,10 +237,10 @@ class EndpointJudge(Judge):
 
 def _given(value: str | None, variable: str, what: str) -> str:
     # A line of an environment file may end in a carriage return.
-    found = value or os.environ.get(variable, "").strip()
-    if not found:
+    given = value or os.environ.get(variable, "").strip()
+    if not given:
         raise ValueError(f"{what} is not known; set {variable} in the environment, or give it in the configuration")
-    return found
+    return given
 
 
 def _key(variable: str) -> str:

@@ -1,21 +1,20 @@
-"""One request to an OpenAI-compatible chat endpoint, with bounded retries."""
+"""Requests to an OpenAI-compatible chat endpoint: the `openai` client, with retries that another thread can end."""
 
 from __future__ import annotations
 
 import json
 import random
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from typing import Any, NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lightning_modules.judges.base import JudgeStoppedError
+
+if TYPE_CHECKING:  # imported at the first request: no `--help` should wait for it
+    from openai import APIStatusError, OpenAI
 
 #: Statuses besides 5xx after which trying again may help: timeout, conflict, too early, too many requests.
 _PASSING = (408, 409, 425, 429)
@@ -23,7 +22,12 @@ _PASSING = (408, 409, 425, 429)
 _FILTERED = ("content_filter", "content_policy_violation")
 #: Statuses that may be due to one question: its form, its size, or a server that breaks on it. The others are not.
 OF_ONE_QUESTION = (400, 413, 422, 500)
-_LONGEST_REPLY = 1 << 24
+#: What a person can do about a status.
+_HINTS = {
+    401: "check the key in the environment",
+    403: "check the key in the environment",
+    404: "check base URL and model",
+}
 
 
 class Completion(NamedTuple):
@@ -59,18 +63,13 @@ class _PassingError(Exception):
         self.status = status
 
 
-class _StayHere(HTTPRedirectHandler):
-    """Redirects are errors: following one would send the key to another host, or turn POST into GET."""
-
-    def redirect_request(self, *args: Any) -> None:
-        return None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ChatEndpoint:
-    """Sends chat requests to ``BASE_URL/chat/completions``; safe to be used by several threads at once.
+    """Context manager that sends chat requests to ``BASE_URL/chat/completions``; for several threads at once.
 
-    Proxies are taken from the environment, as by other programs.
+    The `openai` client is made at the first request and closed at the end. It makes one attempt a call: its own waits
+    between attempts are at most 8 s, too short for a server that is started again, and go on when another request has
+    already failed for good. Proxies are taken from the environment, as by other programs.
 
     Attributes:
         base_url: as ``https://host/v1``.
@@ -80,6 +79,7 @@ class ChatEndpoint:
             drawn at random, so that many clients do not come back at once.
         longest_wait_s: a server that asks for a longer wait (Retry-After) counts as staying away.
         timeout_s: seconds for one reply to be complete.
+        concurrency: connections at once.
         stop: set by another thread to end all waiting.
     """
 
@@ -89,10 +89,20 @@ class ChatEndpoint:
     backoff_s: float = 1.0
     longest_wait_s: float = 120.0
     timeout_s: float = 180.0
+    concurrency: int = 8
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _opener: Any = field(default_factory=lambda: build_opener(_StayHere), init=False, repr=False)
     # Its own: the run's random numbers must not depend on how often a server failed.
     _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _client: OpenAI | None = field(default=None, init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     @property
     def url(self) -> str:
@@ -102,76 +112,94 @@ class ChatEndpoint:
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """The reply to a chat request.
 
+        Args:
+            body: the request's fields, "model" and "messages" among them.
+
         Raises:
             StaysAwayError: no attempt brought a reply, or the server asks for a wait that is too long.
             RefusedError: the server refuses the request (key, model, options, size); trying again is pointless.
             ValueError: the request cannot be sent.
         """
-        data = json.dumps(body).encode()
         for attempt in range(self.attempts):
-            try:
-                return self._once(data)
-            except _PassingError as error:
-                why = self._hidden(str(error))
-                last = attempt + 1 == self.attempts
-                if error.wait_s > self.longest_wait_s:
-                    told = f"{self.url} asks to wait {error.wait_s:.0f} s: {why}"
-                    raise StaysAwayError(told, error.status) from error
-                backoff = min(self.backoff_s * 2**attempt, self.longest_wait_s)
-                if last or self.stop.wait(error.wait_s + backoff * self._random.uniform(0.5, 1.0)):
-                    tried = f"{attempt + 1} attempts" if attempt else "1 attempt"
-                    told = f"{self.url} stays away after {tried}, the last one: {why}"
-                    raise StaysAwayError(told, error.status) from error
+            answer = self._attempt(body)
+            if isinstance(answer, Completion):
+                return answer
+            if not isinstance(answer, _PassingError):
+                raise answer
+            if answer.wait_s > self.longest_wait_s:
+                raise StaysAwayError(f"{self.url} asks to wait {answer.wait_s:.0f} s: {answer}", answer.status)
+            backoff = min(self.backoff_s * 2**attempt, self.longest_wait_s) * self._random.uniform(0.5, 1.0)
+            if attempt + 1 == self.attempts or self.stop.wait(answer.wait_s + backoff):
+                tried = f"{attempt + 1} attempts" if attempt else "1 attempt"
+                raise StaysAwayError(f"{self.url} stays away after {tried}, the last one: {answer}", answer.status)
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, data: bytes) -> Completion:
-        headers = {"Content-Type": "application/json", "User-Agent": "vidpref"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = Request(self.url, data, headers)  # noqa: S310 EndpointJudge takes http and https alone
+    def _attempt(self, body: Mapping[str, Any]) -> Completion | Exception:
+        """One request: its reply, or an error.
+
+        Errors are returned, not raised from the client's own: those quote what the server says, which may be the key.
+        """
+        import httpx2
+        import openai
+
+        fields = dict(body)
+        # A server of one's own may need no key, and then sees no such header.
+        headers = None if self.key else {"Authorization": openai.omit}
         try:
-            with self._opener.open(request, timeout=self.timeout_s) as response:
-                content = self._read(response)
-        except HTTPError as error:
+            raw = self._connected().chat.completions.with_raw_response.create(
+                model=fields.pop("model"),
+                messages=fields.pop("messages"),
+                extra_body=fields,
+                extra_headers=headers,
+            )
+            return _completion(raw.content)
+        except _PassingError as error:
+            return _PassingError(self._hidden(str(error)))
+        except openai.APIStatusError as error:
             return self._refused(error)
-        except (URLError, HTTPException, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise _PassingError(f"{type(reason).__name__}: {reason}".rstrip(": ")) from error
-        except ValueError:  # its text may quote the key in another spelling, so it is not shown
-            raise ValueError(f"{self.url} cannot be asked: HTTP allows no such characters in key or address") from None
-        return _completion(content)
+        except openai.APITimeoutError:
+            return _PassingError(f"TimeoutError: the reply was not complete after {self.timeout_s:g} s")
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, httpx2.LocalProtocolError):
+                return self._unsendable()
+            return _PassingError(self._hidden(f"{type(cause).__name__}: {cause}".rstrip(": .")))
+        except (httpx2.InvalidURL, ValueError):
+            return self._unsendable()
 
-    def _read(self, response: Any) -> bytes:
-        """The whole body; a server that drips must be done in time, too."""
-        deadline, parts, size = time.monotonic() + self.timeout_s, [], 0
-        while part := response.read1(65536):
-            parts.append(part)
-            size += len(part)
-            if time.monotonic() > deadline or size > _LONGEST_REPLY:
-                raise TimeoutError(f"the reply was not complete after {self.timeout_s:g} s")
-        if response.length:  # fewer bytes than the header promised, which read1 does not complain of
-            raise ConnectionError("the connection was closed within the reply")
-        return b"".join(parts)
+    def _unsendable(self) -> ValueError:
+        # The client's words are left out: they may quote the key in another spelling.
+        return ValueError(f"{self.url} cannot be asked: HTTP allows no such characters in key or address")
 
-    def _refused(self, error: HTTPError) -> Completion:
-        """What becomes of an error status: a `_PassingError`, a reply (this one question was refused), or a stop."""
-        try:
-            content = error.read(65536).decode(errors="replace")
-        except (HTTPException, OSError):
-            content = ""
-        told = _error_of(content)
-        message = self._hidden(str(told.get("message") or content[:300] or error.reason).strip())
-        if error.code >= 500 or error.code in _PASSING:
-            wait_s = _wait_of(error.headers.get("Retry-After"))
-            raise _PassingError(f"status {error.code}: {message}", wait_s, error.code)
-        if told.get("code") in _FILTERED:
+    def _connected(self) -> OpenAI:
+        with self._making:
+            if self._client is None:
+                import openai
+
+                from lightning_modules.judges._bounded_client import BoundedClient
+
+                self._client = openai.OpenAI(
+                    api_key=self.key or "none",  # the client demands one
+                    base_url=self.base_url,
+                    timeout=self.timeout_s,
+                    max_retries=0,
+                    default_headers={"User-Agent": "vidpref"},
+                    http_client=BoundedClient(self.timeout_s, self.concurrency),
+                )
+            return self._client
+
+    def _refused(self, error: APIStatusError) -> Completion | Exception:
+        """What becomes of an error status: an error that may pass, a reply (this question is refused), or a refusal."""
+        status, body = error.status_code, error.body
+        message = _field(body, "message") or (body if isinstance(body, str) else None) or error.response.text
+        message = self._hidden(str(message)).strip()[:1000] or error.response.reason_phrase
+        if status >= 500 or status in _PASSING:
+            wait_s = _wait_of(error.response.headers.get("Retry-After"))
+            return _PassingError(f"status {status}: {message}", wait_s, status)
+        if error.code in _FILTERED:
             return Completion(f"[refused: {message}]")
-        hint = {
-            401: "; check the key in the environment",
-            403: "; check the key in the environment",
-            404: "; check base URL and model",
-        }.get(error.code, "; check base URL, model and options" if error.code >= 400 else "; give the final address")
-        raise RefusedError(f"{self.url} refuses the request with status {error.code}: {message}{hint}", error.code)
+        hint = _HINTS.get(status, "check base URL, model and options" if status >= 400 else "give the final address")
+        return RefusedError(f"{self.url} refuses the request with status {status}: {message}; {hint}", status)
 
     def _hidden(self, text: str) -> str:
         """The text without the key, which some servers repeat."""
@@ -204,25 +232,14 @@ def _field(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else None
 
 
-def _error_of(content: str) -> dict[str, Any]:
-    """The "error" object of an error answer, {} where it has none."""
-    try:
-        found = json.loads(content)["error"]
-    except (ValueError, LookupError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {"message": str(found)}
-
-
 def _wait_of(header: str | None) -> float:
     """Seconds to wait by a Retry-After header: a number of seconds or a date; 0 where there is none."""
-    if not header:
-        return 0.0
     try:
-        return max(float(header), 0.0)
+        return max(float(header or 0), 0.0)
     except ValueError:
         pass
     try:
-        at = parsedate_to_datetime(header)
+        date = parsedate_to_datetime(header or "")
     except ValueError:
         return 0.0
-    return max((at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

@@ -113,23 +113,23 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file of replies") from error
-    found: dict[tuple[Any, ...], str] = {}
+    replies: dict[tuple[Any, ...], str] = {}
     faults: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             data = json.loads(line)
         except ValueError as error:
-            faults.append(f"line {number} is not JSON ({error})")
+            faults.append(f"line {line_number} is not JSON ({error})")
             continue
         if not (isinstance(data, Mapping) and isinstance(data.get("key"), str) and isinstance(data.get("reply"), str)):
-            faults.append(f'line {number} lacks "key" or "reply"')
+            faults.append(f'line {line_number} lacks "key" or "reply"')
             continue
-        found[data["key"], data.get("segment"), data.get("shown_first"), data.get("attempt", 0)] = data["reply"]
+        replies[data["key"], data.get("segment"), data.get("shown_first"), data.get("attempt", 0)] = data["reply"]
     if faults:
         raise ValueError("\n".join(f"{path}: {fault}" for fault in faults))
-    return found
+    return replies
 
 
 def _place(question: JudgeQuestion) -> tuple[Any, ...]:

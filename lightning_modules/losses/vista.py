@@ -14,31 +14,31 @@ from lightning_modules.losses.log_probs import at_least_float32
 
 def response_loss(
     chosen_B: Tensor,
-    relevant_B: Tensor,
+    rejected_B: Tensor,
     irrelevant_B: Tensor,
     beta: float,
-    relevant_weight: float | Tensor = 0.7,
+    rejected_weight: float | Tensor = 0.7,
     irrelevant_weight: float | Tensor = 0.3,
 ) -> Tensor:
-    """The response term L_r: the chosen answer against a relevant but wrong and an irrelevant one, in one sigmoid.
+    """The response term L_r: the chosen answer against the rejected and the irrelevant one, in one sigmoid.
 
-    -log sigmoid(beta (r_w - b_re r_re - b_ir r_ir)), with rewards r = log p_policy - log p_reference in nats, so that
-    both sides carry the weights and the loss is log 2 when policy = reference.
+    -log sigmoid(beta (r_w - b_re r_re - b_ir r_ir)), with rewards r = log p_policy - log p_reference in nats. Policy
+    and reference have the same weights, so the loss is log 2 when policy = reference.
 
     Args:
         chosen_B: (B,) r_w.
-        relevant_B: (B,) r_re.
+        rejected_B: (B,) r_re, of the answer that is relevant but wrong.
         irrelevant_B: (B,) r_ir; finite, also where its weight is 0.
         beta: the paper's 0.1.
-        relevant_weight: b_re, 0.7 in the authors' code, or one per sample (B,).
+        rejected_weight: b_re, 0.7 in the authors' code, or one per sample (B,).
         irrelevant_weight: b_ir, 0.3, or one per sample. A sample without an irrelevant answer takes 1 and 0, which
             is plain DPO.
 
     Returns:
         (B,) float32 or float64, not yet reduced.
     """
-    rejected = relevant_weight * at_least_float32(relevant_B) + irrelevant_weight * at_least_float32(irrelevant_B)
-    return dpo_loss(chosen_B, rejected, beta)
+    wrong_B = rejected_weight * at_least_float32(rejected_B) + irrelevant_weight * at_least_float32(irrelevant_B)
+    return dpo_loss(chosen_B, wrong_B, beta)
 
 
 def token_loss(
@@ -49,14 +49,14 @@ def token_loss(
     beta: float,
     alpha: float = 0.5,
 ) -> Tensor:
-    """The token term L_t: TDPO2 (arXiv 2404.11999) on the chosen and the relevant answer.
+    """The token term L_t: TDPO2 (arXiv 2404.11999) on the chosen and the rejected answer.
 
     -log sigmoid(beta ((r_w - r_l) - alpha (k_l - sg(k_w)))), with k = `sequential_kl`. Without a gradient through k_w
     the term pulls the rejected answer's divergence down and leaves the chosen one's alone.
 
     Args:
         chosen_rewards_B: (B,) r_w.
-        rejected_rewards_B: (B,) r_l, of the relevant answer in VistaDPO.
+        rejected_rewards_B: (B,) r_l.
         chosen_kl_B: (B,) k_w; receives no gradient.
         rejected_kl_B: (B,) k_l.
         beta: the paper's 0.1.

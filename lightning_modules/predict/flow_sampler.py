@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datamodules.stream.draws import generator
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.policy_loading import load_policy, settings_and_contents, settings_of, weights_of
+from lightning_modules.policy_loading import load_policy, policy_settings, settings_and_contents, weights_of
 
 
 def video_seed(seed: int, name: str, purpose: str) -> int:
@@ -38,7 +38,7 @@ class FlowSampler(LightningModule):
     Args:
         policy: the model, with or without an adapter (``policy.adapter``).
         num_steps: steps of the full schedule.
-        shift: of the schedule towards noise, see `shift_time`.
+        flow_shift: of the schedule towards noise, see `shift_time`.
         guidance_scale: of classifier-free guidance; 1 and below is without.
         negative_prompt: what guidance leads away from.
         seed: of everything random.
@@ -48,19 +48,19 @@ class FlowSampler(LightningModule):
         self,
         policy: VideoFlow,
         num_steps: int,
-        shift: float,
+        flow_shift: float,
         guidance_scale: float,
         negative_prompt: str,
         seed: int,
     ) -> None:
         super().__init__()
-        if num_steps < 1 or shift <= 0 or seed < 0:
+        if num_steps < 1 or flow_shift <= 0 or seed < 0:
             raise ValueError(
-                f"num_steps {num_steps} and shift {shift} must be positive, and seed {seed} not be negative"
+                f"num_steps {num_steps} and flow_shift {flow_shift} must be positive, and seed {seed} not be negative"
             )
         self.policy = policy
         self.num_steps = num_steps
-        self.shift = shift
+        self.flow_shift = flow_shift
         self.guidance_scale = guidance_scale
         self.negative_prompt = negative_prompt
         self.seed = seed
@@ -83,7 +83,7 @@ class FlowSampler(LightningModule):
         return {
             "module": type(self).__qualname__,
             "num_steps": self.num_steps,
-            "shift": self.shift,
+            "shift": self.flow_shift,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
             "seed": self.seed,
@@ -93,9 +93,9 @@ class FlowSampler(LightningModule):
 
     def sampler(self) -> dict[str, Any]:
         """What of the settings stands in every sample's own row."""
-        policy = settings_of(self.policy)
+        policy = policy_settings(self.policy)
         return {
-            "shift": self.shift,
+            "shift": self.flow_shift,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
             "checkpoint": policy.get("path"),

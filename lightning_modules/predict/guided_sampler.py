@@ -90,7 +90,7 @@ class GuidedSampler(FlowSampler):
         eta: the noise level that both videos start from: a range to draw from (the paper's 0.65 to 0.8), a number (1
             gives vanilla pairs, each from its own pure noise), or a `MotionAdaptiveEta`.
         num_steps: steps of the full schedule (paper: 40); a pair takes those below its eta.
-        shift: of the schedule; 1 is the paper's algorithm (5.66 is said of sampling only; Wan's own is 3 at 480p).
+        flow_shift: of the schedule; 1 is the paper's algorithm (5.66 is said of sampling only; Wan's own is 3 at 480p).
         guidance_scale: classifier-free guidance (the paper's 8 is said of sampling only; Wan's own is 5).
         negative_prompt: what guidance leads away from.
         seed: of eta and of the noise.
@@ -104,13 +104,13 @@ class GuidedSampler(FlowSampler):
         policy: VideoFlow,
         eta: Eta = (0.65, 0.8),
         num_steps: int = 40,
-        shift: float = 1.0,
+        flow_shift: float = 1.0,
         guidance_scale: float = 8.0,
         negative_prompt: str = "",
         seed: int = 0,
         store_clean: bool = False,
     ) -> None:
-        super().__init__(policy, num_steps, shift, guidance_scale, negative_prompt, seed)
+        super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed)
         check_eta(eta)
         if highest(eta) > policy.times[1]:
             raise ValueError(
@@ -119,7 +119,7 @@ class GuidedSampler(FlowSampler):
             )
         self.eta = eta
         self.store_clean = store_clean
-        self._longest = len(guided_sigmas(num_steps, highest(eta), shift))
+        self._longest = len(guided_sigmas(num_steps, highest(eta), flow_shift))
 
     def made_from(self, trainer: Trainer) -> dict[str, Any]:
         """The videos and the settings that the pairs depend on."""
@@ -142,7 +142,7 @@ class GuidedSampler(FlowSampler):
         eta = noise_level(self.eta, self.seed, row.key, frames, row.video.fps)
         seeds = tuple(video_seed(self.seed, row.key, which) for which in ("first", "second"))
         noise = torch.stack([seeded_noise(seed, clean.shape) for seed in seeds]).to(clean)
-        sigmas = guided_sigmas(self.num_steps, eta, self.shift)
+        sigmas = guided_sigmas(self.num_steps, eta, self.flow_shift)
         latents = guided_latents(clean.expand_as(noise), noise, eta)
         latents = self.denoised(latents, sigmas, prompt, row.key, self._longest)
         videos = self.policy.decode_video(latents)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from datamodules.stream.draws import generator
 from datamodules.video.optical_flow import OpticalFlow, mean_motion
-from lightning_modules.policy_loading import settings_and_contents, settings_of
+from lightning_modules.policy_loading import policy_settings, settings_and_contents
 
 
 class MotionAdaptiveEta:
@@ -95,5 +95,5 @@ def described(eta: Eta) -> object:
     if isinstance(eta, MotionAdaptiveEta):
         # Where the flow runs is no part of it: an interrupted run may go on elsewhere.
         flow = {name: value for name, value in settings_and_contents(eta.flow).items() if name != "device"}
-        return {**settings_of(eta), "flow": flow}
+        return {**policy_settings(eta), "flow": flow}
     return list(eta) if isinstance(eta, tuple) else eta

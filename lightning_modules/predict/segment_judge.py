@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -14,19 +15,22 @@ from torch import distributed
 from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import LabelRow, PairRow
-from datamodules.dense.segments import Verdict, agreed_label
+from datamodules.dense.segments import Granularity, Verdict, agreed_label
 from datamodules.stream.predict_outputs import CONTENTS, WrittenSample, json_bytes
 from lightning_modules.file_contents import contents_of
-from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, parse_verdict
+from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError
 from lightning_modules.judges.recorded import ReplyLog
+from lightning_modules.judges.replies import parse_verdict
 from lightning_modules.predict.segment_questions import (
     INSTRUCTIONS,
     REMINDER,
-    Granularity,
     SegmentQuestions,
     frames_per_segment,
 )
+from lightning_modules.predict.unread_replies import UnreadReplies
 
+#: How often the share of unread replies is printed while a run goes on.
+_SECONDS_BETWEEN_LINES = 30.0
 #: The share of unreadable replies from which on a run warns.
 _MANY_UNREAD = 0.1
 
@@ -59,7 +63,7 @@ class Tally:
     shown_second: int = 0
 
     def add(self, row: LabelRow, given: Sequence[Verdict | None]) -> None:
-        """Count a pair: its row, and the verdicts as they were found."""
+        """Count a pair: its row, and the verdicts of its questions, None for an unread reply."""
         self.pairs += 1
         self.segments += len(row.labels)
         self.first += row.labels.count(1)
@@ -73,7 +77,7 @@ class Tally:
 
     def merged(self, other: Tally) -> Tally:
         """Both together."""
-        return Tally(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
+        return Tally(**{count.name: getattr(self, count.name) + getattr(other, count.name) for count in fields(self)})
 
     @property
     def unread(self) -> float:
@@ -99,12 +103,12 @@ class SegmentJudge(LightningModule):
 
     Args:
         judge: who is asked.
-        segments: each = one label a segment (dense); whole = one label for the whole video (vanilla, structural).
+        granularity: segments = one label a segment (dense); whole = one label a video (vanilla, structural).
         segment_seconds: length of a segment (paper: 1 s); in frames, rounded.
         frames_per_second: frames shown of each second (paper: 8).
         attempts: how often the same is asked until a reply can be read.
         frame_side: the longest side, in pixels, at which frames are shown; None = as stored.
-        instructions: what the judge shall look for, and how to answer.
+        instructions: what the judge has to look for, and how to answer.
         replies: a JSONL file to which every reply is appended, for people and for `RecordedJudge`; None = none.
     """
 
@@ -113,7 +117,7 @@ class SegmentJudge(LightningModule):
     def __init__(
         self,
         judge: Judge,
-        segments: Granularity = "each",
+        granularity: Granularity = "segments",
         segment_seconds: float = 1.0,
         frames_per_second: float = 8.0,
         attempts: int = 2,
@@ -129,10 +133,12 @@ class SegmentJudge(LightningModule):
         if attempts < 1 or (frame_side is not None and frame_side < 1):
             raise ValueError(f"attempts {attempts} and frame_side {frame_side} must be at least 1")
         self.judge = judge
-        self.asks = SegmentQuestions(segments, segment_seconds, frames_per_second, frame_side, instructions)
+        self.asks = SegmentQuestions(granularity, segment_seconds, frames_per_second, frame_side, instructions)
         self.attempts = attempts
         self.replies = None if replies is None else ReplyLog(replies)
         self.tally = Tally()
+        self.unread = UnreadReplies()
+        self._next_line = 0.0
 
     @property
     def pairs(self) -> PairVideos:
@@ -171,28 +177,35 @@ class SegmentJudge(LightningModule):
 
     def on_predict_start(self) -> None:
         """Say what it will cost, and load the judge's weights where it has any."""
-        self.tally = Tally()
+        self.tally, self.unread, self._next_line = Tally(), UnreadReplies(), 0.0
         work = replace(self.asks.work(self.pairs.rows(skipped=False)), attempts=self.attempts)
-        if self.trainer.is_global_zero and (told := self.judge.estimate(work)):
-            print(told)
+        if self.trainer.is_global_zero and (estimate := self.judge.estimate(work)):
+            print(estimate)
         self.judge.load(self.device)
 
     def predict_step(self, batch: PairVideoBatch, batch_idx: int) -> list[WrittenSample]:
         """The labels of each pair.
 
         Raises:
-            JudgeStoppedError: the judge stays away, or its limit is reached; says how to continue.
+            JudgeStoppedError: the judge stays away, its limit is reached, or too many of its replies in a row cannot be
+                read; says how to continue.
         """
         videos = zip(batch.rows, batch.first, batch.second, batch.mask.tolist(), strict=True)
-        asked = [(row, self.asks.questions(row, first, second)) for row, first, second, wanted in videos if wanted]
+        asked = [(row, self.asks.questions(row, first, second)) for row, first, second, present in videos if present]
         verdicts = iter(self._verdicts([question for _, questions in asked for question in questions]))
-        made = []
+        samples = []
         for row, questions in asked:
             given = [next(verdicts) for _ in questions]
             labels = self._labels(row, given)
             self.tally.add(labels, given)
-            made.append(WrittenSample(row.key, {"json": json_bytes(labels.to_json())}))
-        return made
+            samples.append(WrittenSample(row.key, {"json": json_bytes(labels.to_json())}))
+        return samples
+
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Print how many replies could not be read, now and then."""
+        if self.trainer.is_global_zero and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            print(self.unread)
 
     def on_predict_end(self) -> None:
         """Print what the labels add up to over all ranks, and what the judge has spent."""
@@ -201,44 +214,60 @@ class SegmentJudge(LightningModule):
             every: list[Any] = [None] * distributed.get_world_size()
             distributed.all_gather_object(every, asdict(tally))
             tally = Tally()
-            for one in every:
-                tally = tally.merged(Tally(**one))
+            for counts in every:
+                tally = tally.merged(Tally(**counts))
         if self.trainer.is_global_zero:
             print(tally)
             if tally.unread > _MANY_UNREAD:
                 rank_zero_warn(
                     f"{tally.unread:.0%} of the judge's replies could not be read, and ties take their place: these "
                     "labels say little of the videos. Look at the replies (model.replies writes them to a file), then "
-                    "change judge or instructions and label anew"
+                    "change judge or instructions and label again"
                 )
-            if told := self.judge.summary():
-                print(told)
+            if summary := self.judge.summary():
+                print(summary)
 
     # Parts
 
     def _verdicts(self, questions: Sequence[JudgeQuestion]) -> list[Verdict | None]:
         """A verdict for each question; None where no attempt brought one."""
-        found: list[Verdict | None] = [None] * len(questions)
+        verdicts: list[Verdict | None] = []
+        while len(verdicts) < len(questions):
+            portion = self.unread.portion(self.attempts)
+            end = None if portion is None else len(verdicts) + portion
+            verdicts += self._verdicts_at_once(questions[len(verdicts) : end])
+        return verdicts
+
+    def _verdicts_at_once(self, questions: Sequence[JudgeQuestion]) -> list[Verdict | None]:
+        verdicts: list[Verdict | None] = [None] * len(questions)
         for attempt in range(self.attempts):
-            waiting = [number for number, verdict in enumerate(found) if verdict is None]
+            waiting = [number for number, verdict in enumerate(verdicts) if verdict is None]
             if not waiting:
                 break
             asked = [questions[number] for number in waiting]
             if attempt:
-                asked = [replace(one, text=one.text + REMINDER, attempt=attempt) for one in asked]
-            for number, reply in zip(waiting, self._asked(asked), strict=True):
-                found[number] = parse_verdict(reply)
-        return found
+                asked = [replace(question, text=question.text + REMINDER, attempt=attempt) for question in asked]
+            replies = self._asked(asked)
+            for number, reply in zip(waiting, replies, strict=True):
+                verdicts[number] = parse_verdict(reply)
+            try:
+                self.unread.add(asked, replies, [verdicts[number] is None for number in waiting])
+            except JudgeStoppedError as error:
+                raise self._stopped(error) from error
+        return verdicts
 
     def _asked(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         try:
             replies = self.judge.ask(questions)
         except JudgeStoppedError as error:
-            kept = f"The labels of the {self.tally.pairs} pairs that were judged in this run are kept"
-            raise JudgeStoppedError(f"{error}. {kept}") from error
+            raise self._stopped(error) from error
         if self.replies is not None:
             self.replies.write(questions, replies)
         return replies
+
+    def _stopped(self, error: JudgeStoppedError) -> JudgeStoppedError:
+        kept = f"The labels of the {self.tally.pairs} pairs that were judged in this run are kept"
+        return JudgeStoppedError(f"{error}. {kept}")
 
     def _labels(self, row: PairRow, given: Sequence[Verdict | None]) -> LabelRow:
         """The row of a pair from its verdicts, two a segment."""
@@ -252,5 +281,5 @@ class SegmentJudge(LightningModule):
             verdicts=both,
             judge=self.judge.name,
             unparsed=sum(verdict is None for verdict in given),
-            whole=labels[0] if self.asks.segments == "whole" else None,
+            whole=labels[0] if self.asks.granularity == "whole" else None,
         )

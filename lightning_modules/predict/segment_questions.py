@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.dense.rows import PairRow
-from datamodules.dense.segments import segment_frames
+from datamodules.dense.segments import Granularity, segment_frames
 from lightning_modules.judges.base import PICTURE, JudgeQuestion, Side, Workload
 
-#: What the judge shall look for. The paper (DenseDPO, appendix A.6) asks for the same; these words are ours.
+#: What the judge has to look for. The paper (DenseDPO, appendix A.6) asks for the same; these words are ours.
 INSTRUCTIONS = """You have seen two short videos of the same scene with almost the same motion. Both were generated, \
 and one may be more broken than the other. Say which of them shows fewer generation faults:
 - things, faces or hands that are smeared, melted, bent or out of shape;
@@ -30,8 +30,6 @@ First give the reason in one sentence. Then end your answer with one line of JSO
 #: Added when a reply could not be read.
 REMINDER = '\n\nYour last answer could not be read. End with exactly one line: {"verdict": "first"}, or second, or tie.'
 
-#: Each segment of its own, or the whole video at once.
-Granularity = Literal["each", "whole"]
 _ORDERS: tuple[tuple[Side, Side], ...] = (("first", "second"), ("second", "first"))
 
 
@@ -40,14 +38,14 @@ class SegmentQuestions:
     """Makes the questions about a pair.
 
     Attributes:
-        segments: one question a segment, or one about the whole video.
+        granularity: one question a segment, or one about the whole video.
         segment_seconds: length of a segment; the paper's 1 s.
         frames_per_second: frames shown of each second; the paper's 8. A video with fewer is shown in full.
         frame_side: the longest side in pixels at which frames are shown; larger ones are scaled down. None = as stored.
-        instructions: what the judge shall look for, and how to answer.
+        instructions: what the judge has to look for, and how to answer.
     """
 
-    segments: Granularity = "each"
+    granularity: Granularity = "segments"
     segment_seconds: float = 1.0
     frames_per_second: float = 8.0
     frame_side: int | None = None
@@ -56,7 +54,8 @@ class SegmentQuestions:
     def settings(self) -> dict[str, Any]:
         """All that decides the questions, in plain JSON types."""
         return {
-            "segments": self.segments,
+            # The name and the values that labels of version 0.1.0 carry.
+            "segments": "each" if self.granularity == "segments" else "whole",
             "segment_seconds": self.segment_seconds,
             "frames_per_second": self.frames_per_second,
             "frame_side": self.frame_side,
@@ -65,7 +64,7 @@ class SegmentQuestions:
 
     def frames_per_segment(self, row: PairRow) -> int:
         """Frames in a segment of this pair; for the whole video at once all of them."""
-        if self.segments == "whole":
+        if self.granularity == "whole":
             return max(row.video.frames, row.latent_space.temporal_ratio)
         return round(self.segment_seconds * row.video.fps)
 
@@ -87,7 +86,7 @@ class SegmentQuestions:
         rate = min(self.frames_per_second, row.video.fps)
         # The tolerance is for rates like 23.976, where a frame must not be missed by a rounding error.
         count = int((len(span) - 1) * rate / row.video.fps + 1e-6) + 1
-        return [span.start + int(number * row.video.fps / rate + 1e-6) for number in range(count)]
+        return [span.start + int(index * row.video.fps / rate + 1e-6) for index in range(count)]
 
     def questions(self, row: PairRow, first: Tensor, second: Tensor) -> list[JudgeQuestion]:
         """Two questions a segment, the pair's first video shown first and then its second video.
@@ -98,15 +97,16 @@ class SegmentQuestions:
             second: likewise.
         """
         videos: dict[Side, Tensor] = {"first": first, "second": second}
-        found = []
-        for number, span in enumerate(self.spans(row)):
-            at = self.shown(row, span)
-            pictures = {side: [self._sized(frame) for frame in video[at]] for side, video in videos.items()}
+        questions = []
+        for index, span in enumerate(self.spans(row)):
+            frames = self.shown(row, span)
+            pictures = {side: [self._sized(frame) for frame in video[frames]] for side, video in videos.items()}
             for order in _ORDERS:
                 images = [picture for side in order for picture in pictures[side]]
-                segment = None if self.segments == "whole" else number
-                found.append(JudgeQuestion(self._text(row, len(at)), images, row.key, segment, span, order[0]))
-        return found
+                segment = None if self.granularity == "whole" else index
+                text = self._text(row, len(frames))
+                questions.append(JudgeQuestion(text, images, row.key, segment, span, order[0]))
+        return questions
 
     def work(self, rows: Iterable[PairRow]) -> Workload:
         """What asking about these pairs amounts to."""
@@ -148,5 +148,5 @@ class SegmentQuestions:
 
 def frames_per_segment(questions: SegmentQuestions, rows: Sequence[PairRow]) -> int | None:
     """Frames in a segment where all pairs agree on it; None where they differ."""
-    found = {questions.frames_per_segment(row) for row in rows}
-    return found.pop() if len(found) == 1 else None
+    lengths = {questions.frames_per_segment(row) for row in rows}
+    return lengths.pop() if len(lengths) == 1 else None

@@ -28,7 +28,7 @@ class VideoSampler(FlowSampler):
         width: pixels.
         fps: frames per second that the model was trained for (Wan: 16).
         num_steps: steps of the schedule (paper: 40).
-        shift: of the schedule (paper: 5.66; Wan's own 3 at 480p, 5 at 720p).
+        flow_shift: of the schedule (paper: 5.66; Wan's own 3 at 480p, 5 at 720p).
         guidance_scale: classifier-free guidance (paper: 8; Wan's own is 5).
         negative_prompt: what guidance leads away from.
         seed: of the noise.
@@ -42,12 +42,12 @@ class VideoSampler(FlowSampler):
         width: int = 832,
         fps: float = 16.0,
         num_steps: int = 40,
-        shift: float = 5.66,
+        flow_shift: float = 5.66,
         guidance_scale: float = 8.0,
         negative_prompt: str = "",
         seed: int = 0,
     ) -> None:
-        super().__init__(policy, num_steps, shift, guidance_scale, negative_prompt, seed)
+        super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed)
         space = policy.latent_space
         if (num_frames - 1) % space.temporal_ratio or num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}; {space.name} makes {space.temporal_ratio} k + 1 frames")
@@ -74,6 +74,6 @@ class VideoSampler(FlowSampler):
         embeds = self.policy.encode_prompt([prompt])[0]
         seed = video_seed(self.seed, prompt, f"sample/{index}")
         noise = seeded_noise(seed, (1, *self.policy.latent_space.shape(self.video))).to(self.device)
-        sigmas = guided_sigmas(self.num_steps, 1.0, self.shift)
+        sigmas = guided_sigmas(self.num_steps, 1.0, self.flow_shift)
         latents = self.denoised(noise, sigmas, embeds, f"{prompt}-{index}", len(sigmas))
         return encode_mp4(self.policy.decode_video(latents)[0], self.video.fps)

@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def make_batch(seed: int) -> VistaBatch:
     frames = torch.randint(0, 256, (2, NUM_FRAMES, 3, 16, 16), generator=torch.Generator().manual_seed(seed)).byte()
-    answers: dict[Any, str] = {"chosen": "it moves left", "relevant": "it moves right", "irrelevant": "a cat"}
+    answers: dict[Any, str] = {"chosen": "it moves left", "rejected": "it moves right", "irrelevant": "a cat"}
     views = [
         View(0, "original", frames[0], "where does it go", answers),
         View(0, "video_negative", frames[0].flip(0), "where does it go", {"chosen": answers["chosen"]}),
@@ -57,7 +57,7 @@ def train(module: Any, callbacks: list[Any], steps: int = 2) -> Any:
 
 
 def vista(policy: VideoLlavaPolicy, lr: float = 0.05) -> VistaDPO:
-    weights = VistaWeights(temporal=0, object=0)
+    weights = VistaWeights(clip=0, object=0)
     optimizer = partial(torch.optim.SGD, lr=lr, momentum=0.9)
     return VistaDPO(policy, optimizer, weights=weights, schedule="constant", warmup=0.0)
 

@@ -58,28 +58,28 @@ def test_impossible_schedules_are_refused(build: Any, message: str) -> None:
 def test_weights_follow_the_optimizer_step_and_are_logged_for_all_terms() -> None:
     seen = Seen()
     weights = LossWeights({"video": Linear(0.0, 1.0, steps=2), "token": Constant(0.5)})
-    module = make_module(weights=VistaWeights(temporal=0, object=0, video=0))
+    module = make_module(weights=VistaWeights(clip=0, object=0, video=0))
     batches = FakePairs([make_batch([n], total=2) for n in range(6)])
     make_trainer([weights, ReferenceModel(), seen], steps=3, accumulate_grad_batches=2).fit(module, batches)
     assert [one["video"] for one in seen.weights] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
     assert {one["token"] for one in seen.weights} == {0.5}
     assert [one["train/weight/video"] for one in seen.logged] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
-    assert seen.logged[-1]["train/weight/temporal"] == 0.0
+    assert seen.logged[-1]["train/weight/clip"] == 0.0
     assert "train/loss/video" in seen.logged[0], "a term that rises later is in use from the start"
 
 
 def test_a_term_that_stays_at_zero_asks_for_no_view() -> None:
     rising, never = make_module(weights=VistaWeights(1, 0, 0, 0, 0)), make_module(weights=VistaWeights(1, 0, 0, 0, 0))
     trainer = make_trainer([])
-    LossWeights({"temporal": Piecewise([(100, 0.0), (200, 0.4)])}).setup(trainer, rising, "fit")
-    LossWeights({"temporal": Constant(0.0)}).setup(trainer, never, "fit")
+    LossWeights({"clip": Piecewise([(100, 0.0), (200, 0.4)])}).setup(trainer, rising, "fit")
+    LossWeights({"clip": Constant(0.0)}).setup(trainer, never, "fit")
     assert {"clip", "clip_negative"} <= set(rising.needs())
     assert "clip" not in never.needs()
 
 
 def test_an_unknown_term_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"\['clip'\].*'object', 'response', 'temporal', 'token', 'video'"):
-        LossWeights({"clip": Constant(1.0)}).setup(make_trainer([]), make_module(), "fit")
+    with pytest.raises(ValueError, match=r"\['clips'\].*'clip', 'object', 'response', 'token', 'video'"):
+        LossWeights({"clips": Constant(1.0)}).setup(make_trainer([]), make_module(), "fit")
 
 
 @pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")
@@ -125,7 +125,7 @@ def test_a_validation_within_a_resumed_fit_leaves_the_configured_weights(tmp_pat
     first.fit(make_module(), data)
     first.save_checkpoint(tmp_path / "run.ckpt")
     seen = Seen()
-    module = make_module(weights=VistaWeights(temporal=0, object=0, video=0.25))
+    module = make_module(weights=VistaWeights(clip=0, object=0, video=0.25))
     callbacks = [LossWeights({"token": Constant(0.5)}), ReferenceModel(), seen]
     make_trainer(callbacks, steps=5, val_check_interval=2).fit(module, data, ckpt_path=tmp_path / "run.ckpt")
     assert {one["video"] for one in seen.weights} == {0.25}

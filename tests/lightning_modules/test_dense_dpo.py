@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.batches import FlowErrors, PairBatch
+from lightning_modules import dense_dpo
 from lightning_modules.dense_dpo import DenseDPO, FlowTerm
+from lightning_modules.losses import flow
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 from tests.support.flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
 from tests.support.goldens import golden
@@ -21,7 +23,7 @@ DENSE = golden("dense_3_dense_dpo")
 FORMS: dict[str, dict[str, Any]] = {
     "per_frame": {},
     "per_video": {"form": "per_video"},
-    "whole": {"labels": "whole"},
+    "whole": {"granularity": "whole"},
 }
 
 
@@ -54,7 +56,7 @@ def golden_case(items: float, given: Any, segments: Any = None, **settings: Any)
         segments=torch.zeros(count, frames) if segments is None else torch.tensor(segments).expand(count, -1),
         preference=labels if labels.ndim == 1 else labels[:, 0],
         mask=torch.ones(count, dtype=torch.bool),
-        normalizers={"preference": items},
+        denominators={"preference": items},
     )
     return module, referenced(module, batch)
 
@@ -86,7 +88,7 @@ def velocities(module: DenseDPO) -> Any:
 
 
 def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -> None:
-    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], labels="whole")
+    module, batch = golden_case(float(sum(label != 0 for label in FLOW["label"])), FLOW["label"], granularity="whole")
     loss = total(module, batch)
     assert loss.item() == pytest.approx(FLOW["loss"], rel=1e-10)
     assert module.terms(batch)["preference"].values.mean().item() == pytest.approx(FLOW["loss"], rel=1e-10)
@@ -95,7 +97,7 @@ def test_the_published_whole_video_loss_and_gradients_come_out_of_the_module() -
 
 
 def test_both_videos_get_the_published_noisy_latents_in_one_forward() -> None:
-    module, batch = golden_case(2.0, FLOW["label"], labels="whole")
+    module, batch = golden_case(2.0, FLOW["label"], granularity="whole")
     asked = module.policy.asked  # type: ignore[attr-defined]
     asked.clear()
     module.terms(batch)
@@ -124,8 +126,18 @@ def test_the_published_equation_7_comes_out_of_the_module() -> None:
 
 def test_errors_of_the_noise_are_the_published_beta_that_falls_with_time() -> None:
     pairs = float(sum(label != 0 for label in FLOW["label"]))
-    module, batch = golden_case(pairs, FLOW["label"], labels="whole", error_of="noise")
+    module, batch = golden_case(pairs, FLOW["label"], granularity="whole", error_of="noise")
     assert total(module, batch).item() == pytest.approx(FLOW["time_dependent_beta"]["loss"], rel=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rewards_are_of_the_noise_where_the_loss_is_and_logged_errors_of_the_velocity(form: str) -> None:
+    module, batch = table(form, error_of="noise")
+    term, plain = module.terms(batch)["preference"], table(form)[0].terms(batch)["preference"]
+    torch.testing.assert_close(term.values, torch.nn.functional.softplus(term.rejected_rewards - term.chosen_rewards))
+    shares = (1 - batch.t).square()[torch.tensor(term.samples)]
+    torch.testing.assert_close(term.chosen_rewards, shares * plain.chosen_rewards)
+    assert torch.equal(term.winner_errors, plain.winner_errors)  # type: ignore[attr-defined]
 
 
 def test_errors_are_of_what_the_family_predicts() -> None:
@@ -174,7 +186,7 @@ def test_ties_have_a_gradient_of_exactly_zero(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_only_ties_are_exactly_nothing_with_a_graph(form: str) -> None:
     module, batch = table(form, [[0, 0, 0]] * 2, supervised_weight=0.5)
-    assert set(batch.normalizers.values()) == {1.0}
+    assert set(batch.denominators.values()) == {1.0}
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0
@@ -187,7 +199,7 @@ def test_a_masked_pair_counts_nowhere() -> None:
     batch = referenced(module, pair_batch(LABELS, masked=[0]))
     terms = module.terms(batch)
     assert set(terms["preference"].samples) == set(terms["supervised"].samples) == {2, 3}
-    assert len(terms["preference"].values) == 4 + 5 == batch.normalizers["preference"]
+    assert len(terms["preference"].values) == 4 + 5 == batch.denominators["preference"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -231,9 +243,12 @@ def test_the_supervised_term_is_the_better_videos_velocity_error() -> None:
     [
         ({}, {"preference": "decided_frames"}),
         ({"form": "per_video"}, {"preference": "decided_pairs"}),
-        ({"labels": "whole"}, {"preference": "decided_videos"}),
+        ({"granularity": "whole"}, {"preference": "decided_videos"}),
         ({"supervised_weight": 0.1}, {"preference": "decided_frames", "supervised": "decided_frames"}),
-        ({"labels": "whole", "supervised_weight": 1}, {"preference": "decided_videos", "supervised": "decided_videos"}),
+        (
+            {"granularity": "whole", "supervised_weight": 1},
+            {"preference": "decided_videos", "supervised": "decided_videos"},
+        ),
     ],
 )
 def test_denominators_count_what_the_terms_hold(settings: dict[str, Any], items: dict[str, str]) -> None:
@@ -246,6 +261,20 @@ def test_a_scheduled_term_is_in_use_although_its_weight_is_zero_now() -> None:
     assert module.items().keys() == module.terms(batch).keys() == {"preference", "supervised"}
 
 
+@pytest.mark.parametrize(("form", "function"), [("per_frame", "dense"), ("per_video", "dense"), ("whole", "flow")])
+def test_a_step_trains_on_the_function_that_holds_the_published_values(
+    monkeypatch: pytest.MonkeyPatch, form: str, function: str
+) -> None:
+    """Whatever the function of the golden tests gives is what the step weighs; nothing repeats its formula."""
+    module, batch = table(form)
+    before = total(module, batch)
+    name = f"{function}_dpo_loss"
+    original = getattr(flow, name)
+    assert getattr(dense_dpo, name) is original
+    monkeypatch.setattr(dense_dpo, name, lambda *args, **settings: 3.0 * original(*args, **settings))
+    torch.testing.assert_close(total(module, batch), 3.0 * before)
+
+
 def test_without_a_reference_the_error_names_the_callback() -> None:
     with pytest.raises(ValueError, match=r"callbacks\.ReferenceModel"):
         dense_module().terms(pair_batch())
@@ -255,7 +284,7 @@ def test_without_a_reference_the_error_names_the_callback() -> None:
     ("settings", "message"),
     [
         ({"beta": 0.0}, "the paper's is 500"),
-        ({"labels": "whole", "form": "per_video"}, "form per_video is one of segments"),
+        ({"granularity": "whole", "form": "per_video"}, "form per_video is one of segments"),
         ({"supervised_weight": -1.0}, "negative term weights"),
         ({"warmup": 1.5}, "warmup is 1.5"),
         ({"warmup": 1}, "warmup is 1"),

@@ -56,14 +56,14 @@ def make_pairs(labels: list[list[int]], seed: int = 0) -> PairBatch:
         segments=torch.tensor([[0, 0, 1]]).expand(len(labels), -1),
         preference=each.sum(-1).sign().to(torch.int8),
         mask=torch.ones(len(labels), dtype=torch.bool),
-        normalizers={"preference": float((each != 0).sum().clamp_min(1))},
+        denominators={"preference": float((each != 0).sum().clamp_min(1))},
     )
 
 
 def make_latents() -> LatentBatch:
     pairs = make_pairs([[1, 1, 1]] * 2)
     return LatentBatch(
-        pairs.keys, pairs.first, pairs.prompts, pairs.noise, pairs.t, pairs.mask, normalizers={"supervised": 2.0}
+        pairs.keys, pairs.first, pairs.prompts, pairs.noise, pairs.t, pairs.mask, denominators={"supervised": 2.0}
     )
 
 

@@ -38,7 +38,7 @@ def pairs(count: int = 6) -> FakePairs:
 
 
 def module_with(**optimizer: Any) -> VistaDPO:
-    weights = VistaWeights(temporal=0, object=0)
+    weights = VistaWeights(clip=0, object=0)
     return VistaDPO(TinyPolicy(), partial(torch.optim.SGD, **optimizer), weights=weights, warmup=0.0)
 
 
@@ -47,7 +47,7 @@ def test_the_logged_loss_is_that_of_the_whole_step() -> None:
     seen, batches = Seen(), []
     for number in range(6):
         batch = make_batch([number], masked=(0,) if number % 3 else ())
-        batch.normalizers = dict.fromkeys(batch.normalizers, 1 / 3)  # one item in the step, three micro-batches
+        batch.denominators = dict.fromkeys(batch.denominators, 1 / 3)  # one item in the step, three micro-batches
         batches.append(batch)
     trainer = make_trainer([ReferenceModel(), seen], steps=2, accumulate_grad_batches=3)
     trainer.fit(make_module(lr=0.0), FakePairs(batches))

@@ -3,19 +3,23 @@
 import math
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName, VistaBatch
+from lightning_modules import vista_dpo
+from lightning_modules.losses import dpo, vista
 from lightning_modules.losses.log_probs import answer_kl
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 
 EIGHT: list[tuple[ViewName, AnswerName]] = [
     ("original", "chosen"),
-    ("original", "relevant"),
+    ("original", "rejected"),
     ("original", "irrelevant"),
     ("video_negative", "chosen"),
     ("clip", "chosen"),
@@ -71,14 +75,14 @@ def batch_of(samples: Sequence[Collection[tuple[ViewName, AnswerName]]], module:
         "video": samples,
         "token": samples,
         "supervised": samples,
-        "temporal": [one for one in samples if ("clip", "chosen") in one],
+        "clip": [one for one in samples if ("clip", "chosen") in one],
         "object": [one for one in samples if ("object", "chosen") in one],
     }
     return VistaBatch(
         keys=[f"sample{number}" for number in range(len(samples))],
         views=views,
         mask=torch.ones(len(samples), dtype=torch.bool),
-        normalizers={name: float(len(rows) or 1) for name, rows in members.items()},
+        denominators={name: float(len(rows) or 1) for name, rows in members.items()},
     )
 
 
@@ -115,16 +119,16 @@ def test_every_one_of_the_eight_log_probs_has_a_gradient_of_the_right_sign() -> 
 
 def test_plain_dpo_is_the_response_term_with_one_rejected_answer() -> None:
     policy = TablePolicy(2)
-    weights = VistaWeights(video=0, temporal=0, object=0, token=0)
-    module = VistaDPO(policy, weights=weights, relevant_weight=1.0, irrelevant_weight=0.0)
-    assert module.needs() == {"original": ("chosen", "relevant")}
+    weights = VistaWeights(video=0, clip=0, object=0, token=0)
+    module = VistaDPO(policy, weights=weights, rejected_weight=1.0, irrelevant_weight=0.0)
+    assert module.needs() == {"original": ("chosen", "rejected")}
     batch = referenced(batch_of([EIGHT], module), module, shift=2.0)
     margin = 0.1 * 2.0  # rewards are 0 and -2
     assert total(module, batch).item() == pytest.approx(-math.log(1 / (1 + math.exp(-margin))), abs=1e-6)
 
 
-def test_without_an_irrelevant_answer_the_relevant_one_counts_fully() -> None:
-    module = VistaDPO(TablePolicy(2), weights=VistaWeights(video=0, temporal=0, object=0, token=0))
+def test_without_an_irrelevant_answer_the_rejected_one_counts_fully() -> None:
+    module = VistaDPO(TablePolicy(2), weights=VistaWeights(video=0, clip=0, object=0, token=0))
     pairs = [pair for pair in EIGHT if pair[1] != "irrelevant"]
     term = module.terms(referenced(batch_of([pairs], module), module, shift=2.0))["response"]
     assert term.values.item() == pytest.approx(math.log(1 + math.exp(-0.2)), abs=1e-6)
@@ -138,7 +142,7 @@ def test_samples_without_clip_or_box_are_outside_those_terms_and_their_means() -
     batch = referenced(batch_of([bare, EIGHT], module), module)
     terms = module.terms(batch)
     assert terms["response"].samples == [0, 1]
-    assert terms["temporal"].samples == [1] == terms["object"].samples
+    assert terms["clip"].samples == [1] == terms["object"].samples
     assert total(module, batch).item() == pytest.approx(2.7 * math.log(2), abs=1e-6)
 
 
@@ -146,7 +150,7 @@ def test_a_batch_in_which_no_sample_takes_part_is_zero_and_has_a_graph() -> None
     policy = TablePolicy(8)
     module = VistaDPO(policy)
     batch = referenced(batch_of([EIGHT], module), module)
-    batch.mask[:] = False
+    batch = replace(batch, mask=torch.zeros_like(batch.mask))
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0.0
@@ -157,9 +161,9 @@ def test_a_batch_in_which_no_sample_takes_part_is_zero_and_has_a_graph() -> None
 @pytest.mark.parametrize(
     ("weights", "views"),
     [
-        (VistaWeights(temporal=0), {"original", "video_negative", "object", "object_negative"}),
+        (VistaWeights(clip=0), {"original", "video_negative", "object", "object_negative"}),
         (VistaWeights(object=0, video=0), {"original", "clip", "clip_negative"}),
-        (VistaWeights(response=0, token=0, video=0, temporal=0), {"object", "object_negative"}),
+        (VistaWeights(response=0, token=0, video=0, clip=0), {"object", "object_negative"}),
     ],
 )
 def test_a_term_of_weight_zero_asks_for_no_view(weights: VistaWeights, views: set[str]) -> None:
@@ -167,14 +171,35 @@ def test_a_term_of_weight_zero_asks_for_no_view(weights: VistaWeights, views: se
 
 
 def test_a_scheduled_term_keeps_its_views_although_its_weight_is_zero_now() -> None:
-    module = VistaDPO(TablePolicy(8), weights=VistaWeights(temporal=0))
-    module.scheduled.add("temporal")
+    module = VistaDPO(TablePolicy(8), weights=VistaWeights(clip=0))
+    module.scheduled.add("clip")
     assert "clip_negative" in module.needs()
 
 
 def test_only_the_token_term_asks_for_hidden_states() -> None:
-    assert VistaDPO(TablePolicy(8)).kept_hidden() == (("original", "chosen"), ("original", "relevant"))
+    assert VistaDPO(TablePolicy(8)).kept_hidden() == (("original", "chosen"), ("original", "rejected"))
     assert VistaDPO(TablePolicy(8), weights=VistaWeights(token=0)).kept_hidden() == ()
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "terms"),
+    [
+        (vista, "response_loss", {"response"}),
+        (dpo, "dpo_loss", {"video", "clip", "object"}),
+        (vista, "token_loss", {"token"}),
+    ],
+)
+def test_a_step_trains_on_the_functions_that_hold_the_published_values(
+    monkeypatch: pytest.MonkeyPatch, home: ModuleType, name: str, terms: set[str]
+) -> None:
+    """Whatever a function of the golden tests gives is what the step weighs; nothing repeats its formula."""
+    module = VistaDPO(TablePolicy(8))
+    batch = referenced(batch_of([EIGHT], module), module, shift=0.3)
+    before, original = module.terms(batch), getattr(home, name)
+    assert getattr(vista_dpo, name) is original
+    monkeypatch.setattr(vista_dpo, name, lambda *args, **settings: 3.0 * original(*args, **settings))
+    for term, after in module.terms(batch).items():
+        torch.testing.assert_close(after.values, (3.0 if term in terms else 1.0) * before[term].values)
 
 
 def test_without_a_reference_the_error_names_the_callback() -> None:

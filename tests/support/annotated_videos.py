@@ -18,7 +18,7 @@ from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, Needs, PreferenceRow
 
 ALL_NEEDS: Needs = {
-    "original": ("chosen", "relevant", "irrelevant"),
+    "original": ("chosen", "rejected", "irrelevant"),
     "video_negative": ("chosen",),
     "clip": ("chosen",),
     "clip_negative": ("chosen",),

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 #: (body, number of this request from 1) -> a reply's text, or one of the failures below, or (status, headers, body).
 Behaviour = Callable[[dict[str, Any], int], Any]
 DROP, CUT, HANG, NONSENSE, EMPTY = "<drop>", "<cut>", "<hang>", "<nonsense>", "<empty>"
+#: A byte now and then, never the end; and nothing at all. Both last until the server closes.
+DRIP, SILENT = "<drip>", "<silent>"
 
 
 class ChatServer:
@@ -26,6 +28,7 @@ class ChatServer:
         self.times: list[float] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
+        self.closing = threading.Event()
         self.url = ""
 
 
@@ -35,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with chat.lock:
             chat.requests.append(body)
-            chat.headers.append(dict(self.headers))
+            chat.headers.append({name.title(): value for name, value in self.headers.items()})
             chat.times.append(time.monotonic())
             chat.at_once += 1
             chat.most_at_once = max(chat.most_at_once, chat.at_once)
@@ -49,8 +52,22 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if said == DROP:
             return
+        chat: ChatServer = self.server.chat  # type: ignore[attr-defined]
         if said == HANG:
-            time.sleep(0.6)
+            chat.closing.wait(3)
+            return
+        if said == SILENT:
+            chat.closing.wait(20)
+            return
+        if said == DRIP:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with suppress(OSError):  # the client has gone
+                for _ in range(1000):
+                    self.wfile.write(b" ")
+                    if chat.closing.wait(0.05):
+                        return
             return
         status, headers, content = said if isinstance(said, tuple) else (200, {}, completion(said))
         data = content.encode()
@@ -83,5 +100,6 @@ def chat_server() -> Iterator[ChatServer]:
         try:
             yield chat
         finally:
+            chat.closing.set()
             http.shutdown()
             thread.join()

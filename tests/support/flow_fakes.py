@@ -141,7 +141,7 @@ def pair_batch(
         segments=SEGMENTS.expand(len(labels), -1).clone(),
         preference=whole,
         mask=mask,
-        normalizers={
+        denominators={
             "preference": float(counts[form].sum().clamp_min(1)),
             "supervised": float(counts["whole" if form == "whole" else "per_frame"].sum().clamp_min(1)),
         },

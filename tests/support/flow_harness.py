@@ -39,7 +39,7 @@ class FlowRecorder(LightningModule):
 
     def training_step(self, batch: PairBatch | LatentBatch, batch_idx: int) -> torch.Tensor:
         noise = batch.noise.flatten(1).sum(-1).tolist()
-        self.seen.append((batch.epoch, batch.keys, batch.t.tolist(), noise, batch.normalizers))
+        self.seen.append((batch.epoch, batch.keys, batch.t.tolist(), noise, batch.denominators))
         return self.weight * 1.0
 
     def validation_step(self, batch: PairBatch | LatentBatch, batch_idx: int) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from datamodules.video.codec import encode_mp4
 from datamodules.vista.samples import AnswerScores, View
 
@@ -84,7 +84,7 @@ def run_test(module: VideoHallucer, world: Path, **options: Any) -> list[Mapping
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    return trainer.test(module, Questions(**(data | options)), verbose=False)
+    return trainer.test(module, VideoHallucerQuestions(**(data | options)), verbose=False)
 
 
 def results_of(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lightning_modules.policies.adapters import add_adapters, reference_mode
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 
 WIDTH, VOCABULARY = 8, 16
-ANSWERS = {"chosen": "red left", "relevant": "blue", "irrelevant": "a cat"}
+ANSWERS = {"chosen": "red left", "rejected": "blue", "irrelevant": "a cat"}
 
 
 @dataclass
@@ -126,8 +126,8 @@ def make_batch(samples: range | list[int], masked: tuple[int, ...] = (), total: 
             views.append(view)
     mask = torch.tensor([place not in masked for place in range(len(samples))])
     count = float(total or int(mask.sum()))
-    normalizers = dict.fromkeys(("response", "video", "temporal", "object", "token"), count)
-    return VistaBatch([f"s{sample}" for sample in samples], views, mask, normalizers)
+    denominators = dict.fromkeys(("response", "video", "clip", "object", "token"), count)
+    return VistaBatch([f"s{sample}" for sample in samples], views, mask, denominators)
 
 
 @dataclass
@@ -192,7 +192,7 @@ class FakePairs(LightningDataModule):
 
 
 def make_module(lr: float = 0.05, weights: VistaWeights | None = None, **policy: Any) -> VistaDPO:
-    chosen, optimizer = weights or VistaWeights(temporal=0, object=0), partial(torch.optim.SGD, lr=lr)
+    chosen, optimizer = weights or VistaWeights(clip=0, object=0), partial(torch.optim.SGD, lr=lr)
     return VistaDPO(TinyPolicy(**policy), optimizer, weights=chosen, schedule="constant", warmup=0.0)
 
 

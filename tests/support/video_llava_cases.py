@@ -49,8 +49,8 @@ def unequal_views() -> list[View]:
     first = torch.randint(0, 256, (NUM_FRAMES, 3, 20, 30), generator=generator, dtype=torch.uint8)
     second = torch.randint(0, 256, (NUM_FRAMES, 3, 18, 16), generator=generator, dtype=torch.uint8)
     return [
-        View(0, "original", first, "what moves?", {"chosen": CHOSEN, "relevant": "a blue one", "irrelevant": "no"}),
+        View(0, "original", first, "what moves?", {"chosen": CHOSEN, "rejected": "a blue one", "irrelevant": "no"}),
         View(0, "video_negative", first.flip(0), "what moves?", {"chosen": CHOSEN}),
-        View(1, "original", second, "where is it, and since when?", {"chosen": "left", "relevant": "right there"}),
+        View(1, "original", second, "where is it, and since when?", {"chosen": "left", "rejected": "right there"}),
         View(1, "object", second[2:3].expand(NUM_FRAMES, -1, -1, -1), "where is it?", {"chosen": "left"}),
     ]

@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from datamodules.video.codec import encode_mp4
 from tests.support.hallucer_world import Scripted, results_of, run_test, world
 from tests.support.paths import DATA, ROOT
@@ -162,12 +162,12 @@ import sys
 from pathlib import Path
 from lightning.pytorch import Trainer
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from tests.support.hallucer_world import Scripted
 world = Path({world!r})
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
                   enable_model_summary=False, enable_checkpointing=False)
-data = Questions(str(world / "questions"), str(world / "videos"), num_frames=2, batch_size=2)
+data = VideoHallucerQuestions(str(world / "questions"), str(world / "videos"), num_frames=2, batch_size=2)
 trainer.test(VideoHallucer(Scripted(), str(world / "two"), margins=True), data, verbose=False)
 """
 
@@ -188,7 +188,7 @@ import sys, time
 from pathlib import Path
 from lightning.pytorch import Trainer
 from benchmarks.video_hallucer.module import VideoHallucer
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES
 
@@ -202,7 +202,7 @@ class Slow(VideoLlavaPolicy):
 trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
                   enable_checkpointing=False)
 policy = Slow("model", num_frames=NUM_FRAMES)
-data = Questions({questions!r}, "videos", num_frames=NUM_FRAMES, batch_size=4)
+data = VideoHallucerQuestions({questions!r}, "videos", num_frames=NUM_FRAMES, batch_size=4)
 trainer.test(VideoHallucer(policy, sys.argv[1], max_new_tokens=3), data, verbose=False)
 """
 
@@ -211,7 +211,7 @@ trainer.test(VideoHallucer(policy, sys.argv[1], max_new_tokens=3), data, verbose
 def test_a_killed_test_over_every_published_subset_goes_on(tmp_path: Path) -> None:
     save_tiny_video_llava(tmp_path / "model")
     published = DATA / "videohallucer"
-    asks = Questions(str(published), None)
+    asks = VideoHallucerQuestions(str(published), None)
     asks.setup("test")
     (tmp_path / "videos").mkdir()
     stand_in = encode_mp4(np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3)).astype(np.uint8), fps=4.0)

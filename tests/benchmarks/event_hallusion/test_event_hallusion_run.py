@@ -114,6 +114,21 @@ def test_a_policy_is_asked_and_its_descriptions_are_judged(world: Path) -> None:
     assert score(published) == {part: scores for part, scores in results.items() if part != "about"}
 
 
+def test_the_results_say_that_the_judge_was_asked_in_other_words(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    paper = "vista_dpo/table1/Video-LLaVA + VistaDPO"
+    judged = run(EventHallusion(Scripted(), str(world / "out"), judge=Bright(), paper=paper), world, parts=BOTH)
+    (remark,) = judged["about"]["remarks"]
+    assert remark.startswith("the judge was asked about descriptions in this project's words, not in the authors'")
+    assert remark in judged["about"]["paper"]["not_comparable"]
+    assert f"\nT{remark[1:]}." in capsys.readouterr().out
+    assert judged["about"]["unparsed"]["all/description_accuracy"] == [0, 3]
+    # Questions by yes or no need no judge.
+    assert run(EventHallusion(Scripted(), str(world / "binary")), world, parts=["binary"])["about"]["remarks"] == []
+
+
 def test_the_same_command_again_asks_nobody(world: Path) -> None:
     first = run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
     judge = Bright()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from benchmarks.base.judge_replies import dimension_score, parse_score, whole_score
 from benchmarks.open_qa.protocol import (
-    Verdict,
+    AnswerVerdict,
+    answer_verdict_of,
     exact_match,
     judged_accuracy,
     normalized,
-    parse_verdict,
+    parse_answer_verdict,
     question_keys,
-    verdict_of,
 )
 from datamodules.questions.open_qa import OpenQuestions
 from tests.support.goldens import golden
+from tests.support.paths import DATA
 
+REPLIES = json.loads((DATA / "cases/replies/scores.json").read_bytes())
 GOLDEN = golden("bench_openended_qa")
 ZERO_SHOT, BENCH, JUDGED, DIMENSION = (
     GOLDEN[name] for name in ("videochatgpt_zero_shot", "videochatgpt_bench", "lmms_activitynetqa", "lmms_videochatgpt")
@@ -30,7 +33,7 @@ def test_keys_are_the_published_ones() -> None:
 
 
 def test_video_chatgpts_accuracy_and_score_are_the_published_ones() -> None:
-    result = judged_accuracy([verdict_of(judged) for judged in ZERO_SHOT["judge_outputs"]])
+    result = judged_accuracy([answer_verdict_of(judged) for judged in ZERO_SHOT["judge_outputs"]])
     printed = dict(line.split(": ") for line in ZERO_SHOT["stdout"])
     assert str(result["yes"]) == printed["Yes count"]
     assert str(result["no"]) == printed["No count"]
@@ -41,12 +44,12 @@ def test_video_chatgpts_accuracy_and_score_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("reply", "parsed"), list(zip(JUDGED["reviews"], JUDGED["parsed"], strict=True)))
 def test_verdicts_are_parsed_as_published(reply: str, parsed: list | None) -> None:
-    verdict = parse_verdict(reply)
+    verdict = parse_answer_verdict(reply)
     assert (None if verdict is None else list(verdict)) == parsed
 
 
 def test_unparsed_verdicts_are_counted_and_change_no_average() -> None:
-    verdicts = [parse_verdict(reply) for reply in JUDGED["reviews"]]
+    verdicts = [parse_answer_verdict(reply) for reply in JUDGED["reviews"]]
     expected = JUDGED["aggregate_over_parsed_non_null"]
     result = judged_accuracy(verdicts)
     assert result == judged_accuracy([one for one in verdicts if one is not None]) | {"unparsed": 3}
@@ -56,7 +59,7 @@ def test_unparsed_verdicts_are_counted_and_change_no_average() -> None:
 
 
 def test_nothing_to_divide_by_is_no_accuracy() -> None:
-    assert judged_accuracy([Verdict("partially", 3)]) == {
+    assert judged_accuracy([AnswerVerdict("partially", 3)]) == {
         "accuracy": None, "average_score": 3, "yes": 0, "no": 0, "neither": 1, "unparsed": 0,
     }  # fmt: skip
     assert judged_accuracy([None])["average_score"] is None
@@ -80,23 +83,42 @@ def test_scores_are_parsed_as_published() -> None:
 
 
 NONSENSE = ["{" * 5000, "(" * 5000, "{1}", "[]", "{}", "\0", "{'pred': 'yes'}", "{'score': []}"]
-SCORES_OF_NO_KIND = ["'4.8'", "1e999", "None", "[4]", "'four'", "6", "-1", "5" * 20, "5" * 400]
+SCORES_OF_NO_KIND = ["'4.8'", "1e999", "None", "[4]", "'four'", "6", "-1", "True", "5" * 20, "5" * 400]
 
 
 @pytest.mark.parametrize("reply", NONSENSE + [f"{{'pred': 'yes', 'score': {score}}}" for score in SCORES_OF_NO_KIND])
 def test_nonsense_is_neither_verdict_nor_score_and_no_crash(reply: str) -> None:
-    assert parse_verdict(reply) is None
+    assert parse_answer_verdict(reply) is None
+    assert parse_score(reply) is None
+
+
+@pytest.mark.parametrize(("reply", "pred", "score"), REPLIES["readable"])
+def test_verdicts_in_fences_and_json_are_read(reply: str, pred: str, score: int) -> None:
+    assert parse_answer_verdict(reply) == AnswerVerdict(pred, score)
+    assert parse_score(reply) == score
+
+
+@pytest.mark.parametrize(("reply", "score"), REPLIES["score_only"])
+def test_scores_in_fences_and_json_are_read(reply: str, score: float) -> None:
+    # 4.5 counts as 4: the published scripts cut scores to whole numbers.
+    assert parse_score(reply) == int(score)
+    assert parse_answer_verdict(reply) is None
+
+
+@pytest.mark.parametrize("reply", REPLIES["unreadable"])
+def test_replies_that_are_no_dictionary_with_a_score_are_unread(reply: str) -> None:
+    assert parse_answer_verdict(reply) is None
     assert parse_score(reply) is None
 
 
 def test_what_a_judge_thought_aloud_is_not_its_reply() -> None:
     thoughts = "<think>{'pred': 'no', 'score': 1} or not?</think>\n\n"
-    assert parse_verdict(thoughts + "{'pred': 'yes', 'score': 4}") == Verdict("yes", 4)
+    assert parse_answer_verdict(thoughts + "{'pred': 'yes', 'score': 4}") == AnswerVerdict("yes", 4)
     assert parse_score(thoughts + "{'score': 4}") == 4
 
 
 def test_an_opinion_that_is_no_text_is_no_verdict() -> None:
-    assert parse_verdict("{'pred': True, 'score': 4}") is None
+    assert parse_answer_verdict("{'pred': True, 'score': 4}") is None
 
 
 def test_prompts_are_the_published_ones() -> None:

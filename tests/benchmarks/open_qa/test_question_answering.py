@@ -68,6 +68,7 @@ def test_a_policy_is_asked_and_its_answers_are_judged(world: Path) -> None:
     about = results["about"]
     assert (about["benchmark"], about["judge"]) == ("ActivityNet-QA", "scripted")
     assert about["annotations"]["activitynet_qa"]["scored"] == 4
+    assert about["unparsed"] == {"accuracy": [1, 4], "average_score": [1, 4]}
     assert list(about["intervals"]["of"]) == [
         "accuracy", "average_score", "exact_match/All", "normalized_exact_match/All",
     ]  # fmt: skip

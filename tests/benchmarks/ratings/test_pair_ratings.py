@@ -123,6 +123,7 @@ def test_a_judge_scores_each_video_once(world: Path) -> None:
     assert results["Overall"]["ties"] == 1
     assert details_of(world / "out")["unparsed_replies"] == {"c.mp4": "Too dark."}
     about = results["about"]
+    assert about["unparsed"]["VQ/accuracy_without_ties"] == [2, 3]
     assert about["judge"] == "scripted"
     assert about["annotations"]["videos"]["scored"] == about["annotations"]["videos"]["pairs"] == 3
     assert "VQ/accuracy_without_ties" in about["intervals"]["of"]

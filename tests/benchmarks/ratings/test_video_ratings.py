@@ -63,6 +63,7 @@ def test_a_judge_rates_every_video(world: Path) -> None:
     assert set(results["dimensions"]) == set(DIMENSIONS)
     assert (results["videos"], results["unparsed"]) == (2, 2 * 3)
     about = results["about"]
+    assert about["unparsed"]["score"] == about["unparsed"]["text_alignment"] == [6, 2 * 64]
     assert details_of(world / "out")["unparsed_replies"] == {"There are none.": 6}
     assert about["judge"] == "scripted"
     assert about["intervals"]["of"]["text_alignment"] == [-1, 1]

@@ -32,7 +32,7 @@ def test_a_sample_with_all_six_views_is_chosen(index: Path) -> None:
     views = sample_views(index, num_frames=4)
     assert [view.name for view in views] == list(VIEW_NAMES)
     assert all(view.frames.shape == (4, 3, 32, 32) for view in views)
-    assert views[0].answers == {"chosen": "Yes.", "relevant": "No.", "irrelevant": "A dog."}
+    assert views[0].answers == {"chosen": "Yes.", "rejected": "No.", "irrelevant": "A dog."}
     assert [view.answers for view in views[1:]] == [{"chosen": "Yes."}] * 5
 
 

@@ -79,6 +79,8 @@ def test_answers_are_judged_in_five_dimensions(world: Path) -> None:
     assert details_of(world / "out")["unparsed_replies"]["detail"] == ["score: 4"]
     about = results["about"]
     assert set(about["intervals"]["of"]) == {f"{name}/average_score" for name in (*DIMENSIONS, "all")}
+    assert about["unparsed"]["detail/average_score"] == [1, 3]
+    assert about["unparsed"]["all/average_score"] == [3, 3 * 3 + 1 + 2]
     assert {part: one["scored"] for part, one in about["annotations"].items()} == {
         "generic": 3, "temporal": 1, "consistency": 2,
     }  # fmt: skip

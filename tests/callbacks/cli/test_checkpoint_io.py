@@ -16,15 +16,15 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from callbacks.cli.checkpoint_io import CheckpointError, ReplaceIO
+from callbacks.cli.checkpoint_io import AtomicCheckpointIO, CheckpointError
 from callbacks.cli.run_record import checkpoint_differences
 from tests.support.paths import ROOT
 
 
 def test_round_trip_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "last.ckpt"
-    ReplaceIO().save_checkpoint({"weights": torch.arange(3.0), "step": 7}, path)
-    found = ReplaceIO().load_checkpoint(path, weights_only=True)
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.arange(3.0), "step": 7}, path)
+    found = AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
     assert found["step"] == 7
     assert torch.equal(found["weights"], torch.arange(3.0))
     assert [one.name for one in path.parent.iterdir()] == ["last.ckpt"]
@@ -32,17 +32,17 @@ def test_round_trip_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> Non
 
 def test_failed_write_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    ReplaceIO().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     with pytest.raises(Exception, match=r"pickle|local"):
-        ReplaceIO().save_checkpoint({"step": 2, "unpicklable": lambda: None}, path)
-    assert ReplaceIO().load_checkpoint(path)["step"] == 1
+        AtomicCheckpointIO().save_checkpoint({"step": 2, "unpicklable": lambda: None}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path)["step"] == 1
     assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt.tmp99999").write_bytes(b"half")
     (tmp_path / "other.ckpt.tmp99999").write_bytes(b"another file's")
-    ReplaceIO().save_checkpoint({}, tmp_path / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt.tmp99999"]
 
 
@@ -51,16 +51,16 @@ def test_files_whose_names_only_begin_alike_are_kept(name: str, tmp_path: Path) 
     kept = [f"{name}.tmp-mine", f"{name}.tmp", f"{name}.tmp9.bak", f"x{name}.tmp9", "lost.ckpt.tmp9", "last1.ckpt.tmp9"]
     for one in [*kept, f"{name}.tmp9"]:
         (tmp_path / one).write_bytes(b"precious")
-    ReplaceIO().save_checkpoint({}, tmp_path / name)
+    AtomicCheckpointIO().save_checkpoint({}, tmp_path / name)
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*kept, name])
 
 
 def test_storage_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="storage_options"):
-        ReplaceIO().save_checkpoint({}, tmp_path / "last.ckpt", storage_options={"x": 1})
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt", storage_options={"x": 1})
 
 
-class Recording(ReplaceIO):
+class Recording(AtomicCheckpointIO):
     def __init__(self) -> None:
         self.paths: list[Path] = []
 
@@ -88,15 +88,15 @@ def test_trainer_saves_through_it(tmp_path: Path) -> None:
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys, torch
-from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 path = sys.argv[1]
-ReplaceIO().save_checkpoint({"step": 1}, path)
+AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 def torn(checkpoint, file):
     file.write(b"x" * 100_000)
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = torn
-ReplaceIO().save_checkpoint({"step": 2}, path)
+AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
 """
 
 
@@ -109,7 +109,7 @@ def test_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
     )
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2  # the whole old file, and the torn temporary one
-    assert ReplaceIO().load_checkpoint(path)["step"] == 1
+    assert AtomicCheckpointIO().load_checkpoint(path)["step"] == 1
 
 
 @contextmanager
@@ -125,32 +125,32 @@ def full_disk(bytes_left: int) -> Iterator[None]:
 
 def test_a_full_disk_is_one_line_and_the_former_checkpoint_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    ReplaceIO().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     large = {"step": 2, "weights": torch.zeros(100_000)}
     with full_disk(10_000), pytest.raises(CheckpointError) as failed:
-        ReplaceIO().save_checkpoint(large, path)
+        AtomicCheckpointIO().save_checkpoint(large, path)
     assert str(failed.value) == (
         f"{path}: the checkpoint cannot be written (File too large); free some space or make the folder writable, or "
         "choose another trainer.default_root_dir. Former ones are whole (last.ckpt), the same command goes on"
     )
-    assert ReplaceIO().load_checkpoint(path)["step"] == 1
+    assert AtomicCheckpointIO().load_checkpoint(path)["step"] == 1
     assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
     with full_disk(10_000), pytest.raises(CheckpointError, match=r"There is no former one$"):
-        ReplaceIO().save_checkpoint(large, tmp_path / "new" / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint(large, tmp_path / "new" / "last.ckpt")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "last.ckpt"
     with pytest.raises(CheckpointError, match=r"file/last\.ckpt: the checkpoint cannot be written \("):
-        ReplaceIO().save_checkpoint({"step": 1}, path)
+        AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 0.5, -5])
 def test_a_checkpoint_that_was_cut_short_is_one_line(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "last.ckpt"
-    ReplaceIO().save_checkpoint({"step": 1}, tmp_path / "epoch=0-step=1.ckpt")
-    ReplaceIO().save_checkpoint({"step": 2, "weights": torch.zeros(1000)}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "epoch=0-step=1.ckpt")
+    AtomicCheckpointIO().save_checkpoint({"step": 2, "weights": torch.zeros(1000)}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept) if kept == 0.5 else int(kept)])
     said = (
@@ -159,7 +159,7 @@ def test_a_checkpoint_that_was_cut_short_is_one_line(tmp_path: Path, kept: float
         "start from the first step"
     )
     for read in (
-        lambda: ReplaceIO().load_checkpoint(path, weights_only=True),
+        lambda: AtomicCheckpointIO().load_checkpoint(path, weights_only=True),
         lambda: checkpoint_differences(path, {}),
     ):
         with pytest.raises(ValueError, match="whole") as failed:
@@ -171,4 +171,4 @@ def test_a_whole_checkpoint_of_other_content_is_not_called_cut_short(tmp_path: P
     path = tmp_path / "last.ckpt"
     torch.save({"step": Path("x")}, path)
     with pytest.raises(UnpicklingError, match="Weights only load failed"):
-        ReplaceIO().load_checkpoint(path, weights_only=True)
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=True)

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.bad_samples import BadSamples
-from callbacks.cli.checkpoint_io import ReplaceIO
+from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nulls
 from callbacks.cli.progress import Progress
 from callbacks.metrics.throughput import Throughput
@@ -43,7 +43,7 @@ def kinds(pieces: list[Any]) -> list[type]:
 def test_default_pieces() -> None:
     pieces = default_pieces(GIVEN, "fit", Path("run/fit"))
     assert kinds(pieces["callbacks"]) == [Recovery, Resume, Throughput, Progress, BadSamples, StopSignals]
-    assert kinds(pieces["plugins"]) == [ReplaceIO]
+    assert kinds(pieces["plugins"]) == [AtomicCheckpointIO]
     recovery = pieces["callbacks"][0]
     assert (recovery.minutes, recovery.every_n_steps, recovery.save_top_k) == (15.0, None, 0)
     assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
@@ -60,7 +60,7 @@ def test_given_pieces_are_kept_and_not_doubled() -> None:
         BadSamples(),
         StopSignals(),
     ]
-    writer = ReplaceIO()
+    writer = AtomicCheckpointIO()
     pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit", Path("run/fit"))
     assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}

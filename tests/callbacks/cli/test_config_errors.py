@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callbacks.cli.config_errors import readable, told
+from callbacks.cli.config_errors import error_message, readable
 
 NESTED = """Parser key "model":
   Does not validate against any of the Union subtypes
@@ -79,8 +79,8 @@ Given value: Namespace(class_path='VistaDPO', init_args=Namespace(beta=-1.0))"""
 
 
 def test_of_a_class_that_refuses_its_settings_only_the_reason_is_told() -> None:
-    assert told(ValueError(REFUSED)) == "beta is -1.0; give a positive number"
-    assert told(ValueError("shards:\n  - a\n  - b\n")) == "shards:\n  - a\n  - b"
+    assert error_message(ValueError(REFUSED)) == "beta is -1.0; give a positive number"
+    assert error_message(ValueError("shards:\n  - a\n  - b\n")) == "shards:\n  - a\n  - b"
 
 
 def test_class_names_are_suggested_from_what_was_imported() -> None:

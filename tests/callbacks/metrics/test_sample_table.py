@@ -28,9 +28,9 @@ def view(sample: int, name: ViewName, *answers: AnswerName) -> View:
 def batch() -> VistaBatch:
     """Three samples: one full, one of whom nothing but the original is known, and padding."""
     views = [
-        view(0, "original", "chosen", "relevant", "irrelevant"),
+        view(0, "original", "chosen", "rejected", "irrelevant"),
         view(0, "video_negative", "chosen"),
-        view(1, "original", "chosen", "relevant"),
+        view(1, "original", "chosen", "rejected"),
         view(2, "original", "chosen"),
     ]
     return VistaBatch(["a", "b", "padding"], views, torch.tensor([True, True, False]))
@@ -50,7 +50,7 @@ def test_table_rows() -> None:
     assert [row[0] for row in rows] == ["a", "b"]
     first, second = (dict(zip(columns, row, strict=True)) for row in rows)
     assert first["prompt"] == "question 0"
-    assert (first["relevant"], first["irrelevant"], second["irrelevant"]) == ("relevant 0", "irrelevant 0", "")
+    assert (first["rejected"], first["irrelevant"], second["irrelevant"]) == ("rejected 0", "irrelevant 0", "")
     assert (first["response/chosen"], first["response/rejected"], second["response/chosen"]) == (0.5, -0.5, 1.5)
     assert (first["video/chosen"], second["video/chosen"]) == (2.5, None)
     assert isinstance(first["video_negative"], wandb.Image)

@@ -19,7 +19,7 @@ from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaWeights
 from tests.support.preference_fakes import ANSWERS, FakePairs, make_batch, make_module, make_trainer
 
-NO_TOKEN = VistaWeights(temporal=0, object=0, token=0)
+NO_TOKEN = VistaWeights(clip=0, object=0, token=0)
 
 
 def batches() -> list[VistaBatch]:
@@ -54,7 +54,7 @@ def test_the_cache_holds_every_sample_once_and_says_what_it_is_made_from(cache: 
     assert index.made_from["policy"]["lora"] is True
     names = [f"original/{name}" for name in sorted(ANSWERS)] + ["video_negative/chosen"]
     assert index.made_from["answers"] == names
-    assert index.made_from["hidden"] == ["original/chosen", "original/relevant"]
+    assert index.made_from["hidden"] == ["original/chosen", "original/rejected"]
     assert set(index.entries[0].members) == {SUFFIX}
 
 
@@ -66,8 +66,8 @@ def test_members_hold_what_the_index_says(cache: str) -> None:
     facts = index.entries[1].facts["answers"]
     assert tensors["log_probs"].tolist() == [value for value, _ in facts.values()]
     assert tensors["num_tokens"].tolist() == [len(ANSWERS[name.split("/")[1]]) for name in facts]
-    assert len(tensors["hidden"]) == len(ANSWERS["chosen"]) + len(ANSWERS["relevant"])
-    assert tensors["hidden_answer"].bincount().tolist() == [len(ANSWERS["chosen"]), len(ANSWERS["relevant"])]
+    assert len(tensors["hidden"]) == len(ANSWERS["chosen"]) + len(ANSWERS["rejected"])
+    assert tensors["hidden_answer"].bincount().tolist() == [len(ANSWERS["chosen"]), len(ANSWERS["rejected"])]
 
 
 def test_cached_scores_equal_live_ones(cache: str) -> None:
@@ -86,7 +86,7 @@ def test_cached_scores_equal_live_ones(cache: str) -> None:
     assert read.hidden[~places].abs().max() == 0.0, "a masked sample has no score, and counts nowhere"
 
 
-@pytest.mark.parametrize("weights", [VistaWeights(temporal=0, object=0), NO_TOKEN])
+@pytest.mark.parametrize("weights", [VistaWeights(clip=0, object=0), NO_TOKEN])
 def test_training_on_cached_scores_is_training_on_live_ones(cache: str, weights: VistaWeights) -> None:
     live, cached = fit(ReferenceModel(), weights=weights), fit(ReferenceModel("cached", cache), weights=weights)
     assert all(torch.equal(live[name], cached[name]) for name in live)
@@ -302,7 +302,7 @@ def test_what_was_skipped_may_be_missing_where_bad_samples_are_skipped(tmp_path:
 
 def test_a_missing_answer_or_missing_hidden_states_are_refused(tmp_path: Path) -> None:
     plain = predict(tmp_path, weights=VistaWeights(1, 0, 0, 0, 0))
-    message = "no scores of video_negative/chosen; it has no hidden states of original/chosen, original/relevant"
+    message = "no scores of video_negative/chosen; it has no hidden states of original/chosen, original/rejected"
     with pytest.raises(ValueError, match=message):
         fit(ReferenceModel("cached", plain))
 
@@ -317,9 +317,9 @@ def test_an_answer_that_one_sample_lacks_names_the_sample(cache: str) -> None:
 def test_another_tokenization_is_refused(cache: str) -> None:
     module, batch = make_module(), make_batch([2])
     module.policy.load()
-    batch.views[0].answers["relevant"] = "quite blue"
+    batch.views[0].answers["rejected"] = "quite blue"
     encoded = module.policy.encode(batch.views, module.kept_hidden())
-    with pytest.raises(ValueError, match=r"original/relevant of sample 's2' has 4 hidden states, the policy has 10"):
+    with pytest.raises(ValueError, match=r"original/rejected of sample 's2' has 4 hidden states, the policy has 10"):
         ReferenceCache(cache).scores(batch, encoded.hidden_answer)
 
 

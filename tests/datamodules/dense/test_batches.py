@@ -112,7 +112,7 @@ def test_batches_move_to_a_device_with_their_rows() -> None:
     batch.reference = FlowErrors(latents[0, 0], latents[0, 0])
     moved = move_data_to_device(batch, "meta")
     assert moved.reference.second.device.type == moved.prompts[0].device.type == moved.t.device.type == "meta"
-    assert (moved.keys, moved.normalizers) == (["a"], {"p": 2.0})
+    assert (moved.keys, moved.denominators) == (["a"], {"p": 2.0})
 
 
 @pytest.mark.gpu

@@ -78,7 +78,7 @@ def test_a_batch_holds_what_the_shards_hold(shards: FlowShards) -> None:
     assert batch.noise.shape == batch.first.shape == (10, 4, 4, 2, 4)
     assert batch.mask.all()
     assert (batch.labels.dtype, batch.preference.dtype, batch.t.dtype) == (torch.int8, torch.int8, torch.float32)
-    assert batch.normalizers == {
+    assert batch.denominators == {
         "frames": float((batch.labels != 0).sum()),
         "videos": float((batch.preference != 0).sum()),
         "pairs": 10.0,
@@ -126,7 +126,7 @@ def test_denominators_count_frames_over_ranks_and_accumulation(
             decided = batch.labels != 0
             counts = (decided.sum(), (batch.preference != 0).sum(), decided.any(-1).sum())
             for name, count in zip(KINDS, counts, strict=True):
-                totals[name] += float(count) / batch.normalizers[name] / world / accumulation
+                totals[name] += float(count) / batch.denominators[name] / world / accumulation
     # Parts of a whole, each divided by its share of the global count, average to one.
     assert totals == {name: pytest.approx(1.0) for name in KINDS}
 
@@ -220,7 +220,7 @@ def test_resuming_with_other_labels_or_times_is_refused(shards: FlowShards, tmp_
     for changed, said in (
         (dense(FlowShards(shards.pairs, other)), "labels was .*: the content of .*other.index.json has changed"),
         (dense(shards, flip_labels=0.1), "flip_labels was"),
-        (dense(shards, time_shift=3.0), "time was"),
+        (dense(shards, flow_shift=3.0), "time was"),
         (dense(shards, label_fraction=0.5), "kept was"),
     ):
         with pytest.raises(ValueError, match=f"cannot resume.*{said}"):
@@ -245,8 +245,8 @@ def test_several_files_with_labels_of_their_own_or_of_all(tmp_path: Path) -> Non
 
 def test_training_reads_neither_videos_nor_texts_and_can_be_spawned(shards: FlowShards) -> None:
     loader = attached(dense(shards)).train_dataloader()
-    made = pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
-    assert made[2](loader.index.entries[0]) == ["latents.safetensors", "prompt.safetensors"]
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(0) == ("latents.safetensors", "prompt.safetensors")
 
 
 def test_ranks_without_a_pair_get_blanks_that_count_nowhere(shards: FlowShards) -> None:

@@ -111,7 +111,7 @@ def test_labels_must_be_given_and_be_of_these_pairs(tmp_path: Path) -> None:
         attached(DensePairs(train_labels=labels))
     with pytest.raises(ValueError, match=r"DensePairs has no samples for `predict`"):
         attached(DensePairs(pairs, labels), stage="predict")
-    with pytest.raises(ValueError, match=r"schema 'vidpref/pairs', wanted vidpref/labels"):
+    with pytest.raises(ValueError, match=r"schema 'vidpref/pairs', expected vidpref/labels"):
         attached(DensePairs(pairs, pairs))
     others = write_pairs(tmp_path, 3, "others")
     with pytest.raises(ValueError, match=r"made from other pairs than .*others-000000.*\n.*labels-000000\.tar"):
@@ -127,10 +127,10 @@ def test_labels_must_be_given_and_be_of_these_pairs(tmp_path: Path) -> None:
         ({"min_decided": 1.0}, r"min_decided is 1\.0"),
         ({"label_fraction": 0.0}, r"label_fraction is 0\.0"),
         ({"flip_labels": 1.2}, r"flip_labels is 1\.2"),
-        ({"time_std": 0.0}, r"time_std is 0\.0"),
-        ({"time_shift": -1.0}, r"time_shift -1\.0"),
+        ({"logit_std": 0.0}, r"logit_std is 0\.0"),
+        ({"flow_shift": -1.0}, r"flow_shift -1\.0"),
         ({"time_range": (0.5, 0.5)}, "two rising times"),
-        ({"time_range": (0.99, 1.0), "time_mean": -3.0}, "less than 1% of the draws"),
+        ({"time_range": (0.99, 1.0), "logit_mean": -3.0}, "less than 1% of the draws"),
         ({"batch_size": 0}, r"batch_size is 0; give 1 or more"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_batch_holds_what_the_shards_hold(videos: str) -> None:
             assert torch.equal(batch.prompts[place], random_tensors(key, "prompt", *batch.prompts[place].shape))
             assert torch.equal(batch.noise[place], data.draw.noise(key, 0, batch.clean.shape[1:]))
             assert batch.t[place] == torch.tensor(data.draw.time(key, 0), dtype=torch.float32)
-        assert batch.normalizers == {"supervised": 5.0}
+        assert batch.denominators == {"supervised": 5.0}
         assert batch.mask.all()
         seen += batch.keys
     assert sorted(seen) == KEYS
@@ -110,7 +110,7 @@ def test_a_resumed_fit_goes_on_with_the_next_video(videos: str, tmp_path: Path) 
     assert sorted({key for key, _ in whole.validated}) == KEYS
     with pytest.raises(ValueError, match=r"cannot resume.*time was"):
         trainer(tmp_path, max_steps=9).fit(
-            supervised(), latents(videos, time_mean=0.5), ckpt_path=tmp_path / "middle.ckpt"
+            supervised(), latents(videos, logit_mean=0.5), ckpt_path=tmp_path / "middle.ckpt"
         )
 
 
@@ -122,7 +122,7 @@ def test_the_last_batch_is_filled_with_blanks(videos: str) -> None:
     assert not batch.clean[3].any()
     assert not batch.prompts[3].any()
     assert [one.shape[1] for one in batch.prompts] == [6] * 4
-    assert batch.normalizers == {"supervised": pytest.approx(10 / 3)}
+    assert batch.denominators == {"supervised": pytest.approx(10 / 3)}
 
 
 def test_what_does_not_fit_is_told_before_training(videos: str, tmp_path: Path) -> None:
@@ -146,4 +146,5 @@ def test_what_does_not_fit_is_told_before_training(videos: str, tmp_path: Path) 
 
 def test_what_workers_get_can_be_sent_to_a_spawned_process(videos: str) -> None:
     loader = attached(latents(videos), supervised()).train_dataloader()
-    assert pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(0) == ("latents.safetensors", "prompt.safetensors")

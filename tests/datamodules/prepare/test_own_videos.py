@@ -72,7 +72,7 @@ def test_a_full_row_keeps_its_video_unchanged_and_its_annotation(folder: Path, v
         video_id="clips/roll.mp4",
         question="What rolls?",
         chosen="A red ball.",
-        relevant="A blue ball.",
+        rejected="A blue ball.",
         irrelevant="It rains.",
         event=(0.5, 1.25),
         boxes=(Box(1, 2.5, 10, 8, 0.5), Box(0, 0, 48, 32)),

@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.prepare.toy import prepare_toy
 from datamodules.prepare.verify import verify
-from datamodules.questions.video_hallucer import Questions
+from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from datamodules.shards.index import Index
 from datamodules.toy_world.questions import DESCRIBE, SUBSETS
 from datamodules.toy_world.rows import Mixture
@@ -68,7 +68,7 @@ def test_captions_bring_the_model_to_train(tmp_path: Path) -> None:
 def test_the_benchmark_folder_is_read_by_the_benchmark(tmp_path: Path) -> None:
     folder = tmp_path / "test"
     prepare_toy(str(folder), "test", num_videos=8)
-    data = Questions(str(folder), str(folder / "videos"), num_frames=4)
+    data = VideoHallucerQuestions(str(folder), str(folder / "videos"), num_frames=4)
     data.setup("test")
     assert sorted(one.subset for one in data.annotations) == sorted(SUBSETS)
     pairs = [pair for one in data.annotations for pair in one.pairs]

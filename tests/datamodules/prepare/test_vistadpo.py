@@ -101,7 +101,7 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
         video_id="star/a",
         question="What is it?",
         chosen="A red ball.",
-        relevant="A blue ball.",
+        rejected="A blue ball.",
         irrelevant="It is raining.",
         boxes=(Box(5.0, 6.5, 10.0, 8.299999999999999),),
         video=VideoFacts(12, 4.0, WIDTH, HEIGHT),
@@ -113,6 +113,17 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
     assert set(found) == {"mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"}
     assert found["frame.jpg"] == (videos / "frame/star/a/frame1.jpg").read_bytes()
     assert [entry.facts["irrelevant"] for entry in index.entries] == [True, False]
+
+
+def test_only_templates_besides_the_released_video_token_are_warned_of(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path, [row("a", prompt="<video>\nWhat is it?"), row("b", prompt="<video>\nUSER: What is it?")])
+    for strip, question in ((False, "USER: What is it?"), (True, "What is it?")):
+        index = prepare_vistadpo(rows, videos, tmp_path / f"out{strip}", strip_templates=strip)
+        texts = [json.loads(members(index, position)["json"])["question"] for position in (0, 1)]
+        assert texts == ["What is it?", question]
+        assert "1 text has what looks like a chat template around it" in capsys.readouterr().err
 
 
 def test_frames_are_in_natural_order_and_other_files_are_passed_over(tmp_path: Path, videos: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from datamodules.questions.base import Question, QuestionBatches, QuestionLoader
-from datamodules.questions.video_hallucer import PROMPT, Questions
+from datamodules.questions.video_hallucer import PROMPT, VideoHallucerQuestions
 from datamodules.questions.video_hallucer_files import find_annotations, read_annotation
 from datamodules.video.codec import encode_mp4
 from tests.support.paths import DATA
@@ -45,7 +45,7 @@ def small(tmp_path: Path) -> dict[str, str]:
     return {"questions": str(tmp_path / "questions"), "videos": str(tmp_path / "videos")}
 
 
-def on_rank(data: Questions, rank: int, world: int) -> QuestionLoader:
+def on_rank(data: VideoHallucerQuestions, rank: int, world: int) -> QuestionLoader:
     data.trainer = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": world, "rank": rank})
     return data.test_dataloader()
 
@@ -69,7 +69,7 @@ def test_the_longer_temporal_version_is_taken_when_asked_for() -> None:
 
 
 def test_another_temporal_version_than_asked_for_is_refused(tmp_path: Path) -> None:
-    data = Questions(str(PUBLISHED), str(tmp_path), subsets=["temporal"], temporal=176)
+    data = VideoHallucerQuestions(str(PUBLISHED), str(tmp_path), subsets=["temporal"], temporal=176)
     with pytest.raises(ValueError, match=r"temporal.json has 2 pairs, but temporal: 176"):
         data.setup("test")
 
@@ -81,7 +81,7 @@ def test_published_folders_per_subset_are_found(tmp_path: Path) -> None:
 
 
 def test_a_batch_holds_prompts_and_evenly_sampled_frames(small: dict[str, str]) -> None:
-    data = Questions(**small, num_frames=3, batch_size=4, subsets=["temporal", "detail"])
+    data = VideoHallucerQuestions(**small, num_frames=3, batch_size=4, subsets=["temporal", "detail"])
     data.setup("test")
     batches = list(data.test_dataloader())
     assert [len(batch.keys) for batch in batches] == [4, 4, 2]
@@ -98,7 +98,7 @@ def test_a_batch_holds_prompts_and_evenly_sampled_frames(small: dict[str, str]) 
 def test_every_question_once_and_as_many_batches_on_every_rank(
     small: dict[str, str], world: int, batch_size: int, num_workers: int
 ) -> None:
-    data = Questions(**small, num_frames=1, batch_size=batch_size, num_workers=num_workers)
+    data = VideoHallucerQuestions(**small, num_frames=1, batch_size=batch_size, num_workers=num_workers)
     data.setup("test")
     loaders = [on_rank(data, rank, world) for rank in range(world)]
     assert len({len(loader) for loader in loaders}) == 1
@@ -109,7 +109,7 @@ def test_every_question_once_and_as_many_batches_on_every_rank(
 
 
 def test_the_loader_is_not_one_that_lightning_splits_again(small: dict[str, str]) -> None:
-    data = Questions(**small)
+    data = VideoHallucerQuestions(**small)
     data.setup("test")
     assert not isinstance(data.test_dataloader(), DataLoader)
 
@@ -118,7 +118,7 @@ def test_all_missing_videos_are_listed_at_once(small: dict[str, str]) -> None:
     (Path(small["videos"]) / "a.mp4").unlink()
     (Path(small["videos"]) / "detail" / "videos" / "c.mp4").unlink()
     with pytest.raises(ValueError, match=r"2 videos are missing .*allow_missing") as error:
-        Questions(**small).setup("test")
+        VideoHallucerQuestions(**small).setup("test")
     assert str(error.value).splitlines()[1:] == ["  a.mp4: no such video", "  c.mp4: no such video"]
 
 
@@ -127,13 +127,13 @@ def test_files_that_are_no_videos_at_first_sight_are_listed_with_the_missing_one
     (Path(small["videos"]) / "a.mp4").write_bytes(b"")
     (Path(small["videos"]) / "detail" / "videos" / "c.mp4").write_text("<!DOCTYPE html>\nNot found")
     with pytest.raises(ValueError, match="2 videos are missing") as error:
-        Questions(**small).setup("test")
+        VideoHallucerQuestions(**small).setup("test")
     assert str(error.value).splitlines()[1:] == ["  a.mp4: the file is empty", "  c.mp4: the file is a text"]
 
 
 def test_allow_missing_asks_the_rest_and_says_what_is_left_out(small: dict[str, str]) -> None:
     (Path(small["videos"]) / "a.mp4").unlink()
-    data = Questions(**small, allow_missing=True)
+    data = VideoHallucerQuestions(**small, allow_missing=True)
     data.setup("test")
     assert len(data.asked) == 4
     assert data.missing["temporal/000001/basic"] == "a.mp4: no such video"
@@ -142,16 +142,16 @@ def test_allow_missing_asks_the_rest_and_says_what_is_left_out(small: dict[str, 
 
 def test_nothing_left_to_ask_is_an_error(small: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of the 10 questions"):
-        Questions(small["questions"], str(tmp_path / "nowhere"), allow_missing=True).setup("test")
+        VideoHallucerQuestions(small["questions"], str(tmp_path / "nowhere"), allow_missing=True).setup("test")
 
 
 def test_an_undecodable_video_is_named_or_skipped(small: dict[str, str]) -> None:
     (Path(small["videos"]) / "a.mp4").write_bytes(b"\0 not a video")
-    data = Questions(**small, subsets=["temporal"])
+    data = VideoHallucerQuestions(**small, subsets=["temporal"])
     data.setup("test")
     with pytest.raises(ValueError, match=r"question temporal/000000/basic, video .*a\.mp4: undecodable"):
         list(data.test_dataloader())
-    data = Questions(**small, subsets=["temporal"], allow_missing=True)
+    data = VideoHallucerQuestions(**small, subsets=["temporal"], allow_missing=True)
     data.setup("test")
     (batch,) = data.test_dataloader()
     assert len(batch.keys) == len(batch.frames) == len(batch.prompts) == 2
@@ -160,7 +160,7 @@ def test_an_undecodable_video_is_named_or_skipped(small: dict[str, str]) -> None
 
 
 def test_without_videos_every_question_is_asked(small: dict[str, str]) -> None:
-    data = Questions(small["questions"], None)
+    data = VideoHallucerQuestions(small["questions"], None)
     data.setup("test")
     batches = list(data.test_dataloader())
     assert sum(len(batch.keys) for batch in batches) == 10
@@ -168,7 +168,7 @@ def test_without_videos_every_question_is_asked(small: dict[str, str]) -> None:
 
 
 def test_limit_pairs_takes_the_first_of_each_subset(small: dict[str, str]) -> None:
-    data = Questions(**small, limit_pairs=1)
+    data = VideoHallucerQuestions(**small, limit_pairs=1)
     data.setup("test")
     assert {key.split("/")[1] for key in data.asked} == {"000000"}
     assert len(data.asked) == 4
@@ -193,20 +193,20 @@ def test_files_that_hold_no_pairs_are_refused(tmp_path: Path, content: str) -> N
 
 def test_unknown_subsets_and_files_are_named(small: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no questions for \['motion'\] .* detail, temporal"):
-        Questions(**small, subsets=["motion"]).setup("test")
+        VideoHallucerQuestions(**small, subsets=["motion"]).setup("test")
     with pytest.raises(ValueError, match=r"do not exist: .*gone\.json"):
-        Questions([str(tmp_path / "gone.json")], None).setup("test")
+        VideoHallucerQuestions([str(tmp_path / "gone.json")], None).setup("test")
     with pytest.raises(ValueError, match="each subset needs a name of its own"):
-        Questions([f"{small['questions']}/detail.json"] * 2, None).setup("test")
+        VideoHallucerQuestions([f"{small['questions']}/detail.json"] * 2, None).setup("test")
 
 
 def test_a_prompt_needs_a_place_for_the_question(small: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"\{question\}"):
-        Questions(**small, prompt="Answer yes or no.")
+        VideoHallucerQuestions(**small, prompt="Answer yes or no.")
 
 
 def test_what_is_answered_is_not_asked_and_every_rank_still_gets_a_batch(small: dict[str, str]) -> None:
-    data = Questions(**small, num_frames=1, batch_size=4)
+    data = VideoHallucerQuestions(**small, num_frames=1, batch_size=4)
     data.setup("test")
     data.skip(data.asked[:7])
     assert data.asked_now == data.asked[7:]

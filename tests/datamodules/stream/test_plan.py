@@ -138,10 +138,10 @@ def test_a_step_has_the_same_samples_at_any_number_of_ranks(
 
 @quick
 @given(filtered(), small, small, small, st.integers(0, 20), st.data())
-def test_normalizers_give_the_global_mean(
+def test_denominators_give_the_global_mean(
     data: tuple[list[int], list[int]], world: int, batch_size: int, accumulation: int, step: int, more: st.DataObject
 ) -> None:
-    """Sum over a micro-batch / normalizer, averaged over ranks and accumulation, is the mean over the whole step."""
+    """Sum over a micro-batch / denominator, averaged over ranks and accumulation, is the mean over the whole step."""
     counts, keep = data
     size = {"min_size": sum(counts), "max_size": sum(counts)}
     # Booleans say who takes part; integers how often, as with the latent frames of a video.
@@ -153,7 +153,7 @@ def test_normalizers_give_the_global_mean(
         keep=keep,
         batch_size=batch_size,
         accumulation=accumulation,
-        terms={"temporal": items},
+        terms={"clip": items},
     )
     start = step * plans[0].step_samples
     parts, read = [], []
@@ -161,7 +161,7 @@ def test_normalizers_give_the_global_mean(
         for at in range(start, start + plan.step_samples, plan.global_batch):
             batch = plan.batch(at)
             mine = [slot.position for slot in batch.slots for _ in range(int(items[slot.position]))]
-            parts.append(values[mine].sum() / batch.normalizers["temporal"])
+            parts.append(values[mine].sum() / batch.denominators["clip"])
             read += mine
     assert np.mean(parts) == pytest.approx(values[read].mean() if read else 0.0)
 
@@ -200,7 +200,7 @@ def test_evaluation_reads_every_sample_exactly_once(
         real = [slot.position for batch in batches for slot in batch.slots if slot.mask]
         assert sorted(real) == sorted(batches[0].step_positions.tolist())
         count = sum(position % 2 == 0 for position in real)
-        assert batches[0].normalizers == {"object": count / world if count else 1.0}
+        assert batches[0].denominators == {"object": count / world if count else 1.0}
         read += real
     assert sorted(read) == sorted(keep)
 

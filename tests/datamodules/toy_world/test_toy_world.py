@@ -167,8 +167,8 @@ def test_preference_rows_are_sound_and_their_three_answers_differ_in_truth(seed:
     assert row.faults() == []
     told = [f"{truth(scene, number)}." for number in range(2)]
     assert any(row.chosen.endswith(one) for one in told)
-    assert not any(row.relevant.endswith(one) for one in told)
-    assert {row.chosen.split(",")[0], row.relevant.split(",")[0]} == {"Yes", "No"}
+    assert not any(row.rejected.endswith(one) for one in told)
+    assert {row.chosen.split(",")[0], row.rejected.split(",")[0]} == {"Yes", "No"}
     assert row.irrelevant is not None
     assert not any(str(event.thing) in row.irrelevant for event in scene.events)
 

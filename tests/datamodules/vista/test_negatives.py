@@ -30,7 +30,7 @@ keys = st.text(min_size=1, max_size=8)
 
 def test_draws_are_the_same_in_another_process() -> None:
     here = generator(3, "key", "clip/span", 1).integers(0, 2**60, 3).tolist()
-    code = "from datamodules.vista.facts import generator as g;"
+    code = "from datamodules.stream.draws import generator as g;"
     code += "print(g(3, 'key', 'clip/span', 1).integers(0, 2**60, 3).tolist())"
     command = [sys.executable, "-c", code]
     other = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch
 
 from lightning_modules.judges.base import JudgeQuestion
 from lightning_modules.judges.cache import ReplyCache, request_key
+from tests.support.paths import ROOT
 
 KEY = "ab" * 32
 #: A process that appends a line to a file each time it has to ask, slowly.
@@ -75,9 +77,20 @@ def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest
     def no_locks(*args: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr("lightning_modules.judges.cache.FileLock.acquire", no_locks)
     assert ReplyCache(tmp_path).reply(KEY, lambda: "said") == ("said", True)
     assert ReplyCache(tmp_path).reply(KEY, never) == ("said", False)
+
+
+def test_the_cache_needs_no_module_of_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    path = ROOT / "lightning_modules/judges/cache.py"
+    spec = importlib.util.spec_from_file_location("cache_on_windows", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.ReplyCache
 
 
 @pytest.mark.slow

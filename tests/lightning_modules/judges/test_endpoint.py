@@ -18,6 +18,7 @@ from lightning_modules.judges.endpoint import TokenPrices
 from lightning_modules.judges.http import ChatEndpoint
 from tests.support.chat_server import ChatServer, chat_server
 from tests.support.endpoint_cases import KEY, echo, judge, questions
+from tests.support.paths import DATA
 
 # What is sent
 
@@ -103,8 +104,19 @@ def test_a_key_that_is_none_is_refused_and_not_told(
 
 def test_a_request_that_cannot_be_sent_tells_no_key(chat: ChatServer) -> None:
     with pytest.raises(ValueError, match="completions cannot be asked: ") as caught:
-        ChatEndpoint(chat.url, f"{KEY}\r").complete({})
+        ChatEndpoint(chat.url, f"{KEY}\r").complete({"model": "m", "messages": []})
     assert KEY not in "".join(format_exception(caught.value))
+
+
+def test_options_are_fields_of_the_request(chat: ChatServer, cache: str) -> None:
+    judge(cache, options={"temperature": 0, "guided_choice": ["first", "second"]}).ask(questions(1))
+    (body,) = chat.requests
+    assert body == {
+        "model": "looks-7",
+        "messages": [{"role": "user", "content": "question 0"}],
+        "temperature": 0,
+        "guided_choice": ["first", "second"],
+    }
 
 
 # Order, concurrency, cache
@@ -198,3 +210,11 @@ def test_the_summary_counts_what_the_server_says(chat: ChatServer, cache: str) -
     asked = judge(cache, prices=TokenPrices(1e6, 0.0))
     asked.ask(questions(3))
     assert "300 tokens of questions and 21 of replies, cost about 300.00" in asked.summary()
+
+
+def test_replies_kept_by_version_0_1_0_are_read(chat: ChatServer) -> None:
+    frame = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
+    asked = JudgeQuestion(f"First: {PICTURE} Which?", [frame], "a", system="Be kind.", attempt=1)
+    kept = judge(str(DATA / "written_by_0_1_0/judge_cache"), options={"temperature": 0})
+    assert kept.ask([asked]) == ['{"verdict": "second"}']
+    assert not chat.requests

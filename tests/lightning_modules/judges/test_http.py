@@ -7,12 +7,14 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from traceback import format_exception
 from typing import Any
 
+import openai
 import pytest
 
 from lightning_modules.judges.base import JudgeStoppedError
-from tests.support.chat_server import CUT, DROP, EMPTY, HANG, NONSENSE, ChatServer
+from tests.support.chat_server import CUT, DRIP, DROP, EMPTY, HANG, NONSENSE, SILENT, ChatServer
 from tests.support.endpoint_cases import KEY, echo, judge, questions
 
 
@@ -31,7 +33,11 @@ def test_what_may_pass_is_tried_again(chat: ChatServer, cache: str, failure: Any
 
 @pytest.mark.parametrize(
     ("failure", "why"),
-    [(DROP, "RemoteDisconnected"), (NONSENSE, "no chat completion: '<html>"), ((500, {}, "on fire"), "500: on fire")],
+    [
+        (DROP, "RemoteProtocolError: Server disconnected"),
+        (NONSENSE, "no chat completion: '<html>"),
+        ((500, {}, "on fire"), "500: on fire"),
+    ],
 )
 def test_a_judge_that_stays_away_says_how_to_continue(chat: ChatServer, cache: str, failure: Any, why: str) -> None:
     chat.answer = lambda body, number: failure if "question 1" in str(body) else echo(body, number)
@@ -49,19 +55,52 @@ def test_a_slow_server_is_given_up_and_asked_again(chat: ChatServer, cache: str)
     chat.answer = lambda body, number: HANG if number == 1 else "fine"
     begun = time.monotonic()
     assert judge(cache, timeout_s=0.2).ask(questions(1)) == ["fine"]
-    assert 0.2 <= time.monotonic() - begun < 0.6
+    assert 0.2 <= time.monotonic() - begun < 2.5
+
+
+@pytest.mark.parametrize("failure", [SILENT, DRIP])
+def test_a_reply_that_never_ends_is_given_up_in_time(chat: ChatServer, cache: str, failure: str) -> None:
+    chat.answer = lambda body, number: failure
+    begun = time.monotonic()
+    with pytest.raises(JudgeStoppedError, match=r"2 attempts.*TimeoutError: the reply was not complete after 0\.3 s"):
+        judge(cache, timeout_s=0.3, attempts=2).ask(questions(1))
+    assert 0.6 <= time.monotonic() - begun < 5
+    assert len(chat.requests) == 2
+
+
+def test_the_client_is_closed_at_the_end(chat: ChatServer, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients: list[openai.OpenAI] = []
+    make = openai.OpenAI.__init__
+
+    def remembered(self: openai.OpenAI, **settings: Any) -> None:
+        make(self, **settings)
+        clients.append(self)
+
+    monkeypatch.setattr(openai.OpenAI, "__init__", remembered)
+    asked = judge(cache)
+    asked.ask(questions(3))
+    assert [client.is_closed() for client in clients] == [True]  # one for all requests
+    asked.ask(questions(3))
+    assert len(clients) == 1  # everything was known
+    chat.answer = lambda body, number: (401, {}, "")
+    with pytest.raises(ValueError, match="401"):
+        asked.ask(questions(4))
+    assert [client.is_closed() for client in clients] == [True, True]
 
 
 def test_a_server_that_is_not_there(chat: ChatServer, cache: str) -> None:
-    with pytest.raises(JudgeStoppedError, match=r"stays away after 3 attempts.*ConnectionRefusedError"):
+    with pytest.raises(JudgeStoppedError, match=r"stays away after 3 attempts.*ConnectError: .*refused"):
         judge(cache, base_url="http://127.0.0.1:9/v1").ask(questions(1))
 
 
 @pytest.mark.parametrize("dated", [False, True])
 def test_retry_after_is_honoured(chat: ChatServer, cache: str, dated: bool) -> None:
-    # A date has whole seconds: two ahead are more than one.
-    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
-    chat.answer = lambda body, number: (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+    def answer(body: dict[str, Any], number: int) -> Any:
+        # A date has whole seconds: two ahead are more than one.
+        asked = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "0.3"
+        return (429, {"Retry-After": asked}, "") if number == 1 else "fine"
+
+    chat.answer = answer
     assert judge(cache).ask(questions(1)) == ["fine"]
     first, second = chat.times
     assert (0.9 if dated else 0.3) <= second - first < 3
@@ -105,6 +144,14 @@ def test_a_refusal_ends_the_run_at_once(chat: ChatServer, cache: str, status: in
     with pytest.raises(ValueError, match=f"question 'k0': .*{message}"):
         judge(cache, concurrency=1).ask(questions(4))
     assert len(chat.requests) <= 2
+
+
+@pytest.mark.parametrize("status", [401, 429, 200])
+def test_a_key_that_the_server_repeats_is_in_no_traceback(chat: ChatServer, cache: str, status: int) -> None:
+    chat.answer = lambda body, number: (status, {}, f'{{"error": {{"message": "no key {KEY}"}}}}')
+    with pytest.raises((ValueError, JudgeStoppedError), match=r"no key \*\*\*") as caught:
+        judge(cache).ask(questions(1))
+    assert KEY not in "".join(format_exception(caught.value))
 
 
 def test_a_refusal_ends_the_waiting_of_other_requests(chat: ChatServer, cache: str) -> None:

@@ -1,4 +1,4 @@
-"""Questions, verdicts in replies of all kinds, and replies that were recorded."""
+"""Questions, and replies that were recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.judges.base import PICTURE, JudgeQuestion, Workload, parse_verdict, spoken
+from lightning_modules.judges.base import PICTURE, JudgeQuestion, Workload
 from lightning_modules.judges.recorded import RecordedJudge, ReplyLog
 
 RED, BLUE = torch.zeros(3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4, dtype=torch.uint8)
@@ -26,68 +26,6 @@ def test_without_places_pictures_come_first_and_without_pictures_the_text_is_lef
 def test_a_wrong_number_of_places_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"question 'k' has 1 places <picture> for 2 pictures"):
         JudgeQuestion(f"{PICTURE}?", [RED, BLUE], "k").content()
-
-
-@pytest.mark.parametrize(
-    ("reply", "verdict"),
-    [
-        ('The hand melts.\n{"reason": "melting hand", "verdict": "first"}', "first"),
-        ('```json\n{"verdict": "second", "reason": "x"}\n```', "second"),
-        ('{"Verdict": "Tie"}', "tie"),
-        ('{"verdict": "the second video"}', "second"),
-        ('{"verdict": 2}', "second"),
-        # What came before is corrected by what comes last.
-        ('{"verdict": "first"} No, wait: {"verdict": "tie"}', "tie"),
-        ("**Verdict:** First", "first"),
-        ("verdict: second\nThank you.", "second"),
-        ("My verdict is: tie.", "tie"),
-        ("Verdict: first, its hand is whole.", "first"),
-        ('{"reason": "a {brace}", "verdict": "second"}', "second"),
-        ("The first one has a melted arm.\n\nSecond.", "second"),
-        ("tie", "tie"),
-        ("The second video is better.", "second"),
-        ('<think>{"verdict": "first"} or not?</think>{"verdict": "second"}', "second"),
-        ("Final verdict: it is a tie - both melt", "tie"),
-        ('{"verdict": "both are equal"}', "tie"),
-        ("Hm. {'verdict': 'first'} says it all.</think>\nVerdict: second", "second"),
-        # No verdict, or none that is one.
-        ("", None),
-        ("I cannot help with that.", None),
-        ("The first video has fewer faults than the second", None),
-        ('{"reason": "...", "verdict": "first|second|tie"}', None),
-        ("verdict: first or second", None),
-        ("verdict: first, but the second is no worse", None),
-        ("verdict: hard to say, the first", None),
-        ("Final verdict: First video has melted hands.", None),
-        ("My verdict is the first one is worse", None),
-        ("verdict: 2 seconds in the hand melts", None),
-        ('{"verdict": "the first is worse"}', None),
-        ('I lean to {"verdict": "first"}, hm, no</think>\nI cannot tell.', None),
-        ('{"verdict": null}', None),
-        ('{"reason": "cut short", "verdict": "fir', None),
-        ("<think>the first is better, verdict: first", None),
-        ("first\nsecond\nthird", None),
-        ("\x00\ud83d nonsense }{", None),
-    ],
-)
-def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
-    assert parse_verdict(reply) == verdict
-
-
-@pytest.mark.parametrize(
-    ("reply", "said"),
-    [
-        ("  Yes. ", "  Yes. "),
-        ("<think>no\n</think>\n\nYes.", "Yes."),
-        ("<THINK>a</THINK>b<think>c</think> d", "bd"),
-        ("opened in the prompt</think>\nYes.", "Yes."),
-        ("<think>a<think>b</think>c</think>Yes.", "Yes."),
-        ("<think>cut short", ""),
-        ("I think so.", "I think so."),
-    ],
-)
-def test_thoughts_are_not_spoken(reply: str, said: str) -> None:
-    assert spoken(reply) == said
 
 
 @pytest.mark.parametrize(

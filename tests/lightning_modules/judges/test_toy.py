@@ -16,7 +16,8 @@ from datamodules.schemas import write_shards
 from datamodules.stream.predict_outputs import tensor_bytes
 from datamodules.toy_world.motion_world import MotionScene, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
-from lightning_modules.judges.base import JudgeQuestion, parse_verdict
+from lightning_modules.judges.base import JudgeQuestion
+from lightning_modules.judges.replies import parse_verdict
 from lightning_modules.judges.toy import ToyJudge
 from lightning_modules.predict.segment_questions import SegmentQuestions
 

@@ -43,7 +43,7 @@ def make(checkpoint: Path) -> Make:
 @pytest.fixture(scope="module")
 def encoded(make: Make) -> EncodedVideos:
     frames = torch.randint(0, 256, (NUM_FRAMES, 3, 16, 16), dtype=torch.uint8)
-    return make().encode([View(0, "original", frames, "what moves?", {"chosen": "a ball", "relevant": "a cube"})])
+    return make().encode([View(0, "original", frames, "what moves?", {"chosen": "a ball", "rejected": "a cube"})])
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def rank_views(rank: int) -> list[View]:
     generator = torch.Generator().manual_seed(rank)
     frames = torch.randint(0, 256, (NUM_FRAMES, 3, 16, 20 + rank), generator=generator, dtype=torch.uint8)
     views = [
-        View(0, "original", frames, "what moves?", {"chosen": "a red ball", "relevant": "a cube"}),
+        View(0, "original", frames, "what moves?", {"chosen": "a red ball", "rejected": "a cube"}),
         View(0, "video_negative", frames.flip(0), "what moves?", {"chosen": "a red ball"}),
         View(0, "object", frames[:1].expand_as(frames), "what moves?", {"chosen": "it"}),
     ]

@@ -176,7 +176,7 @@ def test_frames_with_equal_sums_are_told_apart() -> None:
     ("change", "message"),
     [
         ({"prompt": "what does <video> show?"}, "sample 0 of the batch, view original: .* 2 times"),
-        ({"answers": {"chosen": "yes", "relevant": " \n"}}, "view original, answer relevant: .* tokenises to nothing"),
+        ({"answers": {"chosen": "yes", "rejected": " \n"}}, "view original, answer rejected: .* tokenises to nothing"),
         ({"answers": {"chosen": "<video>"}}, "holds the video token"),
         ({"frames": torch.zeros(3, 3, 16, 16, dtype=torch.uint8)}, "3 frames, the policy takes 4"),
         ({"prompt": "why? " * 200}, "the checkpoint has 512 positions"),
@@ -214,7 +214,7 @@ def test_dropout_is_off(make: Make, tmp_path: Path) -> None:
 
 
 def kept_scores(policy: VideoLlavaPolicy, views: list[View]) -> tuple[AnswerScores, AnswerScores]:
-    encoded = policy.encode(views, [("original", "chosen"), ("original", "relevant")])
+    encoded = policy.encode(views, [("original", "chosen"), ("original", "rejected")])
     with torch.no_grad(), policy.reference_mode():
         reference = policy(encoded)
     return reference, policy(encoded)

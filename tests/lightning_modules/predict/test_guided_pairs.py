@@ -105,7 +105,7 @@ def test_both_start_at_eta_from_noise_of_their_own_seed(
         return latents
 
     monkeypatch.setattr(policy, "denoise", denoise)
-    row = row_of(pairs(make(shift=3.0, negative_prompt="blurred"), ["a"])["a"])
+    row = row_of(pairs(make(flow_shift=3.0, negative_prompt="blurred"), ["a"])["a"])
     clean = policy.encode_video([VIDEOS["a"]])
     for place, seed in enumerate(row.seeds):
         start = guided_latents(clean, seeded_noise(seed, clean.shape[1:])[None], row.eta)[0]
@@ -193,7 +193,7 @@ def test_motion_levels_that_make_no_sense_are_refused(levels: dict[str, float]) 
         MotionAdaptiveEta(DisFlow(), **levels)
 
 
-@pytest.mark.parametrize("settings", [{"num_steps": 0}, {"shift": 0.0}, {"seed": -1}])
+@pytest.mark.parametrize("settings", [{"num_steps": 0}, {"flow_shift": 0.0}, {"seed": -1}])
 def test_sampler_settings_that_make_no_sense_are_refused(policy: WanPolicy, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         GuidedSampler(policy, **settings)

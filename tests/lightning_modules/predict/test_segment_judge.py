@@ -55,7 +55,8 @@ def test_labels_are_the_truth_and_fit_the_pairs(pairs: str, tmp_path: Path, caps
         (4, "brightness", 0, None)
     }
     index, source = Index.read(tmp_path / "labels.index.json"), Index.read(pairs)
-    index.require_made_from(fingerprint=source.fingerprint, judge="brightness", frames_per_segment=4)
+    made_from = {"fingerprint": source.fingerprint, "judge": "brightness", "frames_per_segment": 4}
+    assert index.made_from.items() >= made_from.items()
     assert join_labels([source], [index]).faults() == []
     assert len(judge.asked) == 5 * 3 * 2
     told = capsys.readouterr().out
@@ -114,9 +115,64 @@ def test_a_judge_that_is_seldom_understood_is_warned_of(
     assert [one.startswith("50% of the judge's replies could not be read") for one in told] == [True] * warned
 
 
+def unreadable_from(start: int) -> Any:
+    return lambda question, number: f"Reply {number}: both have their charm." if number > start else None
+
+
+def test_a_judge_that_is_never_understood_is_stopped_after_twelve_replies(tmp_path: Path) -> None:
+    pairs = write_judged_pairs(tmp_path, count=8)  # of three segments: 24
+    judge = BrightnessJudge(unreadable_from(0))
+    with pytest.raises(JudgeStoppedError, match="12 of the judge's replies in a row could not be read") as caught:
+        label(pairs, tmp_path / "labels", judge, {"batch_size": 8}, attempts=1)
+    assert len(judge.asked) == 12
+    message = str(caught.value)
+    assert "\n  'p00', segment 0, first video shown first: 'Reply 1: both have their charm.'\n" in message
+    assert [f"Reply {number}:" in message for number in range(1, 5)] == [True, True, True, False]
+    assert "model.instructions" in message
+    assert not (tmp_path / "labels.index.json").exists()
+
+
+def test_attempts_count_as_replies(pairs: str, tmp_path: Path) -> None:
+    judge = BrightnessJudge(unreadable_from(0))
+    with pytest.raises(JudgeStoppedError, match="12 of the judge's replies in a row"):
+        label(pairs, tmp_path / "labels", judge, {"batch_size": 5}, attempts=2)
+    assert [one.attempt for one in judge.asked] == [0] * 6 + [1] * 6
+
+
+def test_later_it_takes_fifty(tmp_path: Path) -> None:
+    pairs = write_judged_pairs(tmp_path, count=16)
+    judge = BrightnessJudge(unreadable_from(8))
+    with pytest.raises(JudgeStoppedError, match=r"50 of the judge's replies in a row[^$]*The labels of the 9 pairs"):
+        label(pairs, tmp_path / "labels", judge, attempts=1)
+    assert len(judge.asked) == 58
+
+
+def test_forty_nine_unread_replies_and_one_that_is_read_go_on(tmp_path: Path) -> None:
+    pairs = write_judged_pairs(tmp_path, count=12)  # 72 questions
+
+    def spoil(question: JudgeQuestion, number: int) -> str | None:
+        return "No idea." if 8 < number < 58 else None
+
+    module = label(pairs, tmp_path / "labels", BrightnessJudge(spoil), attempts=1)
+    assert (module.unread.unread, module.unread.replies) == (49, 72)
+
+
+def test_the_share_of_unread_replies_is_shown_while_it_runs(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_modules.predict.segment_judge._SECONDS_BETWEEN_LINES", 0.0)
+    judge = BrightnessJudge(lambda question, number: "No idea." if number % 3 == 0 else None)
+    label(pairs, tmp_path / "labels", judge, attempts=1)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "replies so far" in line]
+    # Five pairs of six questions.
+    assert lines == [
+        f"{2 * pair} of the judge's {6 * pair} replies so far could not be read (33.3%)" for pair in range(1, 6)
+    ]
+
+
 def test_whole_videos_get_one_label(pairs: str, tmp_path: Path) -> None:
     judge = BrightnessJudge()
-    label(pairs, tmp_path / "labels", judge, segments="whole")
+    label(pairs, tmp_path / "labels", judge, granularity="whole")
     rows = read_labels(tmp_path / "labels.index.json")
     # (1, 1, 0), (0, 0, 0), (-1, 0, 1) with a longer last segment, (-1, -1, -1), (0, 1, 0)
     assert [row.whole for row in rows.values()] == [1, 0, 0, -1, 1]

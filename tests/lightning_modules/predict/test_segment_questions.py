@@ -93,9 +93,9 @@ def test_frames_are_scaled_down_to_the_longest_side() -> None:
     assert torch.equal(untouched, first[0])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("segments", ["each", "whole"])
-def test_the_estimate_is_what_will_be_asked(segments: Any) -> None:
-    asks, rows = SegmentQuestions(segments), [pair_row("a"), pair_row("b")]
+@pytest.mark.parametrize("granularity", ["segments", "whole"])
+def test_the_estimate_is_what_will_be_asked(granularity: Any) -> None:
+    asks, rows = SegmentQuestions(granularity), [pair_row("a"), pair_row("b")]
     asked = [one for each in rows for one in asks.questions(each, *videos(each, (0, 1, 1)))]
     work = asks.work(rows)
     assert work.questions == len(asked)

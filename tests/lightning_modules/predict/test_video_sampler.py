@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
     "width": 32,
     "fps": 8.0,
     "num_steps": 3,
-    "shift": 3.0,
+    "flow_shift": 3.0,
     "guidance_scale": 2.0,
 }
 PROMPTS = ["a red square moves left", "a tale of " + "many words and " * 20, "up/down"]

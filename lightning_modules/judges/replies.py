@@ -1,0 +1,108 @@
+"""What a judge's reply says: the words without thoughts, and which of two videos it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from datamodules.dense.segments import Verdict
+
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL | re.IGNORECASE)
+#: Some chat templates open the thoughts in the prompt, and the reply has their end alone.
+_END_OF_THOUGHTS = re.compile(r"\A.*</think>\s*", re.DOTALL | re.IGNORECASE)
+_OBJECT = re.compile(r"\{[^{}]*\}")
+#: Fields of a JSON object that hold the verdict, the one that was asked for first.
+_FIELDS = ("verdict", "answer", "final_answer", "choice", "preference", "winner")
+#: What models put their last word into: <answer>first</answer>, \boxed{first}, \boxed{\text{first}}.
+_MARKED = re.compile(r"<answer>(.*?)</answer>|\\boxed\{(?:\\\w+\{)?([^{}]*)\}", re.DOTALL | re.IGNORECASE)
+#: "Verdict: ...", "Final answer: ...", "The better video is: ...": what follows is the verdict.
+_LABELLED = re.compile(
+    r"(?:\bverdict\b[^\w\n]*(?:is\b[^\w\n]*)?"
+    r"|\b(?:answer|choice|decision|conclusion|preference|winner|better (?:video|clip|one))[ ]*(?:is\b|[:=])[^\w\n]*)"
+    r"([^\n]*)",
+    re.IGNORECASE,
+)
+#: "I would choose the second video.", as the last line, without apostrophes.
+_CHOSEN = re.compile(r"\b(?:I|Id|Ill) (?:would |will )?(?:choose|prefer|pick|select)\b([^\n]*)", re.IGNORECASE)
+#: Where a verdict ends and its reason begins.
+_REASON = re.compile(r"[.,;(\u2013\u2014-]")
+#: Behind these words a reason may name the other video: it says why, not which.
+_BECAUSE = re.compile(r"\b(?:because|since)\b", re.IGNORECASE)
+#: What may stand beside the words of a verdict: it says nothing.
+_FILLERS = {"the", "video", "clip", "one", "is", "are", "a", "it", "s", "better", "verdict"}
+_WORDS: dict[str, Verdict] = {
+    "first": "first",
+    "1": "first",
+    "1st": "first",
+    "second": "second",
+    "2": "second",
+    "2nd": "second",
+    "tie": "tie",
+    "equal": "tie",
+    "neither": "tie",
+    "both": "tie",
+    "draw": "tie",
+}
+
+
+def spoken(reply: str) -> str:
+    """A reply without what the model thought aloud (``<think> ... </think>``); "" where it never came to an answer."""
+    return _END_OF_THOUGHTS.sub("", _THOUGHTS.sub("", reply))
+
+
+def parse_verdict(reply: str) -> Verdict | None:
+    r"""Which video a segment judge's reply names; None = it cannot be read.
+
+    Taken is the last JSON object with a verdict, else what is marked as the answer (``<answer>``, ``\boxed``), else
+    the last line with a label ("Verdict: ...", "Final answer: ..."), else the last line. It counts where it is the
+    verdict alone ("The second video."), or up to where a reason begins; "verdict: first is worse" and "the first video
+    has fewer faults than the second" say neither. What a model thought aloud is left out.
+    """
+    said = spoken(reply)
+    for text in reversed(_OBJECT.findall(said)):
+        if verdict := _in_object(text):
+            return verdict
+    for marked in reversed(_MARKED.findall(said)):
+        if verdict := _in_words("".join(marked)):
+            return verdict
+    return _in_words(said)
+
+
+def _in_object(text: str) -> Verdict | None:
+    try:
+        fields: dict[str, Any] = {str(name).lower(): value for name, value in json.loads(text).items()}
+    except ValueError:
+        return None
+    value = next((fields[name] for name in _FIELDS if fields.get(name) is not None), None)
+    return None if value is None else _leading(str(value))
+
+
+def _in_words(text: str) -> Verdict | None:
+    plain = re.sub(r"[*_`#\"']", "", text)
+    for rest in reversed(_LABELLED.findall(plain)):
+        if verdict := _leading(rest):
+            return verdict
+    lines = [line for line in plain.splitlines() if line.strip()]
+    if not lines:
+        return None
+    chosen = _CHOSEN.search(lines[-1])
+    return _leading(chosen[1]) if chosen else _alone(_words(lines[-1]))
+
+
+def _leading(text: str) -> Verdict | None:
+    """The verdict before the reason; None where the text names another one besides, as an echo of the choices does."""
+    named = _BECAUSE.split(text)[0]
+    verdict = _alone(_words(_REASON.split(named)[0]))
+    return verdict if all(_WORDS.get(word, verdict) == verdict for word in _words(named)) else None
+
+
+def _alone(words: Sequence[str]) -> Verdict | None:
+    """The verdict that words consist of."""
+    named = {_WORDS.get(word) for word in words}
+    return named.pop() if len(named) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in _FILLERS]
