@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from callbacks.adapter_export import replaced_folder
 from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
+from callbacks.cli.former_names import current_class, current_key
 from callbacks.cli.run_record import CONFIG_KEY
 from callbacks.recovery import CHECKPOINTS
 from lightning_modules.checkpoints import TRAINED_KEY, require_trained
@@ -68,13 +69,24 @@ def configured_module(config: Mapping[str, Any]) -> LightningModule:
     return module
 
 
-def short_names(config: Any) -> Any:
-    """A recorded configuration with this project's classes by their short names, which outlive a move of files."""
-    if isinstance(config, Mapping):
-        return {name: _short(value) if name == "class_path" else short_names(value) for name, value in config.items()}
-    return [short_names(one) for one in config] if isinstance(config, list) else config
+def short_names(config: Any, key: str = "model") -> Any:
+    """A recorded configuration with this project's classes by their short names, and former names as they are now.
 
-
-def _short(class_path: str) -> str:
-    package, _, rest = class_path.partition(".")
-    return rest.rpartition(".")[2] if package in CONFIG_PACKAGES else class_path
+    Args:
+        config: a section, or a value within it.
+        key: its dotted key, without `init_args`.
+    """
+    if isinstance(config, list):
+        return [short_names(one, key) for one in config]
+    if not isinstance(config, Mapping):
+        return config
+    renamed: dict[str, Any] = {}
+    for name, value in config.items():
+        if name == "class_path":
+            renamed[name] = current_class(value) if value.partition(".")[0] in CONFIG_PACKAGES else value
+        elif name == "init_args":
+            renamed[name] = short_names(value, key)
+        else:
+            now = current_key(f"{key}.{name}")
+            renamed[now.rpartition(".")[2]] = short_names(value, now)
+    return renamed
