@@ -149,7 +149,7 @@ class VidprefCLI(LightningCLI):
         folder = folders.get(subcommand)
         return (
             nullcontext()
-            if folder is None or getattr(rank_zero_only, "rank", 0)
+            if folder is None or getattr(rank_zero_only, "rank", None)
             else OutputLock(folder, is_folder=True)
         )
 

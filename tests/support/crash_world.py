@@ -43,6 +43,8 @@ class Command:
     arguments: list[str]
     #: Not compared byte for byte: what says when a run was.
     skips: tuple[str, ...] = ()
+    #: How it refuses to write once more what is finished; "" = it has nothing to do then, and succeeds.
+    refusal: str = ""
 
 
 def _vista_inputs(folder: Path) -> None:
@@ -132,13 +134,14 @@ COMMANDS = {
         ],
         skips=("predict", "replies.jsonl"),
     ),
-    "prepare jsonl": Command(_clips, ["prepare", "jsonl", "rows.jsonl", "out/train"]),
+    "prepare jsonl": Command(_clips, ["prepare", "jsonl", "rows.jsonl", "out/train"], refusal="are there already"),
     "prepare videos": Command(
         _clips,
         [
             *("prepare", "videos", "clips", "out/train"),
             *("--height=32", "--width=48", "--num_frames=9", "--fps=8", "--filters=null"),
         ],
+        refusal="are there already",
     ),
 }
 torch.set_num_threads(1)
