@@ -139,7 +139,7 @@ COMMANDS = {
         _clips,
         [
             *("prepare", "videos", "clips", "out/train"),
-            *("--height=32", "--width=48", "--num_frames=9", "--fps=8", "--filters=null"),
+            *("--height=32", "--width=48", "--num_frames=9", "--fps=8", "--filters=[]"),
         ],
         refusal="are there already",
     ),
