@@ -20,8 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 #: Points of each command in the share: together with the unbroken runs at most eight minutes.
 SHARE = 4
 EVERY_POINT = os.environ.get("VIDPREF_CRASH_POINTS") == "all"
-#: Tried by `make test-crash` alone so far.
-NOT_IN_THE_SHARE = frozenset({"prepare videos"})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,7 @@ def points(count: int, name: str) -> list[int]:
     return every if EVERY_POINT else sorted(random.Random(name).sample(every, min(SHARE, count)))
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if EVERY_POINT or name not in NOT_IN_THE_SHARE])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_killed_at_any_point_the_same_command_goes_on(name: str, forks: Forks, tmp_path: Path) -> None:
     command, inputs = COMMANDS[name], tmp_path / "inputs"
     inputs.mkdir()
