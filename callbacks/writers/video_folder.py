@@ -52,6 +52,11 @@ class VideoFolderWriter(PredictWriter):
         """The folder."""
         return self.folder
 
+    @property
+    def locked(self) -> tuple[Path, bool]:
+        """The folder."""
+        return self.folder, True
+
     def begin(self, data: SkippableData) -> None:
         """Write the manifest, or add to it."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.questions.files import listed
+from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
 from datamodules.video.containers import file_head
 
@@ -227,7 +228,9 @@ class QuestionLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[QuestionBatch]:
-        return iter(DataLoader(self.batches, batch_size=None, num_workers=self.num_workers))
+        return iter(
+            DataLoader(self.batches, batch_size=None, num_workers=self.num_workers, worker_init_fn=ignore_stop_signals)
+        )
 
 
 def _fault(path: Path | None) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
+from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import probe, stream_frames
 from datamodules.video.facts import VideoFacts
 
@@ -254,15 +255,16 @@ class ChunkLoader:
         return self.chunks.count()
 
     def __iter__(self) -> Iterator[FrameChunk]:
-        loader = DataLoader(self.chunks, batch_size=None, num_workers=self.num_workers, worker_init_fn=_single_threaded)
+        loader = DataLoader(self.chunks, batch_size=None, num_workers=self.num_workers, worker_init_fn=_prepared)
         return iter(loader)
 
 
-def _single_threaded(worker: int) -> None:
+def _prepared(worker: int) -> None:
     """Workers are the parallelism; OpenCV's own threads do not survive a fork."""
     import cv2
 
     cv2.setNumThreads(0)
+    ignore_stop_signals(worker)
 
 
 def by_prompt(videos: Mapping[str, FolderVideo]) -> dict[str, list[FolderVideo]]:
