@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -25,6 +26,7 @@ from lightning_modules.checkpoints import (
     require_trained,
     use_configured,
 )
+from lightning_modules.first_gradients import require_gradients
 from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -146,6 +148,8 @@ class PreferenceModule(LightningModule, ABC):
         self._former_settings: list[dict[str, Any]] = []
         #: The micro-batches' logged values of the optimizer step that is under way.
         self._begun: tuple[int, list[Tensor]] = (-1, [])
+        #: Items in the loss of this rank since the run began, until the first gradients were checked; then None.
+        self._unchecked_items: int | None = 0
 
     # What a method says of itself
 
@@ -227,11 +231,19 @@ class PreferenceModule(LightningModule, ABC):
         means = self.weighted(terms, batch)
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         self._require_finite(loss, means, batch)
+        if self._unchecked_items is not None:
+            self._unchecked_items += sum(len(term.samples) for term in terms.values())
         names = ["train/loss", *(f"train/loss/{name}" for name in means)]
         values = self._step_means(torch.stack([loss, *means.values()]).detach())
         self.log_dict(dict(zip(names, values, strict=True)), batch_size=len(batch.keys), sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Once: everything that trains must have a gradient, as soon as the loss had anything to prefer."""
+        if self._unchecked_items:
+            require_gradients(self.trainable())
+            self._unchecked_items = None
 
     def _require_finite(self, loss: Tensor, means: Mapping[str, Tensor], batch: StepBatch) -> None:
         if not torch.isfinite(loss):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datamodules.dense.rows import LatentSpace
 from lightning_modules.policies import adapters
 from lightning_modules.policies.euler import euler
+from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policies.wan_adapters import WAN_LINEARS, WanLora, read_adapter, write_adapter
@@ -117,8 +118,10 @@ class WanPolicy(nn.Module, VideoFlow):
         model.requires_grad_(self._adapter_config is None)
         if self._adapter_config is not None:
             second = self.reference_adapter or self.adapter is not None
+            new = self.lora if self.adapter is None else None
+            room = AdapterRoom.of(model, model, model.blocks, model.proj_out)
             with torch.device("meta" if meta else "cpu"):
-                model = adapters.add_adapters(model, self._adapter_config, second)
+                model = adapters.add_adapters(model, self._adapter_config, second, room, new)
             if self.adapter is not None and not meta:
                 adapters.load_weights(model, read_adapter(self.adapter)[1], self.adapter)
         self.model = model if meta else model.to(self.device)

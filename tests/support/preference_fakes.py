@@ -66,6 +66,7 @@ class TinyPolicy(nn.Module):
             if self.lora:
                 config = LoraConfig(r=2, lora_alpha=8, target_modules=["body"])
                 self.model = add_adapters(self.model, config, self.with_reference)
+        self.net["embed"].requires_grad_(False)  # `encode` makes its inputs without a gradient
         self.net["head"].requires_grad_(self.train_head or not self.lora)
         for name, parameter in self.named_parameters():
             if "lora_B" in name:
