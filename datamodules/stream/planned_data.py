@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from datamodules.stream.changed_content import content_changes
 from datamodules.stream.loader import Members, PlanLoader, SampleRead
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
 from datamodules.stream.run_place import RunPlace, at_a_step, limited
+from datamodules.stream.term_items import item_lines
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]
@@ -213,6 +214,18 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return RunPlace.after(loader.consumed, plan, self.running.limit_train_batches)
 
     # What others ask
+
+    def item_lines(self, active: Collection[str]) -> list[str]:
+        """The samples and the items of each term in use, a line for each index file of training and validation."""
+        lines: list[str] = []
+        for split in _SPLITS["fit"]:
+            given = self.paths.get(split)
+            if given is not None:
+                paths = [given] if isinstance(given, str) else given
+                sizes = {str(path): len(part) for path, part in zip(paths, self.parts(split), strict=True)}
+                selection = self.selection(split)
+                lines += item_lines(sizes, selection.terms, selection.keep, active)
+        return lines
 
     @property
     def running(self) -> Any:
