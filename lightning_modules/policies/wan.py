@@ -52,7 +52,8 @@ class WanPolicy(nn.Module, VideoFlow):
             reference shall follow the policy.
         dtype: type of transformer and text encoder in memory; adapters are float32 always, and so is what Wan keeps in
             float32.
-        prompt_length: tokens to which prompts are padded, as the pipeline does by default; longer ones are cut.
+        prompt_length: tokens to which prompts are padded, as the pipeline does by default; longer ones are cut, which
+            `predict` says before it begins.
         transformer: which of the pipeline's transformers; see above.
         weights: a folder that full fine-tuning exported, whose transformer takes the place of the pipeline's.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
@@ -270,6 +271,10 @@ class WanPolicy(nn.Module, VideoFlow):
         if empty and not allow_empty:
             raise ValueError(f"prompt {empty[0]} is empty; give the video's caption")
         return self._codec.embed(prompts, self.device)
+
+    def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt, before it is cut at `prompt_length`; the text encoder is not loaded."""
+        return self._codec.lengths(prompts)
 
     def release(self) -> None:
         """Free autoencoder and text encoder; they load again when needed."""
