@@ -1,5 +1,7 @@
 # Each target does all the set-up it needs: a virtual environment in .venv, pinned by constraints.txt.
 PYTHON ?= python3
+# Test processes; each computes in one thread.
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -25,9 +27,9 @@ study: $(STAMP) ## Vanilla, structural and dense DPO on the toy world, three see
 	$(BIN)/python -m benchmarks.toy.study --output runs/study
 
 test: $(STAMP) ## The tests a person runs before a commit
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(PROCESSES) --dist loadfile
 
-test-slow: $(STAMP) ## Kill and resume, two processes, the demo
+test-slow: $(STAMP) ## Kill and resume, two processes, whole benchmark runs, the demo
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## Style

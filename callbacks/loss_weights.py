@@ -132,7 +132,7 @@ class Piecewise(Schedule):
 
     def describe(self) -> list[float]:
         """[step, weight, step, weight, ...]."""
-        return [number for point in self.points for number in point]
+        return [value for point in self.points for value in point]
 
 
 def _weight(value: float) -> float:
@@ -142,7 +142,7 @@ def _weight(value: float) -> float:
 
 
 class LossWeights(Callback):
-    """Sets the weight of named loss terms by the global step, and logs the weight of every term.
+    """Schedule of the weights of named loss terms by the global step; logs the weight of every term.
 
     A term without a schedule keeps the weight that the method was given. A term whose schedule rises above 0 later is
     in use from the start, so that its views are made, its denominators counted and its loss logged.
@@ -190,7 +190,7 @@ class LossWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The weights in force and the schedules, as plain types."""
-        described = {name: [type(one).__name__, *one.describe()] for name, one in self.schedules.items()}
+        described = {name: [type(schedule).__name__, *schedule.describe()] for name, schedule in self.schedules.items()}
         return {"weights": dict(self._weights), "schedules": described}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

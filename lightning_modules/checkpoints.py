@@ -55,8 +55,8 @@ def require_trained(checkpoint: Mapping[str, Any], trained: Mapping[str, nn.Para
             "resume with the policy configuration that wrote it (LoRA rank and targets, what is frozen)"
         )
     held = checkpoint.get("state_dict", {})  # under FSDP2 the strategy has taken it out and loads it itself
-    shapes = [(name, tuple(held[name].shape), tuple(one.shape)) for name, one in trained.items() if name in held]
-    changed = [one for one in shapes if one[1] != one[2]]
+    shapes = {name: (tuple(held[name].shape), tuple(trained[name].shape)) for name in trained if name in held}
+    changed = [(name, before, now) for name, (before, now) in shapes.items() if before != now]
     if changed:
         name, old, new = changed[0]
         raise ValueError(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.segments import Granularity
 from lightning_modules.flow_module import FlowModule
-from lightning_modules.losses.flow import DenseForm, dense_logits, flow_logits
+from lightning_modules.losses.flow import DenseForm, dense_dpo_loss, dense_rewards, flow_dpo_loss, flow_rewards
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
 from lightning_modules.preference import Schedule, Term
 
@@ -43,7 +42,7 @@ class DenseDPO(FlowModule):
 
     The errors are of what the model's family predicts. With those of the noise it is Diffusion-DPO: the noise that a
     velocity v implies is x_t + (1 - t) v, so its error is (1 - t)^2 times that of the velocity. For flow models the
-    paper takes velocities at a constant beta, after Flow-DPO, which found the factor to be worse.
+    paper takes velocities at a constant beta, after Flow-DPO, where the factor did worse.
 
     Args:
         policy: the video flow model.
@@ -83,7 +82,7 @@ class DenseDPO(FlowModule):
         self.error_of: Prediction = error_of or policy.prediction
 
     def items(self) -> dict[str, ItemKind]:
-        """What each term's denominator counts: a value of the term each."""
+        """What each term's denominator counts: the values of the term."""
         dense: ItemKind = "decided_frames" if self.form == "per_frame" else "decided_pairs"
         kinds: dict[str, ItemKind] = {
             "preference": dense if self.granularity == "segments" else "decided_videos",
@@ -95,33 +94,44 @@ class DenseDPO(FlowModule):
         """The terms in use. Of ties alone they are empty, a loss of exactly 0 that has a graph."""
         if batch.reference is None:
             raise ValueError("the batch has no reference errors: add callbacks.ReferenceModel to trainer.callbacks")
-        policy, found = self.scores(batch), {}
+        policy, terms = self.scores(batch), {}
         if "preference" in self.active():
-            found["preference"] = self._preference(batch, policy, batch.reference)
+            terms["preference"] = self._preference(batch, policy, batch.reference)
         if "supervised" in self.active():
-            found["supervised"] = self._supervised(batch, policy)
-        return found
+            terms["supervised"] = self._supervised(batch, policy)
+        return terms
 
     def _preference(self, batch: PairBatch, policy: FlowErrors, reference: FlowErrors) -> Term:
         """One value for each sigmoid; its rewards are what the better and the worse video bring into it."""
-        labels = self._labels_of(batch)
-        differences = policy.first - reference.first, policy.second - reference.second
-        logits = self._logits(batch, *differences, labels)
-        frames = labels != 0
-        items = frames if logits.ndim == 2 else frames.any(-1)
+        labels, form, segments = self._labels_of(batch), self.form, batch.segments
+        decided = labels != 0
+        ours, theirs = self._compared(policy, batch.t), self._compared(reference, batch.t)
+        errors = (ours.first, ours.second, theirs.first, theirs.second)
+        if self.granularity == "whole":
+            values = flow_dpo_loss(*errors, batch.preference, self.beta, reduction="none")
+            items = batch.preference != 0
+        else:
+            values = dense_dpo_loss(*errors, labels, self.beta, form, segments, reduction="none")
+            items = decided if form == "per_frame" else decided.any(-1)
         samples = items.nonzero()[:, 0]
         with torch.no_grad():
-            winner, loser = _ranked(*differences, labels)
-            chosen, rejected = (self._logits(batch, one, torch.zeros_like(one), frames) for one in (winner, loser))
+            policy_sides = _ranked(ours.first, ours.second, labels)
+            sides = zip(policy_sides, _ranked(theirs.first, theirs.second, labels), strict=True)
+            if self.granularity == "whole":
+                chosen, rejected = (flow_rewards(*side, self.beta) for side in sides)
+            else:
+                chosen, rejected = (dense_rewards(*side, decided, self.beta, form, segments) for side in sides)
+            # Logged as velocity errors, whatever the loss compares, so that runs with both can be set side by side.
+            winner, loser = _ranked(policy.first - reference.first, policy.second - reference.second, labels)
         return FlowTerm(
-            values=-F.logsigmoid(logits[items]),
+            values=values[items],
             samples=samples.tolist(),
             chosen_rewards=chosen[items],
             rejected_rewards=rejected[items],
             draw=0.5,
             times=batch.t[samples],
-            winner_errors=winner[frames],
-            loser_errors=loser[frames],
+            winner_errors=winner[decided],
+            loser_errors=loser[decided],
         )
 
     def _supervised(self, batch: PairBatch, policy: FlowErrors) -> Term:
@@ -137,24 +147,14 @@ class DenseDPO(FlowModule):
         whole = batch.preference.unsqueeze(-1).expand_as(batch.labels)
         return whole if self.granularity == "whole" else batch.labels
 
-    def _logits(self, batch: PairBatch, first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
-        """What stands in the sigmoids, (B, F) or (B,).
-
-        Args:
-            batch: the batch, for times and segments.
-            first: (B, F) velocity errors of the first videos, policy minus reference.
-            second: (B, F) of the second ones.
-            labels: (B, F).
-        """
-        if self.error_of == "noise":
-            share = (1 - batch.t).square().unsqueeze(-1)
-            first, second = share * first, share * second
-        none = torch.zeros_like(first)
-        if self.granularity == "whole":
-            return flow_logits(first, second, none, none, labels[:, 0], self.beta)
-        return dense_logits(first, second, none, none, labels, self.beta, self.form, batch.segments)
+    def _compared(self, velocity: FlowErrors, t_B: Tensor) -> FlowErrors:  # noqa: N803
+        """The errors that the preference compares, from those of the velocity."""
+        if self.error_of == "velocity":
+            return velocity
+        share_B1 = (1 - t_B).square().unsqueeze(-1)  # noqa: N806
+        return FlowErrors(share_B1 * velocity.first, share_B1 * velocity.second)
 
 
 def _ranked(first: Tensor, second: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The better and the worse video's (B, F) numbers, frame by frame; at a tie in any order."""
+    """The better and the worse video's (B, F) values, frame by frame; at a tie in any order."""
     return torch.where(labels > 0, first, second), torch.where(labels > 0, second, first)

@@ -1,4 +1,4 @@
-"""What every preference method shares: the order of the hooks, named loss terms, optimizer, checkpoints, logging."""
+"""Base module of every preference method: order of the hooks, named loss terms, optimizer, checkpoints, logging."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 
 class Policy(Protocol):
-    """What training asks of any model family; `VideoLLM` and `VideoFlow` say how such a family is scored."""
+    """A trainable model of any family; `VideoLLM` and `VideoFlow` say how such a family is scored."""
 
     def load(self) -> None:
         """Bring in weights and adapters."""
@@ -48,7 +48,7 @@ class Policy(Protocol):
 
 
 class StepBatch(Protocol):
-    """What a batch of any family has: its samples' keys, which of them are real, and the terms' denominators."""
+    """A batch of any family: its samples' keys, which of them are real, and the terms' denominators."""
 
     keys: list[str]
     mask: Tensor
@@ -63,7 +63,7 @@ class Term:
         values: (n,) float32, one loss for each item that takes part: a sample, a pair, a frame, as the method has it.
         samples: the position in the batch of the sample that each value comes from.
         chosen_rewards: (n,) implicit rewards in nats, already scaled by beta, or None for a term without a preference.
-        rejected_rewards: likewise, of the side that shall lose.
+        rejected_rewards: likewise, of the other side.
         draw: what two equal rewards count in the accuracy: 0 as TRL has it, 0.5 as diffusion's DPO has it.
     """
 
@@ -76,7 +76,7 @@ class Term:
     def detach(self) -> Self:
         """The same numbers without their graph, for callbacks."""
         tensors: dict[str, Any] = {
-            one.name: value.detach() for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)
+            item.name: value.detach() for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)
         }
         return replace(self, **tensors)
 
@@ -153,7 +153,7 @@ class PreferenceModule(LightningModule, ABC):
         #: Items in the loss of this rank since the run began, until the first gradients were checked; then None.
         self._unchecked_items: int | None = 0
 
-    # What a method says of itself
+    # What a method defines
 
     @abstractmethod
     def scores(self, batch: Any, policy: Any = None) -> Any:
@@ -195,7 +195,7 @@ class PreferenceModule(LightningModule, ABC):
         parameters = list(self.trainable().values())
         if not parameters:
             raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
-        rounded = [name for name, one in self.trainable().items() if one.dtype in (torch.bfloat16, torch.float16)]
+        rounded = [name for name, values in self.trainable().items() if values.dtype in (torch.bfloat16, torch.float16)]
         if rounded:
             raise ValueError(
                 f"{len(rounded)} trainable tensors are of a 16-bit type, in which most steps of a usual learning rate "

@@ -41,5 +41,5 @@ class Supervised(AnswerModule):
         scores = self.scores(batch)
         rows = batch.rows("original", "chosen")
         samples = sorted(rows)
-        index = torch.tensor([rows[one] for one in samples], dtype=torch.long, device=scores.log_probs.device)
+        index = torch.tensor([rows[sample] for sample in samples], dtype=torch.long, device=scores.log_probs.device)
         return {"supervised": Term(-scores.log_probs[index] / scores.num_tokens[index], samples)}

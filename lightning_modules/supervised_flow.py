@@ -45,6 +45,6 @@ class SupervisedFlow(FlowModule):
     def terms(self, batch: LatentBatch) -> dict[str, Term]:
         """The one term: (n,) the error of each video that is no padding, over all of its latent frames."""
         empty = self._empty_prompt
-        prompts = [one if len(one) or empty is None else empty for one in batch.prompts]
+        prompts = [prompt if len(prompt) or empty is None else empty for prompt in batch.prompts]
         errors_BF = self.errors(batch.clean, batch.noise, batch.t, prompts)  # noqa: N806
         return {"supervised": Term(errors_BF.mean(-1)[batch.mask], batch.mask.nonzero()[:, 0].tolist())}

@@ -76,16 +76,16 @@ class VistaDPO(AnswerModule):
     def needs(self) -> Needs:
         """The views and answers of the terms in use; one of weight 0 asks for nothing."""
         active = self.active()
-        wanted: dict[ViewName, list[AnswerName]] = {}
+        answers: dict[ViewName, list[AnswerName]] = {}
         if {"response", "token"} & set(active):
-            wanted["original"] = ["chosen", "rejected"]
+            answers["original"] = ["chosen", "rejected"]
         if "response" in active and self.irrelevant_weight > 0:
-            wanted["original"].append("irrelevant")
+            answers["original"].append("irrelevant")
         for term, views in CONTRASTS.items():
             if term in active:
                 for view in views:
-                    wanted.setdefault(view, ["chosen"])
-        return {view: tuple(answers) for view, answers in wanted.items()}
+                    answers.setdefault(view, ["chosen"])
+        return {view: tuple(names) for view, names in answers.items()}
 
     def kept_hidden(self) -> tuple[tuple[ViewName, AnswerName], ...]:
         """The token term compares distributions, so it asks for the hidden states of both of its answers."""
@@ -97,16 +97,16 @@ class VistaDPO(AnswerModule):
             raise ValueError("the batch has no reference scores: add callbacks.ReferenceModel to trainer.callbacks")
         policy = self.scores(batch)
         rewards = policy.log_probs - batch.reference.log_probs
-        active, found = self.active(), {}
+        active, terms = self.active(), {}
         if "response" in active:
-            found["response"] = self._response(batch, rewards)
+            terms["response"] = self._response(batch, rewards)
         for name, (positive, negative) in CONTRASTS.items():
             if name in active:
-                found[name] = self._contrast(batch, rewards, positive, negative)
+                terms[name] = self._contrast(batch, rewards, positive, negative)
         if "token" in active:
             kl = self.policy.kl(batch.reference, policy, batch.reference_head)
-            found["token"] = self._token(batch, rewards, kl)
-        return found
+            terms["token"] = self._token(batch, rewards, kl)
+        return terms
 
     def _response(self, batch: VistaBatch, rewards: Tensor) -> Term:
         """The chosen answer against the weighted wrong ones; without an irrelevant answer the rejected one counts 1."""
@@ -117,7 +117,7 @@ class VistaDPO(AnswerModule):
         # A sample without an irrelevant answer takes its rejected one's place with weight 0.
         irrelevant = _take(rewards, rejected_rows | irrelevant_rows, samples)
         has_irrelevant = torch.tensor(
-            [one in irrelevant_rows for one in samples], dtype=torch.bool, device=rewards.device
+            [sample in irrelevant_rows for sample in samples], dtype=torch.bool, device=rewards.device
         )
         both = self.irrelevant_weight > 0
         rejected_weight = torch.where(has_irrelevant, self.rejected_weight, 1.0 if both else self.rejected_weight)
@@ -148,5 +148,5 @@ class VistaDPO(AnswerModule):
 
 
 def _take(values_A: Tensor, rows: dict[int, int], samples: list[int]) -> Tensor:  # noqa: N803
-    """The (n,) values of the given samples; of no sample, an empty tensor that still hangs on the graph."""
-    return values_A[torch.tensor([rows[one] for one in samples], dtype=torch.long, device=values_A.device)]
+    """The (n,) values of the given samples; of no sample, an empty tensor that still has a graph."""
+    return values_A[torch.tensor([rows[sample] for sample in samples], dtype=torch.long, device=values_A.device)]

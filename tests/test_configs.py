@@ -54,7 +54,15 @@ BASES = [path for path in EXPERIMENTS if path.parent.name == "vista_dpo" or "fit
 
 
 class ParseOnly(VidprefCLI):
-    """The command, up to the point where something would be made."""
+    """The command, up to the point where something would be made; of its verb alone, whose parser is half the time."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._verb = arguments[0]
+        super().__init__(arguments)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is parsed."""
+        return {self._verb: super().subcommands()[self._verb]}
 
     def instantiate_classes(self) -> None:
         """Make nothing."""

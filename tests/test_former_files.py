@@ -6,13 +6,17 @@ after a checkpoint at step 2; ``whole.jsonl`` holds the losses and gradient norm
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from datamodules.prepare.verify import verify
+from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.vista.samples import PreferenceRow
 from tests.support.command_runs import fit, run_fit, steps
 from tests.support.paths import ROOT
 
@@ -39,6 +43,16 @@ def test_an_index_keeps_its_fingerprint(name: str) -> None:
 @pytest.mark.parametrize("name", ["vista/train", "vista/cache/train", "dense/labels"])
 def test_every_sample_is_sound(name: str) -> None:
     assert verify(FORMER / f"{name}.index.json") == []
+
+
+def test_every_row_is_read_with_its_answers_under_their_present_names() -> None:
+    index = load_index(FORMER / "vista/train.index.json", "vidpref/vista")
+    reader = SampleReader(index, ByteReader())
+    for position in range(len(index)):
+        stored = json.loads(reader.read(position, ["json"])["json"])
+        row = PreferenceRow.from_json(stored)
+        assert (row.chosen, row.rejected) == (stored["chosen"], stored["relevant"])
+        assert row.faults() == []
 
 
 def resumed(folder: Path, done_steps: int) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from benchmarks.report.pictures import GREY, png_of, strip_of
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.loader import SampleRead
-from datamodules.vista.collate import MakeViews, Partners
-from datamodules.vista.facts import SampleFacts
+from datamodules.stream.recipe import SampleRead
+from datamodules.vista.annotations import Annotations
+from datamodules.vista.recipe import VistaRecipe
 from datamodules.vista.samples import AnswerName, View, ViewName
 from datamodules.vista.views import LEVEL_VIEWS, Negatives, ViewMaker
 
@@ -50,16 +50,18 @@ def sample_views(
         ValueError: there is no such sample.
     """
     index = Index.read(index_path)
-    reader, chosen = SampleReader(index), negatives or Negatives()
-    facts = [SampleFacts.from_index(entry.key, entry.facts) for entry in index.entries]
-    wanted = [at for at, one in enumerate(facts) if key in (None, one.key)]
-    if not wanted:
-        raise ValueError(f"{index_path} has no sample {key!r}; it has {', '.join(one.key for one in facts[:3])} ...")
-    position = next((at for at in wanted if len(chosen.levels(facts[at])) == len(LEVEL_VIEWS)), wanted[0])
+    positions = list(range(len(index))) if key is None else [index.positions[key]] if key in index.positions else []
+    if not positions:
+        known = ", ".join(entry.key for entry in index.entries[:3])
+        raise ValueError(f"{index_path} has no sample {key!r}; it has {known} ...")
+    negatives = negatives or Negatives()
+    annotations = Annotations.of(index, negatives)
+    complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
+    position = next(complete, positions[0])
 
-    maker = ViewMaker(ALL_NEEDS, chosen, num_frames, seed)
+    reader, maker = SampleReader(index), ViewMaker(ALL_NEEDS, negatives, num_frames, seed)
     sample = SampleRead(index.entries[position], reader.read(position), 0, position, reader.read)
-    return MakeViews(maker, Partners.of(index))(sample)
+    return VistaRecipe(annotations, maker).make_sample(sample)
 
 
 def picture(views: Sequence[View]) -> bytes:

@@ -1,4 +1,4 @@
-"""What tells a healthy run of a flow model from a runaway; its loss alone tells little."""
+"""Metrics that separate a healthy run of a flow model from a runaway; the loss alone shows little."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from lightning_modules.dense_dpo import FlowTerm
 
 #: The quantiles of |z| that are logged, in per cent.
 PERCENTS = (50, 90, 99)
-#: Decades of |z| that are told apart, and bins in each: a quantile is right to a tenth of itself.
+#: Decades of |z| with bins of their own, and bins in each: a quantile is right to a tenth of itself.
 _LOWEST, _HIGHEST, _PER_DECADE = -4, 4, 24
 
 
 class FlowMetrics(TermMetrics):
-    """Logs errors, saturation and what happens at which noise level, from the preference term of a flow model.
+    """Errors, saturation, and loss and accuracy by noise level, from the preference term of a flow model.
 
     Names, and the same under `val/`:
 
     - `train/error/{winner,loser}`: the velocity error of the better and of the worse video, policy minus reference,
-      over preferred frames. The better one's shall fall, or rise less; both rising on and on is a runaway.
+      over preferred frames. The better one's must fall, or rise less; both rising on and on is a runaway.
     - `train/saturation`: the share of sigmoids with |z| above `bound`, which learn next to nothing more.
-    - `train/logits/{q50,q90,q99}`: quantiles of |z|, what stands in the sigmoids. Values of 20 and more come before a
-      loss that spikes.
+    - `train/logits/{q50,q90,q99}`: quantiles of |z|, the logits of the sigmoids. Values of 20 and more come before
+      a loss that spikes.
     - `train/loss_by_time/0.0-0.2` and `train/accuracies_by_time/0.0-0.2`, for each bin of noise levels that was met.
 
     All are exact over ranks with unequal shares of ties, but for the quantiles, which come from bins a tenth wide. A
@@ -47,7 +47,7 @@ class FlowMetrics(TermMetrics):
         self.time_bins = time_bins
 
     def sums(self, outputs: Any) -> dict[str, Tensor]:
-        """Term name -> one vector of sums, in the order in which `named` takes them apart."""
+        """Term name -> one vector of sums, in the order in which `named` splits it."""
         terms = {name: term for name, term in outputs["terms"].items() if isinstance(term, FlowTerm)}
         return {name: self._sums_of(term) for name, term in terms.items()}
 
@@ -61,8 +61,8 @@ class FlowMetrics(TermMetrics):
         chosen, rejected = term.chosen_rewards.detach().float(), term.rejected_rewards.detach().float()
         accuracies = reward_statistics(chosen, rejected, term.draw)[-1]
         size = (chosen - rejected).abs()
-        at = (term.times * self.time_bins).long().clamp(0, self.time_bins - 1)
-        bins = torch.nn.functional.one_hot(at, self.time_bins).float()
+        time_bin = (term.times * self.time_bins).long().clamp(0, self.time_bins - 1)
+        bins = torch.nn.functional.one_hot(time_bin, self.time_bins).float()
         sizes = torch.bucketize(size, self._edges.to(size.device), right=True) - 1
         return torch.cat(
             [
@@ -78,21 +78,22 @@ class FlowMetrics(TermMetrics):
         values = sums.tolist()
         frames, winner, loser, items, saturated = values[:5]
         by_time, sizes = values[5 : 5 + 3 * self.time_bins], values[5 + 3 * self.time_bins :]
+        # Not logged rather than NaN: loggers and checkpoint selection would take NaN for a value.
         if not items:
             return {}
-        found = {
+        metrics = {
             f"{prefix}/error/winner": winner / frames,
             f"{prefix}/error/loser": loser / frames,
             f"{prefix}/saturation": saturated / items,
         }
-        found |= {f"{prefix}/logits/q{percent}": self._quantile(sizes, percent / 100) for percent in PERCENTS}
+        metrics |= {f"{prefix}/logits/q{percent}": self._quantile(sizes, percent / 100) for percent in PERCENTS}
         counts, losses, accuracies = (by_time[i * self.time_bins : (i + 1) * self.time_bins] for i in range(3))
-        for number, count in enumerate(counts):
+        for index, count in enumerate(counts):
             if count:
-                span = f"{number / self.time_bins:.2g}-{(number + 1) / self.time_bins:.2g}"
-                found[f"{prefix}/loss_by_time/{span}"] = losses[number] / count
-                found[f"{prefix}/accuracies_by_time/{span}"] = accuracies[number] / count
-        return found
+                span = f"{index / self.time_bins:.2g}-{(index + 1) / self.time_bins:.2g}"
+                metrics[f"{prefix}/loss_by_time/{span}"] = losses[index] / count
+                metrics[f"{prefix}/accuracies_by_time/{span}"] = accuracies[index] / count
+        return metrics
 
     @cached_property
     def _edges(self) -> Tensor:
@@ -104,9 +105,9 @@ class FlowMetrics(TermMetrics):
         """The |z| below which this share of them lies, evenly spread within its bin."""
         edges: list[float] = [*self._edges.tolist(), math.inf]
         left = share * sum(counts)
-        for number, count in enumerate(counts):
+        for index, count in enumerate(counts):
             if left <= count:
-                low, high = edges[number], edges[number + 1]
+                low, high = edges[index], edges[index + 1]
                 return low if math.isinf(high) or not count else low + (high - low) * left / count
             left -= count
         return edges[-2]

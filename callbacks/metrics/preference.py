@@ -1,4 +1,4 @@
-"""Rewards of chosen and rejected, under the names that TRL made common."""
+"""Metrics of the rewards of chosen and rejected, under the names that TRL made common."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def reward_statistics(chosen_B: Tensor, rejected_B: Tensor, draw: float = 0.0) -
     """The four statistics of each item, in the order of `STATISTICS`.
 
     Args:
-        chosen_B: (B,) rewards of what shall win, scaled by beta.
-        rejected_B: (B,) rewards of what shall lose.
+        chosen_B: (B,) rewards of the preferred side, scaled by beta.
+        rejected_B: (B,) rewards of the other side.
         draw: the accuracy of two equal rewards.
 
     Returns:
@@ -33,7 +33,7 @@ def reward_statistics(chosen_B: Tensor, rejected_B: Tensor, draw: float = 0.0) -
 
 
 class PreferenceMetrics(TermMetrics):
-    """Logs rewards, margins and accuracies of every preference term from the steps' outputs.
+    """Rewards, margins and accuracies of every preference term, from the outputs of the steps.
 
     Names: `train/rewards/<term>/{chosen,rejected,margins,accuracies}` and the same under `val/`; those of the response
     term, or of a flow model's preference term, without a term's name as well. Rewards are scaled by beta, as TRL logs

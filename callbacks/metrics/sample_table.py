@@ -1,4 +1,4 @@
-"""A table of samples in Weights & Biases: what the model saw, what it had to prefer, how it judged."""
+"""A table of samples in Weights & Biases: the views, the answers, and the rewards that they got."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from datamodules.vista.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
 
 
 class SampleTable(Callback):
-    """Every N optimizer steps, one table of the batch: the views as strips of frames, the answers, the rewards.
+    """Table of the batch every N optimizer steps: the views as strips of frames, the answers, the rewards.
 
-    It speaks to a `WandbLogger` only; other loggers have no tables, and with them this callback does nothing and costs
+    It logs to a `WandbLogger` only; other loggers have no tables, and with them this callback does nothing and costs
     nothing, so that one configuration serves both. Rank 0's batch is shown. The columns are always the same, so the
     tables of a run can be joined: key, prompt, the three answers, the six views, and for each term in use the chosen
     and the rejected reward (scaled by beta, empty where the sample takes no part).
@@ -70,7 +70,7 @@ class SampleTable(Callback):
         rewarded = {name: term for name, term in terms.items() if term.chosen_rewards is not None}
         columns = ["key", "prompt", *ANSWER_NAMES, *VIEW_NAMES]
         columns += [f"{name}/{side}" for name in rewarded for side in ("chosen", "rejected")]
-        real = [sample for sample in range(len(batch.keys)) if bool(batch.mask[sample])]
+        real = [sample for sample, there in enumerate(batch.real) if there]
         return columns, [self._row(batch, sample, rewarded) for sample in real[: self.max_samples]]
 
     def _row(self, batch: VistaBatch, sample: int, terms: dict[str, Any]) -> list[Any]:
@@ -86,14 +86,15 @@ class SampleTable(Callback):
             seen = views.get(name)
             row.append(None if seen is None else wandb.Image(self.strip(seen.frames).permute(1, 2, 0).numpy()))
         for term in terms.values():
-            at = term.samples.index(sample) if sample in term.samples else None
-            row += [None if at is None else float(side[at]) for side in (term.chosen_rewards, term.rejected_rewards)]
+            item = term.samples.index(sample) if sample in term.samples else None
+            sides = (term.chosen_rewards, term.rejected_rewards)
+            row += [None if item is None else float(rewards[item]) for rewards in sides]
         return row
 
     def strip(self, frames: Tensor) -> Tensor:
         """(T, 3, H, W) uint8 -> (3, height, W') uint8: at most `max_frames` frames side by side."""
-        wanted = min(len(frames), self.max_frames)
-        chosen = frames[torch.linspace(0, len(frames) - 1, wanted).long().to(frames.device)].cpu().float()
+        count = min(len(frames), self.max_frames)
+        chosen = frames[torch.linspace(0, len(frames) - 1, count).long().to(frames.device)].cpu().float()
         width = max(1, round(frames.shape[3] * self.height / frames.shape[2]))
         small = interpolate(chosen, size=(self.height, width), mode="bilinear", antialias=True, align_corners=False)
-        return small.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0, 3).reshape(3, self.height, wanted * width)
+        return small.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0, 3).reshape(3, self.height, count * width)

@@ -1,4 +1,4 @@
-"""Metrics of loss terms that are exact over micro-batches and ranks with unequal shares: sums, divided once."""
+"""Base of the metrics of loss terms; exact over micro-batches and ranks with unequal shares: sums, divided once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_modules.logged import forget
 
 
 class TermMetrics(Callback, ABC):
-    """Adds up what the steps' outputs hold of each term, and logs what the sums say.
+    """Callback that adds up each term's values over the steps and logs what follows from the sums.
 
     A training value covers all micro-batches since the last logged step, a validation value the whole set, of all
     ranks. Ranks agree on the logged steps and must agree on the terms, so that all of them enter the one reduction.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One micro-batch: seconds spent waiting for it, seconds spent on it, and its samples on this rank."""
+    """Timing of one micro-batch: seconds spent waiting for it, seconds spent on it, and its samples on this rank."""
 
     waited: float
     worked: float

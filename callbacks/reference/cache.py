@@ -118,7 +118,7 @@ class ReferenceCache:
         return scores
 
     def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
-        if not bool(batch.mask[sample]):
+        if not batch.real[sample]:
             return 0.0, 0
         key = batch.keys[sample]
         position = self.index.positions.get(key)
@@ -137,7 +137,7 @@ class ReferenceCache:
         for row in sorted(set(wanted.tolist())):
             places = (wanted == row).nonzero()[:, 0]
             sample, name = answer_names(batch)[row]
-            if not bool(batch.mask[sample]):
+            if not batch.real[sample]:
                 continue
             states = parts.get(row)
             if states is None or len(states) != len(places):
@@ -163,7 +163,7 @@ class ReferenceCache:
         """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""
         rows = {(sample, name): row for row, (sample, name) in enumerate(answer_names(batch))}
         for sample, key in enumerate(batch.keys):
-            if not bool(batch.mask[sample]):
+            if not batch.real[sample]:
                 continue
             position = self.index.positions[key]
             tensors = self._tensors(position)

@@ -64,7 +64,7 @@ class ReferenceCacheWriter(ShardWriter):
     def samples(self, outputs: AnswerScores, batch: VistaBatch) -> Iterator[WrittenSample]:
         """The batch's samples, without padding and without those that could not be read."""
         for sample, key in enumerate(batch.keys):
-            if bool(batch.mask[sample]):
+            if batch.real[sample]:
                 content, facts = _packed(batch, sample, outputs)
                 yield WrittenSample(key, {SUFFIX: content}, facts)
 

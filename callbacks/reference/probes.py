@@ -79,7 +79,7 @@ class AnswerProbe(Probe[VistaBatch]):
     @classmethod
     def of(cls, batch: VistaBatch) -> Self:
         """The first real sample's first view."""
-        view = next((one for one in batch.views if bool(batch.mask[one.sample])), batch.views[0])
+        view = next((one for one in batch.views if batch.real[one.sample]), batch.views[0])
         alone = View(0, view.name, view.frames, view.prompt, dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [alone], batch.mask[view.sample : view.sample + 1]))
 

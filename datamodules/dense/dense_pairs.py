@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from datamodules.dense.batches import ItemKind, PairBatch
-from datamodules.dense.collate import CollatePairs, MakePair, flow_members
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, SelectedPairs, join_labels
+from datamodules.dense.pair_recipe import PairRecipe
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
+from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DensePairs(PlannedData[PairBatch]):
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
-    asks: ClassVar[tuple[str, str]] = ("items", "DenseDPO")
+    required_module_method: ClassVar[tuple[str, str]] = ("items", "DenseDPO")
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class DensePairs(PlannedData[PairBatch]):
                 latents, prompts or times that the policy does not take, several shapes for one batch, or nothing that
                 the filter lets through.
         """
-        module = self.running.lightning_module
+        module = self.active_trainer.lightning_module
         if other := [name for name, kind in module.items().items() if kind == "samples"]:
             raise ValueError(
                 f"the terms {other} are of real videos, not of pairs; use data: Latents (pairs that were sampled with "
@@ -125,7 +125,7 @@ class DensePairs(PlannedData[PairBatch]):
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
-        if self.running.is_global_zero:
+        if self.active_trainer.is_global_zero:
             level = logging.WARNING if any(taken.left_out.values()) else logging.INFO
             _log.log(level, "data.%s (%s): %s", split, self.paths[split], taken)
 
@@ -133,17 +133,16 @@ class DensePairs(PlannedData[PairBatch]):
         """The pairs that were taken, and how many items each has in the denominator of every term."""
         taken = self.taken[split].labels
         keep = np.array(sorted(taken), dtype=np.int64)
-        kinds: dict[str, ItemKind] = self.running.lightning_module.items()
+        kinds: dict[str, ItemKind] = self.active_trainer.lightning_module.items()
         terms = {}
         for name, kind in kinds.items():
             terms[name] = np.zeros(len(self.index(split)), dtype=np.int64)
             terms[name][keep] = [taken[position].items(kind) for position in keep.tolist()]
         return Selection(terms, keep)
 
-    def workings(self, split: Split) -> Workings:
+    def recipe(self, split: Split) -> PairRecipe:
         """Latents and prompt embeddings with their labels, time and noise."""
-        blanks = Blanks(SampleReader(self.index(split), self.reader))
-        return Workings(MakePair(self.taken[split].labels, self.draw), CollatePairs(blanks), flow_members)
+        return PairRecipe(self.taken[split].labels, self.draw, Blanks(SampleReader(self.index(split), self.reader)))
 
     def identity(self) -> dict[str, Any]:
         """The labels, what flips them, and the distribution of times."""

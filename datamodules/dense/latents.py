@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.batches import LatentBatch
-from datamodules.dense.collate import flow_members
 from datamodules.dense.facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.shards.byte_reader import BadSampleError, ByteReader
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod, Workings
+from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
+from datamodules.stream.recipe import Recipe, SampleRead
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,14 +31,25 @@ class LatentSample:
     t: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MakeLatent:
-    """A video's bytes -> its tensors, with its time and noise."""
+@dataclass(frozen=True, eq=False)
+class LatentRecipe(Recipe[LatentBatch]):
+    """Recipe of batches of encoded videos, each with its time and noise.
+
+    Attributes:
+        draw: of times and noises.
+        blanks: what is put in place of padding and of skipped videos.
+        drop_prompts: share of videos whose prompt is replaced by the empty one.
+    """
 
     draw: FlowDraw
+    blanks: Blanks
     drop_prompts: float = 0.0
 
-    def __call__(self, sample: SampleRead) -> LatentSample:
+    def members(self, position: int) -> tuple[str, ...]:
+        """Latents and prompt embeddings, never a video or a text."""
+        return LATENTS, PROMPT
+
+    def make_sample(self, sample: SampleRead) -> LatentSample:
         """The video's tensors; a prompt that is dropped has no tokens.
 
         Raises:
@@ -54,22 +64,15 @@ class MakeLatent:
             t=self.draw.time(key, sample.epoch),
         )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CollateLatents:
-    """The videos of a batch -> the batch. A slot without a video gets zeros and a time of one half."""
-
-    blanks: Blanks
-
-    def __call__(self, samples: list[LatentSample | None], planned: PlannedBatch) -> LatentBatch:
-        """The batch."""
-        found = [one or self._blank(slot.position) for one, slot in zip(samples, planned.slots, strict=True)]
+    def collate(self, samples: list[LatentSample | None], planned: PlannedBatch) -> LatentBatch:
+        """The batch. A slot without a video gets zeros and a time of one half."""
+        videos = [sample or self._blank(slot.position) for sample, slot in zip(samples, planned.slots, strict=True)]
         return LatentBatch(
             keys=[self.blanks.samples.index.entries[slot.position].key for slot in planned.slots],
-            clean=torch.stack([one.clean for one in found]),
-            prompts=self.blanks.prompts([one.prompt for one in found]),
-            noise=torch.stack([one.noise for one in found]),
-            t=torch.tensor([one.t for one in found], dtype=torch.float32),
+            clean=torch.stack([video.clean for video in videos]),
+            prompts=self.blanks.prompts([video.prompt for video in videos]),
+            noise=torch.stack([video.noise for video in videos]),
+            t=torch.tensor([video.t for video in videos], dtype=torch.float32),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
@@ -106,7 +109,7 @@ class Latents(PlannedData[LatentBatch]):
     """
 
     schema: ClassVar[tuple[str, ...]] = ("vidpref/latents", "vidpref/pairs")
-    asks: ClassVar[tuple[str, str]] = ("items", "SupervisedFlow")
+    required_module_method: ClassVar[tuple[str, str]] = ("items", "SupervisedFlow")
 
     def __init__(
         self,
@@ -149,7 +152,7 @@ class Latents(PlannedData[LatentBatch]):
             ValueError: a method that counts labels, which there are none of, rows that do not fit, latents, prompts or
                 times that the policy does not take, several shapes for one batch, or pairs without the real video.
         """
-        module = self.running.lightning_module
+        module = self.active_trainer.lightning_module
         if other := {name: kind for name, kind in module.items().items() if kind != "samples"}:
             raise ValueError(f"the terms {other} are of labelled pairs; use data: DensePairs, or model: SupervisedFlow")
         row_of = latent_row if index.schema == "vidpref/latents" else pair_row
@@ -163,14 +166,14 @@ class Latents(PlannedData[LatentBatch]):
 
     def selection(self, split: Split) -> Selection:
         """All videos, each one item of every term."""
-        kinds = self.running.lightning_module.items()
+        kinds = self.active_trainer.lightning_module.items()
         return Selection({name: np.ones(len(self.index(split)), dtype=np.bool_) for name in kinds})
 
-    def workings(self, split: Split) -> Workings:
+    def recipe(self, split: Split) -> LatentRecipe:
         """Latents and prompt embeddings with their time and noise."""
         blanks = Blanks(SampleReader(self.index(split), self.reader))
         dropped = self.drop_prompts if split == "train" else 0.0
-        return Workings(MakeLatent(self.draw, dropped), CollateLatents(blanks), flow_members)
+        return LatentRecipe(self.draw, blanks, dropped)
 
     def identity(self) -> dict[str, Any]:
         """The distribution of times, and the share of dropped prompts."""
@@ -178,9 +181,9 @@ class Latents(PlannedData[LatentBatch]):
         return {"time": [draw.mean, draw.std, draw.shift, draw.lowest, draw.highest], "drop_prompts": self.drop_prompts}
 
     def _require_clean(self, index: Index) -> None:
-        """The index does not tell whether the real video was stored, so the first pair is read."""
+        """The index does not say whether the real video was stored, so the first pair is read."""
         entry = index.entries[0]
-        with suppress(BadSampleError):  # an altered pair is met, and told of, in its turn
+        with suppress(BadSampleError):  # an altered pair is an error, or skipped, in its turn
             content = SampleReader(index, self.reader).read(0, [LATENTS])[LATENTS]
             try:
                 read_latents(content, ("clean",), entry.facts["latent_shape"])

@@ -108,22 +108,22 @@ def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
 def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
     return [
         f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
-        f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample anew with this policy"
+        f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample again with this policy"
         for position, row in enumerate(rows)
         if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
     ]
 
 
-def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], wanted: LatentSpace) -> list[str]:
+def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], expected: LatentSpace) -> list[str]:
     """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
     seen: dict[LatentSpace, list[int]] = {}
     for position, row in enumerate(rows):
         seen.setdefault(row.latent_space, []).append(position)
     return [
-        f"{index.address(at[0])}: sample {rows[at[0]].key!r} (and {len(at) - 1} others): latents of another "
-        f"autoencoder than the policy's: {'; '.join(faults)}; encode them anew, or train the policy they were made for"
-        for space, at in seen.items()
-        if (faults := space.faults_against(wanted))
+        f"{index.address(held[0])}: sample {rows[held[0]].key!r} (and {len(held) - 1} others): latents of another "
+        f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were made for"
+        for space, held in seen.items()
+        if (faults := space.faults_against(expected))
     ]
 
 
@@ -134,7 +134,10 @@ def shape_faults(index: Index, rows: Sequence[PairRow | LatentRow], batch_size: 
         first.setdefault(row.latent_shape, position)
     if batch_size == 1 or len(first) == 1:
         return []
-    named = "; ".join(f"{list(shape)} in sample {rows[at].key!r} ({index.address(at)})" for shape, at in first.items())
+    named = "; ".join(
+        f"{list(shape)} in sample {rows[position].key!r} ({index.address(position)})"
+        for shape, position in first.items()
+    )
     return [f"latents of {len(first)} shapes do not fit into one batch: {named}; set data.batch_size to 1, and "
             "trainer.accumulate_grad_batches to what it was, or train on the shapes one by one"]  # fmt: skip
 
@@ -156,10 +159,10 @@ class Blanks:
         """Zeros in the shape of the sample's latents."""
         return torch.zeros(*self.samples.index.entries[position].facts["latent_shape"])
 
-    def prompts(self, found: Sequence[Tensor | None]) -> list[Tensor]:
+    def prompts(self, prompts: Sequence[Tensor | None]) -> list[Tensor]:
         """The prompts of a batch, one token of zeros where there is none."""
-        width = next((one.shape[1] for one in found if one is not None), None) or self._width()
-        return [torch.zeros(1, width) if one is None else one for one in found]
+        width = next((prompt.shape[1] for prompt in prompts if prompt is not None), None) or self._width()
+        return [torch.zeros(1, width) if prompt is None else prompt for prompt in prompts]
 
     def _width(self) -> int:
         """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""

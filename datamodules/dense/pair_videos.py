@@ -12,11 +12,11 @@ from torch import Tensor
 from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import PairRow
-from datamodules.shards.index import Index, SampleEntry
-from datamodules.stream.loader import SampleRead
+from datamodules.shards.index import Index
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Split, Workings
+from datamodules.stream.planned_data import Split
 from datamodules.stream.predict_data import PredictData
+from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.codec import decode_frames
 
 
@@ -36,57 +36,56 @@ class PairVideos(PredictData[PairVideoBatch]):
             skipped: with those that are labelled already.
         """
         entries = self.index("predict").entries
-        wanted = range(len(self.keys)) if skipped else self.remaining().tolist()
-        return [pair_row(entries[at].key, entries[at].facts) for at in wanted]
+        positions = range(len(self.keys)) if skipped else self.remaining().tolist()
+        return [pair_row(entries[position].key, entries[position].facts) for position in positions]
 
     def transfer_batch_to_device(self, batch: PairVideoBatch, device: torch.device, dataloader_idx: int) -> Any:
         """Videos stay where they are: judges take them as pictures."""
         return batch
 
-    def workings(self, split: Split) -> Workings:
+    def recipe(self, split: Split) -> PairVideoRecipe:
         """Both videos of a pair, decoded in full."""
-        return Workings(_decoded, _Collate(self.index(split)), _members)
+        return PairVideoRecipe(self.index(split))
 
 
-class _Pair(NamedTuple):
+class PairVideoSample(NamedTuple):
+    """One pair on its way into a batch."""
+
     row: PairRow
     first: Tensor
     second: Tensor
 
 
-def _members(entry: SampleEntry) -> list[str]:
-    return ["json", "first.mp4", "second.mp4"]
-
-
-def _decoded(read: SampleRead) -> _Pair:
-    row = PairRow.from_json(json.loads(read.members["json"]))
-    first, second = (decode_frames(read.members[f"{side}.mp4"], range(row.video.frames)) for side in _SIDES)
-    return _Pair(row, first, second)
-
-
-_SIDES = ("first", "second")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Collate:
-    """Pairs of one batch; padding has the row of a real pair and videos without a frame."""
+@dataclass(frozen=True, eq=False)
+class PairVideoRecipe(Recipe[PairVideoBatch]):
+    """Recipe of batches of both videos of pairs, decoded as a whole."""
 
     index: Index
 
-    def __call__(self, pairs: list[_Pair | None], planned: PlannedBatch) -> PairVideoBatch:
-        found = [
-            pair or self._blank(self.index.entries[slot.position])
-            for pair, slot in zip(pairs, planned.slots, strict=True)
-        ]
+    def members(self, position: int) -> tuple[str, ...]:
+        """Row and videos; latents and prompt embeddings are not read."""
+        return "json", "first.mp4", "second.mp4"
+
+    def make_sample(self, sample: SampleRead) -> PairVideoSample:
+        """A pair's row and its videos, (T, 3, H, W) uint8."""
+        row = PairRow.from_json(json.loads(sample.members["json"]))
+        frames = range(row.video.frames)
+        first, second = (decode_frames(sample.members[name], frames) for name in ("first.mp4", "second.mp4"))
+        return PairVideoSample(row, first, second)
+
+    def collate(self, samples: list[PairVideoSample | None], planned: PlannedBatch) -> PairVideoBatch:
+        """The batch; a slot without a pair gets the row of a real one and videos without a frame."""
+        pairs = [sample or self._blank(slot.position) for sample, slot in zip(samples, planned.slots, strict=True)]
         return PairVideoBatch(
-            keys=[pair.row.key for pair in found],
-            rows=[pair.row for pair in found],
-            first=[pair.first for pair in found],
-            second=[pair.second for pair in found],
+            keys=[pair.row.key for pair in pairs],
+            rows=[pair.row for pair in pairs],
+            first=[pair.first for pair in pairs],
+            second=[pair.second for pair in pairs],
             mask=torch.tensor([slot.mask for slot in planned.slots]),
         )
 
-    def _blank(self, entry: SampleEntry) -> _Pair:
+    def _blank(self, position: int) -> PairVideoSample:
+        entry = self.index.entries[position]
         row = pair_row(entry.key, entry.facts)
-        nothing = torch.zeros(0, 3, row.video.height, row.video.width, dtype=torch.uint8)
-        return _Pair(row, nothing, nothing)
+        no_frames = torch.zeros(0, 3, row.video.height, row.video.width, dtype=torch.uint8)
+        return PairVideoSample(row, no_frames, no_frames)

@@ -13,10 +13,10 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.shards.index import Index, SampleEntry, key_fault
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Paths, Split, Workings
+from datamodules.stream.planned_data import Paths, Split
 from datamodules.stream.predict_data import PredictData
+from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.stream.sample_rows import sample_rows
 from datamodules.video.codec import decode_frames
 from datamodules.video.facts import VideoFacts
@@ -68,36 +68,35 @@ class Videos(PredictData[VideoBatch]):
         rows = sample_rows(SampleReader(index, self.reader), self.remaining().tolist())
         return [(index.entries[position].key, row["caption"]) for position, row in rows]
 
-    def workings(self, split: Split) -> Workings:
-        """Decode, and put together."""
-        return Workings(decode_video, CollateVideos(self.index(split)))
+    def recipe(self, split: Split) -> VideoRecipe:
+        """Videos as a whole, with their rows."""
+        return VideoRecipe(self.index(split))
 
 
-def decode_video(sample: SampleRead) -> tuple[VideoRow, Tensor]:
-    """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames."""
-    row = replace(VideoRow.from_json(json.loads(sample.members["json"])), key=sample.entry.key)
-    return row, decode_frames(sample.members["mp4"], range(row.video.frames))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CollateVideos:
-    """Decoded videos -> `VideoBatch`."""
+@dataclass(frozen=True, eq=False)
+class VideoRecipe(Recipe[VideoBatch]):
+    """Recipe of batches of videos, decoded as a whole."""
 
     index: Index
 
-    def __call__(self, samples: list[tuple[VideoRow, Tensor] | None], planned: PlannedBatch) -> VideoBatch:
-        """The batch; a sample is None where its slot's mask is False."""
-        pairs = [
+    def make_sample(self, sample: SampleRead) -> tuple[VideoRow, Tensor]:
+        """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames."""
+        row = replace(VideoRow.from_json(json.loads(sample.members["json"])), key=sample.entry.key)
+        return row, decode_frames(sample.members["mp4"], range(row.video.frames))
+
+    def collate(self, samples: list[tuple[VideoRow, Tensor] | None], planned: PlannedBatch) -> VideoBatch:
+        """The batch; a slot without a video gets black frames."""
+        videos = [
             sample or blank_video(self.index.entries[slot.position])
             for sample, slot in zip(samples, planned.slots, strict=True)
         ]
-        rows, frames = [row for row, _ in pairs], [video for _, video in pairs]
+        rows, frames = [row for row, _ in videos], [video for _, video in videos]
         mask = torch.tensor([slot.mask for slot in planned.slots])
         return VideoBatch([row.key for row in rows], rows, frames, mask)
 
 
 def blank_video(entry: SampleEntry) -> tuple[VideoRow, Tensor]:
-    """What stands for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
+    """Stand-in for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
     facts = VideoFacts(*(entry.facts[name] for name in ("frames", "fps", "width", "height")))
     row = VideoRow(entry.key, entry.facts["video_id"], "-", facts, entry.facts.get("source", ""))
     return row, torch.zeros(facts.frames, 3, facts.height, facts.width, dtype=torch.uint8)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
 from datamodules.video.codec import probe
 from datamodules.video.facts import VideoFacts
@@ -18,6 +19,7 @@ FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "box
 
 #: Names that `PreferenceRow` and the annotation file give to the same thing.
 _NAMES = {"video_id": "video"}
+_TEXTS = ("question", "chosen", "rejected", "irrelevant")
 _BOX_FIELDS = ("x", "y", "width", "height", "time")
 
 
@@ -27,6 +29,7 @@ def prepare_jsonl(
     videos: str | Path | None = None,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
+    strip_templates: bool = False,
 ) -> Index:
     """Turn mp4 files and a JSONL of preferences into shards; docs/data.md describes both. Videos are not re-encoded.
 
@@ -36,6 +39,7 @@ def prepare_jsonl(
         videos: the folder in which relative video paths begin; None = the folder of `rows`.
         skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
@@ -49,7 +53,8 @@ def prepare_jsonl(
     def check(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
 
-    return write_rows(rows, ("video", "question", "chosen", "rejected"), check, output, skip_bad, samples_per_shard)
+    unique = ("video", "question", "chosen", "rejected")
+    return write_rows(rows, unique, check, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
 
 
 def _checked(

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from datamodules.prepare.templates import Texts
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.texts import is_blank
 
 #: Stands in for a video that could not be read, so that the row's other fields are still checked.
 UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)
@@ -31,6 +33,7 @@ class SourceRow:
         data: its JSON object; empty when the line holds none.
         faults: everything wrong with it, under the annotation file's own field names.
         name: what messages call it where it is not a line of a file.
+        stripped: field -> the text that is taken in place of the one in `data`, a chat template around it removed.
     """
 
     number: int
@@ -38,6 +41,7 @@ class SourceRow:
     data: dict[str, Any]
     faults: list[Fault] = field(default_factory=list)
     name: str = ""
+    stripped: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, name: str, why: str) -> None:
         """Note a fault of one field; the same one counts once."""
@@ -56,13 +60,13 @@ class SourceRow:
         found = self.optional_text(name)
         if self.data.get(name) is None:
             self.refuse(name, "is missing")
-        elif found is not None and not found.strip():
+        elif found is not None and is_blank(found):
             self.refuse(name, "is empty; give the text, or leave the row out")
         return found or ""
 
     def optional_text(self, name: str) -> str | None:
         """A text, or None where the field is absent, null, or (then a fault is noted) something else."""
-        value = self.data.get(name)
+        value = self.stripped.get(name, self.data.get(name))
         if value is None:
             return None
         if not isinstance(value, str):
@@ -128,12 +132,13 @@ def key_part(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
+def read_rows(path: Path, unique: Sequence[str], texts: Texts | None = None) -> list[SourceRow]:
     """The lines of an annotation file, blank ones left out, with the faults that need no video.
 
     Args:
         path: a JSONL file.
         unique: the fields that together name a row; later rows that repeat them are faults. None: rows may repeat.
+        texts: its texts, and what becomes of chat templates around them; None = it has none.
 
     Raises:
         ValueError: no such file, not UTF-8, or no rows.
@@ -147,11 +152,13 @@ def read_rows(path: Path, unique: Sequence[str]) -> list[SourceRow]:
     rows = [_parsed(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ValueError(f"{path}: holds no rows; give one JSON object a line")
+    if texts is not None:
+        texts.clean(path, rows)
     first: dict[str, int] = {}
     for row in rows:
         if not unique or not all(isinstance(row.data.get(name), str) for name in unique):
             continue
-        name = json.dumps([row.data[name] for name in unique])
+        name = json.dumps([row.stripped.get(name, row.data[name]) for name in unique])
         if name in first:
             row.refuse(unique[-1], f"repeats row {first[name]}: the same {' and '.join(unique)}")
         first.setdefault(name, row.number)
@@ -180,6 +187,7 @@ def write_rows(
     output: str | Path,
     skip_bad: bool,
     samples_per_shard: int,
+    texts: Texts | None = None,
 ) -> Index:
     """Check every row of an annotation file and write the good ones to shards.
 
@@ -190,6 +198,7 @@ def write_rows(
         output: folder and common name of the shards, or a folder.
         skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        texts: its texts, and what becomes of chat templates around them; None = it has none.
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or no row is good.
@@ -201,7 +210,7 @@ def write_rows(
             yield sample
 
     prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique), path, samples_of, prefix, skip_bad, samples_per_shard)
+    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
 
 
 def write_samples(

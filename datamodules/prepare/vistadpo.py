@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4
 from datamodules.video.containers import require_regular
 from datamodules.video.facts import VideoFacts
-from datamodules.vista.samples import Box, PreferenceRow
+from datamodules.vista.samples import VIDEO_TOKEN, Box, PreferenceRow
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -30,6 +31,7 @@ _NAMES = {
     "irrelevant": "rejected_2",
     "boxes[0]": "bbox",
 }
+_TEXTS = ("prompt", "chosen", "rejected", "rejected_2")
 
 
 def parse_bbox(text: object) -> Box:
@@ -111,6 +113,7 @@ def prepare_vistadpo(
     lossless: bool = False,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
+    strip_templates: bool = False,
 ) -> Index:
     """Turn VistaDPO's released annotations into shards; docs/data.md describes both.
 
@@ -124,6 +127,7 @@ def prepare_vistadpo(
         lossless: encode without loss; several times as large.
         skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
@@ -134,7 +138,9 @@ def prepare_vistadpo(
     if not 0 < fps < math.inf:
         raise ValueError(f"fps must be above 0, not {fps}")
     check = _Checker(rows, videos, fps, clips, objects, lossless)
-    return write_rows(rows, ("video", "prompt"), check, output, skip_bad, samples_per_shard)
+    # The released prompts hold a video token, which is removed always and nothing to warn of.
+    texts = Texts(_TEXTS, strip_templates, own_token=VIDEO_TOKEN)
+    return write_rows(rows, ("video", "prompt"), check, output, skip_bad, samples_per_shard, texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,16 +55,6 @@ def load_indexes(
     return indexes
 
 
-def check(index: Index, reader: ByteReader | None = None) -> None:
-    """Before training: every shard exists and has the size that the index says.
-
-    Raises:
-        ValueError: lists every shard that is not so.
-    """
-    if faults := shard_faults(index, reader):
-        raise ValueError("\n".join(faults))
-
-
 def shard_faults(index: Index, reader: ByteReader | None = None) -> list[str]:
     """The shards that are missing or of another size; several servers' answers are awaited at once."""
     reader = reader or ByteReader()
@@ -73,12 +63,12 @@ def shard_faults(index: Index, reader: ByteReader | None = None) -> list[str]:
         try:
             size = reader.size(shard.address)
         except FileNotFoundError:
-            return f"{shard.address}: no such shard; copy it there, or make the index anew"
+            return f"{shard.address}: no such shard; copy it there, or make the index again"
         except ReadFailedError as error:
             return str(error)
         if size in (None, shard.bytes):
             return None
-        return f"{shard.address}: has {size} bytes, the index says {shard.bytes}; copy it again, or make the index anew"
+        return f"{shard.address}: has {size} bytes, the index says {shard.bytes}; copy or index it again"
 
     with ThreadPoolExecutor(8) as threads:
         return [why for why in threads.map(fault, index.shards) if why]

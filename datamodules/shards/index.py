@@ -1,6 +1,6 @@
 """The index beside a set of shards: what is where, and what the plan must know before a byte is read.
 
-``NAME.index.json`` stands beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
+``NAME.index.json`` lies beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
 http(s) or s3 address; the shards are looked for in the same folder.
 """
 
@@ -134,24 +134,6 @@ class Index:
         """The address of the shard that holds a sample."""
         return self.shards[self.entries[position].shard].address
 
-    def require_made_from(self, **expected: Any) -> None:
-        """Refuse side shards that were made from something else.
-
-        Args:
-            expected: entries that `made_from` must have with exactly this value, as ``fingerprint=source.fingerprint``.
-
-        Raises:
-            ValueError: lists every difference.
-        """
-        wrong = [
-            f"{name}: made from {self.made_from.get(name)!r}, wanted {value!r}"
-            for name, value in expected.items()
-            if self.made_from.get(name) != value
-        ]
-        if wrong:
-            where = self.shards[0].address if self.shards else "an empty index"
-            raise ValueError(f"side shards ({where}) do not belong to this run; make them anew: " + "; ".join(wrong))
-
     def write(self, path: str | Path) -> None:
         """Write the index, as a whole or not at all."""
         content = {
@@ -198,26 +180,26 @@ def _packed(entry: SampleEntry) -> dict[str, Any]:
     return {"key": entry.key, "shard": entry.shard, "members": members, "facts": entry.facts}
 
 
-def _parsed(address: str, content: Any, wanted: Schemas | None) -> Index:
+def _parsed(address: str, content: Any, expected: Schemas | None) -> Index:
     """The index that a JSON document holds; everything that is wrong with it in one ValueError."""
     schema: Any = content.get("schema") if isinstance(content, dict) else None
-    known = SCHEMA_VERSIONS if wanted is None else (wanted,) if isinstance(wanted, str) else wanted
+    known = SCHEMA_VERSIONS if expected is None else (expected,) if isinstance(expected, str) else expected
     if schema not in known:
-        raise ValueError(f"{address}: schema {schema!r}, wanted {' or '.join(known)}")
+        raise ValueError(f"{address}: schema {schema!r}, expected {' or '.join(known)}")
     if content.get("version") != SCHEMA_VERSIONS[schema]:
         raise ValueError(
             f"{address}: {schema} version {content.get('version')!r}, this release reads version "
-            f"{SCHEMA_VERSIONS[schema]}; make the index anew with `vidpref prepare index`, or update vidpref"
+            f"{SCHEMA_VERSIONS[schema]}; make the index again with `vidpref prepare index`, or update vidpref"
         )
     folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
     try:
         shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
         entries = tuple(
-            SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
-            for one in content["samples"]
+            SampleEntry(row["key"], row["shard"], {s: Member(*m) for s, m in row["members"].items()}, row["facts"])
+            for row in content["samples"]
         )
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{address}: is damaged ({error!r}); make it anew with `vidpref prepare index`") from error
+        raise ValueError(f"{address}: is damaged ({error!r}); make it again with `vidpref prepare index`") from error
     named = tuple(ShardEntry(folder + name, size, sha256, count) for name, size, sha256, count in shards)
     faults = [f"shard {name!r} is not a plain file name" for name, *_ in shards if not _SHARD_NAME.fullmatch(name)]
     faults += entry_faults(named, entries)
@@ -230,9 +212,9 @@ def entry_faults(shards: Sequence[ShardEntry], entries: Sequence[SampleEntry]) -
     """What is wrong with the samples of an index: keys, suffixes, doubles, the order and the number in each shard."""
     faults, seen, counts = [], set(), [0] * len(shards)
     for entry in entries:
-        found = [key_fault(entry.key), *map(suffix_fault, entry.members)]
-        found.append("appears twice; keys are unique" if entry.key in seen else None)
-        faults += [f"sample {entry.key!r} {why}" for why in found if why]
+        reasons = [key_fault(entry.key), *map(suffix_fault, entry.members)]
+        reasons.append("appears twice; keys are unique" if entry.key in seen else None)
+        faults += [f"sample {entry.key!r} {reason}" for reason in reasons if reason]
         seen.add(entry.key)
         if 0 <= entry.shard < len(shards):
             counts[entry.shard] += 1
@@ -266,7 +248,7 @@ def joined(indexes: Sequence[Index]) -> Index:
             there, here = where[doubles[0]], index.address(index.positions[doubles[0]])
             raise ValueError(
                 f"{len(doubles)} samples of two indexes have the same keys, and keys are unique: {doubles[0]!r} is in "
-                f"{there} and in {here}; name each index once, or make one of them anew with other keys: `prepare` it "
+                f"{there} and in {here}; name each index once, or make one of them again with other keys: `prepare` it "
                 "from a file of another name, `predict` it with --data.key_prefix"
             )
         where |= {entry.key: index.address(position) for position, entry in enumerate(index.entries)}

@@ -27,25 +27,25 @@ class SampleReader:
 
         Args:
             position: the sample's position in the index.
-            suffixes: the members wanted, without the leading dot; absent ones are left out. None = all.
+            suffixes: of the members to read, without the leading dot; absent ones are left out. None = all.
 
         Raises:
             BadSampleError: a byte was altered; names shard and key.
             ReadFailedError: the bytes cannot be had; names shard and key.
         """
         entry, address = self.index.entries[position], self.index.address(position)
-        wanted = set(entry.members if suffixes is None else suffixes)
-        members = {suffix: member for suffix, member in entry.members.items() if suffix in wanted}
-        found: dict[str, bytes] = {}
+        asked = set(entry.members if suffixes is None else suffixes)
+        members = {suffix: member for suffix, member in entry.members.items() if suffix in asked}
+        content: dict[str, bytes] = {}
         for start, end in _spans(members.values()):
             data = self.reader.read(address, start, end - start, f"sample {entry.key!r}")
             for suffix, (offset, size, checksum) in members.items():
                 if not (start <= offset and offset + size <= end):
                     continue
-                found[suffix] = data[offset - start : offset - start + size]
-                if digest(found[suffix]) != checksum:
+                content[suffix] = data[offset - start : offset - start + size]
+                if digest(content[suffix]) != checksum:
                     raise BadSampleError(f"{address}: sample {entry.key!r}: .{suffix} was altered, checksums differ")
-        return found
+        return content
 
 
 def _spans(members: Iterable[Member]) -> list[tuple[int, int]]:

@@ -55,9 +55,9 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{path}: is not a whole, uncompressed tar file: {error}") from error
     entries = []
-    for key, found in members.items():
+    for key, own in members.items():
         try:
-            entries.append(SampleEntry(key, number, found, facts_of(key, records.get(key), found.keys())))
+            entries.append(SampleEntry(key, number, own, facts_of(key, records.get(key), own.keys())))
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if not entries and not faults:

@@ -67,9 +67,9 @@ def write_tar_shards(
     entries: list[SampleEntry] = []
 
     def seal(partial: str) -> None:
-        shard, found = scan_shard(Path(partial), len(shards), facts_of)
+        shard, samples_of_shard = scan_shard(Path(partial), len(shards), facts_of)
         shards.append(replace(shard, address=partial.removesuffix(_PARTIAL)))
-        entries.extend(found)
+        entries.extend(samples_of_shard)
 
     try:
         _write_tars(samples, output, samples_per_shard, max_bytes, seal)
@@ -93,7 +93,7 @@ def index_tar_shards(
     """The index of tar shards that exist already; the index must be written into their folder.
 
     Args:
-        paths: local ``.tar`` files, all in one folder, in the order that positions shall run through them.
+        paths: local ``.tar`` files, all in one folder, in the order of their positions.
         schema: what the members mean, one of `SCHEMA_VERSIONS`.
         facts_of: makes a sample's facts in the index from its key, its row and its members' names.
         made_from: see `Index.made_from`.
@@ -109,12 +109,12 @@ def index_tar_shards(
     entries: list[SampleEntry] = []
     for file in files:
         try:
-            shard, found = scan_shard(file, len(shards), facts_of)
+            shard, samples_of_shard = scan_shard(file, len(shards), facts_of)
         except ValueError as error:
             faults.append(str(error))
         else:
             shards.append(shard)
-            entries += found
+            entries += samples_of_shard
     if faults:
         raise ValueError("\n".join(faults))
     return _index(schema, shards, entries, made_from)

@@ -15,7 +15,7 @@ def generator(seed: int, key: str, purpose: str, epoch: int | None = None) -> np
         seed: the run's seed.
         key: the sample's key.
         purpose: what is drawn ("clip/span"), so that the draws of one level do not move those of another.
-        epoch: given when the draws shall differ from epoch to epoch.
+        epoch: given where the draws differ from epoch to epoch.
     """
     digest = hashlib.sha256(json.dumps([seed, key, purpose, epoch]).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))

@@ -1,48 +1,29 @@
 """Planned samples -> bytes -> decoded samples -> batches.
 
-The vehicle is a webdataset `DataPipeline` whose source is the plan: source, read, make, collate. It is rebuilt at every
-pass with the position to start from, so a pass never depends on what an earlier one left behind in a process.
+A pass is a webdataset `DataPipeline` whose source is the plan: where this worker's batches begin, what the plan has
+there, and the batch that the recipe makes of it. It is rebuilt at every pass with the position to start from, so a pass
+never depends on what an earlier one left behind in a process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from datamodules.shards.byte_reader import BadSampleError, ByteReader
-from datamodules.shards.index import Index, SampleEntry
+from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.plan import Plan, PlannedBatch, Slot, TrainPlan
+from datamodules.stream.plan import Plan, PlannedBatch, TrainPlan
+from datamodules.stream.recipe import Recipe, SampleRead
 
 _log = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")
-
-#: Which members of a sample are read, by suffix; None stands for all of them.
-Members = Callable[[SampleEntry], "list[str] | None"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleRead:
-    """A sample's bytes, on their way to `make_sample`.
-
-    Attributes:
-        entry: key, facts and members.
-        members: bytes by suffix, checked.
-        epoch: the plan's epoch.
-        position: the sample's position in the index.
-        read_other: (position, suffixes or None) -> another sample's bytes, checked likewise.
-    """
-
-    entry: SampleEntry
-    members: dict[str, bytes]
-    epoch: int
-    position: int
-    read_other: Callable[..., dict[str, bytes]]
 
 
 class _Delivery(NamedTuple):
@@ -52,104 +33,51 @@ class _Delivery(NamedTuple):
     skipped: dict[str, str]
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    """One slot on its way through the stages; `content` is None for padding and for a skipped sample."""
-
-    planned: PlannedBatch
-    slot: Slot
-    content: Any = None
-    why: str | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Source:
-    """The plan's slots from `start` on, one pass: batch i for worker i mod W, so that batches come in order."""
-
-    plan: Plan
-    start: int
-
-    def __call__(self) -> Iterator[_Item]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        for number in range(worker, len(self.plan), workers):
-            planned = self.plan.batch(self.start + number * self.plan.global_batch)
-            for slot in planned.slots:
-                yield _Item(planned, slot)
+def _batch_starts(plan: Plan, start: int) -> range:
+    """Where this worker's batches of a pass begin: batch i is worker i mod W's, so that batches come in order."""
+    # Not webdataset's `split_by_worker`, which believes the environment variables WORKER and NUM_WORKERS first.
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    step = plan.global_batch
+    return range(start + worker * step, start + len(plan) * step, workers * step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
-    """Applies `apply` to every slot with a sample; a bad sample is an error or leaves the slot empty."""
+class _BatchMaker:
+    """Reads, decodes and collates the samples of a planned batch; a bad one is an error or leaves its slot empty.
 
-    index: Index
-    apply: Callable[[_Item], Any]
+    The plan makes the batches, not webdataset's `batched`: that stage holds a full batch back until the first sample of
+    the next one is decoded, whose error would then take the full batch with it.
+    """
+
+    samples: SampleReader
+    recipe: Recipe[Any]
     skip: bool
 
-    def __call__(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        for item in items:
-            if item.slot.mask and item.why is None:
-                self._run(item)
-            yield item
+    def __call__(self, planned: PlannedBatch) -> _Delivery:
+        index, samples, slots = self.samples.index, [], []
+        skipped: dict[str, str] = {}
+        for slot in planned.slots:
+            sample = None
+            if slot.mask:
+                try:
+                    sample = self._sample(slot.position, slot.epoch)
+                except ValueError as error:
+                    key, message = index.entries[slot.position].key, str(error)
+                    if not isinstance(error, BadSampleError):  # which names shard and key itself
+                        message = f"{index.address(slot.position)}: sample {key!r}: {error}"
+                    if not self.skip:
+                        raise BadSampleError(message) from error
+                    skipped[key] = message
+                    slot = replace(slot, mask=False)
+            samples.append(sample)
+            slots.append(slot)
+        return _Delivery(self.recipe.collate(samples, replace(planned, slots=tuple(slots))), skipped)
 
-    def _run(self, item: _Item) -> None:
-        try:
-            item.content = self.apply(item)
-        except ValueError as error:
-            why = str(error)
-            if not isinstance(error, BadSampleError):
-                key = self.index.entries[item.slot.position].key
-                why = f"{self.index.address(item.slot.position)}: sample {key!r}: {error}"
-            if not self.skip:
-                raise BadSampleError(why) from error
-            item.content, item.why = None, why
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    samples: SampleReader
-    members: Members | None
-
-    def __call__(self, item: _Item) -> SampleRead:
-        position = item.slot.position
+    def _sample(self, position: int, epoch: int) -> Any:
+        content = self.samples.read(position, self.recipe.members(position))
         entry = self.samples.index.entries[position]
-        content = self.samples.read(position, self.members(entry) if self.members else None)
-        return SampleRead(entry, content, item.slot.epoch, position, self.samples.read)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Make:
-    make_sample: Callable[[SampleRead], Any]
-
-    def __call__(self, item: _Item) -> Any:
-        return self.make_sample(item.content)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Collate:
-    """Puts the slots of a planned batch together again."""
-
-    index: Index
-    collate: Callable[[list[Any], PlannedBatch], Any]
-
-    def __call__(self, items: Iterator[_Item]) -> Iterator[_Delivery]:
-        ready: list[_Item] = []
-        for item in items:
-            ready.append(item)
-            if len(ready) == len(item.planned.slots):
-                slots = tuple(replace(one.slot, mask=one.slot.mask and one.why is None) for one in ready)
-                batch = self.collate([one.content for one in ready], replace(item.planned, slots=slots))
-                keys = (self.index.entries[one.slot.position].key for one in ready)
-                yield _Delivery(batch, {key: one.why for key, one in zip(keys, ready, strict=True) if one.why})
-                ready = []
-
-
-def _as_is(delivery: Any) -> Any:
-    return delivery
-
-
-def _nothing() -> None:
-    """Without workers there is nothing to shut down."""
+        return self.recipe.make_sample(SampleRead(entry, content, epoch, position, self.samples.read))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -162,11 +90,9 @@ class PlanLoader(Generic[BatchT]):
     ``state_dict`` on purpose: Lightning would save it, and forget to load it at the end of an epoch.
 
     Attributes:
-        plan: what to read; a training plan goes on from pass to pass, an evaluation plan starts anew.
+        plan: what to read; a training plan goes on from pass to pass, an evaluation plan starts again.
         index: where it is.
-        make_sample: one sample's bytes -> anything; a ValueError marks a bad sample. Runs in the workers, as does
-        collate: (samples, planned batch) -> batch. A sample is None exactly where the slot's mask is False.
-        members: which members of a sample to read; None = all.
+        recipe: how the bytes become batches; runs in the workers.
         num_workers: processes per rank; 0 = in this one.
         multiprocessing_context: "fork", "spawn" or "forkserver"; None = the platform's default.
         on_bad_sample: raise the error that names shard and key, or skip: the slot is masked.
@@ -180,9 +106,7 @@ class PlanLoader(Generic[BatchT]):
 
     plan: Plan
     index: Index
-    make_sample: Callable[[SampleRead], Any]
-    collate: Callable[[list[Any], PlannedBatch], BatchT]
-    members: Members | None = None
+    recipe: Recipe[BatchT]
     num_workers: int = 0
     multiprocessing_context: str | None = None
     on_bad_sample: Literal["raise", "skip"] = "raise"
@@ -213,10 +137,11 @@ class PlanLoader(Generic[BatchT]):
                 yield delivery.batch
         finally:
             # Otherwise workers live on after an error or an early stop until the garbage collector comes by.
-            getattr(deliveries, "_shutdown_workers", _nothing)()
+            if hasattr(deliveries, "_shutdown_workers"):  # without workers there is nothing to shut down
+                deliveries._shutdown_workers()
 
     def progress(self, in_flight: int = 0) -> dict[str, Any]:
-        """Where a training plan stands, in plain types: the same on every rank but for `bad_samples`.
+        """How far a training plan is, in plain types: the same on every rank but for `bad_samples`.
 
         Args:
             in_flight: batches handed out whose step was not finished; they are given again after a restart.
@@ -264,19 +189,21 @@ class PlanLoader(Generic[BatchT]):
         return self.plan
 
     def _deliveries(self, start: int) -> Iterator[_Delivery]:
+        # Imported here: most verbs of the command read no shards, and webdataset takes a while.
         from webdataset import DataPipeline
+        from webdataset.filters import identity
+        from webdataset.filters import map as map_stage
 
-        samples, skip = SampleReader(self.index, self.reader), self.on_bad_sample == "skip"
+        samples = SampleReader(self.index, self.reader)
         pipeline = DataPipeline(
-            _Source(self.plan, start),
-            _Stage(self.index, _Read(samples, self.members), skip),
-            _Stage(self.index, _Make(self.make_sample), skip),
-            _Collate(self.index, self.collate),
+            partial(_batch_starts, self.plan, start),
+            map_stage(self.plan.batch),
+            map_stage(_BatchMaker(samples, self.recipe, skip=self.on_bad_sample == "skip")),
         )
         loader: DataLoader[_Delivery] = DataLoader(
             pipeline,
             batch_size=None,
-            collate_fn=_as_is,
+            collate_fn=identity,
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
             prefetch_factor=self.prefetch_factor if self.num_workers else None,

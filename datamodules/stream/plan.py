@@ -229,11 +229,11 @@ class TrainPlan(Plan):
 
     def _span(self, start: int, end: int) -> tuple[Positions, Positions]:
         """Epoch and position of the plan's samples number start ... end - 1."""
-        epochs, at = np.divmod(np.arange(start, end, dtype=np.int64), len(self.kept))
-        positions = np.empty_like(at)
+        epochs, places = np.divmod(np.arange(start, end, dtype=np.int64), len(self.kept))
+        positions = np.empty_like(places)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             here = epochs == epoch
-            positions[here] = self._order(epoch)[at[here]]
+            positions[here] = self._order(epoch)[places[here]]
         return epochs, positions
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -14,8 +14,9 @@ from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
 from datamodules.stream.changed_content import content_changes
-from datamodules.stream.loader import Members, PlanLoader, SampleRead
-from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, PlannedBatch, Positions, TrainPlan
+from datamodules.stream.loader import PlanLoader
+from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
+from datamodules.stream.recipe import Recipe
 from datamodules.stream.run_place import RunPlace, at_a_step, limited
 from datamodules.stream.term_items import item_lines
 
@@ -41,20 +42,11 @@ class Selection:
     keep: Positions | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Workings:
-    """What the workers of a loader do, see `PlanLoader`; all of it travels to spawned processes."""
-
-    make_sample: Callable[[SampleRead], Any]
-    collate: Callable[[list[Any], PlannedBatch], Any]
-    members: Members | None = None
-
-
 class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     """Shards -> batches in the order of a plan. The state in a checkpoint is the number of samples consumed.
 
     A subclass says what it reads (`schema`), what may be wrong with it (`check`), which samples are taken and what
-    they count for (`selection`), and how bytes become batches (`workings`).
+    they count for (`selection`), and how bytes become batches (`recipe`).
 
     Args:
         paths: the index file, or several, of each split that the subclass has; None = not given.
@@ -71,8 +63,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
 
     #: What the shards hold; several = any of them.
     schema: ClassVar[Schemas]
-    #: The method by which it asks a module what its batches need, and the modules that have it; None = it asks none.
-    asks: ClassVar[tuple[str, str] | None] = None
+    #: The method of a module by which it says what its batches need, and the modules that have it; None = any module.
+    required_module_method: ClassVar[tuple[str, str] | None] = None
 
     def __init__(
         self,
@@ -112,7 +104,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         """Which samples are read, and what each counts for in the denominators of the method."""
 
     @abstractmethod
-    def workings(self, split: Split) -> Workings:
+    def recipe(self, split: Split) -> Recipe[BatchT]:
         """How bytes become batches."""
 
     def identity(self) -> dict[str, Any]:
@@ -126,16 +118,19 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Read the indexes and check all that they tell, before anything is trained.
+        """Read the indexes and check all that they say, before anything is trained.
 
         Raises:
             ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
         """
-        if self.asks is not None and not hasattr(self.running.lightning_module, self.asks[0]):
-            raise ValueError(
-                f"{type(self).__name__} has samples for {self.asks[1]}, not for "
-                f"{type(self.running.lightning_module).__name__}; choose another --data, or another --model"
-            )
+        if self.required_module_method is not None:
+            method, modules = self.required_module_method
+            module = self.active_trainer.lightning_module
+            if not hasattr(module, method):
+                raise ValueError(
+                    f"{type(self).__name__} has samples for {modules}, not for {type(module).__name__}; "
+                    "choose another --data, or another --model"
+                )
         for split in _SPLITS.get(stage, ()):
             if split not in self.paths:
                 raise ValueError(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
@@ -150,7 +145,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
 
     def train_dataloader(self) -> PlanLoader[BatchT]:
         """The endless stream of training samples, from where a checkpoint left it."""
-        trainer = self.running
+        trainer = self.active_trainer
         accumulation = trainer.accumulate_grad_batches
         plan = TrainPlan(**self._plan("train"), seed=self.seed, window=self.window, accumulation=accumulation)
         batches = limited(plan, trainer.limit_train_batches)
@@ -177,11 +172,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return self._evaluation("predict")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream of training samples stands; empty before training."""
+        """How far the stream of training samples is; empty before training."""
         loader = self._loaders.get("train")
         if loader is None:
             return dict(self._resumed)
-        progress = self.running.fit_loop.epoch_loop.batch_progress.current
+        progress = self.active_trainer.fit_loop.epoch_loop.batch_progress.current
         return {
             # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
             **loader.progress(in_flight=progress.ready - progress.processed),
@@ -211,7 +206,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             self._go_on(loader)  # a sharded model is set up first, and its schedule has asked for the loader
         plan = loader.plan
         assert isinstance(plan, TrainPlan)
-        return RunPlace.after(loader.consumed, plan, self.running.limit_train_batches)
+        return RunPlace.after(loader.consumed, plan, self.active_trainer.limit_train_batches)
 
     # What others ask
 
@@ -228,7 +223,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return lines
 
     @property
-    def running(self) -> Any:
+    def active_trainer(self) -> Any:
         """The trainer."""
         assert self.trainer is not None, "asked by a trainer only"
         return self.trainer
@@ -257,11 +252,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if path is None:
             raise ValueError(f"data.{split} is not given; name the index file of its shards")
         if split not in self._indexes:
-            same = next((found for other, found in self._indexes.items() if self.paths[other] == path), None)
-            if same is None:
+            same = [read for other, read in self._indexes.items() if self.paths[other] == path]
+            if not same:
                 parts = load_indexes(path, self.schema, self.reader)
-                same = parts, joined(parts)
-            self._indexes[split] = same
+                same = [(parts, joined(parts))]
+            self._indexes[split] = same[0]
         return self._indexes[split]
 
     def _data_sets(self) -> dict[str, str]:
@@ -299,7 +294,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             )
 
     def _plan(self, split: Split) -> dict[str, Any]:
-        share = self.running.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        share = self.active_trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
         selection = self.selection(split)
         return {
             "shard_counts": self.index(split).shard_counts,
@@ -315,18 +310,15 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return self._loaders[split]
 
     def _loader(self, split: Split, plan: Plan) -> PlanLoader[BatchT]:
-        workings = self.workings(split)
         return PlanLoader(
             plan=plan,
             index=self.index(split),
-            make_sample=workings.make_sample,
-            collate=workings.collate,
-            members=workings.members,
+            recipe=self.recipe(split),
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context,
             on_bad_sample=self.on_bad_sample,
             max_bad_samples=self.max_bad_samples,
-            pin_memory=self.running.strategy.root_device.type == "cuda",
+            pin_memory=self.active_trainer.strategy.root_device.type == "cuda",
             reader=self.reader,
         )
 

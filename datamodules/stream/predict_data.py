@@ -101,7 +101,7 @@ class PredictData(ContinuedData[BatchT]):
         return super().keys[: self.limit]
 
     def check(self, split: Split, index: Index) -> None:
-        """All that the index tells was checked when the shards were made."""
+        """All that the index says was checked when the shards were made."""
 
     def selection(self, split: Split) -> Selection:
         """The samples up to the limit that are not done."""

@@ -1,4 +1,4 @@
-"""What the index tells of a sample: enough to say which frames every view needs before a byte is read."""
+"""What the index says of a sample: enough to say which frames every view needs before a byte is read."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ class SampleFacts:
         """
         start, end = self.event or (0.0, self.video.duration)
         middle = (start + end) / 2
-        return min((middle if box.time is None else box.time for box in self.boxes), key=lambda at: abs(at - middle))
+        return min(
+            (middle if box.time is None else box.time for box in self.boxes), key=lambda time: abs(time - middle)
+        )
 
     def moment_boxes(self) -> tuple[Box, ...]:
         """The boxes of that frame: those with its time, and those without a time, which hold always."""

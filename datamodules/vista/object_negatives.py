@@ -113,8 +113,8 @@ class RoiMove(ObjectNegative):
 
     def _movable(self, boxes: Sequence[Box], width: int, height: int) -> PixelBox | None:
         """The first box that is sure to move far enough."""
-        for one in boxes:
-            box = pixel_box(one, width, height)
+        for given in boxes:
+            box = pixel_box(given, width, height)
             across, down = _reach(box.left, width - box.width), _reach(box.top, height - box.height)
             if max(across / 2 / width, down / 2 / height) >= self.min_shift:
                 return box
@@ -158,8 +158,8 @@ class RoiBlur(ObjectNegative):
         import cv2
 
         blurred = frame.clone()
-        for one in boxes:
-            box = pixel_box(one, frame.shape[2], frame.shape[1])
+        for given in boxes:
+            box = pixel_box(given, frame.shape[2], frame.shape[1])
             # In float32, which OpenCV blurs several times faster than bytes.
             content = blurred[box.slices].permute(1, 2, 0).float().numpy()
             sigma = self.strength * max(box.width, box.height)
@@ -194,7 +194,7 @@ class RandomCrop(ObjectNegative):
 
 
 def _reach(start: int, last: int) -> int:
-    """The largest displacement of something at `start` that may stand anywhere from 0 to `last`."""
+    """The largest displacement of something at `start` that may lie anywhere from 0 to `last`."""
     return max(start, last - start)
 
 

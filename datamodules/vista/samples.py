@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.texts import is_blank, trimmed
 
 ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
 AnswerName = Literal["chosen", "rejected", "irrelevant"]
@@ -84,8 +85,8 @@ class PreferenceRow:
             TypeError: an unknown or a missing field.
         """
         fields = dict(data)
-        if "rejected" in fields:  # its name in version 0.1.0
-            fields["rejected"] = fields.pop("rejected")
+        if "relevant" in fields:  # its name in version 0.1.0
+            fields["rejected"] = fields.pop("relevant")
         for name in ("video", "clip", "clip_negative"):
             if fields.get(name) is not None:
                 fields[name] = VideoFacts(**fields[name])
@@ -97,51 +98,55 @@ class PreferenceRow:
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row, checked once where it enters (`prepare`)."""
-        found = [
+        faults = [
             Fault(name, "is empty; give the text, or leave the row out")
             for name in ("key", "video_id", "question", "chosen", "rejected")
-            if not str(getattr(self, name)).strip()
+            if is_blank(str(getattr(self, name)))
         ]
-        if self.irrelevant is not None and not self.irrelevant.strip():
-            found.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
+        if self.irrelevant is not None and is_blank(self.irrelevant):
+            faults.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
         for name in ("question", *ANSWER_NAMES):
             text = getattr(self, name) or ""
             if VIDEO_TOKEN in text:
                 why = f"has a {VIDEO_TOKEN} token; leave it out, the model's own template brings one"
-                found.append(Fault(name, why))
-            if name in ("rejected", "irrelevant") and text.strip() and text.strip() == self.chosen.strip():
-                found.append(Fault(name, "is the same text as the chosen answer; there is nothing to prefer"))
-        return found + place_faults(self.video, self.event, self.boxes)
+                faults.append(Fault(name, why))
+            if name in ("rejected", "irrelevant") and not is_blank(text) and trimmed(text) == trimmed(self.chosen):
+                faults.append(Fault(name, "is the same text as the chosen answer; there is nothing to prefer"))
+            elif name == "irrelevant" and not is_blank(text) and trimmed(text) == trimmed(self.rejected):
+                faults.append(
+                    Fault(name, "is the same text as the rejected answer; give another, or leave the field out")
+                )
+        return faults + place_faults(self.video, self.event, self.boxes)
 
 
 def place_faults(video: VideoFacts, event: tuple[float, float] | None, boxes: Sequence[Box]) -> list[Fault]:
     """Everything that is wrong with where an annotation says that something is: its event and its boxes."""
-    found = []
+    faults = []
     if event is not None:
         start, end = event
         if not 0 <= start < end <= video.duration + 0.5 / video.fps:
-            found.append(
+            faults.append(
                 Fault("event", f"[{start:g}, {end:g}] s is not a span inside the video of {video.duration:g} s")
             )
-    for number, box in enumerate(boxes):
-        found += [Fault(f"boxes[{number}]", why) for why in box_faults(box, video)]
-    return found
+    for index, box in enumerate(boxes):
+        faults += [Fault(f"boxes[{index}]", why) for why in box_faults(box, video)]
+    return faults
 
 
 def box_faults(box: Box, video: VideoFacts) -> list[str]:
     """Why a box cannot be used on a video of this size; a box in it may pass the border by less than a pixel."""
-    found = []
+    faults = []
     right, bottom = box.x + box.width, box.y + box.height
     far = box.x < -1 or box.y < -1 or right > video.width + 1 or bottom > video.height + 1
     beside = box.x >= video.width or box.y >= video.height or right <= 0 or bottom <= 0
     if box.width <= 0 or box.height <= 0:
-        found.append(f"has no area ({box.width:g} x {box.height:g})")
+        faults.append(f"has no area ({box.width:g} x {box.height:g})")
     elif far or beside:
         span = f"({box.x:g}, {box.y:g}) to ({right:g}, {bottom:g})"
-        found.append(f"{span} is outside the frame of {video.width} x {video.height}")
+        faults.append(f"{span} is outside the frame of {video.width} x {video.height}")
     if box.time is not None and not 0 <= box.time <= video.duration:
-        found.append(f"time {box.time:g} s is outside the video of {video.duration:g} s")
-    return found
+        faults.append(f"time {box.time:g} s is outside the video of {video.duration:g} s")
+    return faults
 
 
 @dataclass(slots=True)
@@ -194,6 +199,10 @@ class VistaBatch:
         encoded: the policy's `EncodedViews`, made once and shared by policy and reference.
         reference: the reference's scores, put here by the `ReferenceModel` callback.
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
+        real: `mask` as B plain bools, for code that asks sample by sample.
+
+    `real` and the rows of the answers are worked out when the batch is made: on the CPU, where reading the mask waits
+    for no device. So whoever changes mask or views makes another batch (`dataclasses.replace`).
     """
 
     keys: list[str]
@@ -204,21 +213,27 @@ class VistaBatch:
     encoded: Any = None
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
+    # No arguments, so that Lightning keeps them as they are when it moves the batch to a device.
+    real: list[bool] = field(init=False, repr=False, compare=False)
+    _rows: dict[tuple[ViewName, AnswerName], dict[int, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.real, self._rows = self.mask.tolist(), {}
+        row = 0
+        for view in self.views:
+            for answer in view.answers:
+                if self.real[view.sample]:
+                    self._rows.setdefault((view.name, answer), {})[view.sample] = row
+                row += 1
 
     def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:
         """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
-        found, row = {}, 0
-        for one in self.views:
-            for name in one.answers:
-                if one.name == view and name == answer and bool(self.mask[one.sample]):
-                    found[one.sample] = row
-                row += 1
-        return found
+        return self._rows.get((view, answer), {})
 
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
-        for one in self.views:
-            one.frames = one.frames.pin_memory()
+        for view in self.views:
+            view.frames = view.frames.pin_memory()
         self.mask = self.mask.pin_memory()
         return self
 

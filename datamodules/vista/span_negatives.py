@@ -16,7 +16,7 @@ from datamodules.vista.facts import FrameMember, FrameSpan, SampleFacts
 
 
 class SpanNegative:
-    """What is shown instead of a span of frames; as it stands, the same frames, for a subclass to change."""
+    """Negative of a span of frames; this base shows the same frames, and a subclass changes which or how."""
 
     #: Whether `span` chooses its frames in another video, the partner.
     needs_partner: bool = False
@@ -36,7 +36,7 @@ class SpanNegative:
 
         Args:
             facts: of the sample; of the partner, where `needs_partner`.
-            positive: the span that the negative stands against, always the sample's own.
+            positive: the span that the negative is compared with, always the sample's own.
             random: the draws of this sample for this purpose.
         """
         return positive

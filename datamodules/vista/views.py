@@ -1,12 +1,12 @@
 """A sample's row and bytes become its views: a pure function of sample, seed and, if asked for, epoch.
 
-Each video is decoded once: the frames that all views of a sample want of it are read in one pass.
+Each video is decoded once: the frames that the views of a sample show of it are read in one pass.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -21,9 +21,10 @@ from datamodules.vista.facts import FrameSpan, SampleFacts
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, SpanNegative, VideoNegative
+from datamodules.vista.visible import WHOLE_FRAMES, VisibleRegions
 
 Level = Literal["video", "clip", "object"]
-#: A level's view and the view that stands against it.
+#: A level's view and its negative.
 LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
     "video": ("original", "video_negative"),
     "clip": ("clip", "clip_negative"),
@@ -44,13 +45,16 @@ class Partner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """The negative of each level; the defaults are the paper's best."""
+    """The negative of each level; the defaults are the paper's best.
+
+    What it is asked about samples it answers for facts as the policy sees them, see `VisibleRegions.seen`.
+    """
 
     video: VideoNegative = field(default_factory=Reverse)
     clip: ClipNegative = field(default_factory=RelevantSegment)
     object: ObjectNegative = field(default_factory=RoiMove)
 
-    def levels(self, facts: SampleFacts) -> set[Level]:
+    def levels(self, facts: SampleFacts) -> frozenset[Level]:
         """The levels at which a sample has a view and its negative."""
         event = facts.event_span()
         has: dict[Level, bool] = {
@@ -58,27 +62,40 @@ class Negatives:
             "clip": event is not None and self.clip.available(facts, event),
             "object": bool(facts.boxes) and self.object.available(facts),
         }
-        return {level for level, there in has.items() if there}
+        return frozenset(level for level, there in has.items() if there)
 
-    def membership(self, samples: Sequence[SampleFacts]) -> dict[str, NDArray[np.bool_]]:
-        """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators."""
-        levels = [self.levels(facts) for facts in samples]
-        taking = {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
-        return {term: np.ones(len(samples), bool) for term in COMMON_TERMS} | taking
+    def describe(self, visible: VisibleRegions = WHOLE_FRAMES) -> dict[str, Any]:
+        """Class and arguments of each, in plain types: two that agree here give equal views.
 
-    def describe(self) -> dict[str, Any]:
-        """Class and arguments of each, in plain types: two that agree here give equal views."""
+        How frames meet the tower is said only where it is not as in version 0.1.0, whose cached scores stay valid then.
+
+        Args:
+            visible: what the policy sees of the frames.
+        """
+        fit = {} if visible.frame_fit == "processor" else {"frame_fit": visible.frame_fit}
         chosen = {"video": self.video, "clip": self.clip, "object": self.object}
         return {
             level: {
-                "class": type(one).__qualname__,
-                "args": repr(sorted(vars(one).items())),
+                "class": type(negative).__qualname__,
+                "args": repr(sorted(vars(negative).items())),
+                **fit,
+                **(visible.describe() if level == "object" else {}),
             }
-            for level, one in chosen.items()
+            for level, negative in chosen.items()
         }
 
 
-class _Wanted(NamedTuple):
+def membership(levels: Sequence[Collection[Level]]) -> dict[str, NDArray[np.bool_]]:
+    """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators.
+
+    Args:
+        levels: of each of the N samples, see `Negatives.levels`.
+    """
+    everyone = {term: np.ones(len(levels), bool) for term in COMMON_TERMS}
+    return everyone | {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
+
+
+class FrameChoice(NamedTuple):
     """Frames of one video: the sample that has it, which member, which frames."""
 
     key: str
@@ -95,7 +112,8 @@ class ViewMaker:
         negatives: the negative of each level.
         num_frames: frames per view.
         seed: the run's seed.
-        resample_each_epoch: draw anew in every epoch; otherwise a sample's views are the same for good.
+        resample_each_epoch: draw again in every epoch; otherwise a sample's views are always the same.
+        visible: what the policy sees of the frames; object negatives change only that.
     """
 
     needs: Needs
@@ -103,6 +121,7 @@ class ViewMaker:
     num_frames: int
     seed: int
     resample_each_epoch: bool = False
+    visible: VisibleRegions = WHOLE_FRAMES
 
     def __post_init__(self) -> None:
         for name in self.needs:
@@ -118,6 +137,7 @@ class ViewMaker:
         self,
         row: PreferenceRow,
         facts: SampleFacts,
+        levels: Collection[Level],
         members: Mapping[str, bytes],
         epoch: int,
         find_partner: Callable[[np.random.Generator], Partner],
@@ -126,7 +146,8 @@ class ViewMaker:
 
         Args:
             row: the annotation.
-            facts: the same sample as the index describes it; it decides which views there are.
+            facts: the same sample as the index describes it.
+            levels: see `Negatives.levels`; they decide which views there are.
             members: the sample's bytes by suffix.
             epoch: the plan's epoch.
             find_partner: draws a sample of another video.
@@ -138,9 +159,12 @@ class ViewMaker:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, facts.key, purpose, epoch if self.resample_each_epoch else None)
 
+        # Boxes and their moment are chosen in what the policy sees; pixels are changed in the full frame.
+        full = facts
+        facts = self.visible.seen(full)
         videos = {(facts.key, suffix): content for suffix, content in members.items()}
-        wanted: dict[ViewName, _Wanted] = {}
-        for name in self._names(facts):
+        choices: dict[ViewName, FrameChoice] = {}
+        for name in self._names(levels):
             source, span, negative = facts, self._positive(name, facts), self._span_negative(name)
             if negative is not None and negative.needs_partner:
                 source, read = find_partner(draw(f"{name}/partner"))
@@ -148,32 +172,32 @@ class ViewMaker:
                 videos[source.key, span.member] = read(span.member)
             elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
-            wanted[name] = _Wanted(source.key, span.member, span.indices(self.num_frames))
-        frames = _decoded(wanted, videos)
+            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
+        frames = _decoded(choices, videos)
         return [
-            View(0, name, self._shown(name, frames[name], facts, draw), row.question, self._answers(name, row))
-            for name in wanted
+            View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
+            for name in choices
         ]
 
-    def members(self, facts: SampleFacts) -> set[str]:
+    def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
-        found: set[str] = set()
-        for name in self._names(facts):
+        facts = self.visible.seen(facts)
+        members: set[str] = set()
+        for name in self._names(levels):
             negative = self._span_negative(name)
             if negative is None:
-                found.add(self._positive(name, facts).member)
+                members.add(self._positive(name, facts).member)
             elif not negative.needs_partner:
-                found |= {self._positive(name, facts).member, *negative.members(facts)}
-        return found
+                members |= {self._positive(name, facts).member, *negative.members(facts)}
+        return members
 
-    def _names(self, facts: SampleFacts) -> list[ViewName]:
+    def _names(self, levels: Collection[Level]) -> list[ViewName]:
         """The views that are needed and that the sample has, in order; the original is there without its negative."""
-        levels = self.negatives.levels(facts)
         absent = {view for level, views in LEVEL_VIEWS.items() if level not in levels for view in views} - {"original"}
         return [name for name in VIEW_NAMES if name in self.needs and name not in absent]
 
     def _positive(self, name: ViewName, facts: SampleFacts) -> FrameSpan:
-        """The frames of the view, or of the view that it stands against."""
+        """The frames of the view, or of the view that it is the negative of."""
         match name:
             case "original" | "video_negative":
                 return facts.whole()
@@ -195,19 +219,37 @@ class ViewMaker:
         if negative is not None:
             return negative.make(frames, draw(f"{name}/make"))
         if name == "object_negative":
-            frame = self.negatives.object.make(frames[0], facts.moment_boxes(), draw(f"{name}/make"))
+            frame = self._object_negative(frames[0], facts, draw(f"{name}/make"))
             return frame.expand(len(frames), -1, -1, -1).contiguous()
         return frames
 
+    def _object_negative(self, frame: Tensor, facts: SampleFacts, random: np.random.Generator) -> Tensor:
+        """The negative of what the policy sees of a frame, in the frame; its borders stay as they are."""
+        region, boxes = self.visible.region(facts), self.visible.seen(facts).moment_boxes()
+        if region is None:
+            return self.negatives.object.make(frame, boxes, random)
+        height, width = frame.shape[1:]
+        if (height, width) != (facts.video.height, facts.video.width):
+            raise ValueError(
+                f"{facts.key}: the boxed frame is {width} x {height}, the video {facts.video.width} x "
+                f"{facts.video.height}, so its boxes cannot be placed in what the policy's processor leaves of it; "
+                "prepare both at one size, or set policy.frame_fit to squash or pad"
+            )
+        negative = frame.clone()
+        negative[region.slices] = self.negatives.object.make(frame[region.slices].contiguous(), boxes, random)
+        return negative
+
     def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
-        return {one: text for one in self.needs[name] if (text := getattr(row, one)) is not None}
+        return {answer: text for answer in self.needs[name] if (text := getattr(row, answer)) is not None}
 
 
-def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[tuple[str, str], bytes]) -> dict[ViewName, Tensor]:
-    """View -> (T, 3, H, W) frames; each video is read once, for the union of what is wanted of it."""
+def _decoded(
+    choices: Mapping[ViewName, FrameChoice], videos: Mapping[tuple[str, str], bytes]
+) -> dict[ViewName, Tensor]:
+    """View -> (T, 3, H, W) frames; each video is read once, for the union of what its views show."""
     union: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for one in wanted.values():
-        union[one.key, one.member].update(one.indices)
+    for choice in choices.values():
+        union[choice.key, choice.member].update(choice.indices)
     decoded = {}
     for (key, member), indices in union.items():
         if (key, member) not in videos:
@@ -217,8 +259,8 @@ def _decoded(wanted: Mapping[ViewName, _Wanted], videos: Mapping[tuple[str, str]
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
     return {
-        name: torch.stack([decoded[one.key, one.member][index] for index in one.indices])
-        for name, one in wanted.items()
+        name: torch.stack([decoded[choice.key, choice.member][index] for index in choice.indices])
+        for name, choice in choices.items()
     }
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, Selection, Split, Workings, require_least
+from datamodules.stream.planned_data import Paths, Selection, Split, require_least
 from datamodules.stream.predict_data import ContinuedData
-from datamodules.vista.collate import CollateViews, MakeViews, Members, Partners, video_numbers
-from datamodules.vista.facts import SampleFacts
+from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
-from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.recipe import VistaRecipe
+from datamodules.vista.samples import VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
-from datamodules.vista.views import Negatives, ViewMaker
+from datamodules.vista.views import Negatives, ViewMaker, membership
 
 
 class VistaPairs(ContinuedData[VistaBatch]):
@@ -30,10 +32,10 @@ class VistaPairs(ContinuedData[VistaBatch]):
         batch_size: samples per rank and micro-batch.
         num_workers: processes per rank that read and decode; 0 = none.
         seed: decides the order of the samples and every draw of the negatives.
-        video_negative: what stands against the whole video; None = Reverse, the paper's best.
-        clip_negative: what stands against the event clip; None = RelevantSegment, the paper's best.
-        object_negative: what stands against the boxed frame; None = RoiMove, the paper's best.
-        resample_each_epoch: draw the negatives anew in every epoch. Cached reference scores cannot be used then.
+        video_negative: the negative of the whole video; None = Reverse, the paper's best.
+        clip_negative: the negative of the event clip; None = RelevantSegment, the paper's best.
+        object_negative: the negative of the boxed frame; None = RoiMove, the paper's best.
+        resample_each_epoch: draw the negatives again in every epoch. Cached reference scores cannot be used then.
         window: shards that are shuffled together; more = better mixed, less local reads.
         on_bad_sample: an altered or undecodable sample stops the run, or is skipped (without a loss; denominators are
             from the index and still count it).
@@ -43,7 +45,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
     """
 
     schema: ClassVar[str] = "vidpref/vista"
-    asks: ClassVar[tuple[str, str]] = ("needs", "VistaDPO and Supervised")
+    required_module_method: ClassVar[tuple[str, str]] = ("needs", "VistaDPO and Supervised")
 
     def __init__(
         self,
@@ -81,6 +83,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
             video_negative or Reverse(), clip_negative or RelevantSegment(), object_negative or RoiMove()
         )
         self.resample_each_epoch = resample_each_epoch
+        #: By index, which several splits may share.
+        self._annotations: dict[Index, Annotations] = {}
 
     def views_fingerprint(self, split: Split = "train") -> dict[str, Any]:
         """All that determines the views of a split, in plain types; equal fingerprints mean equal views.
@@ -91,38 +95,54 @@ class VistaPairs(ContinuedData[VistaBatch]):
             "fingerprint": self.index(split).fingerprint,
             "seed": self.seed,
             "num_frames": self.num_frames,
-            "negatives": self.negatives.describe(),
+            "negatives": self.negatives.describe(self.annotations(split).visible),
             "resample_each_epoch": self.resample_each_epoch,
         }
 
+    def setup(self, stage: str) -> None:
+        """As `PlannedData.setup`; another policy may see other parts of the frames."""
+        self._annotations = {}
+        super().setup(stage)
+
     def check(self, split: Split, index: Index) -> None:
         """Raise a ValueError that lists what is wrong with the samples."""
-        facts = self._facts(split)
-        faults = [f"sample {one.key!r}: {fault}" for one in facts for fault in one.faults()]
+        samples = self.annotations(split).facts
+        faults = [f"sample {facts.key!r}: {fault}" for facts in samples for fault in facts.faults()]
         if faults:
-            raise ValueError("\n".join([f"{self.paths[split]}: mend these rows and prepare the shards anew:", *faults]))
-        wanted = [one for one in (self.negatives.video, self.negatives.clip) if one.needs_partner]
-        if wanted and len(set(video_numbers(index).tolist())) < 2:
+            raise ValueError("\n".join([f"{self.paths[split]}: fix these rows and prepare the shards again:", *faults]))
+        others = [negative for negative in (self.negatives.video, self.negatives.clip) if negative.needs_partner]
+        if others and self.annotations(split).partners.none:
             raise ValueError(
-                f"{self.paths[split]}: {type(wanted[0]).__name__} shows another video, but all samples are of one "
+                f"{self.paths[split]}: {type(others[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"
             )
+        needs = self.active_trainer.lightning_module.needs()
+        remark = self.annotations(split).visible.remark(samples) if "object" in needs else None
+        if remark is not None:
+            rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def selection(self, split: Split) -> Selection:
-        """All samples, each in the terms whose views it has; of `predict`, those whose scores are not there yet."""
+        """All samples, each in the terms whose views it has in what the policy sees of its frames.
+
+        Of `predict`, those whose scores are not there yet.
+        """
         keep = self.remaining() if split == "predict" else None
-        return Selection(self.negatives.membership(self._facts(split)), keep)
+        return Selection(membership(self.annotations(split).levels), keep)
 
-    def workings(self, split: Split) -> Workings:
-        """The views that the model asks for; asked when the loader is made, for callbacks may have added terms."""
-        index, needs = self.index(split), self._needs()
-        maker = ViewMaker(needs, self.negatives, self.num_frames, self.seed, self.resample_each_epoch)
-        return Workings(
-            MakeViews(maker, Partners.of(index)), CollateViews(index, needs, self.num_frames), Members(maker)
-        )
+    def recipe(self, split: Split) -> VistaRecipe:
+        """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""
+        annotations = self.annotations(split)
+        maker = ViewMaker(
+            self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
+            self.resample_each_epoch, annotations.visible,
+        )  # fmt: skip
+        return VistaRecipe(annotations, maker)
 
-    def _needs(self) -> Needs:
-        return self.running.lightning_module.needs()  # type: ignore[no-any-return]
-
-    def _facts(self, split: Split) -> list[SampleFacts]:
-        return [SampleFacts.from_index(entry.key, entry.facts) for entry in self.index(split).entries]
+    def annotations(self, split: Split) -> Annotations:
+        """What the index of a split says of its samples, and what the policy sees of their frames."""
+        index = self.index(split)
+        if index not in self._annotations:
+            # Read from the policy's configuration, before its weights are loaded.
+            policy = self.active_trainer.lightning_module.policy
+            self._annotations[index] = Annotations.of(index, self.negatives, policy)
+        return self._annotations[index]

@@ -20,6 +20,8 @@ from lightning_modules.losses.log_probs import at_least_float32
 
 #: per_frame: one sigmoid for each latent frame, the paper's appendix E. per_video: one for each video, its equation 7.
 DenseForm = Literal["per_frame", "per_video"]
+#: mean: one scalar, the sum over its denominator. none: the values that the sum is of.
+Reduction = Literal["mean", "none"]
 
 
 def interpolate(clean: Tensor, noise: Tensor, t_B: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ def interpolate(clean: Tensor, noise: Tensor, t_B: Tensor) -> Tensor:
 
 
 def velocity_target(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the model shall predict, noise - clean: like clean, in its type."""
+    """The velocity that the model must predict, noise - clean: like clean, in its type."""
     return (at_least_float32(noise) - at_least_float32(clean)).to(clean.dtype)
 
 
@@ -64,9 +66,9 @@ def flow_logits(
     preference_B: Tensor,
     beta: float | Tensor,
 ) -> Tensor:
-    """(B,) what stands in `flow_dpo_loss`'s sigmoid; above 0 where the policy agrees with the label, 0 for a tie."""
+    """The (B,) logits of `flow_dpo_loss`; above 0 where the policy agrees with the label, 0 for a tie."""
     gap_BF = _error_gap(policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
-    return -0.5 * beta * _where_decided(preference_B, gap_BF.mean(-1))
+    return -0.5 * beta * _signed(preference_B, gap_BF.mean(-1))
 
 
 def flow_dpo_loss(
@@ -77,6 +79,7 @@ def flow_dpo_loss(
     preference_B: Tensor,
     beta: float | Tensor,
     denominator: float | Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Flow-DPO: one preference per pair, equation 5 of the paper as its appendix E writes it; log 2 at the start.
 
@@ -90,13 +93,15 @@ def flow_dpo_loss(
         reference_second_BF: (B, F) on the second videos.
         preference_B: (B,) in {+1, 0, -1}, any type.
         beta: the paper's 500; or one per pair (B,), as in Flow-DPO's variant beta (1 - t)^2.
-        denominator: what the sum over non-ties is divided by; None = the number of non-ties given here.
+        denominator: what the sum over non-ties is divided by; None = the number of non-ties in the arguments.
+        reduction: "mean" divides the sum; "none" gives every pair's loss, which a training step weighs.
 
     Returns:
-        A scalar in float32 or float64. Ties alone give exactly 0, with a graph.
+        A scalar in float32 or float64, or with "none" (B,), exactly 0 at a tie. Ties alone give exactly 0, with a
+        graph.
     """
     errors = (policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
-    return _loss(flow_logits(*errors, preference_B, beta), preference_B != 0, denominator)
+    return _reduced(flow_logits(*errors, preference_B, beta), preference_B != 0, denominator, reduction)
 
 
 def dense_logits(
@@ -109,16 +114,9 @@ def dense_logits(
     form: DenseForm = "per_frame",
     segments_BF: Tensor | None = None,
 ) -> Tensor:
-    """What stands in `dense_dpo_loss`'s sigmoids: (B, F) or, per video, (B,); 0 where nothing is preferred."""
+    """The logits of `dense_dpo_loss`: (B, F) or, per video, (B,); 0 where nothing is preferred."""
     gap_BF = _error_gap(policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
-    signed_BF = _where_decided(preference_BF, gap_BF)
-    if form == "per_frame":
-        return -0.5 * beta * signed_BF
-    if form != "per_video" or segments_BF is None:
-        raise ValueError(f"form {form!r} must be per_frame, or per_video with segments_BF to average errors within")
-    # Averaging within a segment and summing over segments is a sum in which a frame weighs 1 / its segment.
-    frames_BF = (segments_BF.unsqueeze(-1) == segments_BF.unsqueeze(-2)).sum(-1)
-    return -beta * (signed_BF / frames_BF).sum(-1)
+    return _dense_logits(_signed(preference_BF, gap_BF), beta, form, segments_BF)
 
 
 def dense_dpo_loss(
@@ -131,6 +129,7 @@ def dense_dpo_loss(
     form: DenseForm = "per_frame",
     segments_BF: Tensor | None = None,
     denominator: float | Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """DenseDPO: a preference for every latent frame, which is that of its segment; log 2 when policy = reference.
 
@@ -149,10 +148,12 @@ def dense_dpo_loss(
         form: per_frame or per_video.
         segments_BF: (B, F) or (F,) the segment of each latent frame, any integers; per_video needs it.
         denominator: what the sum over non-ties is divided by: non-tie frames, or per video pairs with such a frame.
-            None = how many there are here.
+            None = how many there are in the arguments.
+        reduction: "mean" divides the sum; "none" gives the loss of every sigmoid, which a training step weighs.
 
     Returns:
-        A scalar in float32 or float64. Ties alone give exactly 0, with a graph.
+        A scalar in float32 or float64, or with "none" (B, F), per video (B,), exactly 0 at a tie. Ties alone give
+        exactly 0, with a graph.
 
     Raises:
         ValueError: another form, or per_video without segments.
@@ -160,7 +161,43 @@ def dense_dpo_loss(
     errors = (policy_first_BF, policy_second_BF, reference_first_BF, reference_second_BF)
     logits = dense_logits(*errors, preference_BF, beta, form, segments_BF)
     decided_BF = preference_BF != 0
-    return _loss(logits, decided_BF if form == "per_frame" else decided_BF.any(-1), denominator)
+    return _reduced(logits, decided_BF if form == "per_frame" else decided_BF.any(-1), denominator, reduction)
+
+
+def flow_rewards(policy_BF: Tensor, reference_BF: Tensor, beta: float | Tensor) -> Tensor:
+    """The (B,) implicit reward of one video, -beta / 2 * s: `flow_logits` are the winner's minus the loser's.
+
+    Args:
+        policy_BF: (B, F) `frame_errors` of the policy.
+        reference_BF: (B, F) of the reference.
+        beta: as in `flow_dpo_loss`.
+    """
+    return -0.5 * beta * (at_least_float32(policy_BF) - at_least_float32(reference_BF)).mean(-1)
+
+
+def dense_rewards(
+    policy_BF: Tensor,
+    reference_BF: Tensor,
+    decided_BF: Tensor,
+    beta: float,
+    form: DenseForm = "per_frame",
+    segments_BF: Tensor | None = None,
+) -> Tensor:
+    """The implicit rewards of one video's frames: `dense_logits` are the winners' minus the losers', frame by frame.
+
+    Args:
+        policy_BF: (B, F) `frame_errors` of the policy.
+        reference_BF: (B, F) of the reference.
+        decided_BF: (B, F) bool, where there is a preference; elsewhere a frame brings in 0.
+        beta: as in `dense_dpo_loss`.
+        form: as in `dense_dpo_loss`.
+        segments_BF: as in `dense_dpo_loss`.
+
+    Returns:
+        (B, F) or, per video, (B,).
+    """
+    gap_BF = at_least_float32(policy_BF) - at_least_float32(reference_BF)
+    return _dense_logits(torch.where(decided_BF, gap_BF, 0.0), beta, form, segments_BF)
 
 
 def _error_gap(*errors: Tensor) -> Tensor:
@@ -169,15 +206,31 @@ def _error_gap(*errors: Tensor) -> Tensor:
     return (policy_first - reference_first) - (policy_second - reference_second)
 
 
-def _where_decided(preference: Tensor, gap: Tensor) -> Tensor:
-    """The gaps with their label's sign; at a tie 0, so that neither value nor gradient of a broken error gets out."""
+def _signed(preference: Tensor, gap: Tensor) -> Tensor:
+    """The gaps with the sign of their label; at a tie 0, so that a broken error has no value and no gradient there."""
     return torch.where(preference != 0, preference.to(gap.dtype) * gap, 0.0)
 
 
-def _loss(logits: Tensor, decided: Tensor, denominator: float | Tensor | None) -> Tensor:
-    """The sum of -log sigmoid over what is decided, divided by the denominator or by how many there are."""
-    # Masked, not selected: a selection has a size that the host must wait for.
-    total = torch.where(decided, -F.logsigmoid(logits), 0.0).sum()
+def _dense_logits(signed_BF: Tensor, beta: float, form: DenseForm, segments_BF: Tensor | None) -> Tensor:
+    """Scaled by beta, per frame (B, F) or summed over the segments' means (B,)."""
+    if form == "per_frame":
+        return -0.5 * beta * signed_BF
+    if form != "per_video" or segments_BF is None:
+        raise ValueError(f"form {form!r} must be per_frame, or per_video with segments_BF to average errors within")
+    # Averaging within a segment and summing over segments is a sum in which a frame weighs 1 / its segment.
+    frames_BF = (segments_BF.unsqueeze(-1) == segments_BF.unsqueeze(-2)).sum(-1)
+    return -beta * (signed_BF / frames_BF).sum(-1)
+
+
+def _reduced(logits: Tensor, decided: Tensor, denominator: float | Tensor | None, reduction: Reduction) -> Tensor:
+    """-log sigmoid of the logits, 0 where nothing is decided; or its sum over the denominator."""
+    # Masked, not selected: the host would have to wait for a selection's size.
+    values = torch.where(decided, -F.logsigmoid(logits), 0.0)
+    if reduction == "none" and denominator is None:
+        return values
+    if reduction != "mean":
+        raise ValueError(f"reduction {reduction!r} must be mean, or none without a denominator: none divides nothing")
+    total = values.sum()
     divisor = torch.as_tensor(
         decided.sum() if denominator is None else denominator, dtype=total.dtype, device=total.device
     )

@@ -20,14 +20,14 @@ def response_loss(
     rejected_weight: float | Tensor = 0.7,
     irrelevant_weight: float | Tensor = 0.3,
 ) -> Tensor:
-    """The response term L_r: the chosen answer against a relevant but wrong and an irrelevant one, in one sigmoid.
+    """The response term L_r: the chosen answer against the rejected and the irrelevant one, in one sigmoid.
 
-    -log sigmoid(beta (r_w - b_re r_re - b_ir r_ir)), with rewards r = log p_policy - log p_reference in nats, so that
-    both sides carry the weights and the loss is log 2 when policy = reference.
+    -log sigmoid(beta (r_w - b_re r_re - b_ir r_ir)), with rewards r = log p_policy - log p_reference in nats. Policy
+    and reference have the same weights, so the loss is log 2 when policy = reference.
 
     Args:
         chosen_B: (B,) r_w.
-        rejected_B: (B,) r_re.
+        rejected_B: (B,) r_re, of the answer that is relevant but wrong.
         irrelevant_B: (B,) r_ir; finite, also where its weight is 0.
         beta: the paper's 0.1.
         rejected_weight: b_re, 0.7 in the authors' code, or one per sample (B,).
@@ -37,8 +37,8 @@ def response_loss(
     Returns:
         (B,) float32 or float64, not yet reduced.
     """
-    rejected = rejected_weight * at_least_float32(rejected_B) + irrelevant_weight * at_least_float32(irrelevant_B)
-    return dpo_loss(chosen_B, rejected, beta)
+    wrong_B = rejected_weight * at_least_float32(rejected_B) + irrelevant_weight * at_least_float32(irrelevant_B)
+    return dpo_loss(chosen_B, wrong_B, beta)
 
 
 def token_loss(
@@ -56,7 +56,7 @@ def token_loss(
 
     Args:
         chosen_rewards_B: (B,) r_w.
-        rejected_rewards_B: (B,) r_l, of the rejected answer in VistaDPO.
+        rejected_rewards_B: (B,) r_l.
         chosen_kl_B: (B,) k_w; receives no gradient.
         rejected_kl_B: (B,) k_l.
         beta: the paper's 0.1.

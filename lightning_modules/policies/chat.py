@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from datamodules.vista.samples import View
+from datamodules.vista.texts import is_blank
+from lightning_modules.policies.plain_text import PlainText
 from lightning_modules.policies.prefixes import PackedViews, pack_views
 
 QUESTION = "{question}"
@@ -20,6 +22,8 @@ class Chat:
     after one space, or after none where the template itself ends in white space; its ids are those that it has behind
     the template's ending, so that a byte-pair tokenizer gives the space to the answer's first word, as it does in
     running text. The end-of-sequence token closes it. Both sides of a pair are cut the same way, always.
+
+    Questions and answers are text: only the template has special tokens, whatever a text holds of their names.
 
     Args:
         tokenizer: a transformers tokenizer with an end-of-sequence token.
@@ -62,12 +66,14 @@ class Chat:
         self.max_positions = max_positions
         self._video = [video_token_id] * (num_frames * tokens_per_frame)
         self.eos_token_id: int = tokenizer.eos_token_id
+        self._plain = PlainText(tokenizer)
         # What the tokenizer puts before a text; some put an end behind it too, which no prompt may have.
-        self._opening: list[int] = [one for one in self._ids("", special=True) if one == tokenizer.bos_token_id]
-        ending = template.rpartition(QUESTION)[2]
-        self._lead_in = ending or ":"
-        self._space = "" if ending and ending[-1].isspace() else " "
-        self._lead_in_ids = self._ids(self._lead_in)
+        opening = tokenizer("", add_special_tokens=True)["input_ids"]
+        self._opening: list[int] = [index for index in opening if index == tokenizer.bos_token_id]
+        self._before, _, self._after = template.partition(QUESTION)
+        self._lead_in = self._after or ":"
+        self._space = "" if self._lead_in[-1].isspace() else " "
+        self._lead_in_ids: list[int] = tokenizer(self._lead_in, add_special_tokens=False)["input_ids"]
 
     def pack(self, views: Sequence[View], device: torch.device | None = None) -> PackedViews:
         """All views as one batch, answers behind their prefix; a view may have none.
@@ -103,15 +109,15 @@ class Chat:
         Raises:
             ValueError: the placeholder is missing or appears more than once.
         """
-        ids = self._opening + self._ids(self.template.replace(QUESTION, question))
-        found = ids.count(self.video_token_id)
-        if found != 1:
+        count = (self._before + question + self._after).count(self.video_token)
+        if count != 1:
             raise ValueError(
-                f"{where}: the prompt holds the video token {self.video_token!r} {found} times instead of once; it "
+                f"{where}: the prompt holds the video token {self.video_token!r} {count} times instead of once; it "
                 f"belongs into prompt_template ({self.template!r}) and not into the question ({question!r})"
             )
-        at = ids.index(self.video_token_id)
-        return [*ids[:at], *self._video, *ids[at + 1 :]]
+        ids = self._opening + self._plain.ids(self._before, question, self._after, where)
+        place = ids.index(self.video_token_id)
+        return [*ids[:place], *self._video, *ids[place + 1 :]]
 
     def answer_ids(self, answer: str, where: str) -> list[int]:
         """The answer's ids and the end of sequence.
@@ -124,30 +130,25 @@ class Chat:
             ValueError: nothing is left of the answer, or it holds a video token, or it merges with the prompt's end.
         """
         text = answer.strip()
-        joint = self._ids(self._lead_in + self._space + text)
+        if self.video_token in text:
+            raise ValueError(f"{where}: the answer {answer!r} holds the video token {self.video_token!r}; take it out")
+        joint = self._plain.ids(self._lead_in + self._space, text, "", where)
         cut = len(self._lead_in_ids)
         if joint[:cut] != self._lead_in_ids:
             raise ValueError(
                 f"{where}: the answer {answer!r} merges with the end of the prompt {self._lead_in!r} into one token; "
                 "end prompt_template with a token of its own, for example a colon"
             )
-        ids = joint[cut:]
-        if not text or not ids:
+        if is_blank(text) or not joint[cut:]:
             raise ValueError(
                 f"{where}: the answer {answer!r} tokenises to nothing; give a text, or leave the sample out"
             )
-        if self.video_token_id in ids:
-            raise ValueError(f"{where}: the answer {answer!r} holds the video token {self.video_token!r}; take it out")
-        return [*ids, self.eos_token_id]
+        return [*joint[cut:], self.eos_token_id]
 
     def text(self, ids: list[int]) -> str:
         """The text of generated ids, without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip()
-
-    def _ids(self, text: str, special: bool = False) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
-        return ids
 
 
 def check_template(template: str) -> None:

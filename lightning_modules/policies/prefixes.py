@@ -55,7 +55,7 @@ def pack_views(
         prefixes: per view the token ids of its prefix, at least one.
         answers: per view and answer the token ids, the end of sequence included, at least one.
         padding_id: any id of the vocabulary; its positions are seen by nobody.
-        device: where the tensors shall be.
+        device: where the tensors are put.
     """
     ids: list[list[int]] = []
     positions: list[list[int]] = []
@@ -66,7 +66,7 @@ def pack_views(
         ids.append(list(prefix))
         positions.append(list(range(len(prefix))))
         segments.append([PREFIX] * len(prefix))
-        for number, answer in enumerate(own, 1):
+        for segment, answer in enumerate(own, 1):
             start = len(ids[row])
             columns = [len(prefix) - 1, *range(start, start + len(answer) - 1)]
             predictions += [
@@ -75,7 +75,7 @@ def pack_views(
             num_tokens.append(len(answer))
             ids[row] += answer[:-1]
             positions[row] += range(len(prefix), len(prefix) + len(answer) - 1)
-            segments[row] += [number] * (len(answer) - 1)
+            segments[row] += [segment] * (len(answer) - 1)
     rows, places, targets, owners = torch.tensor(predictions, dtype=torch.int64, device=device).view(-1, 4).unbind(1)
     return PackedViews(
         ids=_padded(ids, padding_id, device),

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName
+from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewName
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies import adapters
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.chat import Chat, check_template
-from lightning_modules.policies.frames import distinct_frames, frame_pixels
+from lightning_modules.policies.frames import FrameFit, distinct_frames, frame_pixels, processor_region
 from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import PADDING, PackedViews, left_padded, shared_prefix_mask
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
@@ -46,11 +46,14 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         adapter: a PEFT folder to start from, or to evaluate. It trains on, and a frozen copy of it is the reference,
             so that what supervised fine-tuning taught stays in the reference.
         reference_adapter: keep a frozen adapter as the reference also where a new adapter trains; needed where the
-            reference shall follow the policy.
+            reference must follow the policy.
         train_tower: train the video tower as well, as far as its features are used.
         train_projector: train the projector from the tower to the language model as well.
         prompt_template: the prompt with ``{question}`` once and the video token once.
         num_frames: frames a video; encoding another number is an error.
+        frame_fit: how frames meet the tower. processor = as the checkpoint's processor does, which for most Video-LLaVA
+            checkpoints cuts the borders away; squash = both sides resized to the tower's, as the code of VistaDPO does;
+            pad = borders of the mean colour make the frame square. Give a checkpoint what it was trained with.
         dtype: type of the checkpoint's weights in memory; adapters are float32 always.
         attn_implementation: sdpa, which runs causally over the shared prefix, or transformers' plain eager.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
@@ -71,6 +74,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         train_projector: bool = False,
         prompt_template: str = "USER: <video>\n{question} ASSISTANT:",
         num_frames: int = 8,
+        frame_fit: FrameFit = "processor",
         dtype: Literal["float32", "bfloat16"] = "float32",
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
         activation_checkpointing: bool = False,
@@ -85,6 +89,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         self.train_projector = train_projector
         self.prompt_template = prompt_template
         self.num_frames = num_frames
+        self.frame_fit: FrameFit = frame_fit
         self.dtype = dtype
         self.attn_implementation = attn_implementation
         self.activation_checkpointing = activation_checkpointing
@@ -108,12 +113,10 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """
         if self.model is not None:
             return
-        from transformers import AutoProcessor
-
-        self.processor = AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
-        video_token = getattr(self.processor, "video_token", "<video>")
+        processor = self._read_processor()
+        video_token = getattr(processor, "video_token", "<video>")
         limit = self.config.text_config.max_position_embeddings
-        chat = (self.processor.tokenizer, self.prompt_template, video_token, self.config.video_token_index)
+        chat = (processor.tokenizer, self.prompt_template, video_token, self.config.video_token_index)
         self.chat = Chat(*chat, self.num_frames, tokens_per_frame(self.config), limit)
         model: Any = build_model(
             self.path, self.config, self.dtype, self.attn_implementation, self.activation_checkpointing, meta
@@ -141,6 +144,14 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         decoder = model.model.language_model
         closed = ["model.video_tower", "model.image_tower", *(["model.multi_modal_projector"] * self.train_projector)]
         return AdapterRoom.of(model, decoder, decoder.layers, model.get_output_embeddings(), closed)
+
+    def _read_processor(self) -> Any:
+        """The checkpoint's processor, which needs no weights; read once."""
+        from transformers import AutoProcessor
+
+        if self.processor is None:
+            self.processor = AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
+        return self.processor
 
     def _vision_parts(self) -> dict[str, bool]:
         return {"video_tower": self.train_tower, "multi_modal_projector": self.train_projector}
@@ -172,6 +183,16 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """While it is entered, compute as the reference; without adapters, which switch nothing, as the model is."""
         return adapters.reference_mode(self.model)
 
+    def visible(self, height: int, width: int) -> Box:
+        """The part of a source frame that the tower sees; `load` need not have been called.
+
+        Raises:
+            ValueError: it does not follow from the processor's settings.
+        """
+        if self.frame_fit != "processor":
+            return Box(0.0, 0.0, float(width), float(height))
+        return processor_region(self._read_processor().video_processor, height, width)
+
     # Scoring
 
     @torch.no_grad()
@@ -182,7 +203,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
 
         Args:
             views: the batch's views; frames may differ in size, never in number.
-            keep_hidden: (view, answer) pairs whose hidden states `score` shall return.
+            keep_hidden: (view, answer) pairs whose hidden states `score` returns.
 
         Raises:
             ValueError: a prompt without its one video token, an answer that tokenises to nothing, another number of
@@ -249,7 +270,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """
         assert self.chat is not None, "load() comes first"
         pairs = zip(prompts, frames, strict=True)
-        views = [View(number, "original", video, text, {}) for number, (text, video) in enumerate(pairs)]
+        views = [View(sample, "original", video, text, {}) for sample, (text, video) in enumerate(pairs)]
         packed = self.chat.pack(views, self.device)
         embeds = self._embed(packed, *self._frames(frames))
         # Generation appends at the right, so that padding moves to the left.
@@ -288,9 +309,10 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
     # Parts
 
     def _frames(self, videos: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Features, or pixels, of the distinct frames, and (V, T) which of them stands where."""
-        found, places = distinct_frames(videos)
-        pixels = frame_pixels(self.processor.video_processor, found).to(self.device)
+        """Features, or pixels, of the distinct frames, and (V, T) which of them is where."""
+        frames, places = distinct_frames(videos)
+        side = self.config.vision_config.image_size
+        pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, side).to(self.device)
         return pixels if self.train_tower else tower_states(self.base, pixels), places.to(self.device)
 
     def _embed(self, packed: PackedViews, frames: Tensor, places: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class EncodedVideos:
         packed: the token ids, one row a view.
         frames: (U, P, W) the tower's selected hidden states of the distinct frames, P of them a frame, before the
             projector; or, where the tower trains, their pixels (U, 3, S, S).
-        places: (V, T) int64, which distinct frame stands where.
+        places: (V, T) int64, which distinct frame is where.
         kept: (K,) int64, the tokens (of N) whose hidden states are kept.
         hidden_answer: (K,) int64, their answers; None when no hidden state is kept.
     """
@@ -120,7 +120,7 @@ def embed_views(base: Any, ids: Tensor, states: Tensor, places: Tensor) -> Tenso
         base: the model.
         ids: (V, L) int64, P video tokens for each of a view's T frames.
         states: (U, P, W) of the distinct frames.
-        places: (V, T) int64, which of them stands where.
+        places: (V, T) int64, which of them is where.
 
     Returns:
         (V, L, D).

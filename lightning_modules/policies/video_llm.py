@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName
+from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewName
+from lightning_modules.policies.frames import FrameFit
 
 #: What one pass over the views shares with the next; its content is the family's own.
 EncodedViews = Any
@@ -25,16 +26,28 @@ class VideoLLM(Protocol):
 
     #: Methods, besides `forward`, through which a sharded module may be entered.
     entry_points: tuple[str, ...]
+    #: How frames meet the tower; "processor" = as the checkpoint's own processor does.
+    frame_fit: FrameFit
 
     def load(self) -> None:
         """Bring in weights and adapters; idempotent. Dropout is off, activation checkpointing as configured."""
+
+    def visible(self, height: int, width: int) -> Box:
+        """The part of a source frame that the tower sees, in source pixels; asked before weights are loaded.
+
+        Boxes, object negatives and their availability are decided within it.
+
+        Args:
+            height: of the source frame.
+            width: of the source frame.
+        """
 
     def encode(self, views: Sequence[View], keep_hidden: Collection[tuple[ViewName, AnswerName]] = ()) -> EncodedViews:
         """Tokenise and run the frozen tower once, without a gradient; shared by policy and reference.
 
         Args:
             views: the batch's views; frames may differ in size, never in number.
-            keep_hidden: (view, answer) pairs whose hidden states `score` shall return.
+            keep_hidden: (view, answer) pairs whose hidden states `score` returns.
 
         Raises:
             ValueError: a prompt without its one video token, an answer that tokenises to nothing.

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.batches import FlowErrors, PairBatch
+from lightning_modules import dense_dpo
 from lightning_modules.dense_dpo import DenseDPO, FlowTerm
+from lightning_modules.losses import flow
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 from tests.support.flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
 from tests.support.goldens import golden
@@ -126,6 +128,16 @@ def test_errors_of_the_noise_are_the_published_beta_that_falls_with_time() -> No
     pairs = float(sum(label != 0 for label in FLOW["label"]))
     module, batch = golden_case(pairs, FLOW["label"], granularity="whole", error_of="noise")
     assert total(module, batch).item() == pytest.approx(FLOW["time_dependent_beta"]["loss"], rel=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rewards_are_of_the_noise_where_the_loss_is_and_logged_errors_of_the_velocity(form: str) -> None:
+    module, batch = table(form, error_of="noise")
+    term, plain = module.terms(batch)["preference"], table(form)[0].terms(batch)["preference"]
+    torch.testing.assert_close(term.values, torch.nn.functional.softplus(term.rejected_rewards - term.chosen_rewards))
+    shares = (1 - batch.t).square()[torch.tensor(term.samples)]
+    torch.testing.assert_close(term.chosen_rewards, shares * plain.chosen_rewards)
+    assert torch.equal(term.winner_errors, plain.winner_errors)  # type: ignore[attr-defined]
 
 
 def test_errors_are_of_what_the_family_predicts() -> None:
@@ -247,6 +259,20 @@ def test_a_scheduled_term_is_in_use_although_its_weight_is_zero_now() -> None:
     module, batch = table("per_frame")
     module.scheduled.add("supervised")
     assert module.items().keys() == module.terms(batch).keys() == {"preference", "supervised"}
+
+
+@pytest.mark.parametrize(("form", "function"), [("per_frame", "dense"), ("per_video", "dense"), ("whole", "flow")])
+def test_a_step_trains_on_the_function_that_holds_the_published_values(
+    monkeypatch: pytest.MonkeyPatch, form: str, function: str
+) -> None:
+    """Whatever the function of the golden tests gives is what the step weighs; nothing repeats its formula."""
+    module, batch = table(form)
+    before = total(module, batch)
+    name = f"{function}_dpo_loss"
+    original = getattr(flow, name)
+    assert getattr(dense_dpo, name) is original
+    monkeypatch.setattr(dense_dpo, name, lambda *args, **settings: 3.0 * original(*args, **settings))
+    torch.testing.assert_close(total(module, batch), 3.0 * before)
 
 
 def test_without_a_reference_the_error_names_the_callback() -> None:

@@ -57,7 +57,8 @@ def test_a_fit_ends_as_a_pipeline_with_the_latents_statistics(untrained: Path, t
 def test_reconstruction_improves(untrained: Path) -> None:
     module = VideoAutoencoder(str(untrained))
     module.configure_model()
-    module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    logged: dict[str, torch.Tensor] = {}
+    module.log_dict = lambda values, **settings: logged.update(values)  # type: ignore[assignment, method-assign, misc]
     optimizer = module.optimizer(module.parameters())
     batch, losses = ClipPlan((Stage(1, 2, 1),), 0).batch(0), []
     for step in range(8):
@@ -67,6 +68,9 @@ def test_reconstruction_improves(untrained: Path) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+    parts = logged["train/loss/reconstruction"] + module.kl_weight * logged["train/loss/kl"]
+    assert logged["train/loss"].item() == parts.item() == losses[-1]
+    assert logged["train/loss/kl"] > 0
     assert losses[-1] < 0.6 * losses[0]
 
 

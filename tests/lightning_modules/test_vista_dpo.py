@@ -3,12 +3,16 @@
 import math
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName, VistaBatch
+from lightning_modules import vista_dpo
+from lightning_modules.losses import dpo, vista
 from lightning_modules.losses.log_probs import answer_kl
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
@@ -123,7 +127,7 @@ def test_plain_dpo_is_the_response_term_with_one_rejected_answer() -> None:
     assert total(module, batch).item() == pytest.approx(-math.log(1 / (1 + math.exp(-margin))), abs=1e-6)
 
 
-def test_without_an_irrelevant_answer_the_relevant_one_counts_fully() -> None:
+def test_without_an_irrelevant_answer_the_rejected_one_counts_fully() -> None:
     module = VistaDPO(TablePolicy(2), weights=VistaWeights(video=0, clip=0, object=0, token=0))
     pairs = [pair for pair in EIGHT if pair[1] != "irrelevant"]
     term = module.terms(referenced(batch_of([pairs], module), module, shift=2.0))["response"]
@@ -146,7 +150,7 @@ def test_a_batch_in_which_no_sample_takes_part_is_zero_and_has_a_graph() -> None
     policy = TablePolicy(8)
     module = VistaDPO(policy)
     batch = referenced(batch_of([EIGHT], module), module)
-    batch.mask[:] = False
+    batch = replace(batch, mask=torch.zeros_like(batch.mask))
     loss = total(module, batch)
     loss.backward()
     assert loss.item() == 0.0
@@ -175,6 +179,27 @@ def test_a_scheduled_term_keeps_its_views_although_its_weight_is_zero_now() -> N
 def test_only_the_token_term_asks_for_hidden_states() -> None:
     assert VistaDPO(TablePolicy(8)).kept_hidden() == (("original", "chosen"), ("original", "rejected"))
     assert VistaDPO(TablePolicy(8), weights=VistaWeights(token=0)).kept_hidden() == ()
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "terms"),
+    [
+        (vista, "response_loss", {"response"}),
+        (dpo, "dpo_loss", {"video", "clip", "object"}),
+        (vista, "token_loss", {"token"}),
+    ],
+)
+def test_a_step_trains_on_the_functions_that_hold_the_published_values(
+    monkeypatch: pytest.MonkeyPatch, home: ModuleType, name: str, terms: set[str]
+) -> None:
+    """Whatever a function of the golden tests gives is what the step weighs; nothing repeats its formula."""
+    module = VistaDPO(TablePolicy(8))
+    batch = referenced(batch_of([EIGHT], module), module, shift=0.3)
+    before, original = module.terms(batch), getattr(home, name)
+    assert getattr(vista_dpo, name) is original
+    monkeypatch.setattr(vista_dpo, name, lambda *args, **settings: 3.0 * original(*args, **settings))
+    for term, after in module.terms(batch).items():
+        torch.testing.assert_close(after.values, (3.0 if term in terms else 1.0) * before[term].values)
 
 
 def test_without_a_reference_the_error_names_the_callback() -> None:

@@ -12,11 +12,23 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.schemas import write_shards
-from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.samples import Box, Needs, VistaBatch
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video
 
 COUNT = 11
+
+
+class Eye:
+    """Stands in for a policy: sees a part of every frame, all of it unless given."""
+
+    frame_fit = "processor"
+
+    def __init__(self, seen: Box | None = None) -> None:
+        self.seen = seen
+
+    def visible(self, height: int, width: int) -> Box:
+        return self.seen or Box(0, 0, width, height)
 
 
 class Recorder(LightningModule):
@@ -25,6 +37,7 @@ class Recorder(LightningModule):
     def __init__(self, needs: Needs = ALL_NEEDS) -> None:
         super().__init__()
         self.asked = needs
+        self.policy = Eye()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[int, list[str]]] = []
         self.validated: list[str] = []

@@ -16,8 +16,8 @@ from typing import Any
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import PreferenceRow
 
@@ -61,16 +61,18 @@ class Batch:
     process: int
 
 
-def make_sample(read: SampleRead) -> str:
-    assert read.members["mp4"] == read.entry.key.encode() * 40
-    assert read.read_other(0, ["mp4"]) == {"mp4": b"s000" * 40}
-    return read.entry.key
+class KeyRecipe(Recipe[Batch]):
+    """Batches of keys, of samples whose bytes are right."""
 
+    def make_sample(self, sample: SampleRead) -> str:
+        assert sample.members["mp4"] == sample.entry.key.encode() * 40
+        assert sample.read_other(0, ["mp4"]) == {"mp4": b"s000" * 40}
+        return sample.entry.key
 
-def collate(samples: list[str | None], planned: PlannedBatch) -> Batch:
-    masks = [slot.mask for slot in planned.slots]
-    assert masks == [one is not None for one in samples]
-    return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.denominators, os.getpid())
+    def collate(self, samples: list[str | None], planned: PlannedBatch) -> Batch:
+        masks = [slot.mask for slot in planned.slots]
+        assert masks == [one is not None for one in samples]
+        return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.denominators, os.getpid())
 
 
 def tar_of(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> Path:

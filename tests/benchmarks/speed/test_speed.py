@@ -52,6 +52,7 @@ def gradients(row: Any) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_every_row_has_the_same_loss_and_the_same_gradient(folder: Path) -> None:
     rows = vista_rows.vista_rows(TINY, folder)
     assert len(rows) == 8
@@ -67,6 +68,7 @@ def test_every_row_has_the_same_loss_and_the_same_gradient(folder: Path) -> None
             torch.testing.assert_close(gradient, expected[parameter], atol=1e-5, rtol=1e-3, msg=f"{name} {parameter}")
 
 
+@pytest.mark.slow
 def test_the_released_schedule_makes_its_sixteen_passes_over_pairs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_the_released_schedule_makes_its_sixteen_passes_over_pairs(
     assert sorted(passes) == [(False, 1, TINY.answer + 1)] * 8 + [(True, 1, TINY.answer + 1)] * 8
 
 
+@pytest.mark.slow
 def test_the_sample_has_exactly_the_asked_lengths(folder: Path) -> None:
     case = vista_case.build_case(TINY, folder)
     assert len(case.scored()) == 8
@@ -94,11 +97,13 @@ def test_the_sample_has_exactly_the_asked_lengths(folder: Path) -> None:
         assert len(sequence.targets) == TINY.answer
 
 
+@pytest.mark.slow
 def test_a_prefix_shorter_than_the_video_says_what_to_change(folder: Path) -> None:
     with pytest.raises(ValueError, match="prefix is 10, the video alone has 10 tokens"):
         vista_case.build_case(replace(TINY, prefix=10), folder)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "speed.json"
     main(["vista", *flags(TINY, "frames", "image_size", "tower_layers", "tower_width"), f"--json={file}"])
@@ -122,6 +127,7 @@ def test_help_says_what_each_comparison_is(capsys: pytest.CaptureFixture[str]) -
     assert all(f"{name} {text}" in shown for name, (_, _, text) in COMMANDS.items())
 
 
+@pytest.mark.slow
 def test_the_shared_prefix_saves_counted_operations(folder: Path) -> None:
     rows, product = measure.measure(vista_rows.vista_rows(TINY, folder), 1)
     flops = {row.name: row.flops for row in rows}
@@ -156,6 +162,7 @@ def test_causal_attention_counts_half() -> None:
     assert counts[0] == 2 * counts[1] > 0
 
 
+@pytest.mark.slow
 def test_dpo_without_trl_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpo, "find_spec", lambda name: None)
     result = dpo.dpo(DpoOptions(**SIZES))
@@ -163,6 +170,7 @@ def test_dpo_without_trl_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch)
     assert "pip install" in result["notes"][0]
 
 
+@pytest.mark.slow
 def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
     pytest.importorskip("trl", reason="the baseline comes by the extra `trl`")
     rows: dict[str, Any] = dpo.dpo_rows(DpoOptions(**SIZES))
@@ -191,6 +199,7 @@ DENSE = DenseOptions(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dense_rows_are_one_step_with_two_kinds_of_reference(tmp_path: Path) -> None:
     models.save_wan(DENSE, tmp_path)
     rows = dense.dense_rows(DENSE, tmp_path)

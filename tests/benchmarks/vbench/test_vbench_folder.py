@@ -70,6 +70,7 @@ def full(made: Path, output: Path, *more: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_dimensions_are_scored_with_their_networks(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("benchmarks.vbench.networks.find_spec", lambda name: None)
     results = full(made, tmp_path)
@@ -95,6 +96,7 @@ def test_all_dimensions_are_scored_with_their_networks(made: Path, tmp_path: Pat
     assert scores(other) == pytest.approx(scores(results), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_files_of_a_scored_folder(made: Path, tmp_path: Path) -> None:
     results = proxy(made / "videos", tmp_path, "--model.name", "base")
     assert results["temporal_flickering"] < 1
@@ -113,6 +115,7 @@ def test_files_of_a_scored_folder(made: Path, tmp_path: Path) -> None:
     assert [line["key"] for line in lines] == list(VIDEOS)
 
 
+@pytest.mark.slow
 def test_an_interrupted_scoring_goes_on(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
     whole = proxy(made / "videos", tmp_path)
     answers = tmp_path / "answers.jsonl"
@@ -132,6 +135,7 @@ def test_an_interrupted_scoring_goes_on(made: Path, tmp_path: Path, monkeypatch:
     assert scores(proxy(made / "videos", tmp_path, "--model.fresh", "true")) == scores(whole)
 
 
+@pytest.mark.slow
 def test_scores_by_other_networks_are_not_continued(made: Path, tmp_path: Path, capsys: Any) -> None:
     proxy(made / "videos", tmp_path)
     said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path, "--model.flow.preset", "fast")
@@ -139,6 +143,7 @@ def test_scores_by_other_networks_are_not_continued(made: Path, tmp_path: Path, 
     assert 'dimensions.dynamic_degree.network was "OpenCV DIS medium", is "OpenCV DIS fast"' in said
 
 
+@pytest.mark.slow
 def test_faults_are_listed_before_a_network_is_looked_for(tmp_path: Path, capsys: Any) -> None:
     videos = write_videos(tmp_path / "videos")
     (videos / "no number.mp4").write_bytes(b"")
@@ -160,6 +165,7 @@ def test_faults_are_listed_before_a_network_is_looked_for(tmp_path: Path, capsys
     assert "holds 2 prompts, motion_bench has 419" in refusal(capsys, "vbench_proxy.yaml", videos, tmp_path, *flags)
 
 
+@pytest.mark.slow
 def test_vbenchs_list_says_what_is_scored(made: Path, tmp_path: Path) -> None:
     listed = [{"prompt_en": "a ball", "dimension": ["dynamic_degree"]},
               {"prompt_en": "well-known man", "dimension": ["object_class"]}]  # fmt: skip
@@ -171,6 +177,7 @@ def test_vbenchs_list_says_what_is_scored(made: Path, tmp_path: Path) -> None:
     assert results["about"]["videos"]["scored"] == 2
 
 
+@pytest.mark.slow
 def test_what_networks_saw_is_scored_beside_what_is_measured(made: Path, tmp_path: Path) -> None:
     listed = [{"prompt_en": "a ball", "dimension": ["object_class", "dynamic_degree"],
                "auxiliary_info": {"object_class": {"object": "ball"}}},
@@ -201,6 +208,7 @@ def test_what_networks_saw_is_scored_beside_what_is_measured(made: Path, tmp_pat
     assert "dynamic_degree" not in alone
 
 
+@pytest.mark.slow
 def test_flickering_of_static_videos(made: Path, tmp_path: Path) -> None:
     every = proxy(made / "videos", tmp_path / "every")
     results = proxy(made / "videos", tmp_path / "static", "--model.static_filter", "true")
@@ -212,6 +220,7 @@ def test_flickering_of_static_videos(made: Path, tmp_path: Path) -> None:
         VBench("out", static_filter=True)
 
 
+@pytest.mark.slow
 def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path) -> None:
     theirs = {name: [0.5, []] for name in DIMENSIONS if name not in LIGHT[:2]}
     (tmp_path / "vbench_eval_results.json").write_text(json.dumps(theirs))
@@ -223,6 +232,7 @@ def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path) -> 
     assert "dynamic_degree" not in results["about"]["merged"]
 
 
+@pytest.mark.slow
 def test_a_damaged_video_stops_the_run_or_is_left_out(
     made: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

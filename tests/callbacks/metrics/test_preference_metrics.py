@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import nn
 
 from callbacks.metrics.preference import STATISTICS, PreferenceMetrics, reward_statistics
@@ -124,6 +124,30 @@ def test_a_second_validation_starts_afresh() -> None:
         trainer = make_trainer([callback])
         trainer.validate(module, Terms([], [{"video": make_term([chosen], [0.0])}]), verbose=False)
         assert logged(trainer)["val/rewards/video/chosen"] == pytest.approx(chosen)
+
+
+def test_a_validation_after_one_that_broke_off_starts_from_nothing() -> None:
+    class Broken(Callback):
+        def on_validation_batch_end(self, *args: Any, **settings: Any) -> None:
+            raise OSError("the disk is full")
+
+    callback, module = PreferenceMetrics(), Rewards()
+    with pytest.raises(OSError, match="disk is full"):
+        make_trainer([callback, Broken()]).validate(
+            module, Terms([], [{"video": make_term([1.0], [0.0])}]), verbose=False
+        )
+    trainer = make_trainer([callback])
+    trainer.validate(module, Terms([], [{"video": make_term([5.0], [0.0])}]), verbose=False)
+    assert logged(trainer)["val/rewards/video/chosen"] == pytest.approx(5.0)
+
+
+def test_a_second_fit_starts_from_nothing() -> None:
+    """The first one ends between two logged steps."""
+    callback = PreferenceMetrics()
+    make_trainer([callback], steps=1, log_every_n_steps=2).fit(Rewards(), Terms([{"video": make_term([1.0], [0.0])}]))
+    trainer = make_trainer([callback], steps=1)
+    trainer.fit(Rewards(), Terms([{"video": make_term([5.0], [0.0])}]))
+    assert logged(trainer)["train/rewards/video/chosen"] == pytest.approx(5.0)
 
 
 @pytest.mark.slow

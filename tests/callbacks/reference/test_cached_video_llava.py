@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.reference.cache import ReferenceCache
 from callbacks.reference.cache_writer import ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
 from datamodules.schemas import write_shards
@@ -21,8 +22,10 @@ from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.vista_dpo import VistaDPO
+from tests.support.pairs_harness import eleven_samples
 from tests.support.preference_fakes import make_trainer
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
@@ -60,8 +63,8 @@ def row_json(row: PreferenceRow) -> bytes:
     return json.dumps(row.to_json()).encode()
 
 
-def vista(checkpoint: str) -> VistaDPO:
-    policy = VideoLlavaPolicy(checkpoint, lora=LoraSettings(r=2, alpha=8), num_frames=NUM_FRAMES)
+def vista(checkpoint: str, frame_fit: FrameFit = "processor") -> VistaDPO:
+    policy = VideoLlavaPolicy(checkpoint, lora=LoraSettings(r=2, alpha=8), num_frames=NUM_FRAMES, frame_fit=frame_fit)
     return VistaDPO(policy, partial(torch.optim.SGD, lr=0.05), schedule="constant", warmup=0.0)
 
 
@@ -90,6 +93,22 @@ def test_training_on_cached_scores_is_training_on_live_ones(checkpoint: str, sha
         fit(ReferenceModel("cached", cache), checkpoint, VistaPairs(train=shards, num_frames=5, seed=3))
     with pytest.raises(ValueError, match="cannot be cached while"):
         fit(ReferenceModel("cached", cache), checkpoint, data(resample_each_epoch=True))
+
+
+def test_scores_of_frames_that_met_the_tower_otherwise_are_refused(checkpoint: str, tmp_path: Path) -> None:
+    shards = str(eleven_samples(tmp_path))  # 48 x 32, of which the processor leaves columns 8 to 39
+
+    def data() -> VistaPairs:
+        return VistaPairs(train=shards, num_frames=NUM_FRAMES, batch_size=11, seed=3)
+
+    make_trainer([ReferenceCacheWriter(str(tmp_path / "cache"))]).predict(vista(checkpoint), data())
+    cache = str(tmp_path / "cache.index.json")
+    made_from = ReferenceCache(cache).index.made_from
+    assert made_from["negatives"]["object"]["visible"] == {"48x32": [8, 0, 40, 32]}
+    fit(ReferenceModel("cached", cache), checkpoint, data())
+    for other in ("squash", "pad"):
+        with pytest.raises(ValueError, match=f"scores of other views: negatives .*'frame_fit': '{other}'"):
+            make_trainer([ReferenceModel("cached", cache)]).fit(vista(checkpoint, other), data())
 
 
 def test_an_interrupted_pass_scores_only_what_is_left(checkpoint: str, shards: str, tmp_path: Path) -> None:

@@ -245,8 +245,8 @@ def test_several_files_with_labels_of_their_own_or_of_all(tmp_path: Path) -> Non
 
 def test_training_reads_neither_videos_nor_texts_and_can_be_spawned(shards: FlowShards) -> None:
     loader = attached(dense(shards)).train_dataloader()
-    made = pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
-    assert made[2](loader.index.entries[0]) == ["latents.safetensors", "prompt.safetensors"]
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(0) == ("latents.safetensors", "prompt.safetensors")
 
 
 def test_ranks_without_a_pair_get_blanks_that_count_nowhere(shards: FlowShards) -> None:

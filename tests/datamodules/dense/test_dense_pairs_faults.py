@@ -111,7 +111,7 @@ def test_labels_must_be_given_and_be_of_these_pairs(tmp_path: Path) -> None:
         attached(DensePairs(train_labels=labels))
     with pytest.raises(ValueError, match=r"DensePairs has no samples for `predict`"):
         attached(DensePairs(pairs, labels), stage="predict")
-    with pytest.raises(ValueError, match=r"schema 'vidpref/pairs', wanted vidpref/labels"):
+    with pytest.raises(ValueError, match=r"schema 'vidpref/pairs', expected vidpref/labels"):
         attached(DensePairs(pairs, pairs))
     others = write_pairs(tmp_path, 3, "others")
     with pytest.raises(ValueError, match=r"made from other pairs than .*others-000000.*\n.*labels-000000\.tar"):

@@ -142,5 +142,5 @@ def test_a_reader_may_understand_several_schemas(tmp_path: Path) -> None:
     wanted = ("vidpref/latents", "vidpref/pairs")
     assert load_index(latents, wanted).schema == "vidpref/latents"
     assert load_index(pairs, wanted).schema == "vidpref/pairs"
-    with pytest.raises(ValueError, match="'vidpref/labels', wanted vidpref/latents or vidpref/pairs"):
+    with pytest.raises(ValueError, match="'vidpref/labels', expected vidpref/latents or vidpref/pairs"):
         load_index(labels, wanted)

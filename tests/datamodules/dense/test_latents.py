@@ -146,4 +146,5 @@ def test_what_does_not_fit_is_told_before_training(videos: str, tmp_path: Path) 
 
 def test_what_workers_get_can_be_sent_to_a_spawned_process(videos: str) -> None:
     loader = attached(latents(videos), supervised()).train_dataloader()
-    assert pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(0) == ("latents.safetensors", "prompt.safetensors")

@@ -65,7 +65,4 @@ def test_two_ranks_share_the_pairs_and_pad_the_last_batch(pairs: str) -> None:
 
 
 def test_latents_are_not_read(pairs: str) -> None:
-    module = data(pairs)
-    members = module.workings("predict").members
-    assert members is not None
-    assert members(module.index("predict").entries[0]) == ["json", "first.mp4", "second.mp4"]
+    assert data(pairs).recipe("predict").members(0) == ("json", "first.mp4", "second.mp4")

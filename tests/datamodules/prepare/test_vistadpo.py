@@ -115,6 +115,17 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
     assert [entry.facts["irrelevant"] for entry in index.entries] == [True, False]
 
 
+def test_only_templates_besides_the_released_video_token_are_warned_of(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path, [row("a", prompt="<video>\nWhat is it?"), row("b", prompt="<video>\nUSER: What is it?")])
+    for strip, question in ((False, "USER: What is it?"), (True, "What is it?")):
+        index = prepare_vistadpo(rows, videos, tmp_path / f"out{strip}", strip_templates=strip)
+        texts = [json.loads(members(index, position)["json"])["question"] for position in (0, 1)]
+        assert texts == ["What is it?", question]
+        assert "1 text has what looks like a chat template around it" in capsys.readouterr().err
+
+
 def test_frames_are_in_natural_order_and_other_files_are_passed_over(tmp_path: Path, videos: Path) -> None:
     (videos / "star/a/.DS_Store").write_bytes(b"x")
     (videos / "star/a/._frame1.png").write_bytes(b"x")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,14 +16,18 @@ from typing import Any
 import pytest
 
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
-from datamodules.shards.checks import check, load_index
+from datamodules.shards.checks import load_index, shard_faults
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.loader import PlanLoader, SampleRead
+from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import PlannedBatch, TrainPlan
+from datamodules.stream.recipe import Recipe, SampleRead
 from tests.support.shard_samples import flip_byte, samples, small_shards
 
 RETRY = ByteReader(attempts=3, backoff_s=0.001, timeout_s=2.0)
+#: How long the server waits where it is to be too slow; after it the answer comes whole, and a read without a timeout
+#: succeeds.
+STALL_S = 5.0
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -29,9 +35,12 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server: Any = self.server
+        if server.keeps_connections:
+            self.protocol_version = "HTTP/1.1"
         wanted = self.headers.get("Range")
         with server.lock:
             server.requests.append((self.path, wanted))
+            server.clients.add(self.client_address)
             failure = server.fail(self.path, sum(path == self.path for path, _ in server.requests))
         path = Path(self.directory) / self.path.lstrip("/")
         if isinstance(failure, int) or not path.exists():
@@ -44,6 +53,8 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_response(206)
         else:
             self.send_response(200)
+        if failure == "silent":
+            server.released.wait(STALL_S)
         if failure in ("beside", "longer") and wanted:
             start = int(first) + (failure == "beside")
             content = path.read_bytes()[start : int(last) + 2]
@@ -61,8 +72,14 @@ class Handler(SimpleHTTPRequestHandler):
                     time.sleep(0.1)
             self.close_connection = True
             return
-        self.wfile.write(content[: len(content) // 2] if failure == "drop" else content)
-        self.close_connection = True
+        half = len(content) // 2
+        with suppress(OSError):
+            self.wfile.write(content[:half] if failure in ("drop", "stall") else content)
+            if failure == "stall":
+                self.wfile.flush()
+                server.released.wait(STALL_S)
+                self.wfile.write(content[half:])
+        self.close_connection = not server.keeps_connections
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
@@ -79,10 +96,12 @@ def server(index: Index, tmp_path: Path) -> Iterator[Any]:
         served: Any = http
         served.lock, served.requests, served.ignores_ranges = threading.Lock(), [], False
         served.fail = lambda path, number: None
+        served.keeps_connections, served.clients, served.released = False, set(), threading.Event()
         served.address = f"http://127.0.0.1:{http.server_address[1]}/train.index.json"
         thread = threading.Thread(target=partial(http.serve_forever, poll_interval=0.01), daemon=True)
         thread.start()
         yield served
+        served.released.set()
         http.shutdown()
         thread.join()
 
@@ -193,8 +212,9 @@ def test_checks_before_training_over_http(index: Index, server: Any) -> None:
     remote = load_index(server.address, "vidpref/vista", RETRY)
     Path(index.shards[1].address).unlink()
     Path(index.shards[2].address).write_bytes(b"short")
-    with pytest.raises(ValueError, match=r"train-000001.tar: no such shard.*\n.*train-000002.tar: has 5 bytes"):
-        check(remote, RETRY)
+    first, second = shard_faults(remote, RETRY)
+    assert "train-000001.tar: no such shard" in first
+    assert "train-000002.tar: has 5 bytes" in second
     with pytest.raises(ValueError, match=r"absent.index.json: no such index"):
         Index.read(server.address.replace("train.", "absent."), reader=RETRY)
 
@@ -203,8 +223,7 @@ def test_a_server_that_does_not_answer_is_no_missing_shard(server: Any) -> None:
     remote = load_index(server.address, "vidpref/vista", RETRY)
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match=r"train-000000.tar: cannot be read: \w*Connect\w*Error"):
-        check(remote, RETRY)
+    assert re.search(r"train-000000.tar: cannot be read: \w*Connect\w*Error", shard_faults(remote, RETRY)[0])
 
 
 def test_a_server_without_ranges_is_named(server: Any) -> None:
@@ -224,17 +243,50 @@ def test_waiting_doubles_and_ends(monkeypatch: pytest.MonkeyPatch, server: Any) 
     assert len(server.requests) == 7
 
 
-def key_of(read: SampleRead) -> str:
-    assert read.members["mp4"] == read.entry.key.encode() * 40
-    return read.entry.key
+@pytest.mark.parametrize("failure", ["silent", "stall"])
+def test_a_server_that_stops_sending_counts_as_dropped_after_the_timeout(server: Any, failure: str) -> None:
+    """Before its answer, and in the middle of one."""
+    impatient = ByteReader(attempts=3, backoff_s=0.001, timeout_s=0.4)
+    remote = Index.read(server.address, reader=impatient)
+    server.fail = lambda path, number: failure if number == 1 else None
+    assert SampleReader(remote, impatient).read(0) == next(samples(1))[1]
+    assert len(tar_requests(server)) > 1, "the slow answer was given up and asked for again"
+    server.fail = lambda path, number: failure
+    started = time.monotonic()
+    with pytest.raises(ReadFailedError, match=r"train-000000.tar: sample 's001' cannot be read: \w*Timeout"):
+        SampleReader(remote, replace(impatient, attempts=2)).read(1)
+    assert time.monotonic() - started < STALL_S
 
 
-def keys(samples: list[str], planned: PlannedBatch) -> list[str]:
-    return samples
+def test_reading_the_index_has_the_timeout_too(server: Any) -> None:
+    server.fail = lambda path, number: "silent"
+    with pytest.raises(ReadFailedError, match=r"train.index.json: cannot be read: \w*Timeout"):
+        Index.read(server.address, reader=ByteReader(attempts=1, timeout_s=0.4))
+
+
+def test_all_reads_share_one_session(server: Any) -> None:
+    """A session for each read would stay open, with its connection, until the process ends."""
+    server.keeps_connections = True
+    for _ in range(3):
+        reader = ByteReader(timeout_s=1.75)
+        remote = Index.read(server.address, reader=reader)
+        for position in (0, 7, 12):
+            SampleReader(remote, reader).read(position)
+    assert len(server.requests) == 12
+    assert len(server.clients) == 1
+
+
+class KeyLists(Recipe[list[str]]):
+    """Batches of keys, of samples whose bytes are right."""
+
+    def make_sample(self, sample: SampleRead) -> str:
+        assert sample.members["mp4"] == sample.entry.key.encode() * 40
+        return sample.entry.key
+
+    def collate(self, samples: list[str], planned: PlannedBatch) -> list[str]:
+        return samples
 
 
 def loader(index: Index, workers: int, **changes: Any) -> PlanLoader[list[str]]:
     plan = TrainPlan(shard_counts=index.shard_counts, keep=range(22), batch_size=2)
-    return PlanLoader(
-        plan=plan, index=index, make_sample=key_of, collate=keys, num_workers=workers, reader=RETRY, **changes
-    )
+    return PlanLoader(plan=plan, index=index, recipe=KeyLists(), num_workers=workers, reader=RETRY, **changes)

@@ -16,6 +16,7 @@ from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.samples import Box
+from tests.support.flow_shards import pair_row, pair_sample
 from tests.support.shard_samples import row, sample, samples, small_shards, tar_of
 
 SIDE = "vidpref/side"
@@ -31,6 +32,19 @@ def test_webdataset_reads_what_was_written(tmp_path: Path) -> None:
         for one in webdataset.WebDataset(addresses, shardshuffle=False, empty_check=False)
     ]
     assert read == list(samples(23))
+
+
+def test_webdataset_streams_what_the_loader_gives(tmp_path: Path) -> None:
+    """Pairs, whose members' suffixes have two parts, through webdataset's own reader and through the index."""
+    pairs = [pair_sample(pair_row(f"part/p{number:02d}")) for number in range(6)]
+    index = write_shards(pairs, tmp_path / "pairs", "vidpref/pairs", samples_per_shard=4)
+    stream = webdataset.WebDataset([shard.address for shard in index.shards], shardshuffle=False)
+    reader = SampleReader(index)
+    for position, streamed in enumerate(stream):
+        assert streamed["__key__"] == index.entries[position].key
+        assert {name: streamed[name] for name in streamed if not name.startswith("__")} == reader.read(position)
+        assert reader.read(position) == pairs[position][1]
+    assert position == 5
 
 
 def test_offsets_and_facts(tmp_path: Path) -> None:

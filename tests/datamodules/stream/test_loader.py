@@ -19,18 +19,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.index import Index
-from datamodules.stream.loader import PlanLoader, SampleRead
-from datamodules.stream.plan import EvalPlan, Plan, TrainPlan
-from tests.support.shard_samples import Batch, collate, flip_byte, make_sample, small_shards
+from datamodules.stream.loader import PlanLoader
+from datamodules.stream.plan import EvalPlan, Plan, PlannedBatch, TrainPlan
+from datamodules.stream.recipe import SampleRead
+from tests.support.shard_samples import Batch, KeyRecipe, flip_byte, small_shards
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 small = st.integers(1, 3)
 
 
-def undecodable(read: SampleRead) -> str:
-    if read.entry.key in ("s003", "s010"):
-        raise ValueError("undecodable video")
-    return read.entry.key
+class Undecodable(KeyRecipe):
+    """Two samples cannot be decoded."""
+
+    def make_sample(self, sample: SampleRead) -> str:
+        if sample.entry.key in ("s003", "s010"):
+            raise ValueError("undecodable video")
+        return sample.entry.key
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def train(index: Index, **changes: Any) -> TrainPlan:
 
 
 def loader(index: Index, plan: Plan, **changes: Any) -> PlanLoader[Batch]:
-    return PlanLoader(**{"plan": plan, "index": index, "make_sample": make_sample, "collate": collate, **changes})
+    return PlanLoader(**{"plan": plan, "index": index, "recipe": KeyRecipe(), **changes})
 
 
 def keys_of(index: Index, plan: Plan, start: int, batches: int) -> list[list[str]]:
@@ -102,6 +106,43 @@ def test_state_is_what_was_handed_out_not_what_workers_prepared(index: Index) ->
     assert first + rest == keys_of(index, train(index), 0, 3 + len(again))
 
 
+def test_a_batch_is_made_by_the_recipes_methods_and_handed_out_before_the_next_is_begun(index: Index) -> None:
+    """So that a bad sample of the next batch does not take this one with it."""
+    calls: list[str] = []
+
+    class Watched(KeyRecipe):
+        def members(self, position: int) -> None:
+            calls.append(f"members {position}")
+
+        def make_sample(self, sample: SampleRead) -> str:
+            calls.append(f"make_sample {sample.position}")
+            return super().make_sample(sample)
+
+        def collate(self, samples: list[str | None], planned: PlannedBatch) -> Batch:
+            calls.append("collate")
+            return super().collate(samples, planned)
+
+    one = loader(index, train(index), recipe=Watched())
+    for batch, start in zip(one, range(0, 6, 2), strict=False):
+        first, second = (slot.position for slot in one.plan.batch(start).slots)
+        assert batch.keys == [index.entries[first].key, index.entries[second].key]
+        assert calls == [
+            f"members {first}", f"make_sample {first}", f"members {second}", f"make_sample {second}", "collate"
+        ]  # fmt: skip
+        calls.clear()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_variables_of_the_environment_drop_no_batch(
+    index: Index, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """webdataset's `split_by_worker` would take this process for one of three workers."""
+    monkeypatch.setenv("WORKER", "1")
+    monkeypatch.setenv("NUM_WORKERS", "3")
+    one = loader(index, train(index), num_workers=workers)
+    assert [batch.keys for batch in one] == keys_of(index, one.plan, 0, len(one))
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_workers_change_nothing(index: Index, workers: int) -> None:
@@ -149,10 +190,14 @@ def test_the_global_generator_is_left_alone(index: Index) -> None:
 
 
 def test_only_wanted_members_are_read(index: Index) -> None:
-    def suffixes(read: SampleRead) -> str:
-        return ",".join(read.members)
+    class Suffixes(KeyRecipe):
+        def members(self, position: int) -> list[str]:
+            return ["json"]
 
-    one = loader(index, train(index), make_sample=suffixes, members=lambda entry: ["json"])
+        def make_sample(self, sample: SampleRead) -> str:
+            return ",".join(sample.members)
+
+    one = loader(index, train(index), recipe=Suffixes())
     assert {key for batch in one for key in batch.keys} == {"json"}
 
 
@@ -166,7 +211,7 @@ def test_altered_bytes_stop_the_run_naming_shard_and_key(tmp_path: Path, workers
 
 def test_an_undecodable_video_stops_the_run_naming_shard_and_key(index: Index) -> None:
     with pytest.raises(BadSampleError, match=r"train-00000\d.tar: sample 's0\d\d': undecodable video"):
-        list(loader(index, train(index), make_sample=undecodable))
+        list(loader(index, train(index), recipe=Undecodable()))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -175,7 +220,7 @@ def test_skipped_samples_are_masked_counted_and_kept_in_the_state(
 ) -> None:
     index = small_shards(tmp_path)
     flip_byte(index, 7, "json")
-    settings = {"make_sample": undecodable, "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 3}
+    settings = {"recipe": Undecodable(), "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 3}
     one = loader(index, train(index, batch_size=1), **settings)
     with caplog.at_level(logging.WARNING):
         batches = [batch for _ in range(2) for batch in one]
@@ -191,17 +236,18 @@ def test_skipped_samples_are_masked_counted_and_kept_in_the_state(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_bad_samples_stop_the_run(index: Index, workers: int) -> None:
-    settings = {"make_sample": undecodable, "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 1}
+    settings = {"recipe": Undecodable(), "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 1}
     with pytest.raises(BadSampleError, match=r"2 samples are bad, max_bad_samples allows 1:\n.*sample 's0.*\n.*sample"):
         list(loader(index, train(index), **settings))
 
 
 def test_a_mistake_in_the_code_is_not_a_bad_sample(index: Index) -> None:
-    def broken(read: SampleRead) -> str:
-        raise TypeError("a mistake")
+    class Broken(KeyRecipe):
+        def make_sample(self, sample: SampleRead) -> str:
+            raise TypeError("a mistake")
 
     with pytest.raises(TypeError, match="a mistake"):
-        list(loader(index, train(index), make_sample=broken, on_bad_sample="skip"))
+        list(loader(index, train(index), recipe=Broken(), on_bad_sample="skip"))
 
 
 def test_a_resume_with_another_order_is_refused(index: Index, tmp_path: Path) -> None:

@@ -13,21 +13,23 @@ import pytest
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import PlannedData, Selection, Split, Workings
+from datamodules.stream.planned_data import PlannedData, Selection, Split
+from datamodules.stream.recipe import Recipe, SampleRead
 from tests.support.flow_harness import attached
 from tests.support.shard_samples import flip_byte, sample, small_shards
 
 COUNT = 23
 
 
-def key_of(sample: SampleRead) -> str:
-    return sample.entry.key
+class KeysAndDenominators(Recipe[Any]):
+    """Batches of (keys, denominators)."""
 
+    def make_sample(self, sample: SampleRead) -> str:
+        return sample.entry.key
 
-def together(samples: list[str | None], planned: PlannedBatch) -> tuple[list[str | None], dict[str, float]]:
-    return samples, planned.denominators
+    def collate(self, samples: list[str | None], planned: PlannedBatch) -> tuple[list[str | None], dict[str, float]]:
+        return samples, planned.denominators
 
 
 class Keys(PlannedData[Any]):
@@ -57,8 +59,8 @@ class Keys(PlannedData[Any]):
         numbers = np.arange(len(self.index(split)))
         return Selection({"numbers": numbers, "all": numbers >= 0}, numbers[numbers % 5 != 0])
 
-    def workings(self, split: Split) -> Workings:
-        return Workings(key_of, together)
+    def recipe(self, split: Split) -> KeysAndDenominators:
+        return KeysAndDenominators()
 
     def identity(self) -> dict[str, Any]:
         return {"flavour": self.flavour}
@@ -191,7 +193,7 @@ def test_a_step_that_was_begun_is_made_again_from_its_first_batch(shards: str) -
 
 def test_a_module_that_the_samples_are_not_for_is_refused(shards: str) -> None:
     class Choosy(Keys):
-        asks = ("needs", "VistaDPO and Supervised")
+        required_module_method = ("needs", "VistaDPO and Supervised")
 
     with pytest.raises(ValueError, match="Choosy has samples for VistaDPO and Supervised, not for FlowRecorder"):
         attached(Choosy({"train": shards}))

@@ -20,9 +20,9 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks.reference.model import ReferenceModel
 from callbacks.resume import Resume
 from datamodules.shards.index import Index
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import PlannedData, Selection, Split, Workings
+from datamodules.stream.planned_data import PlannedData, Selection, Split
+from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.vista.samples import VistaBatch
 from tests.support.preference_fakes import make_batch, make_module, make_trainer
 from tests.support.shard_samples import small_shards
@@ -31,14 +31,16 @@ from tests.support.shard_samples import small_shards
 SAMPLES, EPOCHS, STEPS = 9, 3, 12
 
 
-def number_of(sample: SampleRead) -> int:
-    return int(sample.entry.key[1:])
+class NumberRecipe(Recipe[VistaBatch]):
+    """Batches of the samples' numbers."""
 
+    def make_sample(self, sample: SampleRead) -> int:
+        return int(sample.entry.key[1:])
 
-def together(numbers: list[int | None], planned: PlannedBatch) -> VistaBatch:
-    batch = make_batch([0 if one is None else one for one in numbers])
-    batch.denominators = dict.fromkeys(batch.denominators, len(planned.step_positions) / 2)
-    return batch
+    def collate(self, samples: list[int | None], planned: PlannedBatch) -> VistaBatch:
+        batch = make_batch([number or 0 for number in samples])
+        batch.denominators = dict.fromkeys(batch.denominators, len(planned.step_positions) / 2)
+        return batch
 
 
 class Numbers(PlannedData[VistaBatch]):
@@ -57,8 +59,8 @@ class Numbers(PlannedData[VistaBatch]):
     def selection(self, split: Split) -> Selection:
         return Selection({}, np.arange(SAMPLES if split == "train" else 3))
 
-    def workings(self, split: Split) -> Workings:
-        return Workings(number_of, together)
+    def recipe(self, split: Split) -> NumberRecipe:
+        return NumberRecipe()
 
 
 class Clock(Callback):

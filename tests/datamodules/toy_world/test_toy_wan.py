@@ -128,7 +128,7 @@ def test_the_shipped_pairs_are_whole_labelled_and_small() -> None:
     pairs, labels = (Index.read(PAIRS / f"{name}.index.json") for name in ("train", "labels"))
     assert verify(str(PAIRS / "train.index.json")) == []
     assert verify(str(PAIRS / "labels.index.json")) == []
-    labels.require_made_from(fingerprint=pairs.fingerprint)
+    assert labels.made_from["fingerprint"] == pairs.fingerprint
     assert [entry.key for entry in labels.entries] == [entry.key for entry in pairs.entries]
     every = np.array([entry.facts["labels"] for entry in labels.entries])
     assert every.shape[1] == 4

@@ -14,7 +14,7 @@ from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import RoiMask, RoiMove
 from datamodules.vista.samples import Box, PreferenceRow, View
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
-from datamodules.vista.views import Negatives, Partner, ViewMaker
+from datamodules.vista.views import Negatives, Partner, ViewMaker, membership
 from tests.support.annotated_videos import ALL_NEEDS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 
 PARTNER_ROW, PARTNER_MEMBERS = annotated("p", members={"mp4": numbered_video(40, 16)})
@@ -34,8 +34,9 @@ def views_of(
     row, members = sample
     maker = maker or ViewMaker(ALL_NEEDS, Negatives(), 8, seed=0)
     facts = facts_of(row)
-    read = {suffix: members[suffix] for suffix in maker.members(facts)}  # nothing else may be touched
-    return {view.name: view for view in maker(row, facts, read, epoch, find_partner)}
+    levels = maker.negatives.levels(facts)
+    read = {suffix: members[suffix] for suffix in maker.members(facts, levels)}  # nothing else may be touched
+    return {view.name: view for view in maker(row, facts, levels, read, epoch, find_partner)}
 
 
 def test_the_six_views_show_what_the_annotation_says() -> None:
@@ -152,7 +153,7 @@ def test_another_video_stands_in_at_both_levels() -> None:
     segment = numbers(views["clip_negative"].frames)
     assert len(set(segment)) == 8
     assert 40 <= segment[0] <= segment[-1] <= 55
-    assert maker.members(facts_of(annotated("a")[0])) == {"mp4"}
+    assert maker.members(facts_of(annotated("a")[0]), {"video", "clip"}) == {"mp4"}
 
 
 def test_views_repeat_until_drawn_anew_in_each_epoch() -> None:
@@ -179,13 +180,15 @@ def test_one_level_draws_independently_of_the_others() -> None:
 def test_faults_name_sample_and_member() -> None:
     row, members = annotated("a")
     maker = ViewMaker(ALL_NEEDS, Negatives(), 8, seed=0)
+    facts = facts_of(row)
+    levels = maker.negatives.levels(facts)
     with pytest.raises(ValueError, match=r"a\.mp4 is missing"):
-        maker(row, facts_of(row), {}, 0, find_partner)
+        maker(row, facts, levels, {}, 0, find_partner)
     with pytest.raises(ValueError, match=r"a\.mp4: undecodable video"):
-        maker(row, facts_of(row), members | {"mp4": b"broken"}, 0, find_partner)
+        maker(row, facts, levels, members | {"mp4": b"broken"}, 0, find_partner)
     short = encode_mp4(numbered_frames(0, 9), 8.0)
     with pytest.raises(ValueError, match=r"a\.mp4: undecodable frame 31: the video has 9 frames"):
-        maker(row, facts_of(row), members | {"mp4": short}, 0, find_partner)
+        maker(row, facts, levels, members | {"mp4": short}, 0, find_partner)
 
 
 def test_membership_counts_who_takes_part() -> None:
@@ -195,8 +198,8 @@ def test_membership_counts_who_takes_part() -> None:
         annotated("c", boxes=())[0],
         annotated("d", event=(0.0, 4.0))[0],
     ]
-    found = Negatives().membership([facts_of(row) for row in rows])
-    assert {term: member.tolist() for term, member in found.items()} == {
+    members = membership([Negatives().levels(facts_of(row)) for row in rows])
+    assert {term: member.tolist() for term, member in members.items()} == {
         "response": [True] * 4,
         "token": [True] * 4,
         "supervised": [True] * 4,
@@ -204,7 +207,7 @@ def test_membership_counts_who_takes_part() -> None:
         "clip": [True, False, True, False],
         "object": [True, True, False, True],
     }
-    shuffled = Negatives(clip=Shuffle()).membership([facts_of(row) for row in rows])
+    shuffled = membership([Negatives(clip=Shuffle()).levels(facts_of(row)) for row in rows])
     assert shuffled["clip"].tolist() == [True, False, True, True]
 
 

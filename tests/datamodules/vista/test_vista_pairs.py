@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +15,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
-from datamodules.vista.collate import Partners
+from datamodules.vista.facts import SampleFacts
 from datamodules.vista.object_negatives import RoiMask
+from datamodules.vista.partners import Partners
+from datamodules.vista.samples import Box
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, Shuffle
+from datamodules.vista.views import Level, Negatives
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import annotated, numbered_video
-from tests.support.pairs_harness import COUNT, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
+from tests.support.pairs_harness import COUNT, Eye, Recorder, attached, eleven_samples, frames_by_key, pairs, trainer
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +54,34 @@ def test_a_batch_holds_views_answers_masks_and_denominators(shards: Path) -> Non
         "object": 8.0,
     }
     assert len(batch.rows("clip_negative", "chosen")) == batch.denominators["clip"]
+
+
+def test_facts_and_levels_are_worked_out_once_a_sample(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By set-up, the plans' denominators, the reading of samples and of their partners, at every pass and split."""
+    counts: Counter[str] = Counter()
+    from_index, levels = SampleFacts.from_index, Negatives.levels
+
+    def counted_facts(key: str, facts: Mapping[str, Any]) -> SampleFacts:
+        counts[f"facts of {key}"] += 1
+        return from_index(key, facts)
+
+    def counted_levels(self: Negatives, facts: SampleFacts) -> frozenset[Level]:
+        counts[f"levels of {facts.key}"] += 1
+        return levels(self, facts)
+
+    monkeypatch.setattr(SampleFacts, "from_index", counted_facts)
+    monkeypatch.setattr(Negatives, "levels", counted_levels)
+    data = attached(pairs(shards, val=str(shards), batch_size=3, clip_negative=OtherVideoSegment()))
+    for _ in range(2):
+        loader = data.train_dataloader()
+        assert sum(len(batch.keys) for batch in [*loader, *loader, *data.val_dataloader()]) == 30
+    attached(data, stage="predict")  # which begins again: another policy may see other parts of the frames
+    assert len(list(data.predict_dataloader())) == 4
+    recipe = data.recipe("predict")
+    assert {"facts", "levels", "partners"} <= vars(recipe.annotations).keys(), "workers find them made"
+    keys = [f"s{number:02d}" for number in range(COUNT)]
+    once = [f"facts of {key}" for key in keys] + [f"levels of {key}" for key in keys]
+    assert counts == Counter(2 * once)
 
 
 def test_the_module_decides_which_views_are_made(shards: Path) -> None:
@@ -160,8 +195,8 @@ def test_ranks_share_the_samples_and_agree_on_denominators(shards: Path) -> None
 
 
 def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
-    made = pairs(shards).views_fingerprint()
-    assert made == pairs(shards, batch_size=3, num_workers=1).views_fingerprint("predict")
+    made = attached(pairs(shards)).views_fingerprint()
+    assert made == attached(pairs(shards, batch_size=3, num_workers=1)).views_fingerprint("predict")
     for change in (
         {"seed": 6},
         {"num_frames": 8},
@@ -169,8 +204,49 @@ def test_views_fingerprint_tells_what_the_views_depend_on(shards: Path) -> None:
         {"object_negative": RoiMask(9)},
         {"resample_each_epoch": True},
     ):
-        assert pairs(shards, **change).views_fingerprint() != made
+        assert attached(pairs(shards, **change)).views_fingerprint() != made
     assert made["fingerprint"] == Index.read(shards).fingerprint
+
+
+def cropped(right: float) -> Recorder:
+    """A method whose policy sees the columns from 8 on, or to 8 only; the objects are in columns 4 to 11."""
+    module = Recorder()
+    module.policy = Eye(Box(0, 0, right, 32) if right < 48 else Box(8, 0, 40, 32))
+    return module
+
+
+def test_denominators_and_views_are_of_what_the_policy_sees(shards: Path) -> None:
+    for right, least in ((8, 8.0), (7, 0.0), (48, 8.0)):  # the policy sees half, three of eight, and half
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            data = attached(pairs(shards, batch_size=COUNT), lightning_module=cropped(right))
+        batch = next(iter(data.train_dataloader()))
+        assert batch.denominators["object"] == (least or 1.0)
+        assert len(batch.rows("object", "chosen")) == least
+        assert len(batch.rows("object_negative", "chosen")) == least
+        assert any("8 of 8 samples with boxes take no part" in str(one.message) for one in caught) == (not least)
+        if right == 8:
+            frames = frames_by_key([batch])
+            negative, positive = frames["s01", "object_negative"], frames["s01", "object"]
+            assert torch.equal(negative[..., 8:], positive[..., 8:])
+            assert not torch.equal(negative[..., :8], positive[..., :8])
+
+
+def test_views_of_a_cropped_frame_have_a_fingerprint_of_their_own(shards: Path) -> None:
+    plain = attached(pairs(shards)).views_fingerprint()
+    half = attached(pairs(shards), lightning_module=cropped(8)).views_fingerprint()
+    assert half["negatives"]["object"].pop("visible") == {"48x32": [0, 0, 8, 32]}
+    assert half == plain
+    padded = cropped(48)
+    padded.policy = Eye()
+    padded.policy.frame_fit = "pad"
+    assert attached(pairs(shards), lightning_module=padded).views_fingerprint() != plain
+
+
+def test_what_workers_get_holds_no_policy(shards: Path) -> None:
+    module = cropped(8)
+    module.policy.unpicklable = lambda: None  # type: ignore[attr-defined]
+    pickle.dumps(attached(pairs(shards), lightning_module=module).recipe("train"))
 
 
 def test_several_index_files_are_read_as_one(shards: Path, tmp_path: Path) -> None:
@@ -194,8 +270,8 @@ def test_a_config_chooses_negatives_by_name_and_level() -> None:
 
 def test_what_workers_get_can_be_sent_to_a_spawned_process(shards: Path) -> None:
     loader = attached(pairs(shards, batch_size=3)).train_dataloader()
-    made = pickle.loads(pickle.dumps((loader.make_sample, loader.collate, loader.members)))  # noqa: S301
-    assert made[2](loader.index.entries[1]) == ["json", "mp4"]
+    recipe = pickle.loads(pickle.dumps(loader.recipe))  # noqa: S301
+    assert recipe.members(1) == ["json", "mp4"]
 
 
 @pytest.mark.slow

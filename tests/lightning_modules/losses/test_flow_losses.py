@@ -15,8 +15,10 @@ from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from lightning_modules.losses.flow import (
     dense_dpo_loss,
     dense_logits,
+    dense_rewards,
     flow_dpo_loss,
     flow_logits,
+    flow_rewards,
     frame_errors,
     interpolate,
     velocity_target,
@@ -279,3 +281,40 @@ def test_a_form_without_its_segments_or_without_a_name_is_refused() -> None:
         dense_dpo_loss(*errors, ones, BETA, "per_video")
     with pytest.raises(ValueError, match="'per_clip'"):
         dense_dpo_loss(*errors, ones, BETA, "per_clip", SEGMENTS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reduction 'none' must be mean, or none without a denominator"):
+        dense_dpo_loss(*errors, ones, BETA, denominator=2.0, reduction="none")
+    with pytest.raises(ValueError, match="reduction 'sum' must be mean"):
+        flow_dpo_loss(*errors, ones[:, 0], BETA, reduction="sum")  # type: ignore[arg-type]
+
+
+def test_item_values_are_those_whose_mean_is_published() -> None:
+    pair, flow, frame = Pair(), torch.tensor(FLOW["label"]), torch.tensor(DENSE["frame"]["labels"])
+    values = flow_dpo_loss(*pair.errors, flow, BETA, reduction="none")
+    assert values.shape == (2,)
+    close(values[flow != 0].mean(), FLOW["loss"])
+    values = dense_dpo_loss(*pair.errors, frame, BETA, reduction="none")
+    assert values.shape == (2, 5)
+    assert (values[frame == 0] == 0).all()
+    logits = torch.tensor(DENSE["frame"]["z"], dtype=torch.float64)
+    close(values[frame != 0], -torch.nn.functional.logsigmoid(logits)[frame != 0])
+    pair.close_gradients(values[frame != 0].mean(), DENSE["frame"], 1e-10)
+    segments = torch.tensor(DENSE["segments"]["seg_of_latent"])
+    labels = torch.tensor(DENSE["segments"]["labels_expanded_to_latents"])
+    values = dense_dpo_loss(*pair.errors, labels, BETA, "per_video", segments, reduction="none")
+    assert values.shape == (2,)
+    close(values[labels.any(-1)].mean(), DENSE["segments"]["eq7_half1"]["loss"])
+
+
+@PROPERTY
+@given(st.integers(0, 2**20), LABELS, FORMS)
+def test_logits_are_the_winners_rewards_minus_the_losers(seed: int, labels: Tensor, form: Any) -> None:
+    first, second, reference_first, reference_second = random_errors(seed)
+    decided, better = labels != 0, labels > 0
+    winner = torch.where(better, first, second), torch.where(better, reference_first, reference_second)
+    loser = torch.where(better, second, first), torch.where(better, reference_second, reference_first)
+    chosen, rejected = (dense_rewards(*side, decided, BETA, form, SEGMENTS) for side in (winner, loser))
+    errors = first, second, reference_first, reference_second
+    close(chosen - rejected, dense_logits(*errors, labels, BETA, form, SEGMENTS), 1e-12)
+    ones = torch.ones(3)
+    chosen, rejected = flow_rewards(first, reference_first, BETA), flow_rewards(second, reference_second, BETA)
+    close(chosen - rejected, flow_logits(*errors, ones, BETA), 1e-12)

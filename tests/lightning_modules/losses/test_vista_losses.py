@@ -44,18 +44,18 @@ def test_response_loss_weights_policy_and_reference_alike(dtype: torch.dtype, to
 
 
 def test_a_sample_without_an_irrelevant_answer_is_plain_dpo() -> None:
-    chosen, relevant, irrelevant = torch.tensor([[1.0, 2.0], [0.5, -1.0], [0.0, 4.0]], dtype=torch.float64)
+    chosen, rejected, irrelevant = torch.tensor([[1.0, 2.0], [0.5, -1.0], [0.0, 4.0]], dtype=torch.float64)
     losses = response_loss(
-        chosen, relevant, irrelevant, 0.1, *torch.tensor([[1.0, 0.7], [0.0, 0.3]], dtype=torch.float64)
+        chosen, rejected, irrelevant, 0.1, *torch.tensor([[1.0, 0.7], [0.0, 0.3]], dtype=torch.float64)
     )
-    close(losses[:1], dpo_loss(chosen[:1], relevant[:1], 0.1).tolist(), 1e-15)
-    close(losses[1:], response_loss(chosen[1:], relevant[1:], irrelevant[1:], 0.1).tolist(), 1e-15)
+    close(losses[:1], dpo_loss(chosen[:1], rejected[:1], 0.1).tolist(), 1e-15)
+    close(losses[1:], response_loss(chosen[1:], rejected[1:], irrelevant[1:], 0.1).tolist(), 1e-15)
 
 
 def test_equal_weights_make_the_rejected_answers_exchangeable() -> None:
-    chosen, relevant, irrelevant = torch.randn(3, 6)
-    first = response_loss(chosen, relevant, irrelevant, 0.1, 0.5, 0.5)
-    assert torch.equal(first, response_loss(chosen, irrelevant, relevant, 0.1, 0.5, 0.5))
+    chosen, rejected, irrelevant = torch.randn(3, 6)
+    first = response_loss(chosen, rejected, irrelevant, 0.1, 0.5, 0.5)
+    assert torch.equal(first, response_loss(chosen, irrelevant, rejected, 0.1, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("case", TOKEN["cases"], ids=lambda c: f"{c['variant']} beta {c['beta']} alpha {c['alpha']}")
@@ -89,29 +89,29 @@ def total(log_probs: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:
     """The paper's objective on eight log-probabilities and the two divergences."""
     r = {name: log_probs[name] - reference[name] for name in reference}
     return (
-        response_loss(r["chosen"], r["relevant"], r["irrelevant"], 0.1)
+        response_loss(r["chosen"], r["rejected"], r["irrelevant"], 0.1)
         + dpo_loss(r["chosen"], r["video_negative"], 0.1)
         + 0.4 * dpo_loss(r["clip"], r["clip_negative"], 0.1)
         + 0.2 * dpo_loss(r["object"], r["object_negative"], 0.1)
-        + 0.1 * token_loss(r["chosen"], r["relevant"], log_probs["chosen_kl"], log_probs["relevant_kl"], 0.1)
+        + 0.1 * token_loss(r["chosen"], r["rejected"], log_probs["chosen_kl"], log_probs["rejected_kl"], 0.1)
     ).mean()
 
 
 WON = ("chosen", "clip", "object")
-LOST = ("relevant", "irrelevant", "video_negative", "clip_negative", "object_negative")
+LOST = ("rejected", "irrelevant", "video_negative", "clip_negative", "object_negative")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_total_starts_at_two_point_seven_log_two(dtype: torch.dtype) -> None:
     reference = {name: (-20 * torch.rand(3)).to(dtype) for name in WON + LOST}
-    divergences = {"chosen_kl": torch.zeros(3, dtype=dtype), "relevant_kl": torch.zeros(3, dtype=dtype)}
+    divergences = {"chosen_kl": torch.zeros(3, dtype=dtype), "rejected_kl": torch.zeros(3, dtype=dtype)}
     assert total(reference | divergences, reference).item() == pytest.approx(2.7 * math.log(2), abs=1e-6)
 
 
 def test_every_log_probability_has_a_gradient_of_the_right_sign() -> None:
     reference = {name: -20 * torch.rand(3) for name in WON + LOST}
     policy = {name: (values + torch.randn(3)).requires_grad_() for name, values in reference.items()}
-    divergences = {name: torch.rand(3, requires_grad=True) for name in ("chosen_kl", "relevant_kl")}
+    divergences = {name: torch.rand(3, requires_grad=True) for name in ("chosen_kl", "rejected_kl")}
     total(policy | divergences, reference).backward()
     assert all((policy[name].grad < 0).all() for name in WON)
     assert all((policy[name].grad > 0).all() for name in LOST)

@@ -1,4 +1,4 @@
-"""What the workers of `DensePairs` do: a pair's bytes to tensors, tensors to batches. All of it can be pickled."""
+"""A pair's bytes -> its tensors with their time and noise, and a batch of them: the recipe of `DensePairs`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from datamodules.dense.batches import PairBatch
 from datamodules.dense.facts import LATENTS, PROMPT, read_latents, read_prompt
 from datamodules.dense.noise_draw import Blanks, FlowDraw
 from datamodules.dense.pair_labels import FrameLabels
-from datamodules.shards.index import SampleEntry
-from datamodules.stream.loader import SampleRead
 from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.recipe import Recipe, SampleRead
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,19 +28,25 @@ class PairSample:
     labels: FrameLabels
 
 
-def flow_members(entry: SampleEntry) -> list[str]:
-    """What training reads of a sample: latents and prompt embeddings, never a video or a text."""
-    return [LATENTS, PROMPT]
+@dataclass(frozen=True, eq=False)
+class PairRecipe(Recipe[PairBatch]):
+    """Recipe of batches of labelled pairs; both videos of a pair share its time and its noise.
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MakePair:
-    """A pair's bytes -> its tensors, with the time and the noise that both videos share."""
+    Attributes:
+        labels: position -> labels, of the pairs that the plan reads.
+        draw: of times and noises.
+        blanks: what is put in place of padding and of skipped pairs.
+    """
 
     labels: Mapping[int, FrameLabels]
     draw: FlowDraw
+    blanks: Blanks
 
-    def __call__(self, sample: SampleRead) -> PairSample:
+    def members(self, position: int) -> tuple[str, ...]:
+        """Latents and prompt embeddings, never a video or a text."""
+        return LATENTS, PROMPT
+
+    def make_sample(self, sample: SampleRead) -> PairSample:
         """The pair's tensors.
 
         Raises:
@@ -58,27 +63,19 @@ class MakePair:
             labels=self.labels[sample.position],
         )
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CollatePairs:
-    """The pairs of a batch -> the batch. A slot without a pair gets zeros, a time of one half, and ties."""
-
-    blanks: Blanks
-
-    def __call__(self, samples: list[PairSample | None], planned: PlannedBatch) -> PairBatch:
-        """The batch."""
-        entries = [self.blanks.samples.index.entries[slot.position] for slot in planned.slots]
-        found = [one or self._blank(slot.position) for one, slot in zip(samples, planned.slots, strict=True)]
+    def collate(self, samples: list[PairSample | None], planned: PlannedBatch) -> PairBatch:
+        """The batch. A slot without a pair gets zeros, a time of one half, and ties."""
+        pairs = [sample or self._blank(slot.position) for sample, slot in zip(samples, planned.slots, strict=True)]
         return PairBatch(
-            keys=[entry.key for entry in entries],
-            first=torch.stack([one.first for one in found]),
-            second=torch.stack([one.second for one in found]),
-            prompts=self.blanks.prompts([one.prompt for one in found]),
-            noise=torch.stack([one.noise for one in found]),
-            t=torch.tensor([one.t for one in found], dtype=torch.float32),
-            labels=torch.tensor([one.labels.frames for one in found], dtype=torch.int8),
-            segments=torch.tensor([one.labels.segments for one in found]),
-            preference=torch.tensor([one.labels.whole for one in found], dtype=torch.int8),
+            keys=[self.blanks.samples.index.entries[slot.position].key for slot in planned.slots],
+            first=torch.stack([pair.first for pair in pairs]),
+            second=torch.stack([pair.second for pair in pairs]),
+            prompts=self.blanks.prompts([pair.prompt for pair in pairs]),
+            noise=torch.stack([pair.noise for pair in pairs]),
+            t=torch.tensor([pair.t for pair in pairs], dtype=torch.float32),
+            labels=torch.tensor([pair.labels.frames for pair in pairs], dtype=torch.int8),
+            segments=torch.tensor([pair.labels.segments for pair in pairs]),
+            preference=torch.tensor([pair.labels.whole for pair in pairs], dtype=torch.int8),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,

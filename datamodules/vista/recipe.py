@@ -1,0 +1,69 @@
+"""A sample's bytes -> its views, and a batch of them: the recipe of `VistaPairs`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from datamodules.stream.plan import PlannedBatch
+from datamodules.stream.recipe import Recipe, SampleRead
+from datamodules.vista.annotations import Annotations
+from datamodules.vista.samples import PreferenceRow, View, VistaBatch, blank_view
+from datamodules.vista.views import Partner, ViewMaker
+
+
+@dataclass(frozen=True, eq=False)
+class VistaRecipe(Recipe[VistaBatch]):
+    """Recipe of batches of views.
+
+    Attributes:
+        annotations: facts and levels by position.
+        maker: makes a sample's views.
+    """
+
+    annotations: Annotations
+    maker: ViewMaker
+
+    def members(self, position: int) -> list[str]:
+        """The row, and what the sample's views are made of."""
+        facts, levels = self.annotations.facts[position], self.annotations.levels[position]
+        return sorted({"json", *self.maker.members(facts, levels)})
+
+    def make_sample(self, sample: SampleRead) -> list[View]:
+        """The views of one sample.
+
+        Raises:
+            ValueError: the row cannot be read, a member is missing or undecodable.
+        """
+        facts, levels = self.annotations.facts, self.annotations.levels[sample.position]
+
+        def find_partner(random: np.random.Generator) -> Partner:
+            position = self.annotations.partners.draw(sample.position, random)
+            return Partner(facts[position], lambda member: sample.read_other(position, [member])[member])
+
+        try:
+            row = PreferenceRow.from_json(json.loads(sample.members["json"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f".json is not a preference row: {error}") from error
+        return self.maker(row, facts[sample.position], levels, sample.members, sample.epoch, find_partner)
+
+    def collate(self, samples: list[list[View] | None], planned: PlannedBatch) -> VistaBatch:
+        """The batch; a slot without a sample, or without a view that is needed, gets a blank one.
+
+        So every batch has a view per slot at least, and every rank makes its forward.
+        """
+        views: list[View] = []
+        for place, sample_views in enumerate(samples):
+            for view in sample_views or [blank_view(place, self.maker.num_frames, self.maker.needs)]:
+                view.sample = place
+                views.append(view)
+        return VistaBatch(
+            keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
+            views=views,
+            mask=torch.tensor([slot.mask for slot in planned.slots]),
+            denominators=dict(planned.denominators),
+            epoch=planned.slots[0].epoch,
+        )

@@ -1,0 +1,109 @@
+"""Texts of users as plain text: what they hold of ``</s>`` or ``<image>`` never becomes a control token."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from typing import Any
+
+#: A token that was added without being called special is a control token where it looks like a marker; a word or a run
+#: of spaces that was added to the vocabulary is text.
+_MARKER = re.compile(r"[<\[({|].*[>\])}|]", re.DOTALL)
+
+#: Private-use characters, the first of as many as there are added tokens.
+_FIRST_STAND_IN = 0xF0000
+
+
+class PlainText:
+    """Tokenises texts within parts of a template, whose own special tokens keep their meaning.
+
+    A text without control tokens has exactly the ids that the tokenizer gives to the whole. For one with control
+    tokens, a copy of the tokenizer knows the special tokens by other names, which only the template is put into, so
+    that the text is split and merged like any other.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        added: dict[int, Any] = tokenizer.added_tokens_decoder
+        markers = {
+            index: str(token) for index, token in added.items() if token.special or _MARKER.fullmatch(str(token))
+        }
+        special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+        #: Control token -> id.
+        self.control: dict[str, int] = {name: index for index, name in [*markers.items(), *special]}
+        # Characters that the vocabulary lacks have this id too.
+        self._control_ids = set(self.control.values()) - {tokenizer.unk_token_id}
+        self._expected: dict[tuple[str, str], list[int]] = {}
+
+    def ids(self, before: str, text: str, after: str, where: str) -> list[int]:
+        """The ids of the three parts as one text, without what the tokenizer puts around it.
+
+        Args:
+            before: of the template; its special tokens become control ids.
+            text: of the user; nothing in it does.
+            after: as `before`.
+            where: what to call the text in an error.
+
+        Raises:
+            ValueError: this tokenizer cannot but read a control token in the text.
+        """
+        if (before, after) not in self._expected:
+            self._expected[before, after] = self._controls(self._native(before + after))
+        expected, unknown = self._expected[before, after], self.tokenizer.unk_token
+        ids = self._native(before + text + after)
+        if self._controls(ids) == expected and not (unknown and unknown in text):
+            return ids
+        if self._renamed is not None:
+            ids = self._renamed_ids(before, text, after)
+        if self._renamed is None or self._controls(ids) != expected:
+            held = ", ".join(repr(name) for name in self.control if name in text)
+            raise ValueError(
+                f"{where}: {text!r} holds {held}, which this tokenizer takes for a control token; take it out"
+            )
+        return ids
+
+    def _native(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _controls(self, ids: list[int]) -> list[int]:
+        return [index for index in ids if index in self._control_ids]
+
+    @cached_property
+    def _renamed(self) -> tuple[Any, dict[int, int], dict[str, str]] | None:
+        """A tokenizer with other names for control tokens, its ids of added tokens -> ours, and name -> other name.
+
+        None where the tokenizer is no fast one.
+        """
+        if not self.tokenizer.is_fast:
+            return None
+        from tokenizers import AddedToken, Tokenizer
+
+        content = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        renamed = Tokenizer.from_str(json.dumps({**content, **bare}))
+        indexes: dict[int, int] = {}
+        names: dict[str, str] = {}
+        for place, token in enumerate(content["added_tokens"]):
+            index, name = token.pop("id"), token.pop("content")
+            other = name
+            if name in self.control:
+                other = names[name] = chr(_FIRST_STAND_IN + place)
+            renamed.add_tokens([AddedToken(other, **token)])
+            renamed_index = renamed.token_to_id(other)
+            assert renamed_index is not None, "it was added just now"
+            indexes[renamed_index] = index
+        return renamed, indexes, names
+
+    def _renamed_ids(self, before: str, text: str, after: str) -> list[int]:
+        assert self._renamed is not None
+        renamed, indexes, names = self._renamed
+        # Longest first, as one name may begin another.
+        pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
+        opening, closing = (pattern.sub(lambda match: names[match[0]], part) for part in (before, after))
+        ids = renamed.encode(opening + text + closing, add_special_tokens=False).ids
+        return [indexes.get(index, index) for index in ids]
