@@ -9,15 +9,18 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.adapter_card import RunNumbers, complete_export
 from lightning_modules.preference import PreferenceModule
 
 
 class AdapterExport(Callback):
-    """Writes the policy when training ends, and every N steps if asked: `FOLDER/last`, `FOLDER/step-000500`.
+    """Export callback: writes the policy when training ends, and every N steps if asked.
+
+    The folders are `FOLDER/last` and `FOLDER/step-000500`, each with a card (README.md) that says what it was made of.
 
     With LoRA each is an adapter in its family's format, a PEFT folder or what a diffusers pipeline loads; with full
     fine-tuning it is a model folder for `from_pretrained`. A folder has its name only when all of it is written; what
-    stood there under that name is replaced.
+    was there under that name is replaced.
 
     Args:
         folder: where the exports go; None = ``exports`` in the trainer's `default_root_dir`.
@@ -48,6 +51,10 @@ class AdapterExport(Callback):
         """Write what training ended with, while the weights are still on their devices."""
         rank_zero_info(f"exported: {self.export(trainer, pl_module, 'last')}")
 
+    def folder_of(self, trainer: Trainer) -> Path:
+        """The folder in which the exports of a run lie."""
+        return Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / "exports"
+
     def export(self, trainer: Trainer, module: LightningModule, name: str) -> Path:
         """Write the policy as it is now; all ranks call it together, because weights are gathered; rank 0 writes.
 
@@ -55,13 +62,14 @@ class AdapterExport(Callback):
             The folder.
         """
         assert isinstance(module, PreferenceModule), "AdapterExport is for methods with a policy"
-        folder = Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / "exports"
+        folder = self.folder_of(trainer)
         target, partial = folder / name, folder / f".{name}.tmp"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         module.policy.export(partial)
         if trainer.is_global_zero:
+            complete_export(partial, module, RunNumbers.of(trainer))
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
         trainer.strategy.barrier("export")

@@ -13,8 +13,9 @@ FILE_NAME = "bad_samples.json"
 
 
 class BadSamples(Callback):
-    """Logs ``bad_samples``: how many different samples all ranks have skipped so far, at the end of every epoch.
+    """Bad samples callback: counts and lists the samples that were skipped.
 
+    At the end of every epoch it logs ``bad_samples``, how many different ones all ranks have skipped so far.
     ``<default_root_dir>/bad_samples.json`` maps each one's key to the reason. Neither is there while nothing was
     skipped. A datamodule without `bad_samples` skips none. The command line adds this callback by itself.
     """
@@ -38,19 +39,19 @@ class BadSamples(Callback):
 
     def collect(self, trainer: Trainer) -> dict[str, str]:
         """Key -> why over all ranks, which call it together; rank 0 writes the list when there is one."""
-        found = skipped_samples(trainer)
-        if found and trainer.is_global_zero:
+        reasons = skipped_samples(trainer)
+        if reasons and trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / FILE_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-        return found
+            path.write_text(json.dumps(reasons, indent=1, sort_keys=True) + "\n")
+        return reasons
 
 
 def skipped_samples(trainer: Trainer) -> dict[str, str]:
     """Key -> why, of the samples that all ranks have skipped so far; they call it together."""
-    found: dict[str, str] = dict(getattr(getattr(trainer, "datamodule", None), "bad_samples", {}))
+    reasons: dict[str, str] = dict(getattr(getattr(trainer, "datamodule", None), "bad_samples", {}))
     if trainer.world_size > 1:
-        every: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(every, found)
-        found = {key: why for one in every for key, why in one.items()}
-    return found
+        by_rank: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(by_rank, reasons)
+        reasons = {key: why for of_rank in by_rank for key, why in of_rank.items()}
+    return reasons

@@ -104,6 +104,12 @@ def metrics(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_a_short_run_logs_although_nothing_says_how_often(run: Run, tmp_path: Path) -> None:
+    Path("experiment.yaml").write_text(EXPERIMENT.replace("  log_every_n_steps: 1\n", ""))
+    assert run("fit") == 0
+    assert [row["step"] for row in metrics(tmp_path / "run/fit/version_0")] == [str(step) for step in range(8)]
+
+
 def test_fit_writes_checkpoint_log_and_record(run: Run, tmp_path: Path) -> None:
     assert run("fit") == 0
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()

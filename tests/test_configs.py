@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 
 import vidpref
 from callbacks.cli.command_line import VidprefCLI
+from callbacks.cli.verbs import prepare
 from tests.support.paths import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -103,7 +104,7 @@ def test_config_parses(path: Path) -> None:
     if path not in EXPERIMENTS:
         source = re.search(r"vidpref prepare ([\w-]+)", header(path))
         assert source is not None
-        parser = vidpref.prepare_parser(source[1], vidpref.function_of(vidpref.PREPARE[source[1]]))
+        parser = prepare.prepare_parser(source[1], prepare.function_of(prepare.PREPARE[source[1]]))
         parser.parse_args(["--config", str(path)])
 
 
@@ -181,7 +182,7 @@ def test_every_data_set_that_is_named_is_written_by_a_command() -> None:
 
 def test_every_folder_of_samples_that_is_named_is_written_by_a_command() -> None:
     text = taught()
-    written = set(re.findall(r"(?:\{folder:|callbacks\.folder) (runs/[\w/-]+)", text))
+    written = set(re.findall(r"(?:\{folder:|VideoFolderWriter\.folder) (runs/[\w/-]+)", text))
     assert set(re.findall(r"(?:data\.folder|^ +folder:) (runs/[\w/-]+)", text, re.M)) <= written
 
 

@@ -14,7 +14,7 @@ def parse(name: str, *flags: str) -> Any:
 
 
 def test_vanilla_pairs_by_two_flags() -> None:
-    config = parse("guided_pairs", "--model.eta", "1.0", "--trainer.callbacks.output", "data/vanilla")
+    config = parse("guided_pairs", "--model.eta", "1.0", "--trainer.callbacks.ShardWriter.output", "data/vanilla")
     assert config.model.init_args.eta == 1.0
     assert [one.init_args.output for one in config.trainer.callbacks] == ["data/vanilla"]
 
@@ -26,7 +26,12 @@ def test_eta_by_motion() -> None:
 
 
 def test_samples_of_an_adapter() -> None:
-    flags = ["--model.policy.adapter", "exports/last", "--trainer.callbacks.folder", "runs/samples/dense"]
+    flags = [
+        "--model.policy.adapter",
+        "exports/last",
+        "--trainer.callbacks.VideoFolderWriter.folder",
+        "runs/samples/dense",
+    ]
     config = parse("sample", "--data.file", "mine.txt", *flags)
     assert config.model.init_args.policy.init_args.adapter == "exports/last"
     assert config.data.init_args.file == "mine.txt"

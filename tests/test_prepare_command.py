@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import vidpref
+from callbacks.cli.verbs import prepare
 from tests.support.command_fakes import exit_status
 
 Run = Callable[..., int]
@@ -21,12 +22,12 @@ def test_unknown_verb_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'youtube'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("source", vidpref.PREPARE)
+@pytest.mark.parametrize("source", prepare.PREPARE)
 def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(lambda: vidpref.main(["prepare", source, "--help"])) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"vidpref prepare {source}" in shown
-    told = inspect.getdoc(vidpref.function_of(vidpref.PREPARE[source])) or ""
+    told = inspect.getdoc(prepare.function_of(prepare.PREPARE[source])) or ""
     assert " ".join(told.split("\n\n")[0].split()) in shown, "what it does"
 
 
@@ -47,7 +48,7 @@ def _pretend_source(paths: list[str], folder: str, count: int = 3, skip_bad: boo
 @pytest.fixture
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`vidpref prepare toy FLAGS...` for the source above, in an empty folder."""
-    monkeypatch.setitem(vidpref.PREPARE, "toy", vidpref.Prepare(__name__, "_pretend_source", "pretend"))
+    monkeypatch.setitem(prepare.PREPARE, "toy", prepare.Prepare(__name__, "_pretend_source", "pretend"))
     monkeypatch.chdir(tmp_path)
     return lambda *flags: vidpref.main(["prepare", "toy", *flags])
 

@@ -37,7 +37,7 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
     guided: dict[str, object] = {
         "--config": "configs/toy/wan_pairs.yaml",
         "--trainer.default_root_dir": output / "guided",
-        "--trainer.callbacks.output": pairs,
+        "--trainer.callbacks.ShardWriter.output": pairs,
         "--model.seed": seed,
         "--data.predict": f"{real}.index.json",
     }
@@ -45,7 +45,7 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
     judged: dict[str, object] = {
         "--config": "configs/toy/wan_labels.yaml",
         "--trainer.default_root_dir": output / "judged",
-        "--trainer.callbacks.output": output / "labels",
+        "--trainer.callbacks.ShardWriter.output": output / "labels",
         "--model.judge.pairs": f"{pairs}.index.json",
         "--data.predict": f"{pairs}.index.json",
     }
@@ -71,7 +71,7 @@ def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
         given: dict[str, object] = {
             "--config": "configs/toy/wan_sample.yaml",
             "--trainer.default_root_dir": output / "sampling" / method,
-            "--trainer.callbacks.folder": output / "samples" / method,
+            "--trainer.callbacks.VideoFolderWriter.folder": output / "samples" / method,
             "--model.seed": seed,
             "--data.file": f"{real}.txt",
         }

@@ -101,7 +101,7 @@ def _pairs(output: Path, size: Size) -> Iterator[Stage]:
         given: dict[str, object] = {
             "--config": "configs/toy/wan_pairs.yaml",
             "--trainer.default_root_dir": output / "making" / kind,
-            "--trainer.callbacks.output": output / kind,
+            "--trainer.callbacks.ShardWriter.output": output / kind,
             "--data.predict": output / "train.index.json",
         }
         if eta is not None:
@@ -115,7 +115,7 @@ def _labels(output: Path) -> Iterator[Stage]:
         given: dict[str, object] = {
             "--config": "configs/toy/wan_labels.yaml",
             "--trainer.default_root_dir": output / "judging" / f"{kind}-{granularity}",
-            "--trainer.callbacks.output": output / f"labels-{kind}-{granularity}",
+            "--trainer.callbacks.ShardWriter.output": output / f"labels-{kind}-{granularity}",
             "--model.judge.pairs": pairs,
             "--model.granularity": granularity,
             "--data.predict": pairs,
@@ -147,7 +147,7 @@ def _sample(output: Path, name: str, seed: int, size: Size) -> Stage:
     given: dict[str, object] = {
         "--config": "configs/toy/wan_sample.yaml",
         "--trainer.default_root_dir": output / "sampling" / name / str(seed),
-        "--trainer.callbacks.folder": _samples_of(output, name, seed),
+        "--trainer.callbacks.VideoFolderWriter.folder": _samples_of(output, name, seed),
         "--model.seed": seed,
         "--data.file": output / "test.txt",
         "--data.num_samples": size.samples,

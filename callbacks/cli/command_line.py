@@ -16,24 +16,27 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
+from callbacks.cli.log_interval import LogInterval
 from callbacks.cli.lost_processes import lost_process
+from callbacks.cli.named_items import address_by_name
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
 from callbacks.resume import Resume
+from callbacks.run_check import check_run
 from callbacks.writers.base import PredictWriter
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
     "default_root_dir": "runs/unnamed",
-    "log_every_n_steps": 10,
+    "log_every_n_steps": None,  # follows the run's length, see `LogInterval`
     # Our loaders know their rank; Lightning would wrap validation loaders in a sampler of its own.
     "use_distributed_sampler": False,
     # Tensors made in inference mode break the first training forward of a sharded model.
@@ -67,7 +70,8 @@ class VidprefCLI(LightningCLI):
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
     with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), a
     CSV logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at
-    the very place (`Resume`), `Throughput`, `Progress`, and the list of what was skipped (`BadSamples`).
+    the very place (`Resume`), `Throughput`, `Progress`, the list of what was skipped (`BadSamples`), and a log of
+    every tenth step, or more of them in a short run (`LogInterval`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -93,11 +97,28 @@ class VidprefCLI(LightningCLI):
 
         What differs from the configuration in the checkpoint is listed once, so that it is no accident.
         """
-        verb = self.config["subcommand"]
-        path = checkpoint_file(self.config[verb].get("ckpt_path"), self.config[verb]["trainer"])
-        if path is not None:
-            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[verb]
+        if (path := self.checkpoint()) is not None:
+            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
             report_differences(path, now)
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint that this start will read; None = there is none yet."""
+        config = self.config[self.config["subcommand"]]
+        return checkpoint_file(config.get("ckpt_path"), config["trainer"])
+
+    def before_fit(self) -> None:
+        """Say what the run will be, and refuse one that could not be made to its end, before weights are loaded.
+
+        Rank 0 does it for all: it starts the others, or they wait for it.
+        """
+        self._check_run()
+
+    @rank_zero_only
+    def _check_run(self) -> None:
+        check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint())
+        for fact in check.facts:
+            rank_zero_info(fact)
+        check.require_none()
 
     def before_test(self) -> None:
         """Refuse a module without a test, before weights are loaded."""
@@ -136,8 +157,9 @@ class VidprefCLI(LightningCLI):
             raise lost from error
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Benchmarks print their own table; Lightning's would say it once more, in other units."""
+        """Complete Lightning's parser: callbacks by name, and no table of results beside the benchmark's own."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        address_by_name(parser, "trainer.callbacks")
         if subcommand == "test":
             parser.set_defaults({"verbose": False})
         return parser
@@ -205,6 +227,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
                 enable_version_counter=False,
             )
         )
+    if verb == "fit" and trainer["log_every_n_steps"] is None:
+        wanted.append(LogInterval())
     if verb == "fit":
         wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):

@@ -22,11 +22,12 @@ STEP = "train/step_seconds"
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich bar, showing what a person who waits wants to know.
+    """Progress bar callback: Lightning's rich bar, with what a person who waits asks for.
 
-    Beside the bar of the epoch stand the loss, each of its terms, samples per second and the time left for the whole
-    run, from the mean step time that `Throughput` logs. Where the output is no terminal (a cluster's log file) a plain
-    line appears instead, once in `seconds_between_lines`. The command line adds this callback by itself;
+    Beside the bar of the epoch are the loss, each of its terms, samples per second and the time left for the whole
+    run, from the mean step time that `Throughput` logs; losses are those of whole optimizer steps, never of the
+    micro-batches so far. Where the output is no terminal (a cluster's log file) a plain line appears instead, at most
+    once in `seconds_between_lines`. The command line adds this callback by itself;
     ``--trainer.enable_progress_bar false`` leaves it out.
 
     Args:
@@ -40,6 +41,9 @@ class Progress(RichProgressBar):
         self._next_update = 0.0
         self._next_line = 0.0
         self._started = 0.0
+        #: The optimizer steps that were over before this micro-batch, and whether it ended one more.
+        self._steps = 0
+        self._step_ended = True
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """What, bar, batches, elapsed and left in the epoch; the metrics column follows."""
@@ -66,12 +70,18 @@ class Progress(RichProgressBar):
             shown["left"] = str(timedelta(seconds=round(left)))
         return shown
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar, and count steps from where the run is."""
+        super().on_train_start(trainer, pl_module)
+        self._steps = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar; without a terminal, write a line now and then."""
+        """Move the bar; without a terminal, write a line now and then, after a whole step."""
+        self._step_ended, self._steps = trainer.global_step != self._steps, trainer.global_step
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self.is_enabled and self._console is not None and not self._console.is_terminal:
+        if self._step_ended and self.is_enabled and self._console is not None and not self._console.is_terminal:
             now = monotonic()
             if now >= self._next_line:
                 self._next_line = now + self.seconds_between_lines
@@ -102,16 +112,21 @@ class Progress(RichProgressBar):
                 self._console.print(f"predict: {done} of {total} batches, left {left}", soft_wrap=True, highlight=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What stays on the screen are the epoch's last numbers."""
-        self._next_update = 0.0
+        """What stays on the screen are the epoch's last numbers, which are of a whole step."""
+        self._next_update, self._step_ended = 0.0, True
         super().on_train_epoch_end(trainer, pl_module)
 
     def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the metrics no oftener than the bar is drawn: every reading waits for the device."""
+        """Read the metrics after a whole step, no oftener than the bar is drawn: every reading waits for the device."""
         now = monotonic()
-        if now >= self._next_update:
+        if self._step_ended and now >= self._next_update:
             self._next_update = now + 1.0 / max(self.refresh_rate, 1)
             super()._update_metrics(trainer, pl_module)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """As Lightning names the epoch, but for a run without a number of epochs, of which it makes ``Epoch 7/-2``."""
+        description = str(super()._get_train_description(current_epoch))
+        return description.replace("/-2", "  ")
 
 
 def _number(value: Any) -> str:

@@ -21,6 +21,7 @@ from callbacks.reference.former_cache import in_current_words
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
 from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.predict_outputs import differences, plain
 from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
 
 #: The member's suffix, and the schema of the side shards.
@@ -82,9 +83,8 @@ class ReferenceCache:
         """
         made = self.index.made_from
         faults = [
-            f"it holds scores of other views: {name} was {made.get(name)!r}, is {value!r}"
-            for name, value in views.items()
-            if made.get(name) != value
+            f"it holds scores of other views: {line}"
+            for line in differences({name: made.get(name) for name in views}, plain(views))
         ]
         for kind, wanted in (("answers", answers), ("hidden", hidden)):
             if lacking := sorted(set(wanted) - set(made.get(kind, ()))):

@@ -155,7 +155,9 @@ class DensePairs(PlannedData[PairBatch]):
 
     def origin_of(self, name: str) -> str:
         """The label files."""
-        return f": the content of {self.label_paths['train']} has changed" if name == "labels" else ""
+        if name == "labels":
+            return f": the content of {self.label_paths['train']} has changed"
+        return super().origin_of(name)
 
     def _joined(self, split: Split) -> LabelledPairs:
         paths = self.label_paths[split]

@@ -78,9 +78,12 @@ class SourceRow:
         return value
 
     def record(self) -> dict[str, Any]:
-        """What the list of skipped rows says of it: where it was, why, and its content to be mended."""
+        """What the list of skipped rows says of it: where it was, why, and its content to be corrected.
+
+        A video that was found in a folder is in no row; its content names it.
+        """
         return {
-            "row": self.number,
+            "row": self.number or None,
             "faults": [{"field": fault.field, "why": fault.why} for fault in self.faults],
             "content": self.data or self.line,
         }

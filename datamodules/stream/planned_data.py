@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -25,6 +25,8 @@ Paths = str | list[str]
 OnBadSample = Literal["raise", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
 BatchT = TypeVar("BatchT")
+#: Prompt, answers by name -> what is wrong with them.
+TextFaults = Callable[[str, Mapping[Any, str]], list[str]]
 
 _SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "predict": ("predict",)}
 
@@ -92,6 +94,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         self._indexes: dict[Split, tuple[list[Index], Index]] = {}
         self._loaders: dict[Split, PlanLoader[BatchT]] = {}
         self._resumed: dict[str, Any] = {}
+        #: The verb and the module for which `faults` came out empty.
+        self._passed: tuple[Any, ...] = ()
 
     # What a subclass says of itself
 
@@ -112,8 +116,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return {}
 
     def origin_of(self, name: str) -> str:
-        """What to say behind an entry of `identity` that is a hash: which files it is of. "" = nothing."""
-        return ""
+        """What to say behind an entry of `identity`, or of the plan's, that is a hash: what it is of. "" = nothing."""
+        return ": the filter lets other samples through (how many, and a hash of which)" if name == "kept" else ""
 
     # Lightning's hooks
 
@@ -123,25 +127,50 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         Raises:
             ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
         """
-        if self.required_module_method is not None:
-            method, modules = self.required_module_method
-            module = self.active_trainer.lightning_module
-            if not hasattr(module, method):
-                raise ValueError(
-                    f"{type(self).__name__} has samples for {modules}, not for {type(module).__name__}; "
-                    "choose another --data, or another --model"
-                )
-        for split in _SPLITS.get(stage, ()):
-            if split not in self.paths:
-                raise ValueError(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
-            if self.paths[split] is not None:
-                self.check(split, self.index(split))
-            elif not (stage == TrainerFn.FITTING and split == "val"):
-                raise ValueError(
-                    f"data.{split} is not given; name the index file of the shards for `{TrainerFn(stage).value}`"
-                )
+        passed, self._passed = self._passed, ()
+        if passed != (stage, self.active_trainer.lightning_module) and (faults := self.faults(stage)):
+            raise ValueError("\n".join(faults))
         # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
         self._loaders, self._resumed = {}, {}
+
+    def faults(self, stage: str) -> list[str]:
+        """All that the indexes tell of what is wrong, split by split; where nothing is, the next `setup` need not ask.
+
+        Args:
+            stage: the verb.
+        """
+        module = self.active_trainer.lightning_module
+        if self.required_module_method is not None:
+            method, modules = self.required_module_method
+            if not hasattr(module, method):
+                return [
+                    f"{type(self).__name__} has samples for {modules}, not for {type(module).__name__}; "
+                    "choose another --data, or another --model"
+                ]
+        faults: list[str] = []
+        for split in _SPLITS.get(stage, ()):
+            if split not in self.paths:
+                faults.append(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
+            elif self.paths[split] is not None:
+                try:
+                    self.check(split, self.index(split))
+                except ValueError as error:
+                    faults.append(str(error))
+            elif not (stage == TrainerFn.FITTING and split == "val"):
+                faults.append(
+                    f"data.{split} is not given; name the index file of the shards for `{TrainerFn(stage).value}`"
+                )
+        self._passed = () if faults else (stage, module)
+        return faults
+
+    def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
+        """What is wrong with the texts of a split's samples; nothing where training reads none.
+
+        Args:
+            split: one whose index is without faults.
+            faults_of: what a policy says of one prompt and its answers.
+        """
+        return []
 
     def train_dataloader(self) -> PlanLoader[BatchT]:
         """The endless stream of training samples, from where a checkpoint left it."""
@@ -187,6 +216,22 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
         self._resumed = dict(state_dict)
+
+    def resume_faults(self, state: Mapping[str, Any]) -> list[str]:
+        """Why training cannot go on from a saved state (see `state_dict`) with the samples and settings of now."""
+        plan = TrainPlan(
+            shard_counts=self.index("train").shard_counts,
+            batch_size=self.batch_size,
+            keep=self.selection("train").keep,
+            seed=self.seed,
+            window=self.window,
+        )
+        try:
+            self._require_same_content(state)
+            self._require_same({**state, **state.get("identity", {})}, {**plan.identity(), **self.identity()})
+        except ValueError as error:
+            return [str(error)]
+        return []
 
     def resume(self) -> RunPlace | None:
         """Move the stream of training samples to where the restored state says; where that is in the trainer's epochs.
@@ -277,11 +322,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
 
     def _go_on(self, loader: PlanLoader[BatchT]) -> None:
         self._require_same_content(self._resumed)
-        self._require_same(self._resumed.get("identity", {}))
+        self._require_same(self._resumed.get("identity", {}), self.identity())
         loader.resume(at_a_step(self._resumed))
 
-    def _require_same(self, before: Mapping[str, Any]) -> None:
-        now = self.identity()
+    def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = [
             f"{name} was {before.get(name)!r}, is {now[name]!r}{self.origin_of(name)}"
             for name in now

@@ -92,8 +92,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         former = stamped and any(_named(one, CONTENTS) == stamped for one in flat_now)
         if was == is_now or unknown or former:
             continue
-        replaced = f"the files that {setting} names have been replaced: their hash was {was}, is {is_now}"
-        lines.append(replaced if setting else f"{name} was {was}, is {is_now}")
+        line = f"{name} was {was}, is {is_now}"
+        if setting:
+            line = f"the files that {setting} names have been replaced: their hash was {was}, is {is_now}"
+        elif name == "fingerprint":
+            line = f"the samples are others, or were prepared again: their fingerprint was {was}, is {is_now}"
+        lines.append(line)
     return lines
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.shards.byte_reader import ByteReader
+from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, Selection, Split, require_least
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.planned_data import Paths, Selection, Split, TextFaults, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.samples import PreferenceRow, VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
 from datamodules.vista.views import Negatives, ViewMaker, membership
 
@@ -120,6 +123,30 @@ class VistaPairs(ContinuedData[VistaBatch]):
         remark = self.annotations(split).visible.remark(samples) if "object" in needs else None
         if remark is not None:
             rank_zero_warn(f"{self.paths[split]}: {remark}")
+
+    def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
+        """What is wrong with the question and the answers that the model needs, sample by sample."""
+        index, needs = self.index(split), self._needs()
+        samples = SampleReader(index, self.reader)
+        names = sorted({name for answers in needs.values() for name in answers})
+
+        def read(position: int) -> PreferenceRow | str:
+            try:
+                return PreferenceRow.from_json(json.loads(samples.read(position, ["json"])["json"]))
+            except (BadSampleError, ReadFailedError) as error:
+                return str(error)
+
+        faults: list[str] = []
+        with ThreadPoolExecutor(8) as threads:
+            for position, row in enumerate(threads.map(read, range(len(index)))):
+                if isinstance(row, str):
+                    # A run that skips such samples counts them itself.
+                    faults += [row] if self.on_bad_sample == "raise" else []
+                    continue
+                answers = {name: text for name in names if (text := getattr(row, name)) is not None}
+                where = f"{index.address(position)}: sample {index.entries[position].key!r}"
+                faults += [f"{where}: {fault}" for fault in faults_of(row.question, answers)]
+        return faults
 
     def selection(self, split: Split) -> Selection:
         """All samples, each in the terms whose views it has in what the policy sees of its frames.

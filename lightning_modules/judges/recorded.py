@@ -53,12 +53,16 @@ class RecordedJudge(Judge):
 class ReplyLog:
     """Appends replies to a JSONL file that `RecordedJudge` reads; several processes may write to one file.
 
+    A reply that the file had when this run began is not written once more: a run that goes on after a kill asks again
+    about the pairs whose labels were lost, and a judge that keeps its replies gives the same ones.
+
     Args:
         path: the file; its folder is made if need be.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._written: dict[tuple[Any, ...], str] = {}
 
     def check(self) -> None:
         """Open the file for appending and read what is in it, so that the first reply is not the first to fail.
@@ -70,8 +74,7 @@ class ReplyLog:
             if self.path.exists():
                 require_regular(self.path)
             self._append(b"")
-            if self.path.stat().st_size:
-                read_replies(self.path)
+            self._written = read_replies(self.path) if self.path.stat().st_size else {}
         except OSError as error:
             raise ValueError(
                 f"model.replies: {self.path} cannot be written and read ({error.strerror or error}); give another file"
@@ -80,7 +83,7 @@ class ReplyLog:
             raise ValueError(f"model.replies: {error}\nTake these lines out, or give another file") from error
 
     def write(self, questions: Sequence[JudgeQuestion], replies: Sequence[str]) -> None:
-        """Append one line a reply, all of them in one write."""
+        """Append one line a reply, all of them in one write; but for those that the file had before."""
         lines = [
             {
                 "key": question.key,
@@ -90,6 +93,7 @@ class ReplyLog:
                 "reply": reply,
             }
             for question, reply in zip(questions, replies, strict=True)
+            if self._written.get(_place(question)) != reply
         ]
         self._append("".join(json.dumps(line) + "\n" for line in lines).encode())
 

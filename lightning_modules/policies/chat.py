@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,15 +89,26 @@ class Chat:
                     f"{where}: {len(view.frames)} frames, the policy takes {self.num_frames}; let num_frames of data "
                     "and policy agree"
                 )
-            prefixes.append(self.prompt_ids(view.prompt, where))
-            answers.append([self.answer_ids(text, f"{where}, answer {name}") for name, text in view.answers.items()])
-            longest = len(prefixes[-1]) + max(map(len, answers[-1]), default=0)
-            if longest > self.max_positions:
-                raise ValueError(
-                    f"{where}: {longest} tokens, the checkpoint has {self.max_positions} positions; use fewer "
-                    "frames or shorter texts"
-                )
+            prefix, ids = self.sequence(view.prompt, view.answers, where)
+            prefixes.append(prefix)
+            answers.append(ids)
         return pack_views(prefixes, answers, self.eos_token_id, device)
+
+    def sequence(self, question: str, answers: Mapping[Any, str], where: str) -> tuple[list[int], list[list[int]]]:
+        """The ids of a prompt and of each of its answers.
+
+        Raises:
+            ValueError: as `prompt_ids` and `answer_ids`; the prompt with its longest answer is too long.
+        """
+        prefix = self.prompt_ids(question, where)
+        ids = [self.answer_ids(text, f"{where}, answer {name}") for name, text in answers.items()]
+        longest = len(prefix) + max(map(len, ids), default=0)
+        if longest > self.max_positions:
+            raise ValueError(
+                f"{where}: {longest} tokens, the checkpoint has {self.max_positions} positions; use fewer "
+                "frames or shorter texts"
+            )
+        return prefix, ids
 
     def prompt_ids(self, question: str, where: str) -> list[int]:
         """The prompt's ids, with one video token for each of the video's features.

@@ -261,6 +261,20 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """(N, D) hidden states -> (N, V) logits of the output head."""
         return self._head(hidden)
 
+    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
+        """Why a prompt cannot be scored with one of its answers: tokens, or more of them than there are positions.
+
+        Every answer is tried by itself, so that one fault does not hide another's.
+        """
+        assert self.chat is not None, "load() comes first, on the meta device at least"
+        faults: list[str] = []
+        for name, text in answers.items():
+            try:
+                self.chat.sequence(prompt, {name: text}, "its texts")
+            except ValueError as error:
+                faults.append(str(error))
+        return list(dict.fromkeys(faults))
+
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
         """Greedy answers to one prompt per (T, 3, H, W) uint8 video, all in one left-padded batch.

@@ -67,6 +67,9 @@ class VideoLLM(Protocol):
             reference_head: the reference's output head; None = the policy's own, with the reference's adapters.
         """
 
+    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
+        """What is wrong with a prompt and its answers by name, once `load` has brought the tokenizer; [] = nothing."""
+
     def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
         """Greedy answers to one prompt per (T, 3, H, W) uint8 video."""
 

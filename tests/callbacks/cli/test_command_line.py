@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nulls
+from callbacks.cli.log_interval import LogInterval, interval
 from callbacks.cli.progress import Progress
 from callbacks.metrics.throughput import Throughput
 from callbacks.resume import Resume
@@ -30,7 +31,7 @@ def test_checkpoint_file(tmp_path: Path) -> None:
 
 GIVEN: dict[str, Any] = {
     "callbacks": None, "plugins": None, "logger": None, "default_root_dir": "run", "enable_checkpointing": None,
-    "enable_progress_bar": None,
+    "enable_progress_bar": None, "log_every_n_steps": 10,
 }  # fmt: skip
 
 
@@ -48,6 +49,13 @@ def test_default_pieces() -> None:
     assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
     assert isinstance(pieces["logger"], CSVLogger)
     assert default_pieces(GIVEN, "test", Path("other/out"))["logger"].log_dir == "other/out/version_0"
+
+
+def test_the_log_interval_follows_the_run_unless_given() -> None:
+    assert LogInterval in kinds(default_pieces({**GIVEN, "log_every_n_steps": None}, "fit", Path("run"))["callbacks"])
+    assert LogInterval not in kinds(default_pieces(GIVEN, "fit", Path("run"))["callbacks"])
+    steps = [1, 9, 12, 30, 99, 100, 5000, float("inf")]
+    assert [interval(number) for number in steps] == [1, 1, 1, 3, 9, 10, 10, 10]
 
 
 def test_given_pieces_are_kept_and_not_doubled() -> None:

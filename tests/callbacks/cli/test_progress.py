@@ -77,6 +77,52 @@ def test_without_a_terminal_it_writes_lines(monkeypatch: pytest.MonkeyPatch) -> 
     assert "left 0:00:00" in lines[-1]
 
 
+class Halves(TinyModule):
+    """Logs sums that are whole with the second micro-batch of a step only."""
+
+    def training_step(self, batch: VistaBatch, batch_idx: int) -> dict[str, Any]:
+        output = super().training_step(batch, batch_idx)
+        self.log("train/loss/sum", 1.0 + batch_idx % 2, batch_size=2)
+        return output
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_half_accumulated_step_is_never_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=terminal, width=200)
+    monkeypatch.setattr("lightning.pytorch.callbacks.progress.rich_progress.get_console", lambda: console)
+    seen: list[tuple[int, str]] = []
+    read = Progress.get_metrics
+
+    def get_metrics(self: Progress, trainer: Trainer, module: Any) -> dict[str, Any]:
+        shown = read(self, trainer, module)
+        seen.append((trainer.global_step, shown["sum"]))
+        return shown
+
+    monkeypatch.setattr(Progress, "get_metrics", get_metrics)
+    trainer = Trainer(
+        callbacks=[Progress(refresh_rate=10**9, seconds_between_lines=0.0)],
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(Halves(TinyPolicy("x"), lambda p: torch.optim.SGD(p, lr=0.1)), TinyData("x", batches=6))
+    assert {step for step, _ in seen} == {1, 2, 3}
+    assert {value for _, value in seen} == {"2"}
+    lines = [line for line in written.getvalue().splitlines() if line.startswith("step ")]
+    assert [line.partition(":")[0] for line in lines] == ([] if terminal else ["step 1", "step 2", "step 3"])
+
+
+@pytest.mark.parametrize(("epochs", "name"), [(5, "Epoch 3/4"), (-1, "Epoch 3"), (None, "Epoch 3")])
+def test_the_name_of_an_epoch(epochs: int | None, name: str) -> None:
+    bar = Progress()
+    bar._trainer = SimpleNamespace(max_epochs=epochs, sanity_checking=False)  # type: ignore[assignment]
+    assert bar._get_train_description(3).strip() == name
+
+
 def test_predict_writes_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=False, width=200)

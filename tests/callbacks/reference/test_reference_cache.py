@@ -200,7 +200,7 @@ def test_a_cache_of_something_else_is_neither_continued_nor_replaced(tmp_path: P
 def test_training_shards_of_the_caches_name_are_refused_and_kept(tmp_path: Path) -> None:
     write_shards([("a", {"jpg.jpg": b"x"})], tmp_path / "train", "vidpref/side", made_from={"fingerprint": "mine"})
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r'was made with other settings: fingerprint was "mine", is "train"'):
+    with pytest.raises(ValueError, match=r'the samples are others, or .* their fingerprint was "mine", is "train"'):
         predict(tmp_path)
     assert contents(tmp_path) == before
 
@@ -338,7 +338,7 @@ def test_a_cache_of_the_training_shards_does_not_serve_validation(cache: str, tm
     val = [make_batch([7])]
     data = FakePairs(batches(), val=val)
     other = predict(tmp_path, "other", FakePairs([make_batch([7])]))
-    with pytest.raises(ValueError, match=r"other views: fingerprint was 'train', is 'val'"):
+    with pytest.raises(ValueError, match=r'other views: the samples are others.*fingerprint was "train", is "val"'):
         fit(ReferenceModel("cached", cache), data=data)
     with pytest.raises(ValueError, match=r"none of .*train.index.json, .*other.index.json was made from the val"):
         fit(ReferenceModel("cached", [cache, other]), data=data)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import vidpref
+from callbacks.cli.verbs import prepare as prepare_verb
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Finding, Motion, VideoFilter
 from datamodules.prepare.videos import prepare_videos
 from datamodules.shards.index import Index
@@ -115,8 +116,8 @@ def test_filters_that_leave_nothing_leave_their_report(mixed_folder: Path, capsy
 
 
 def test_the_command_takes_a_configuration(mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = vidpref.Prepare("datamodules.prepare.videos", "prepare_videos", "videos with captions")
-    monkeypatch.setitem(vidpref.PREPARE, "videos", source)
+    source = prepare_verb.Prepare("datamodules.prepare.videos", "prepare_videos", "videos with captions")
+    monkeypatch.setitem(prepare_verb.PREPARE, "videos", source)
     config = tmp_path / "config.yaml"
     text = (ROOT / "configs/dense_dpo/prepare_videos.yaml").read_text()
     for before, after in {
@@ -145,7 +146,7 @@ def test_the_optional_filters_of_the_configuration_can_be_switched_on(
     before, _, filters = text.partition("filters:\n")
     config = tmp_path / "config.yaml"
     config.write_text(f"{before}filters:\n" + filters.replace("  # - ", "  - ").replace("  #   ", "    "))
-    parser = vidpref.prepare_parser("videos", prepare_videos)
+    parser = prepare_verb.prepare_parser("videos", prepare_videos)
     options = parser.instantiate(parser.parse_args(["--config", str(config)]))
     names = [type(one).__name__ for one in options["filters"]]
     assert names == ["Duration", "Resolution", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]

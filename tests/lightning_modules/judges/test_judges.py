@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_recorded_replies_are_repeated_by_place_and_attempt(tmp_path: Path) -> N
     assert judge.name == "recorded:replies.jsonl"
     assert judge.ask(list(reversed(asked))) == ["new", "two", "hm\nhm", "one"]
     assert (judge.estimate(Workload(4)), judge.summary()) == ("", "")
+
+
+def test_a_log_that_goes_on_after_a_kill_repeats_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    asked = [JudgeQuestion("?", key=key) for key in "abc"]
+    ReplyLog(path).write(asked[:2], ["one", "two"])
+    again = ReplyLog(path)
+    again.check()
+    again.write(asked, ["one", "changed", "three"])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["key"], line["reply"]) for line in lines] == [
+        *(("a", "one"), ("b", "two")),
+        *(("b", "changed"), ("c", "three")),
+    ]
 
 
 def test_a_reply_that_was_not_recorded_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""The verbs of the command, one file a verb; a file is imported when its verb is used.
+
+Each file has `main(arguments) -> int`: the verb and the arguments behind it in, the exit status out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """A verb: the module that runs it, and what ``vidpref --help`` says of it."""
+
+    module: str
+    summary: str
+
+
+_TRAINER = "callbacks.cli.verbs.trainer"
+
+VERBS = {
+    "prepare": Verb("callbacks.cli.verbs.prepare", "turn videos and annotations into shards, index and verify shards"),
+    "check": Verb("callbacks.cli.verbs.check", "what a fit would stumble over: without weights, without a GPU"),
+    "fit": Verb(_TRAINER, "train; run the same command again to resume"),
+    "validate": Verb(_TRAINER, "the loss and its terms on validation data"),
+    "test": Verb(_TRAINER, "run a benchmark"),
+    "predict": Verb(_TRAINER, "write what a model makes of data: reference scores, pairs, labels, latents, videos"),
+    "ask": Verb("callbacks.cli.verbs.ask", "one question about one video, to a policy with or without an adapter"),
+}
+
+
+def table(rows: dict[str, str]) -> str:
+    """Names and what they are, one a line, in two columns."""
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows.items())

@@ -1,0 +1,148 @@
+"""``ask``: one question about one video, to a video-language model with or without an adapter."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lightning_modules.policies.video_llm import VideoLLM
+
+DESCRIPTION = "Prints a video-language model's answer to a question about a video."
+
+
+def main(arguments: list[str]) -> int:
+    """Ask, and print the answer.
+
+    Args:
+        arguments: the verb and its options.
+    """
+    options = ask_parser().parse_args(arguments[1:])
+    if options.max_new_tokens < 1:
+        raise ValueError(f"--max_new_tokens is {options.max_new_tokens}; give 1 or more")
+    from callbacks.cli.verbs.trainer import quieten
+
+    quieten()
+    given = {name: getattr(options, name) for name in ("adapter", "num_frames")}
+    policy = build_policy(options.policy, **{name: value for name, value in given.items() if value is not None})
+    # Before the weights are loaded: a mistyped name costs no minutes.
+    frames = read_frames(options.video, policy.num_frames)
+    print(answer(policy, frames, options.question, options.max_new_tokens, options.device))
+    return 0
+
+
+def ask_parser() -> argparse.ArgumentParser:
+    """The options of the verb; plain ones, so that --help loads nothing."""
+    parser = argparse.ArgumentParser("vidpref ask", description=DESCRIPTION)
+    parser.add_argument(
+        "--policy", required=True, help="a checkpoint's folder or hub id, or the YAML of a run or benchmark with one"
+    )
+    parser.add_argument("--adapter", help="a PEFT folder, such as a run's exports/last; without it the base answers")
+    parser.add_argument("--num_frames", type=int, help="frames shown of the video; without it the policy's own number")
+    parser.add_argument("--max_new_tokens", type=int, default=128, help="the longest answer, in tokens (128)")
+    parser.add_argument("--device", help="as torch names it, cuda or cpu; without it a GPU where there is one")
+    parser.add_argument("video", help="a video file")
+    parser.add_argument("question", help="in quotes; the chat template is the policy's")
+    return parser
+
+
+def build_policy(source: str, **settings: Any) -> Any:
+    """A policy that has read its configuration, not its weights.
+
+    Args:
+        source: a checkpoint's folder or hub id, or a YAML file that holds a policy.
+        settings: parameters of the policy; they win over those in the YAML.
+
+    Raises:
+        ValueError: no family of video-language models is in `source`, or a setting does not go with it.
+    """
+    from callbacks.cli.class_names import import_config_classes
+
+    import_config_classes(("lightning_modules.policies",))
+    if not source.endswith((".yaml", ".yml")):
+        return _policy_of_a_checkpoint(path=source, **settings)
+    import yaml
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from callbacks.cli.config_errors import readable
+    from lightning_modules.policies.video_llm import VideoLLM
+
+    try:
+        found = _policy_in(yaml.safe_load(Path(source).read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"--policy {source}: cannot be read ({error})") from error
+    if found is None:
+        raise ValueError(f"--policy {source}: has no model.init_args.policy; name a checkpoint's folder instead")
+    # A new adapter is none yet, and beside a trained one it would have to agree with it.
+    settings = {**found.get("init_args", {}), "lora": None, **settings}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--policy", type=VideoLLM)
+    try:
+        parsed = parser.parse_object({"policy": {"class_path": found["class_path"], "init_args": settings}})
+    except ArgumentError as error:
+        raise ValueError(f"--policy {source}: {readable(str(error))}") from error
+    return parser.instantiate_classes(parsed).policy
+
+
+def _policy_in(content: Any) -> Mapping[str, Any] | None:
+    """The `class_path` and `init_args` of a policy: of a run's or benchmark's model, or as the file's own content."""
+    for keys in (("model", "init_args", "policy"), ("policy",), ()):
+        node = content
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and "class_path" in node:
+            return node
+    return None
+
+
+def _policy_of_a_checkpoint(**settings: Any) -> Any:
+    """The policy of the one family whose checkpoint this is."""
+    import torch
+
+    from lightning_modules.policies.video_llm import VideoLLM
+
+    refusals: list[str] = []
+    for family in VideoLLM.__subclasses__():
+        dtype = {"dtype": "bfloat16" if torch.cuda.is_available() else "float32"}
+        try:
+            return family(**settings, **(dtype if "dtype" in inspect.signature(family).parameters else {}))
+        except ValueError as error:
+            refusals.append(str(error))
+    raise ValueError("; ".join(dict.fromkeys(refusals)))
+
+
+def read_frames(video: str, num_frames: int) -> Tensor:
+    """(T, 3, H, W) uint8, frames spread evenly over a video.
+
+    Raises:
+        ValueError: it is no video that can be read.
+    """
+    from datamodules.video.codec import decode_frames, probe, uniform_indices
+
+    if not Path(video).is_file():
+        raise ValueError(f"{video}: no such video file")
+    return decode_frames(video, uniform_indices(0, probe(video).frames - 1, num_frames))
+
+
+def answer(policy: VideoLLM, frames: Tensor, question: str, max_new_tokens: int, device: str | None) -> str:
+    """The policy's greedy answer.
+
+    Args:
+        policy: not loaded yet.
+        frames: (T, 3, H, W) uint8.
+        question: without a video token.
+        max_new_tokens: the longest answer.
+        device: None = a GPU where there is one.
+    """
+    import torch
+
+    policy.load()
+    module: Any = policy
+    module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with torch.inference_mode():
+        return policy.generate([question], [frames], max_new_tokens)[0]

@@ -1,0 +1,194 @@
+"""The run check: what a training run would stumble over, before weights are loaded and without a GPU."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from callbacks.cli.checkpoint_io import whole_checkpoint
+from callbacks.disk_space import disk_faults, disk_needs
+from callbacks.loss_weights import LossWeights
+from callbacks.reference.model import ReferenceModel
+from callbacks.reference.sources import SPLITS
+from datamodules.stream.plan import TrainPlan
+from datamodules.stream.planned_data import PlannedData
+from lightning_modules.checkpoints import require_trained
+from lightning_modules.preference import PreferenceModule
+
+
+@dataclass(slots=True)
+class RunCheck:
+    """What the check of a run came to.
+
+    Attributes:
+        faults: everything for which the run would stop, or be refused; [] = it can start.
+        facts: what the run will be, one line each.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+
+    def attempt(self, part: Callable[[], Any]) -> bool:
+        """Run what raises at a fault; False = it did, and the fault is listed."""
+        try:
+            part()
+        except (ValueError, OSError) as error:
+            self.faults.append(str(error))
+            return False
+        return True
+
+    def require_none(self) -> None:
+        """Raise a ValueError that lists the faults."""
+        if self.faults:
+            title = [f"{len(self.faults)} faults stop this run:"] if len(self.faults) > 1 else []
+            raise ValueError("\n".join([*title, *self.faults]))
+
+
+def check_run(
+    trainer: Trainer,
+    module: LightningModule,
+    data: LightningDataModule | None,
+    checkpoint: Path | None = None,
+    ranks: int | None = None,
+) -> RunCheck:
+    """Check a training run: data, texts, adapters, the checkpoint that it goes on from, disk space.
+
+    Weights are neither read nor made: the policy is built on the meta device, from its configuration and tokenizer.
+    Modules and data that are not of this project's kind are not looked into.
+
+    Args:
+        trainer: with the run's callbacks and folder; nothing is launched.
+        module: the method, as configured.
+        data: its data.
+        checkpoint: that the run will go on from; None = it starts.
+        ranks: processes that get different data; None = those of the trainer.
+    """
+    check = RunCheck()
+    # As Lightning does when it starts; it will do so again.
+    trainer.strategy._lightning_module = module
+    module.trainer = trainer
+    if data is not None:
+        data.trainer = trainer
+        trainer.datamodule = data  # type: ignore[attr-defined]
+    if isinstance(module, PreferenceModule):
+        check.attempt(lambda: module.setup(TrainerFn.FITTING))
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LossWeights | ReferenceModel):
+                check.attempt(partial(callback.setup, trainer, module, TrainerFn.FITTING))
+    policy = _meta_policy(module, check)
+    steps = None
+    if isinstance(data, PlannedData):
+        faults = data.faults(TrainerFn.FITTING)
+        check.faults += faults
+        if not faults:
+            # The strategy knows the number of ranks when it has started them.
+            ranks = ranks or trainer.num_devices * trainer.num_nodes
+            steps = _data_facts(data, module, trainer, ranks, check)
+            if hasattr(policy, "text_faults"):
+                for split in SPLITS:
+                    if data.paths.get(split) is not None:
+                        check.faults += data.text_faults(split, policy.text_faults)
+            if policy is not None:
+                _check_reference(trainer, module, policy, check)
+            if checkpoint is not None:
+                _check_resume(checkpoint, data, policy, check)
+    if policy is not None:
+        needs = disk_needs(trainer, policy, steps)
+        check.facts += map(str, needs)
+        check.faults += disk_faults(needs)
+    return check
+
+
+def _meta_policy(module: LightningModule, check: RunCheck) -> Any:
+    """The policy on the meta device, with tokenizer and adapters but without weights; None = it cannot be built so."""
+    if not isinstance(module, PreferenceModule) or "meta" not in inspect.signature(module.policy.load).parameters:
+        return None
+    policy: Any = copy.deepcopy(module.policy)
+    if not check.attempt(lambda: policy.load(meta=True)):
+        return None
+    trained = _trained(policy)
+    if not trained:
+        check.faults.append("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
+    count = sum(parameter.numel() for parameter in trained.values())
+    layers = {name.partition(".lora_")[0] for name in trained if ".lora_" in name}
+    how = f"LoRA in {len(layers)} layers" if layers else f"{len(trained)} tensors of the model itself"
+    check.facts.append(f"{count / 1e6:,.2f} million parameters train: {how}")
+    return policy
+
+
+def _check_reference(trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck) -> None:
+    """List why a reference cannot be what it is configured to be: a cache of other views, more than adapters trains."""
+    loaded = module.policy
+    module.policy = policy
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # A copy is not to be had without its weights.
+        if isinstance(callback, ReferenceModel) and callback.mode != "copy":
+            for split in SPLITS:
+                check.attempt(partial(callback.source.prepare, trainer, cast(PreferenceModule, module), split))
+    module.policy = loaded
+
+
+def _trained(policy: Any) -> Mapping[str, torch.nn.Parameter]:
+    """The parameters of a policy that train, named as in its module."""
+    return {f"policy.{name}": parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+
+
+def _data_facts(
+    data: PlannedData[Any], module: LightningModule, trainer: Trainer, ranks: int, check: RunCheck
+) -> int | None:
+    """Say what each split and an epoch hold; the optimizer steps of the run, None where their number is open."""
+    active = module.active() if isinstance(module, PreferenceModule) else ()
+    for split in SPLITS:
+        if data.paths.get(split) is None:
+            continue
+        selection = data.selection(split)
+        kept = np.arange(len(data.index(split))) if selection.keep is None else selection.keep
+        counts = {name: int(selection.terms[name][kept].sum()) for name in active if name in selection.terms}
+        items = ", ".join(f"{name} {count}" for name, count in counts.items())
+        check.facts.append(f"{split}: {len(kept)} samples: {items}")
+    accumulation, keep = trainer.accumulate_grad_batches, data.selection("train").keep
+    plan = TrainPlan(
+        shard_counts=data.index("train").shard_counts,
+        batch_size=data.batch_size,
+        keep=keep,
+        world=ranks,
+        accumulation=accumulation,
+    )
+    check.attempt(lambda: plan.check_workers(data.num_workers))
+    check.facts.append(_epoch(len(plan.kept), plan.step_samples))
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    return None if trainer.max_epochs in (None, -1) else trainer.max_epochs * len(plan) // accumulation
+
+
+def _epoch(samples: int, step: int) -> str:
+    """What the trainer takes for an epoch: whole optimizer steps."""
+    steps = max(1, samples // step)
+    line = f"an epoch: {steps} optimizer step{'s' * (steps > 1)} of {step} samples"
+    if samples < step:
+        return f"{line}, of which there are {samples}: they are read several times in it"
+    if samples % step:
+        return f"{line}, {steps * step} of {samples}: the next epoch begins with those that are left"
+    return line
+
+
+def _check_resume(path: Path, data: PlannedData[Any], policy: Any, check: RunCheck) -> None:
+    """List why the run cannot go on from a checkpoint."""
+    with whole_checkpoint(path):
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if policy is not None:
+        check.attempt(lambda: require_trained(stored, _trained(policy)))
+    state = stored.get(type(data).__qualname__)
+    if state:
+        check.faults += data.resume_faults(state)
+    check.facts.append(f"goes on from {path}, step {stored.get('global_step')}")
