@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
-from datamodules.stream.changed_content import content_changes
+from datamodules.stream.changed_content import content_changes, moved
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
 from datamodules.stream.recipe import Recipe
@@ -61,6 +62,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: how workers start; None = the platform's default.
         reader: how bytes are fetched; None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those that it was
+            written with, from the same share of the epoch; otherwise that is an error.
     """
 
     #: What the shards hold; several = any of them.
@@ -79,6 +82,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         max_bad_samples: int,
         multiprocessing_context: StartMethod | None,
         reader: ByteReader | None,
+        allow_changed: bool = False,
     ) -> None:
         super().__init__()
         require_least(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
@@ -91,6 +95,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         self.max_bad_samples = max_bad_samples
         self.multiprocessing_context = multiprocessing_context
         self.reader = reader or ByteReader()
+        self.allow_changed = allow_changed
         self._indexes: dict[Split, tuple[list[Index], Index]] = {}
         self._loaders: dict[Split, PlanLoader[BatchT]] = {}
         self._resumed: dict[str, Any] = {}
@@ -148,7 +153,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
                     "choose another --data, or another --model"
                 ]
         faults: list[str] = []
-        for split in _SPLITS.get(stage, ()):
+        for split in self.splits(stage):
             if split not in self.paths:
                 faults.append(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
             elif self.paths[split] is not None:
@@ -162,6 +167,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
                 )
         self._passed = () if faults else (stage, module)
         return faults
+
+    def splits(self, stage: str) -> tuple[Split, ...]:
+        """The splits that a verb reads, if their samples are given."""
+        return _SPLITS.get(stage, ())
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
         """What is wrong with the texts of a split's samples; nothing where training reads none.
@@ -227,8 +236,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             window=self.window,
         )
         try:
-            self._require_same_content(state)
-            self._require_same({**state, **state.get("identity", {})}, {**plan.identity(), **self.identity()})
+            changed = bool(self._changes(state))
+            now = {**plan.identity(), **self._kept_identity(changed)}
+            if changed:
+                del now["kept"]
+            self._require_same({**state, **state.get("identity", {})}, now)
         except ValueError as error:
             return [str(error)]
         return []
@@ -310,20 +322,37 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         paths = [given] if isinstance(given, str) else list(given or ())
         return {str(path): part.fingerprint for path, part in zip(paths, self.parts("train"), strict=True)}
 
-    def _require_same_content(self, state: Mapping[str, Any]) -> None:
+    def _changes(self, state: Mapping[str, Any]) -> str:
+        """Which data sets hold other training samples than a saved state is of; "" = none.
+
+        Raises:
+            ValueError: some do, and that is not allowed.
+        """
         before, now = state["fingerprint"], self.index("train").fingerprint
-        if before != now:
-            changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+        if before == now:
+            return ""
+        changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+        if not self.allow_changed:
             raise ValueError(
                 f"cannot resume: the content of the training samples has changed: {changes} (fingerprint was "
-                f"{before[:12]}, is {now[:12]}). Restore the former shards, or start a new run: another "
-                "--trainer.default_root_dir, or --ckpt_path null"
+                f"{before[:12]}, is {now[:12]}). Restore the former shards, go on with these by --data.allow_changed "
+                "true, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
             )
+        return changes
 
     def _go_on(self, loader: PlanLoader[BatchT]) -> None:
-        self._require_same_content(self._resumed)
-        self._require_same(self._resumed.get("identity", {}), self.identity())
-        loader.resume(at_a_step(self._resumed))
+        state, plan = at_a_step(self._resumed), loader.plan
+        assert isinstance(plan, TrainPlan)
+        changes = self._changes(state)
+        self._require_same(state.get("identity", {}), self._kept_identity(bool(changes)))
+        if changes:
+            state, place = moved(state, plan, self.index("train"))
+            rank_zero_warn(f"the content of the training samples has changed: {changes}. {place}")
+        loader.resume(state)
+
+    def _kept_identity(self, changed: bool) -> dict[str, Any]:
+        """What must be as it was; where other samples are allowed, not what is of their files."""
+        return {name: value for name, value in self.identity().items() if not (changed and self.origin_of(name))}
 
     def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ def test_a_term_without_samples_is_an_empty_cell_and_not_a_loss_of_0(tmp_path: P
     """The second step has no video negative, the third has one in one of two micro-batches."""
     with_video = [True, True, False, False, False, True, True, True]
     batches = [make_batch([number]) for number in range(8)]
-    for batch, there in zip(batches, with_video, strict=True):
-        batch.views = [view for view in batch.views if there or view.name != "video_negative"]
-        batch.denominators = dict.fromkeys(batch.denominators, 1.0)
+    for number, there in enumerate(with_video):
+        views = [view for view in batches[number].views if there or view.name != "video_negative"]
+        denominators = dict.fromkeys(batches[number].denominators, 1.0)
+        batches[number] = replace(batches[number], views=views, denominators=denominators)
     batches[5].denominators["video"] = 0.5  # one item in the step, two micro-batches
     logger, seen = CSVLogger(tmp_path), Seen()
     settings: dict[str, Any] = {"logger": logger, "accumulate_grad_batches": 2}
