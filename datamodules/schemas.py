@@ -42,7 +42,7 @@ def write_shards(
         output: folder and common name, as ``data/train``; the folder is made if need be.
         schema: what the members mean, one of `SCHEMA_VERSIONS`.
         facts_of: makes the facts in the index; None = the schema's own.
-        **options: `samples_per_shard`, `max_bytes` and `made_from` of `write_tar_shards`.
+        **options: `samples_per_shard`, `max_bytes`, `made_from` and `before_commit` of `write_tar_shards`.
     """
     return write_tar_shards(samples, output, schema, facts_of or FACTS[schema], **options)
 

@@ -13,13 +13,12 @@ from typing import Any, Literal, Protocol, Self
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import (
     SETTINGS_KEY,
     keep_trained,
@@ -211,12 +210,9 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """After a resume, the optimizer has its configured settings; say what every term will be computed from."""
+        """After a resume, the optimizer has its configured settings."""
         (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for line in data.item_lines(self.active()) if isinstance(data, PlannedData) else ():
-            rank_zero_info(line)
         steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.trainer.loggers and steps < every:
             rank_zero_warn(

@@ -75,7 +75,9 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
 
 def error_message(error: Exception) -> str:
     """What an error says; of the parser's report that a class refused its settings, what that class says."""
-    message = str(error).strip()
+    from callbacks.cli.worker_errors import worker_message
+
+    message = worker_message(error)
     return readable(message) if message.startswith(NOISE) else message
 
 

@@ -14,9 +14,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
 from datamodules.schemas import write_shards
+from datamodules.shards.commit import shard_files
 from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.shards.writer import shard_files
 from datamodules.stream.predict_outputs import SkippableData, WrittenSample
 
 _SETTINGS = "settings.json"

@@ -66,7 +66,8 @@ class Videos(PredictData[VideoBatch]):
         """Key and caption of every video that is still to be read."""
         index = self.index("predict")
         rows = sample_rows(SampleReader(index, self.reader), self.remaining().tolist())
-        return [(index.entries[position].key, row["caption"]) for position, row in rows]
+        # An altered sample is the loader's to refuse or to skip.
+        return [(index.entries[position].key, row["caption"]) for position, row in rows if isinstance(row, dict)]
 
     def recipe(self, split: Split) -> VideoRecipe:
         """Videos as a whole, with their rows."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
-from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.prepare.row_writer import Sample, write_rows
+from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
 from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
 from datamodules.video.codec import probe
@@ -29,6 +31,7 @@ def prepare_jsonl(
     videos: str | Path | None = None,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
+    check: Literal["full", "quick"] = "full",
     strip_templates: bool = False,
 ) -> Index:
     """Turn mp4 files and a JSONL of preferences into shards; docs/data.md describes both. Videos are not re-encoded.
@@ -39,6 +42,8 @@ def prepare_jsonl(
         videos: the folder in which relative video paths begin; None = the folder of `rows`.
         skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        check: full decodes every frame of every video once; quick the first alone, so that damage further on is met
+            only by the run that trains on it.
         strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
 
     Raises:
@@ -48,13 +53,13 @@ def prepare_jsonl(
     root = rows.parent if videos is None else Path(videos)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
-    facts_of = cache(_facts_or_fault)  # many rows may ask about one video
+    facts_of = cache(partial(_facts_or_fault, every_frame=check == "full"))  # many rows may ask about one video
 
-    def check(row: SourceRow) -> Sample | None:
+    def sample_of(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
 
     unique = ("video", "question", "chosen", "rejected")
-    return write_rows(rows, unique, check, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
+    return write_rows(rows, unique, sample_of, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
 
 
 def _checked(
@@ -91,14 +96,14 @@ def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFac
     return None
 
 
-def _facts_or_fault(path: Path) -> VideoFacts | str:
+def _facts_or_fault(path: Path, every_frame: bool) -> VideoFacts | str:
     """What is in a video, or why it cannot be used."""
     if not path.exists():
         return f"there is no file {path}"
     if path.suffix.lower() != ".mp4":
         return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"
     try:
-        return probe(path, constant_rate=True)
+        return probe(path, constant_rate=True, every_frame=every_frame)
     except ValueError as error:
         return str(error)
 

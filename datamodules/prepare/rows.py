@@ -6,16 +6,12 @@ import hashlib
 import json
 import math
 import re
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datamodules.prepare.templates import Texts
-from datamodules.schemas import write_shards
-from datamodules.shards.index import Index
 from datamodules.video.facts import Fault, VideoFacts
 from datamodules.vista.texts import is_blank
 
@@ -95,25 +91,6 @@ class SourceRow:
         return f"row {self.number} ({name})" if isinstance(name, str) and name else f"row {self.number}"
 
 
-class Record(Protocol):
-    """What becomes ``key.json``."""
-
-    @property
-    def key(self) -> str:
-        """The sample's name."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row without faults, and a function that gives its members but ``json``, by suffix."""
-
-    row: Record
-    members: Callable[[], dict[str, bytes]]
-
-
 def finite(value: object) -> float | None:
     """The number as a float; None for text, booleans, NaN, infinities and integers beyond all floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -176,121 +153,3 @@ def _parsed(number: int, line: str) -> SourceRow:
     if not isinstance(data, dict) or not data:
         return SourceRow(number, line, {}, [Fault("line", "is not a JSON object with fields")])
     return SourceRow(number, line, data)
-
-
-def output_prefix(output: str | Path, rows: Path) -> Path:
-    """Folder and common name of the shards: OUTPUT, or in it, where it is a folder or ends with a slash, as `rows`."""
-    return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
-
-
-def write_rows(
-    path: Path,
-    unique: Sequence[str],
-    check: Callable[[SourceRow], Sample | None],
-    output: str | Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-    texts: Texts | None = None,
-) -> Index:
-    """Check every row of an annotation file and write the good ones to shards.
-
-    Args:
-        path: the annotation file, a JSONL.
-        unique: the fields that together name a row.
-        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
-        output: folder and common name of the shards, or a folder.
-        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
-        samples_per_shard: samples in one tar file.
-        texts: its texts, and what becomes of chat templates around them; None = it has none.
-
-    Raises:
-        ValueError: lists every fault of every row, and nothing is written; or no row is good.
-    """
-
-    def samples_of(row: SourceRow) -> Iterator[Sample]:
-        sample = check(row) if row.data else None
-        if sample is not None:
-            yield sample
-
-    prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
-
-
-def write_samples(
-    rows: Sequence[SourceRow],
-    source: Path,
-    samples_of: Callable[[SourceRow], Iterable[Sample]],
-    prefix: Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-    schema: str = "vidpref/vista",
-) -> Index:
-    """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
-
-    Args:
-        rows: all rows, with the faults found so far.
-        source: where they come from, for messages.
-        samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
-        prefix: folder and common name of the shards.
-        skip_bad: write what the good rows give.
-        samples_per_shard: samples in one tar file.
-        schema: what the members mean.
-
-    Raises:
-        ValueError: as `write_rows`; or no row gives a sample.
-    """
-    skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
-    samples = _good_samples(source, rows, samples_of, skipped, skip_bad)
-    index = write_shards(samples, prefix, schema, samples_per_shard=samples_per_shard)
-    bad = [row for row in rows if row.faults]
-    if bad:
-        skipped.write_text("".join(json.dumps(row.record()) + "\n" for row in bad))
-    told = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
-    print(f"{len(index)} samples in {len(index.shards)} shards: {prefix}.index.json{told}")
-    return index
-
-
-def _good_samples(
-    path: Path,
-    rows: Sequence[SourceRow],
-    samples_of: Callable[[SourceRow], Iterable[Sample]],
-    skipped: Path,
-    skip_bad: bool,
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Keys and members of the good rows, in order; raises at the end if there were bad ones that may not be skipped.
-
-    So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
-    """
-    wanted, given = skip_bad or not any(row.faults for row in rows), False
-    for row in _with_progress(rows, path.name):
-        for sample in samples_of(row):
-            wanted = wanted and (skip_bad or not row.faults)
-            if wanted and not row.faults:
-                yield sample.row.key, {"json": json.dumps(sample.row.to_json()).encode(), **sample.members()}
-                given = True
-        wanted = wanted and (skip_bad or not row.faults)
-    bad = [row for row in rows if row.faults]
-    if bad and (len(bad) == len(rows) or not skip_bad):
-        raise ValueError(_report(path, bad, len(rows), skipped))
-    if not given:
-        raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
-
-
-def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
-    lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
-    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
-    counts = Counter(fault.field for row in bad for fault in row.faults)
-    lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
-    if len(bad) < total:
-        lines.append(
-            f"Mend them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
-        )
-    return "\n".join(lines)
-
-
-def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
-    """The rows, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

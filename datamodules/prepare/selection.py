@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from datamodules.prepare.video_filters import Candidate, Finding, Looks, VideoFilter
+from datamodules.shards.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Trial:
         key: the clip's key; the video's, where no clip was cut.
         video: its file.
         start: where in the video the clip begins, in seconds; None for a whole video.
-        scores: what was measured, by name.
+        scores: what was measured, by name; `kept_area`, the share of the picture that the crop keeps, of all.
         reasons: why it does not stay; empty = it does.
     """
 
@@ -64,7 +65,7 @@ class VideoSelection:
         """One JSON line for each trial: key, video, start, kept, scores, reasons."""
         lines = [{**asdict(trial), "kept": not trial.reasons} for trial in self.trials]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def table(self) -> Any:
         """A `rich` table: what was measured, its range, and how many clips each filter rejected."""

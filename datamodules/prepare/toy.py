@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
@@ -55,9 +56,12 @@ def prepare_toy(
     else:
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
         samples = _pretraining_samples(split, num_videos, seed, mixture)
-    index = write_shards(samples, output, samples_per_shard=samples_per_shard)
-    if split == "captions":
-        write_untrained(Path(f"{output}-untrained"), seed)
+
+    def write_model(_: Index) -> None:
+        if split == "captions":
+            write_untrained(Path(f"{output}-untrained"), seed)
+
+    index = write_shards(samples, output, samples_per_shard=samples_per_shard, before_commit=write_model)
     print(f"{len(index)} samples in {len(index.shards)} shards: {output}.index.json")
 
 

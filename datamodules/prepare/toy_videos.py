@@ -6,11 +6,12 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Literal
 
 from datamodules.dense.rows import VideoRow
 from datamodules.schemas import write_shards
+from datamodules.shards.files import write_whole
+from datamodules.shards.index import Index
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 
@@ -42,10 +43,17 @@ def prepare_toy_videos(
     if num_videos < 1:
         raise ValueError(f"num_videos is {num_videos}; give 1 or more")
     prompts: dict[str, None] = {}
+
+    def write_prompts(_: Index) -> None:
+        write_whole(f"{output}.txt", "".join(f"{prompt}\n" for prompt in prompts).encode())
+
     index = write_shards(
-        _samples(split, num_videos, seed, prompts), output, "vidpref/videos", samples_per_shard=samples_per_shard
+        _samples(split, num_videos, seed, prompts),
+        output,
+        "vidpref/videos",
+        samples_per_shard=samples_per_shard,
+        before_commit=write_prompts,
     )
-    Path(f"{output}.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
     print(f"{len(index)} videos in {len(index.shards)} shards: {output}.index.json")
     print(f"{len(prompts)} prompts: {output}.txt")
 

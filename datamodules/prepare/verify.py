@@ -73,18 +73,26 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
 
 def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
-    """Decodes up to the last frame, and compares with what the facts say of that member."""
-    from datamodules.video.codec import decode_frames, probe
+    """Decodes every frame, and compares with what the facts say of that member."""
+    from datamodules.video.codec import probe
 
-    found = probe(content, constant_rate=True)
-    decode_frames(content, [found.frames - 1])
+    video = probe(content, constant_rate=True, every_frame=True)
     whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
-    told = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
+    facts = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
+    if not isinstance(facts, dict):
+        return None
     wrong = [
-        f"{name} is {value:g}, the index says {told[name]:g}"
-        for name, value in asdict(found).items()
-        if isinstance(told, dict) and name in told and abs(told[name] - value) > 1e-3 * value
+        f"{name} is {value:g}, the index says {facts[name]:g}"
+        for name, value in asdict(video).items()
+        if name in ("frames", "fps") and name in facts and abs(facts[name] - value) > 1e-3 * value
     ]
+    size = (facts.get("width", video.width), facts.get("height", video.height))
+    if size != (video.width, video.height):
+        # Version 0.1.0 took all pixels for square.
+        wrong.append(
+            f"is shown at {video.width} x {video.height}, the index says {size[0]} x {size[1]}, as it is stored or of "
+            "another video; prepare it again, with boxes in pixels as shown"
+        )
     return "; ".join(wrong) or None
 
 

@@ -36,12 +36,14 @@ class Candidate:
         source: the whole video that it is cut from.
         frames: (T, 3, H, W) uint8, the clip as it would be stored; None until it is decoded ("facts" filters).
         fps: the clip's frames per second.
+        kept_area: the share of the source's picture, 0 to 1, that the clip's crop keeps.
     """
 
     caption: str
     source: VideoFacts
     frames: Tensor | None
     fps: float
+    kept_area: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,25 @@ class Resolution(VideoFilter):
         """Pixels, as `shorter_side`."""
         side = float(min(clip.source.width, clip.source.height))
         return bounded("shorter_side", side, self.least, self.most, " pixels")
+
+
+class KeptArea(VideoFilter):
+    """The share of the picture that is left when the video is cropped to the clips' shape.
+
+    Args:
+        least: 0 to 1; None = no bound. A 16:9 video in 9:16 clips keeps 0.32, a 4:3 video in 16:9 clips 0.75.
+    """
+
+    looks_at = "facts"
+
+    def __init__(self, least: float | None = 0.5) -> None:
+        if least is not None and not 0 <= least <= 1:
+            raise ValueError(f"least is {least:g}; give a share of the picture, from 0 to 1")
+        self.least = least
+
+    def judge(self, clip: Candidate) -> Finding:
+        """The share, as `kept_area`."""
+        return bounded("kept_area", clip.kept_area, self.least, None)
 
 
 class Motion(VideoFilter):

@@ -2,84 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from datamodules.dense.rows import VideoRow
 from datamodules.prepare.captions import CaptionedVideo, read_captions
-from datamodules.prepare.rows import Sample, SourceRow, key_part, output_prefix, write_samples
+from datamodules.prepare.clip_format import ClipFormat, kept_area, parse_sizes
+from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
+from datamodules.prepare.rows import SourceRow, key_part
 from datamodules.prepare.selection import Trial, VideoSelection
 from datamodules.prepare.video_filters import Candidate, VideoFilter
 from datamodules.shards.index import Index
 from datamodules.video.codec import clip_indices, encode_mp4, fit_frame, probe, stream_frames
 from datamodules.video.facts import VideoFacts
-
-#: Video autoencoders turn 4k + 1 frames into k + 1 latents, and drop what is over without a word.
-TEMPORAL_RATIO = 4
-#: How much slower than asked for a video may be: 23.976 frames a second count as 24.
-_RATE_SLACK = 1.01
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFormat:
-    """What every clip is made to be.
-
-    Attributes:
-        height: pixels.
-        width: pixels; the video is resized until it covers both, and its middle is cut out.
-        frames: number of frames, 4k + 1.
-        fps: frames a second; None = each video's own.
-        repeat: allow videos of a lower rate, whose frames are then shown several times.
-    """
-
-    height: int
-    width: int
-    frames: int
-    fps: float | None
-    repeat: bool
-
-    def __post_init__(self) -> None:
-        if self.frames < 1 or (self.frames - 1) % TEMPORAL_RATIO:
-            below = max(0, (self.frames - 1) // TEMPORAL_RATIO) * TEMPORAL_RATIO + 1
-            near = f"{below} or {below + TEMPORAL_RATIO}"
-            raise ValueError(f"num_frames is {self.frames}; autoencoders want 4k + 1, as {near}")
-        if self.height < 2 or self.width < 2 or self.height % 2 or self.width % 2:
-            raise ValueError(f"{self.height} x {self.width} is no size of a video; height and width are even numbers")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise ValueError(f"fps is {self.fps:g}; give a positive rate, or null for each video's own")
-
-    def rate(self, video: VideoFacts) -> float:
-        """The clip's frames a second."""
-        return self.fps or video.fps
-
-    def starts(self, video: VideoFacts, most: int) -> list[float]:
-        """When the clips of a video begin, in seconds: as many as fit, spread evenly; a single one is in the middle.
-
-        Raises:
-            ValueError: the video is too short for one, or of a lower rate.
-        """
-        rate = self.rate(video)
-        if not self.repeat and video.fps * _RATE_SLACK < rate:
-            raise ValueError(
-                f"has {video.fps:g} frames a second, {rate:g} are asked for; lower fps, or set repeat_frames"
-            )
-        length = self.frames / rate
-        # Until when the first clip may begin: its last frame, not its end, must still be on screen.
-        free = video.duration - (self.frames - 1) / rate - 0.02 / video.fps
-        if free < 0:
-            raise ValueError(
-                f"is too short: {video.frames} frames at {video.fps:g} a second are {video.duration:.2f} s, "
-                f"{self.frames} at {rate:g} need {length:.2f} s"
-            )
-        number = min(most, 1 + int(free / length))
-        gap = (free - (number - 1) * length) / (number + 1)
-        # At the beginning of a frame, far from where rounding could choose between two.
-        return [int((gap + one * (length + gap)) * video.fps) / video.fps for one in range(number)]
 
 
 def prepare_videos(
@@ -99,6 +39,8 @@ def prepare_videos(
     lossless: bool = False,
     skip_bad: bool = False,
     samples_per_shard: int = 64,
+    check: Literal["full", "quick"] = "full",
+    sizes: str | None = None,
 ) -> Index:
     """Turn videos with captions into shards of clips; docs/dense_data.md describes both.
 
@@ -120,25 +62,51 @@ def prepare_videos(
         lossless: keep every value of the frames, in larger files.
         skip_bad: write the good videos, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
+        check: full decodes every frame of a video once; quick no further than to the end of its last clip, so that
+            damage behind it goes unnoticed.
+        sizes: several sizes in place of `height` and `width`, as 480x832,832x480: each video goes to the one with the
+            nearest aspect ratio, each size to shards of its own, ``OUTPUT-480x832``.
+
+    Returns:
+        The index; of several sizes all of them joined.
 
     Raises:
         ValueError: lists every fault of every video, and nothing is written; or no clip is left; or shards exist.
     """
-    clips = ClipFormat(height, width, num_frames, fps, repeat_frames)
+    shapes = [(height, width)] if sizes is None else parse_sizes(sizes)
+    formats = [ClipFormat(*shape, num_frames, fps, repeat_frames) for shape in shapes]
+    buckets = [clips.size for clips in formats] if sizes is not None else []
     if clips_per_video < 1:
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
-    found = read_captions(videos, captions, video_column, caption_column)
+    captioned = read_captions(videos, captions, video_column, caption_column)
     selection = VideoSelection(filters)
-    cutter = _Cutter(found, clips, clips_per_video, selection, source, lossless, skip_bad)
+    cutter = _Cutter(
+        captioned, formats, clips_per_video, selection, source, lossless, skip_bad, check == "full", bool(buckets)
+    )
     origin = Path(captions or videos[0])
     prefix = output_prefix(output, Path(videos[0]))
-    rows = [video.row for video in found]
+    report = prefix.with_name(f"{prefix.name}.report.jsonl")
+    rows = [video.row for video in captioned]
     try:
-        return write_samples(rows, origin, cutter.samples, prefix, skip_bad, samples_per_shard, "vidpref/videos")
+        return write_samples(
+            rows,
+            origin,
+            cutter.samples,
+            prefix,
+            skip_bad,
+            samples_per_shard,
+            "vidpref/videos",
+            buckets,
+            lambda: selection.write(report),
+        )
+    except ValueError:
+        if selection.trials and cutter.finished:  # nothing is left, and the report says why
+            selection.write(report)
+        raise
     finally:
         # A run that broke off wrote nothing, so there is nothing to say about what it kept.
-        if selection.filters and selection.trials and cutter.finished:
-            _tell(selection, prefix)
+        if selection.trials and cutter.finished:
+            _tell(selection, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +114,13 @@ class _Plan:
     """What a video's header decides.
 
     Attributes:
+        clips: what its clips are made to be.
         whole: the video.
         trial: what the filters of facts found.
         starts: of its clips, in seconds; empty where they rejected it.
     """
 
+    clips: ClipFormat
     whole: Candidate
     trial: Trial
     starts: Sequence[float]
@@ -165,20 +135,24 @@ class _Cutter:
     def __init__(
         self,
         videos: Sequence[CaptionedVideo],
-        clips: ClipFormat,
+        formats: Sequence[ClipFormat],
         clips_per_video: int,
         selection: VideoSelection,
         source: str,
         lossless: bool,
         skip_bad: bool,
+        every_frame: bool,
+        several_sizes: bool,
     ) -> None:
         self.videos = {id(one.row): one for one in videos}
-        self.clips = clips
+        self.formats = formats
         self.clips_per_video = clips_per_video
         self.selection = selection
         self.source = source
         self.lossless = lossless
         self.skip_bad = skip_bad
+        self.every_frame = every_frame
+        self.several_sizes = several_sizes
         self._plans: dict[int, _Plan] | None = None
         self._done = 0
 
@@ -227,12 +201,14 @@ class _Cutter:
         except ValueError as error:
             video.row.refuse("video", str(error))
             return None
-        whole = Candidate(video.caption, facts, None, self.clips.rate(facts))
-        trial = Trial(sample_key(video.video_id), video.video_id, None)
+        clips = max(self.formats, key=lambda one: kept_area(facts, one.height, one.width))
+        kept = kept_area(facts, clips.height, clips.width)
+        whole = Candidate(video.caption, facts, None, clips.rate(facts), kept)
+        trial = Trial(sample_key(video.video_id), video.video_id, None, {"kept_area": round(kept, 6)})
         if not self.selection.judge(trial, whole, "facts"):
-            return _Plan(whole, trial, ())
+            return _Plan(clips, whole, trial, ())
         try:
-            return _Plan(whole, trial, self.clips.starts(facts, self.clips_per_video))
+            return _Plan(clips, whole, trial, clips.starts(facts, self.clips_per_video))
         except ValueError as error:
             video.row.refuse("video", str(error))
             return None
@@ -249,17 +225,17 @@ class _Cutter:
                 trial = Trial(name, video.video_id, round(plan.starts[number], 3), dict(plan.trial.scores))
                 trials.append(trial)
                 if self._stays(trial, replace(plan.whole, frames=frames)):
-                    samples.append(self._sample(trial, video, frames, plan.whole.fps))
+                    samples.append(self._sample(trial, video, frames, plan))
         return trials, samples
 
     def _stays(self, trial: Trial, clip: Candidate) -> bool:
         return self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption")
 
-    def _sample(self, trial: Trial, video: CaptionedVideo, frames: Tensor, fps: float) -> Sample:
-        made = VideoFacts(len(frames), fps, self.clips.width, self.clips.height)
+    def _sample(self, trial: Trial, video: CaptionedVideo, frames: Tensor, plan: _Plan) -> Sample:
+        made = VideoFacts(len(frames), plan.whole.fps, plan.clips.width, plan.clips.height)
         row = VideoRow(trial.key, video.video_id, video.caption, made, self.source, trial.scores)
-        members = {"mp4": encode_mp4(frames, fps, self.lossless)}
-        return Sample(row, lambda: members)
+        members = {"mp4": encode_mp4(frames, plan.whole.fps, self.lossless)}
+        return Sample(row, lambda: members, plan.clips.size if self.several_sizes else "")
 
     def _clips(self, video: CaptionedVideo, plan: _Plan) -> Iterator[Tensor]:
         """(T, 3, height, width) uint8 of each clip, from one pass over the video; one clip in memory at a time.
@@ -267,19 +243,23 @@ class _Cutter:
         A fault ends them and is noted in the video's row.
         """
         facts = plan.whole.source
-        wanted = [clip_indices(start, self.clips.frames, plan.whole.fps, facts) for start in plan.starts]
-        stream = stream_frames(video.path, {index for indices in wanted for index in indices})
+        clips = [clip_indices(start, plan.clips.frames, plan.whole.fps, facts) for start in plan.starts]
+        if not clips:
+            return
+        last = [facts.frames - 1] if self.every_frame else []
+        stream = stream_frames(video.path, {*last, *(index for indices in clips for index in indices)})
         held: dict[int, Tensor] = {}
-        for indices in wanted:
-            held = {index: frame for index, frame in held.items() if index >= indices[0]}
-            try:
+        try:
+            for indices in clips:
+                held = {index: frame for index, frame in held.items() if index >= indices[0]}
                 while indices[-1] not in held:
                     index, frame = next(stream)
-                    held[index] = fit_frame(frame, self.clips.height, self.clips.width)
-            except ValueError as error:
-                video.row.refuse("video", str(error))
-                return
-            yield torch.stack([held[index] for index in indices])
+                    held[index] = fit_frame(frame, plan.clips.height, plan.clips.width)
+                yield torch.stack([held[index] for index in indices])
+            for _ in stream:  # up to the last frame, which no clip may need
+                held.clear()
+        except ValueError as error:
+            video.row.refuse("video", str(error))
 
 
 def sample_key(video_id: str) -> str:
@@ -287,12 +267,10 @@ def sample_key(video_id: str) -> str:
     return key_part(video_id.removesuffix(".mp4"))
 
 
-def _tell(selection: VideoSelection, prefix: Path) -> None:
-    """The report as a file and as a table."""
+def _tell(selection: VideoSelection, report: Path) -> None:
+    """The report as a table, and where it is."""
     from rich.console import Console
 
-    report = prefix.with_name(f"{prefix.name}.report.jsonl")
-    selection.write(report)
     console = Console()
     console.print(selection.table())
     console.print(f"every clip's numbers and the reasons: {report}", highlight=False, soft_wrap=True)

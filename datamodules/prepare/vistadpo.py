@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from datamodules.prepare.rows import UNKNOWN_VIDEO, Sample, SourceRow, finite, sample_key, write_rows
+from datamodules.prepare.row_writer import Sample, write_rows
+from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
 from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -120,8 +121,10 @@ class ByteReader:
             data = self._remote_range(address, offset, size)
         else:
             with Path(address).open("rb") as file:
+                # Python takes the memory for all that is asked for before it sees how much there is.
+                size_there = os.fstat(file.fileno()).st_size
                 file.seek(offset)
-                data = file.read(size)
+                data = file.read(min(size, max(0, size_there - offset)))
         if len(data) > size:
             raise ConnectionError(f"{len(data)} bytes came instead of {size}")
         if len(data) < size:

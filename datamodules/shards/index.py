@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.shards.byte_reader import ByteReader, check_address
+from datamodules.shards.files import write_whole
+from datamodules.shards.index_fields import field_faults
 
 #: The schemas that this version reads, each with its version.
 SCHEMA_VERSIONS: dict[str, int] = {
@@ -136,6 +137,10 @@ class Index:
 
     def write(self, path: str | Path) -> None:
         """Write the index, as a whole or not at all."""
+        write_whole(path, self.dumps())
+
+    def dumps(self) -> bytes:
+        """The content of the index's file."""
         content = {
             "schema": self.schema,
             "version": self.version,
@@ -146,12 +151,7 @@ class Index:
             ],
             "samples": [_packed(entry) for entry in self.entries],
         }
-        partial = Path(f"{path}.tmp")
-        with partial.open("w") as file:
-            json.dump(content, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, path: str | Path, schema: Schemas | None = None, reader: ByteReader | None = None) -> Index:
@@ -170,7 +170,7 @@ class Index:
             content = json.loads((reader or ByteReader()).read_all(address))
         except FileNotFoundError as error:
             raise ValueError(f"{path}: no such index; `vidpref prepare index` makes one for existing shards") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: is not an index ({error}); `vidpref prepare index` makes one") from error
         return _parsed(address, content, schema)
 
@@ -192,14 +192,13 @@ def _parsed(address: str, content: Any, expected: Schemas | None) -> Index:
             f"{SCHEMA_VERSIONS[schema]}; make the index again with `vidpref prepare index`, or update vidpref"
         )
     folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
-    try:
-        shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
-        entries = tuple(
-            SampleEntry(row["key"], row["shard"], {s: Member(*m) for s, m in row["members"].items()}, row["facts"])
-            for row in content["samples"]
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{address}: is damaged ({error!r}); make it again with `vidpref prepare index`") from error
+    if damage := field_faults(schema, content):
+        raise ValueError(f"{address}: is damaged ({damage}); make it again with `vidpref prepare index`")
+    shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
+    entries = tuple(
+        SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
+        for one in content["samples"]
+    )
     named = tuple(ShardEntry(folder + name, size, sha256, count) for name, size, sha256, count in shards)
     faults = [f"shard {name!r} is not a plain file name" for name, *_ in shards if not _SHARD_NAME.fullmatch(name)]
     faults += entry_faults(named, entries)

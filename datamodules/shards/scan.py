@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from datamodules.shards.index import Member, SampleEntry, ShardEntry, digest, key_fault, suffix_fault
+from datamodules.shards.index_fields import deeper
 
 #: (key, parsed .json member or None, suffixes of all members) -> facts for the index; a ValueError refuses the sample.
 FactsOf = Callable[[str, Any, Collection[str]], dict[str, Any]]
@@ -33,9 +35,12 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
     records: dict[str, Any] = {}
     try:
         end, last = 0, None
-        with tarfile.open(path, "r:") as tar:
+        with path.open("rb") as file:
+            bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
+            tar = tarfile.open(fileobj=bounded, mode="r:")  # noqa: SIM115 the file is closed here
             for info in tar:
-                end = info.offset_data + (-(-info.size // _BLOCK) * _BLOCK if info.isreg() else 0)
+                _require_within(info, path)
+                end = tar.offset  # where the next header begins
                 if info.isdir():
                     continue
                 key, suffix, why = _named(info)
@@ -52,7 +57,7 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
         _require_end(path, end)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such shard") from error
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # tarfile lets some ValueErrors through
         raise ValueError(f"{path}: is not a whole, uncompressed tar file: {error}") from error
     entries = []
     for key, own in members.items():
@@ -79,9 +84,35 @@ def _named(info: tarfile.TarInfo) -> tuple[str, str, str | None]:
     folder, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
     key = f"{folder}{slash}{stem}"
+    if info.issparse():
+        return key, suffix, "is a sparse file, which takes more room than the tar; pack it again without --sparse"
     if not info.isreg():
         return key, suffix, "is a link or a device, not a file"
     return key, suffix, key_fault(key) or (suffix_fault(suffix) if stem else "has no key before its suffix")
+
+
+class _Bounded:
+    """A file whose reads ask for no more than it has: tarfile takes the memory for what a header declares.
+
+    Args:
+        file: open for reading, at its beginning.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.size = os.fstat(file.fileno()).st_size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """As `file.read`, of a size that is not below 0."""
+        return self.file.read(min(size, max(0, self.size - self.file.tell())))
+
+
+def _require_within(info: tarfile.TarInfo, path: Path) -> None:
+    """Refuse a member that is longer than the tar, before it is read."""
+    end = info.offset_data + info.size
+    if info.size < 0 or (info.isreg() and not info.issparse() and end > path.stat().st_size):
+        raise EOFError(f"{info.name} declares {info.size} bytes and would end at byte {end} of the file")
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -95,10 +126,13 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 def _record(content: bytes, key: str, faults: list[str]) -> Any:
     try:
-        return json.loads(content)
-    except ValueError as error:
+        record = json.loads(content)
+        if deeper(record):
+            raise ValueError("its lists and objects lie too deep within each other")
+    except (ValueError, RecursionError) as error:
         faults.append(f"{key}: .json cannot be parsed: {error}")
         return None
+    return record
 
 
 def _require_end(path: Path, end: int) -> None:

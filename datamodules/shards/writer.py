@@ -7,12 +7,12 @@ A shard is a plain tar that webdataset reads: ``key.mp4``, ``key.json``, ``key.<
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
+from datamodules.shards.commit import PARTIAL, commit, refuse_existing, remove_partials
 from datamodules.shards.index import (
     SCHEMA_VERSIONS,
     Index,
@@ -24,9 +24,6 @@ from datamodules.shards.index import (
 )
 from datamodules.shards.scan import FactsOf, scan_shard
 
-#: What a shard is called while it is written.
-_PARTIAL = ".tmp"
-
 
 def write_tar_shards(
     samples: Iterable[tuple[str, Mapping[str, bytes]]],
@@ -37,10 +34,12 @@ def write_tar_shards(
     samples_per_shard: int = 64,
     max_bytes: int = 1 << 30,
     made_from: Mapping[str, Any] | None = None,
+    before_commit: Callable[[Index], None] | None = None,
 ) -> Index:
     """Write samples as they come, one in memory at a time: ``OUTPUT-000000.tar`` ... and ``OUTPUT.index.json``.
 
-    Nothing has its final name before all of it is written, the index last.
+    Nothing has its final name before all of it is written, the index last: it is the commit point. After a kill at any
+    moment the same call gives the same files.
 
     Args:
         samples: (key, {suffix without the leading dot: content}) pairs.
@@ -50,6 +49,7 @@ def write_tar_shards(
         samples_per_shard: a shard is closed after as many.
         max_bytes: or before it would pass this, headers not counted.
         made_from: for side shards: {"fingerprint": of the source's index, ...}, see `Index.made_from`.
+        before_commit: writes what belongs to the shards beside them; called when all samples are written and accepted.
 
     Returns:
         The index as written.
@@ -58,29 +58,106 @@ def write_tar_shards(
         ValueError: a refused key, member or sample, a key that comes twice, no sample, shards that exist already, or
             `samples_per_shard` below 1.
     """
-    output = Path(output)
-    if samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard is {samples_per_shard}; give 1 or more")
-    _refuse_existing(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    shards: list[ShardEntry] = []
-    entries: list[SampleEntry] = []
-
-    def seal(partial: str) -> None:
-        shard, samples_of_shard = scan_shard(Path(partial), len(shards), facts_of)
-        shards.append(replace(shard, address=partial.removesuffix(_PARTIAL)))
-        entries.extend(samples_of_shard)
-
-    try:
-        _write_tars(samples, output, samples_per_shard, max_bytes, seal)
-        index = _index(schema, shards, entries, made_from)
-        for shard in shards:
-            Path(f"{shard.address}{_PARTIAL}").replace(shard.address)
-    finally:
-        for partial in shard_files(output, f".tar{_PARTIAL}"):
-            partial.unlink()
-    index.write(f"{output}.index.json")
+    with TarWriter(output, schema, facts_of, samples_per_shard, max_bytes, made_from) as writer:
+        for key, members in samples:
+            writer.write(key, members)
+        index = writer.close()
+        if before_commit is not None:
+            before_commit(index)
+        commit({writer.output: index})
     return index
+
+
+class TarWriter:
+    """Shards under partial names, until they are committed; a context that leaves nothing of them behind.
+
+    Args:
+        output: as `write_tar_shards`, and so are the others.
+
+    Raises:
+        ValueError: shards that exist already, or `samples_per_shard` below 1.
+    """
+
+    def __init__(
+        self,
+        output: str | Path,
+        schema: str,
+        facts_of: FactsOf,
+        samples_per_shard: int = 64,
+        max_bytes: int = 1 << 30,
+        made_from: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.output = Path(output)
+        if samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard is {samples_per_shard}; give 1 or more")
+        refuse_existing(self.output)
+        self.schema = schema
+        self.facts_of = facts_of
+        self.made_from = made_from
+        self._limits = {"maxcount": samples_per_shard, "maxsize": max_bytes}
+        self._shards: list[ShardEntry] = []
+        self._entries: list[SampleEntry] = []
+        # Opened here: webdataset's own opener would run a path that begins with "pipe:".
+        self._opened: list[IO[bytes]] = []
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._writer is not None:
+            self._writer.post = None  # close the tar, but do not seal half a shard
+            self._writer.close()
+        for file in self._opened:
+            file.close()
+        remove_partials(self.output)
+
+    @property
+    def empty(self) -> bool:
+        """No sample was written, or it is closed."""
+        return self._writer is None
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Add a sample.
+
+        Raises:
+            ValueError: a refused key, member or sample.
+        """
+        if faults := [why for why in (key_fault(key), *map(suffix_fault, members)) if why]:
+            raise ValueError(f"sample {key!r}: " + "; ".join(faults))
+        if self._writer is None:
+            from webdataset import ShardWriter
+
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            pattern = str(self.output).replace("%", "%%") + f"-%06d.tar{PARTIAL}"
+            # A fixed time makes equal samples equal bytes, and so equal fingerprints.
+            settings = {"encoder": False, "mtime": 0, "verbose": 0, "opener": self._open, "post": self._seal}
+            self._writer = ShardWriter(pattern, **self._limits, **settings)
+        self._writer.write({"__key__": key, **members})
+
+    def close(self) -> Index:
+        """The index of all that was written, to be committed.
+
+        Raises:
+            ValueError: no sample, or a key that comes twice.
+        """
+        if self._writer is None:
+            raise ValueError(f"{self.output}: there is no sample to write")
+        writer, self._writer = self._writer, None
+        writer.close()
+        return _index(self.schema, self._shards, self._entries, self.made_from)
+
+    def _open(self, path: str) -> IO[bytes]:
+        self._opened.append(Path(path).open("wb"))  # noqa: SIM115 closed by `_seal`, in the end by `__exit__`
+        return self._opened[-1]
+
+    def _seal(self, path: str) -> None:
+        self._opened[-1].flush()
+        os.fsync(self._opened[-1].fileno())
+        self._opened[-1].close()
+        shard, entries = scan_shard(Path(path), len(self._shards), self.facts_of)
+        self._shards.append(replace(shard, address=path.removesuffix(PARTIAL)))
+        self._entries.extend(entries)
 
 
 def index_tar_shards(
@@ -93,7 +170,7 @@ def index_tar_shards(
     """The index of tar shards that exist already; the index must be written into their folder.
 
     Args:
-        paths: local ``.tar`` files, all in one folder, in the order of their positions.
+        paths: local ``.tar`` files, all in one folder, in the order that positions run through them.
         schema: what the members mean, one of `SCHEMA_VERSIONS`.
         facts_of: makes a sample's facts in the index from its key, its row and its members' names.
         made_from: see `Index.made_from`.
@@ -109,61 +186,15 @@ def index_tar_shards(
     entries: list[SampleEntry] = []
     for file in files:
         try:
-            shard, samples_of_shard = scan_shard(file, len(shards), facts_of)
+            shard, members = scan_shard(file, len(shards), facts_of)
         except ValueError as error:
             faults.append(str(error))
         else:
             shards.append(shard)
-            entries += samples_of_shard
+            entries += members
     if faults:
         raise ValueError("\n".join(faults))
     return _index(schema, shards, entries, made_from)
-
-
-def _write_tars(
-    samples: Iterable[tuple[str, Mapping[str, bytes]]],
-    output: Path,
-    samples_per_shard: int,
-    max_bytes: int,
-    seal: Callable[[str], None],
-) -> None:
-    """Write tar files under their partial names, calling `seal` with each one's path once it is closed."""
-    from webdataset import ShardWriter
-
-    # Opened here: webdataset's own opener would run a path that begins with "pipe:".
-    opened: list[IO[bytes]] = []
-
-    def open_next(path: str) -> IO[bytes]:
-        opened.append(Path(path).open("wb"))  # noqa: SIM115 closed by `close`, in the end by `finally`
-        return opened[-1]
-
-    def close(path: str) -> None:
-        opened[-1].flush()
-        os.fsync(opened[-1].fileno())
-        opened[-1].close()
-        seal(path)
-
-    # A fixed time makes equal samples equal bytes, and so equal fingerprints.
-    pattern = str(output).replace("%", "%%") + f"-%06d.tar{_PARTIAL}"
-    settings = {"encoder": False, "mtime": 0, "verbose": 0, "opener": open_next, "post": close}
-    writer = None
-    try:
-        for key, members in samples:
-            if faults := [why for why in (key_fault(key), *map(suffix_fault, members)) if why]:
-                raise ValueError(f"sample {key!r}: " + "; ".join(faults))
-            writer = writer or ShardWriter(pattern, maxcount=samples_per_shard, maxsize=max_bytes, **settings)
-            writer.write({"__key__": key, **members})
-        if writer is None:
-            raise ValueError(f"{output}: there is no sample to write")
-        writer.close()
-    except BaseException:
-        if writer is not None:
-            writer.post = None  # close the tar, but do not seal half a shard
-            writer.close()
-        raise
-    finally:
-        for file in opened:
-            file.close()
 
 
 def _index(
@@ -172,22 +203,3 @@ def _index(
     if faults := entry_faults(shards, entries):
         raise ValueError("\n".join(faults))
     return Index(schema, tuple(shards), tuple(entries), dict(made_from or {}), SCHEMA_VERSIONS[schema])
-
-
-def _refuse_existing(output: Path) -> None:
-    """A sealed shard is never rewritten."""
-    there = [path for path in (Path(f"{output}.index.json"), *shard_files(output)) if path.exists()]
-    if there:
-        names = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
-        raise ValueError(f"{output.parent}: {names} are there already; delete them, or choose another name")
-
-
-def shard_files(output: Path, ending: str = ".tar") -> list[Path]:
-    """The shards of one output that are there, in order: ``OUTPUT-000000.tar`` ... and no other name.
-
-    The name is compared and not expanded: an output may be called ``tr[ai]n``, and ``train-part1-000000.tar`` is none
-    of ``train``.
-    """
-    form = re.compile(rf"{re.escape(output.name)}-\d{{6,}}{re.escape(ending)}", re.ASCII)
-    there = output.parent.iterdir() if output.parent.is_dir() else ()
-    return sorted(path for path in there if form.fullmatch(path.name))

@@ -145,13 +145,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             stage: the verb.
         """
         module = self.active_trainer.lightning_module
-        if self.required_module_method is not None:
-            method, modules = self.required_module_method
-            if not hasattr(module, method):
-                return [
-                    f"{type(self).__name__} has samples for {modules}, not for {type(module).__name__}; "
-                    "choose another --data, or another --model"
-                ]
+        if self.required_module_method is not None and not hasattr(module, self.required_module_method[0]):
+            return [
+                f"{type(self).__name__} has samples for {self.required_module_method[1]}, not for "
+                f"{type(module).__name__}; choose another --data, or another --model"
+            ]
         faults: list[str] = []
         for split in self.splits(stage):
             if split not in self.paths:
@@ -268,14 +266,14 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     # What others ask
 
     def item_lines(self, active: Collection[str]) -> list[str]:
-        """The samples and the items of each term in use, a line for each index file of training and validation."""
+        """The samples and the items of each term in use: a line for each data set of training and validation."""
         lines: list[str] = []
-        for split in _SPLITS["fit"]:
+        for split in self.splits(TrainerFn.FITTING):
             given = self.paths.get(split)
             if given is not None:
-                paths = [given] if isinstance(given, str) else given
-                sizes = {str(path): len(part) for path, part in zip(paths, self.parts(split), strict=True)}
-                selection = self.selection(split)
+                parts, selection = self.parts(split), self.selection(split)
+                names = [split] if len(parts) == 1 else [f"{split}, {path}" for path in given]
+                sizes = {name: len(part) for name, part in zip(names, parts, strict=True)}
                 lines += item_lines(sizes, selection.terms, selection.keep, active)
         return lines
 

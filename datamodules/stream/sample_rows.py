@@ -7,29 +7,31 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from datamodules.shards.byte_reader import BadSampleError, ReadFailedError
+from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.sample_reader import SampleReader
 
 #: Reads that wait for an answer at the same time; of shards behind HTTP a read is mostly waiting.
 _THREADS = 8
 
 
-def sample_rows(samples: SampleReader, positions: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Position and record of every sample that can be read; the others are left to the run, which says why.
+def sample_rows(
+    samples: SampleReader, positions: Iterable[int]
+) -> Iterator[tuple[int, dict[str, Any] | BadSampleError]]:
+    """Position and record of every sample, or what is wrong with its bytes.
 
     Args:
         samples: of an index whose samples have a record each.
         positions: the samples, by their position in the index.
+
+    Raises:
+        ReadFailedError: bytes cannot be had.
     """
 
-    def record(position: int) -> tuple[int, dict[str, Any] | None]:
+    def record(position: int) -> tuple[int, dict[str, Any] | BadSampleError]:
         try:
-            content: dict[str, Any] = json.loads(samples.read(position, ["json"])["json"])
-        except (BadSampleError, ReadFailedError):
-            return position, None
-        return position, content
+            return position, json.loads(samples.read(position, ["json"])["json"])
+        except BadSampleError as error:
+            return position, error
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        for position, content in threads.map(record, positions):
-            if content is not None:
-                yield position, content
+        yield from threads.map(record, positions)

@@ -15,7 +15,7 @@ def item_lines(
     """One line for each data set: its samples, and the items of every term in use.
 
     Args:
-        data_sets: index file -> its number of samples, in the order in which the terms count them.
+        data_sets: what each is called -> its number of samples, in the order in which the terms count them.
         terms: term -> (N,) bool or integers, how many of its items each sample has.
         keep: the positions that are read; None = all.
         active: the terms in use.

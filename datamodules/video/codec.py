@@ -1,7 +1,8 @@
 """Videos as bytes: encode, decode chosen frames in one pass, and say what is inside (PyAV).
 
 Frames are counted in the order in which they are shown, from 0; frame i is on screen during [i / fps, (i + 1) / fps)
-seconds. Videos that a phone stored sideways come out upright, in `probe` and in `decode_frames` alike.
+seconds. Their pixels are those that a player shows, in `probe` and in `decode_frames` alike: upright, square, and in
+the colours that the file means (`display`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.video.containers import HEAD_BYTES, container_format, file_head
+from datamodules.video.display import HD_LINES, Display
 from datamodules.video.facts import VideoFacts
 
 #: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
@@ -53,8 +56,15 @@ def encode_mp4(frames: Tensor | NDArray[np.uint8], fps: float, lossless: bool = 
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24" if rgb else "yuv420p"
         # One thread: the bytes, and with them a shard's checksums, must not depend on the machine's cores.
         stream.codec_context.thread_count = 1
+        # What is not named would be read as BT.709 from 720 lines up, and as the encoder's own BT.601 below.
+        colours = Colorspace.ITU709 if height >= HD_LINES and not rgb else None
+        if colours:
+            stream.codec_context.colorspace = colours
         for image in shown:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if colours:
+                frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=colours, threads=1)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 
@@ -87,24 +97,25 @@ def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator
     Raises:
         ValueError: as `decode_frames`, when the pass comes to the damage.
     """
-    wanted = set(indices)
-    if not wanted or min(wanted) < 0:
-        raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(wanted)}")
-    last, count = max(wanted), 0
+    selected = set(indices)
+    if not selected or min(selected) < 0:
+        raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(selected)}")
+    last, count = max(selected), 0
     with _opened(video) as container:
-        for image in container.decode(_video_stream(container)):
-            if image.is_corrupt:
-                raise ValueError(f"undecodable frame {count}: its data is damaged")
-            if count in wanted:
-                yield count, _upright(image)
+        stream = _video_stream(container)
+        display, images = None, container.decode(stream)
+        while (image := _next_image(images, count)) is not None:
+            display = display or Display(image, stream.sample_aspect_ratio)
+            if count in selected:
+                yield count, display.frame(image)
             count += 1
             if count > last:
                 return
     raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
 
 
-def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
-    """Number of frames, frames per second and size of a video.
+def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: bool = False) -> VideoFacts:
+    """Number of frames, frames per second and size, as shown, of a video.
 
     The number in the header is believed when it equals the number of packets; else every frame is decoded and counted.
 
@@ -112,9 +123,11 @@ def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
         video: an encoded video, or the path of one.
         constant_rate: refuse a video with a frame more than one frame's time from its place at a constant rate: no
             event, box or clip in seconds could be found in it.
+        every_frame: decode all of them; otherwise damage further on goes unnoticed.
 
     Raises:
-        ValueError: "undecodable ...": not a video, damaged from the start, or without a frame rate; or no constant one.
+        ValueError: "undecodable ...": not a video, damaged, or without a frame rate; or no constant one; or of high
+            dynamic range.
     """
     with _opened(video) as container:
         stream = _video_stream(container)
@@ -122,7 +135,7 @@ def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
         first = next(container.decode(stream), None)
         if first is None:
             raise ValueError("undecodable video: it has no frame")
-        _, height, width = _upright(first).shape
+        _, height, width = Display(first, stream.sample_aspect_ratio).frame(first).shape
     if not rate:
         raise ValueError("undecodable video: its frame rate is unknown; re-encode it at a constant rate")
     with _opened(video) as container:
@@ -134,6 +147,8 @@ def probe(video: bytes | str | Path, constant_rate: bool = False) -> VideoFacts:
     if len(shown) != claimed:
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
+    if every_frame:
+        decode_each(video, [claimed - 1])
     return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
 
 
@@ -232,6 +247,19 @@ def _video_stream(container: Any) -> Any:
     return stream
 
 
+def _next_image(images: Iterator[Any], number: int) -> Any:
+    """The next decoded frame, None after the last; `number` counts them, for the error."""
+    try:
+        image = next(images, None)
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"undecodable video: its data is damaged at about frame {number} ({error.strerror})"
+        ) from error
+    if image is not None and image.is_corrupt:
+        raise ValueError(f"undecodable frame {number}: its data is damaged")
+    return image
+
+
 def _require_constant(shown: Sequence[Fraction], rate: Fraction) -> None:
     """Refuse frames, shown at these ascending seconds, that are far from where the rate puts them."""
     for number, seconds in enumerate(shown):
@@ -241,12 +269,6 @@ def _require_constant(shown: Sequence[Fraction], rate: Fraction) -> None:
                 f"{float(rate):.4g} frames a second it would be at {float(number / rate):.2f} s; "
                 "`ffmpeg -i VIDEO -fps_mode cfr NEW.mp4` makes one at a constant rate"
             )
-
-
-def _upright(image: Any) -> Tensor:
-    """(3, H, W) uint8 of one decoded frame, turned as its display matrix says."""
-    pixels = np.rot90(image.to_ndarray(format="rgb24"), k=round(image.rotation / 90) % 4)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def _channels_last(frames: Tensor | NDArray[np.uint8]) -> NDArray[np.uint8]:

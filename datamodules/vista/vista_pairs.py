@@ -131,7 +131,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
-        """What is wrong with the question and the answers that the model needs, of all samples at once.
+        """Samples that are altered, or whose question and answers the policy cannot take: ten at most, and their number.
 
         Samples that may be skipped are no fault: they are warned of, and the loader skips them where they come.
         """
@@ -140,10 +140,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
             return []
         names = sorted({name for answers in module.needs().values() for name in answers})
         unusable = unusable_samples(self.index(split), self.reader, names, faults_of)
-        count, lines = len(unusable), list(unusable.values())
-        title = (
-            f"{self.paths[split]}: {count} of {len(self.index(split))} samples have texts that the policy cannot take"
-        )
+        count, total, lines = len(unusable), len(self.index(split)), list(unusable.values())
+        title = f"{self.paths[split]}: {count} of {total} samples cannot be used"
         if count and self.on_bad_sample == "raise":
             return [listed(f"{title}; fix or remove them, or set data.on_bad_sample: skip:", lines)]
         if count > self.max_bad_samples:

@@ -111,7 +111,7 @@ def import_named_classes(function: Callable[..., Any]) -> None:
     if any(part.__module__.startswith("datamodules.") for part in parts):
         from callbacks.cli.class_names import import_config_classes
 
-        import_config_classes(("datamodules", "lightning_modules.policies"))
+        import_config_classes(("datamodules", "lightning_modules.judges"))
 
 
 def spelled_out(arguments: list[str], parser: ArgumentParser) -> list[str]:

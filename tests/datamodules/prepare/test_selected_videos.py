@@ -69,11 +69,11 @@ def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFi
     }
     assert "duration 0.5 s is below 1 s" in report["short.mp4"]["reasons"][0]["why"]
     assert report["short.mp4"]["start"] is None
-    assert set(report["short.mp4"]["scores"]) == {"duration"}
+    assert set(report["short.mp4"]["scores"]) == {"kept_area", "duration"}
     assert [video for video, trial in report.items() if trial["kept"]] == ["good.mp4"]
     scores = sample(index)[0].scores
     assert scores == report["good.mp4"]["scores"]
-    assert set(scores) == {"duration", "motion", "cuts", "cut_distance", "length"}
+    assert set(scores) == {"kept_area", "duration", "motion", "cuts", "cut_distance", "length"}
     # The dearest is asked last, about what the others let through, and was told before what may come.
     assert recording.seen == ["A dull video.", "A good video."]
     assert recording.expected == [f"A {name} video." for name in ("cut", "dull", "good", "still")]
@@ -149,8 +149,8 @@ def test_the_optional_filters_of_the_configuration_can_be_switched_on(
     parser = prepare_verb.prepare_parser("videos", prepare_videos)
     options = parser.instantiate(parser.parse_args(["--config", str(config)]))
     names = [type(one).__name__ for one in options["filters"]]
-    assert names == ["Duration", "Resolution", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
-    assert type(options["filters"][5].asked).__name__ == "EndpointJudge"
+    assert names == ["Duration", "Resolution", "KeptArea", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
+    assert type(options["filters"][6].asked).__name__ == "EndpointJudge"
     monkeypatch.delenv("OPENAI_MODEL")
     with pytest.raises(ValueError, match="set OPENAI_MODEL in the environment"):
         parser.instantiate(parser.parse_args(["--config", str(config)]))

@@ -12,9 +12,10 @@ import torch
 
 from datamodules.dense.rows import VideoRow
 from datamodules.prepare import videos as module
+from datamodules.prepare.clip_format import ClipFormat
 from datamodules.prepare.verify import verify
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration
-from datamodules.prepare.videos import ClipFormat, prepare_videos, sample_key
+from datamodules.prepare.videos import prepare_videos, sample_key
 from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
@@ -50,10 +51,11 @@ def test_a_clip_is_the_middle_of_the_video_at_the_rate_asked_for(folder: Path) -
     assert index.schema == "vidpref/videos"
     assert verify(folder.parent / "out.index.json") == []
     row, _ = sample(index)
-    assert row == VideoRow("a", "a.mp4", "It gets brighter.", VideoFacts(9, 8.0, 48, 32), "mine", {})
+    assert row == VideoRow("a", "a.mp4", "It gets brighter.", VideoFacts(9, 8.0, 48, 32), "mine", {"kept_area": 1.0})
     assert shown(index) == list(range(11, 28, 2))  # 17 of 40 frames, 11.5 before and after
     assert index.entries[0].facts == {
-        "video_id": "a.mp4", "frames": 9, "fps": 8.0, "width": 48, "height": 32, "source": "mine", "scores": {},
+        "video_id": "a.mp4", "frames": 9, "fps": 8.0, "width": 48, "height": 32, "source": "mine",
+        "scores": {"kept_area": 1.0},
     }  # fmt: skip
 
 

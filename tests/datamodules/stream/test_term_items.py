@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
-from callbacks.reference.model import ReferenceModel
+from datamodules.schemas import write_shards
 from datamodules.stream.term_items import item_lines
-from lightning_modules import preference
-from lightning_modules.vista_dpo import VistaWeights
-from tests.support.pairs_harness import eleven_samples, pairs, trainer
-from tests.support.preference_fakes import make_module
+from tests.support.annotated_videos import annotated, numbered_video
+from tests.support.pairs_harness import attached, eleven_samples, pairs
 
 
 def test_every_data_set_has_a_line_with_what_is_read_of_it() -> None:
@@ -29,14 +25,18 @@ def test_every_data_set_has_a_line_with_what_is_read_of_it() -> None:
     ]
 
 
-def test_a_run_says_it_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Any] = []
-    monkeypatch.setattr(preference, "rank_zero_info", said.append)
-    shards = eleven_samples(tmp_path)
-    module = make_module(weights=VistaWeights(token=0))
-    run = trainer(tmp_path, max_steps=1, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[ReferenceModel()])
-    training_step = module.training_step
-    module.training_step = lambda *step: said.append("step") or training_step(*step)
-    run.fit(module, pairs(shards, val=str(shards)))
-    line = f"{shards}: 11 samples: response 11, video 11, clip 7, object 8"
-    assert said == [line, line, "step"]
+def test_a_line_for_each_data_set_of_training_and_validation(tmp_path: Path) -> None:
+    shards, more = eleven_samples(tmp_path), write_named(tmp_path, "more")
+    active = ("response", "video", "clip", "object")
+    lines = attached(pairs(shards, val=str(shards))).item_lines(active)
+    line = "11 samples: response 11, video 11, clip 7, object 8"
+    assert lines == [f"train: {line}", f"val: {line}"]
+    lines = attached(pairs(shards, train=[str(shards), more])).item_lines(active)
+    assert lines == [f"train, {shards}: {line}", f"train, {more}: 2 samples: response 2, video 2, clip 0, object 2"]
+
+
+def write_named(folder: Path, name: str) -> str:
+    video = {"mp4": numbered_video(3)}
+    samples = [annotated(f"{name}{number}", f"{name}{number}", video, event=None) for number in range(2)]
+    write_shards([(row.key, members) for row, members in samples], folder / name)
+    return str(folder / f"{name}.index.json")

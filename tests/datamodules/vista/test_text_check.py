@@ -63,10 +63,10 @@ def fit(folder: Path, data: VistaPairs, module: VistaDPO) -> None:
 def test_all_samples_are_listed_before_the_first_step(tmp_path: Path) -> None:
     path = shards(tmp_path, tuple(range(2, 15)))
     module = method(Strict())
-    with pytest.raises(ValueError, match="texts that the policy cannot take") as error:
+    with pytest.raises(ValueError, match="samples cannot be used") as error:
         fit(tmp_path, pairs(path), module)
     title, *lines = str(error.value).splitlines()
-    assert title.startswith(f"{path}: 13 of 15 samples have texts that the policy cannot take; ")
+    assert title.startswith(f"{path}: 13 of 15 samples cannot be used; ")
     assert "data.on_bad_sample: skip" in title
     assert len(lines) == 11
     assert lines[0].endswith("train-000000.tar: sample 's02': answer irrelevant has 1000 characters")
@@ -87,13 +87,13 @@ def test_samples_that_may_be_skipped_are_skipped_where_they_come(
     assert set(data.bad_samples) == {"s03", "s07"}
     assert "sample 's07': answer irrelevant has 1000 characters" in data.bad_samples["s07"]
     (line,) = said
-    assert line.splitlines()[0].endswith("2 of 15 samples have texts that the policy cannot take, and are skipped:")
+    assert line.splitlines()[0].endswith("2 of 15 samples cannot be used, and are skipped:")
     assert len(line.splitlines()) == 3
 
 
 def test_more_than_may_be_skipped_stop_the_run_before_it_begins(tmp_path: Path) -> None:
     data = pairs(shards(tmp_path, (3, 7)), on_bad_sample="skip", max_bad_samples=1)
-    with pytest.raises(ValueError, match=r"cannot take, data\.max_bad_samples allows 1:\n"):
+    with pytest.raises(ValueError, match=r"cannot be used, data\.max_bad_samples allows 1:\n"):
         fit(tmp_path, data, method(Strict()))
 
 

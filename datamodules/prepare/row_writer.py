@@ -1,0 +1,182 @@
+"""Checked rows to shards: the good ones are written, the bad ones stop the run or are listed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from datamodules.prepare.rows import SourceRow, read_rows
+from datamodules.prepare.templates import Texts
+from datamodules.schemas import FACTS
+from datamodules.shards.commit import commit, undo_joint
+from datamodules.shards.files import write_whole
+from datamodules.shards.index import Index, joined
+from datamodules.shards.writer import TarWriter
+
+
+class Record(Protocol):
+    """What becomes ``key.json``."""
+
+    @property
+    def key(self) -> str:
+        """The sample's name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row without faults, a function that gives its members but ``json``, by suffix, and its data set of several."""
+
+    row: Record
+    members: Callable[[], dict[str, bytes]]
+    bucket: str = ""
+
+
+def output_prefix(output: str | Path, rows: Path) -> Path:
+    """Folder and common name of the shards: OUTPUT, or in it, where it is a folder or ends with a slash, as `rows`."""
+    return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
+
+
+def write_rows(
+    path: Path,
+    unique: Sequence[str],
+    check: Callable[[SourceRow], Sample | None],
+    output: str | Path,
+    skip_bad: bool,
+    samples_per_shard: int,
+    texts: Texts | None = None,
+) -> Index:
+    """Check every row of an annotation file and write the good ones to shards.
+
+    Args:
+        path: the annotation file, a JSONL.
+        unique: the fields that together name a row.
+        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
+        output: folder and common name of the shards, or a folder.
+        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
+        samples_per_shard: samples in one tar file.
+        texts: its texts, and what becomes of chat templates around them; None = it has none.
+
+    Raises:
+        ValueError: lists every fault of every row, and nothing is written; or no row is good.
+    """
+
+    def samples_of(row: SourceRow) -> Iterator[Sample]:
+        sample = check(row) if row.data else None
+        if sample is not None:
+            yield sample
+
+    prefix = output_prefix(output, path)
+    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
+
+
+def write_samples(
+    rows: Sequence[SourceRow],
+    source: Path,
+    samples_of: Callable[[SourceRow], Iterable[Sample]],
+    prefix: Path,
+    skip_bad: bool,
+    samples_per_shard: int,
+    schema: str = "vidpref/vista",
+    buckets: Sequence[str] = (),
+    before_commit: Callable[[], None] | None = None,
+) -> Index:
+    """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
+
+    Args:
+        rows: all rows, with the faults found so far.
+        source: where they come from, for messages.
+        samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
+        prefix: folder and common name of the shards.
+        skip_bad: write what the good rows give.
+        samples_per_shard: samples in one tar file.
+        schema: what the members mean.
+        buckets: names of data sets of their own, ``PREFIX-BUCKET``, that the samples are shared among; none = one.
+        before_commit: writes what belongs beside the shards, when all samples are accepted.
+
+    Returns:
+        The index, or the indexes joined.
+
+    Raises:
+        ValueError: as `write_rows`; or no row gives a sample.
+    """
+    skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
+    outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
+    if buckets:
+        undo_joint(prefix, outputs.values())
+    with ExitStack() as stack:
+        writers = {
+            bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
+            for bucket, output in outputs.items()
+        }
+        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad):
+            writers[bucket].write(key, members)
+        indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
+        bad = [row for row in rows if row.faults]
+        if bad:
+            write_whole(skipped, "".join(json.dumps(row.record()) + "\n" for row in bad).encode())
+        if before_commit is not None:
+            before_commit()
+        commit(indexes, prefix if buckets else None)
+    listed = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
+    for output in outputs.values():
+        index = indexes.get(output)
+        size = f"{len(index)} samples in {len(index.shards)} shards" if index else "no sample, so there is no"
+        print(f"{size}: {output}.index.json{listed}")
+        listed = ""
+    return joined(list(indexes.values()))
+
+
+def _good_samples(
+    path: Path,
+    rows: Sequence[SourceRow],
+    samples_of: Callable[[SourceRow], Iterable[Sample]],
+    skipped: Path,
+    skip_bad: bool,
+) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+    """Bucket, key and members of the good rows, in order; raises at the end if there were bad ones not to be skipped.
+
+    So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
+    """
+    selected, given = skip_bad or not any(row.faults for row in rows), False
+    for row in _with_progress(rows, path.name):
+        for sample in samples_of(row):
+            selected = selected and (skip_bad or not row.faults)
+            if selected and not row.faults:
+                record = json.dumps(sample.row.to_json()).encode()
+                yield sample.bucket, sample.row.key, {"json": record, **sample.members()}
+                given = True
+        selected = selected and (skip_bad or not row.faults)
+    bad = [row for row in rows if row.faults]
+    if bad and (len(bad) == len(rows) or not skip_bad):
+        raise ValueError(_report(path, bad, len(rows), skipped))
+    if not given:
+        raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
+
+
+def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
+    lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
+    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    counts = Counter(fault.field for row in bad for fault in row.faults)
+    lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
+    if len(bad) < total:
+        lines.append(
+            f"Mend them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
+        )
+    return "\n".join(lines)
+
+
+def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
+    """The rows, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

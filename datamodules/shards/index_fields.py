@@ -1,0 +1,170 @@
+"""Types and ranges of the fields of an index, so that one of somebody else's making is refused where it is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+#: Faults that are listed; the others are counted.
+_LISTED = 10
+#: Lists and objects within each other that facts may have; ours have four.
+DEPTH = 16
+_VIDEO = ("frames", "fps", "width", "height")
+#: Schema -> the facts that a sample must have.
+_REQUIRED: Mapping[str, Sequence[str]] = {
+    "vidpref/vista": ("video_id", *_VIDEO),
+    "vidpref/videos": ("video_id", *_VIDEO),
+    "vidpref/latents": ("video_id", *_VIDEO, "latent_shape"),
+    "vidpref/pairs": ("video_id", *_VIDEO, "latent_shape"),
+    "vidpref/labels": ("labels", "frames_per_segment"),
+}
+
+
+def field_faults(schema: str, content: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of an index's JSON object, the first faults in one line; "" = nothing."""
+    faults: list[str] = []
+    count = 0
+    for fault in _faults(schema, content):
+        count += 1
+        if count <= _LISTED:
+            faults.append(fault)
+    return "; ".join(faults) + (f"; and {count - _LISTED} more" if count > _LISTED else "")
+
+
+def _faults(schema: str, content: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(content.get("made_from", {}), dict) or deeper(content.get("made_from")):
+        yield f"made_from is {_short(content.get('made_from'))}, not an object of plain values"
+    shards, samples = content.get("shards"), content.get("samples")
+    if not isinstance(shards, list) or not isinstance(samples, list):
+        yield "shards and samples are not both lists"
+        return
+    sizes: list[int] = []
+    for number, shard in enumerate(shards):
+        faults = [f"shard number {number}: {why}" for why in _shard_faults(shard)]
+        yield from faults
+        sizes.append(0 if faults else shard["bytes"])
+    for number, sample in enumerate(samples):
+        if not isinstance(sample, dict) or not isinstance(sample.get("key"), str):
+            yield f"sample number {number} is {_short(sample)}, not an object with a key"
+            continue
+        why = _place_fault(sample, sizes) or _facts_fault(sample.get("facts"), schema)
+        if why:
+            yield f"sample {sample['key']!r}: {why}"
+
+
+def _shard_faults(shard: Any) -> list[str]:
+    if not isinstance(shard, dict):
+        return [f"is {_short(shard)}, not an object"]
+    texts = [name for name in ("name", "sha256") if not isinstance(shard.get(name), str)]
+    numbers = [name for name in ("bytes", "count") if not _whole(shard.get(name), 0)]
+    return [
+        *(f"{name} is {_short(shard.get(name))}, not a text" for name in texts),
+        *(f"{name} is {_short(shard.get(name))}, not a whole number from 0 on" for name in numbers),
+    ]
+
+
+def _place_fault(sample: Mapping[str, Any], sizes: Sequence[int]) -> str | None:
+    """What is wrong with where a sample's members lie."""
+    shard: Any = sample.get("shard")
+    members = sample.get("members")
+    if not _whole(shard, 0):
+        return f"shard is {_short(shard)}, not a whole number from 0 on"
+    if not isinstance(members, dict):
+        return f"members is {_short(members)}, not an object"
+    end = sizes[shard] if shard < len(sizes) else None  # another check says how many shards there are
+    for suffix, member in members.items():
+        if not isinstance(member, list) or len(member) != 3:
+            return f".{suffix} is {_short(member)}, not [offset, size, checksum]"
+        offset, size, checksum = member
+        if not (_whole(offset, 0) and _whole(size, 0) and isinstance(checksum, str)):
+            return f".{suffix} is {_short(member)}, not two whole numbers from 0 on and a text"
+        if end is not None and offset + size > end:
+            return f".{suffix} ends at byte {offset + size}, its shard has {end}"
+    return None
+
+
+def _facts_fault(facts: Any, schema: str) -> str | None:
+    if not isinstance(facts, dict) or deeper(facts):
+        return f"facts is {_short(facts)}, not an object of plain values"
+    if schema not in _REQUIRED:
+        return None
+    for name in _REQUIRED[schema]:
+        if name not in facts:
+            return f"facts have no {name}"
+    for name, value in facts.items():
+        if name in _CHECKS:
+            good, expected = _CHECKS[name]
+            if not good(value):
+                return f"{name} is {_short(value)}, not {expected}"
+    return None
+
+
+def _whole(value: Any, least: float) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _video(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != set(_VIDEO):
+        return False
+    return all(_CHECKS[name][0](value[name]) for name in _VIDEO)
+
+
+def _event(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
+
+
+def _box(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) in (4, 5)
+        and all(map(_number, value[:4]))
+        and (value[4:] in ([], [None]) or _number(value[4]))
+    )
+
+
+#: Fact -> whether a value is one, and what it must be.
+_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "video_id": (lambda value: isinstance(value, str), "a text"),
+    "source": (lambda value: isinstance(value, str), "a text"),
+    "frames": (lambda value: _whole(value, 1), "a whole number from 1 on"),
+    "width": (lambda value: _whole(value, 1), "a whole number from 1 on"),
+    "height": (lambda value: _whole(value, 1), "a whole number from 1 on"),
+    "fps": (lambda value: _number(value) and value > 0, "a number above 0"),
+    "event": (_event, "[start, end] in seconds"),
+    "boxes": (lambda value: isinstance(value, list) and all(map(_box, value)), "a list of [x, y, width, height, time]"),
+    "clip": (_video, "frames, fps, width and height of a video"),
+    "clip_negative": (_video, "frames, fps, width and height of a video"),
+    "latent_shape": (
+        lambda value: isinstance(value, list) and len(value) == 4 and all(_whole(size, 1) for size in value),
+        "four whole numbers from 1 on",
+    ),
+    "labels": (
+        lambda value: isinstance(value, list) and all(_whole(label, -math.inf) for label in value),
+        "a list of whole numbers",
+    ),
+    "frames_per_segment": (lambda value: _whole(value, 1), "a whole number from 1 on"),
+}
+
+
+def deeper(value: Any, depth: int = DEPTH) -> bool:
+    """Whether lists and objects lie deeper within each other: writing them out again would exhaust the stack."""
+    if value.__class__ is dict:
+        value = value.values()
+    elif value.__class__ is not list:
+        return False
+    return not depth or any(deeper(inner, depth - 1) for inner in value)
+
+
+def _short(value: Any) -> str:
+    """A value of any size and depth in a few characters."""
+    if isinstance(value, dict | list) and deeper(value, 4):
+        return "deeply nested"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
