@@ -131,7 +131,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
-        """Samples that are altered, or whose question and answers the policy cannot take: ten at most, and their number.
+        """Samples that are altered or whose texts the policy cannot take: ten at most, and their number.
 
         Samples that may be skipped are no fault: they are warned of, and the loader skips them where they come.
         """
