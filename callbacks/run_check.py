@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -147,15 +146,7 @@ def _data_facts(
     data: PlannedData[Any], module: LightningModule, trainer: Trainer, ranks: int, check: RunCheck
 ) -> int | None:
     """Say what each split and an epoch hold; the optimizer steps of the run, None where their number is open."""
-    active = module.active() if isinstance(module, PreferenceModule) else ()
-    for split in SPLITS:
-        if data.paths.get(split) is None:
-            continue
-        selection = data.selection(split)
-        kept = np.arange(len(data.index(split))) if selection.keep is None else selection.keep
-        counts = {name: int(selection.terms[name][kept].sum()) for name in active if name in selection.terms}
-        items = ", ".join(f"{name} {count}" for name, count in counts.items())
-        check.facts.append(f"{split}: {len(kept)} samples: {items}")
+    check.facts += data.item_lines(module.active() if isinstance(module, PreferenceModule) else ())
     accumulation, keep = trainer.accumulate_grad_batches, data.selection("train").keep
     plan = TrainPlan(
         shard_counts=data.index("train").shard_counts,

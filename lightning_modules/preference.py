@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -25,6 +26,8 @@ from lightning_modules.checkpoints import (
     require_trained,
     use_configured,
 )
+from lightning_modules.first_gradients import require_gradients
+from lightning_modules.logged import forget
 from lightning_modules.policy_loading import load_policy
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -146,6 +149,8 @@ class PreferenceModule(LightningModule, ABC):
         self._former_settings: list[dict[str, Any]] = []
         #: The micro-batches' logged values of the optimizer step that is under way.
         self._begun: tuple[int, list[Tensor]] = (-1, [])
+        #: Items in the loss of this rank since the run began, until the first gradients were checked; then None.
+        self._unchecked_items: int | None = 0
 
     # What a method defines
 
@@ -205,7 +210,7 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """After a resume, the optimizer's configured settings stand."""
+        """After a resume, the optimizer has its configured settings."""
         (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
         steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -227,11 +232,17 @@ class PreferenceModule(LightningModule, ABC):
         means = self.weighted(terms, batch)
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         self._require_finite(loss, means, batch)
-        names = ["train/loss", *(f"train/loss/{name}" for name in means)]
-        values = self._step_means(torch.stack([loss, *means.values()]).detach())
-        self.log_dict(dict(zip(names, values, strict=True)), batch_size=len(batch.keys), sync_dist=True)
+        if self._unchecked_items is not None:
+            self._unchecked_items += sum(len(term.samples) for term in terms.values())
+        self._log_losses(loss, means, terms, len(batch.keys))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Once: everything that trains must have a gradient, as soon as the loss had anything to prefer."""
+        if self._unchecked_items:
+            require_gradients(self.trainable())
+            self._unchecked_items = None
 
     def _require_finite(self, loss: Tensor, means: Mapping[str, Tensor], batch: StepBatch) -> None:
         if not torch.isfinite(loss):
@@ -241,14 +252,25 @@ class PreferenceModule(LightningModule, ABC):
                 f"{', '.join(batch.keys)}. Look at these samples, or lower the learning rate"
             )
 
-    def _step_means(self, values: Tensor) -> Tensor:
-        """The means over the step's micro-batches so far: the trainer logs what the last of them hands it.
+    def _log_losses(
+        self, loss: Tensor, means: Mapping[str, Tensor], terms: Mapping[str, Term], batch_size: int
+    ) -> None:
+        """Log the means over the step's micro-batches so far: the trainer logs what the last of them hands it.
 
-        A micro-batch's values are divided by denominators of the whole step, so that only their mean says anything.
+        A micro-batch's values are divided by denominators of the whole step, so that only their mean says anything. A
+        term without an item on any rank has no loss: a logged 0 would read as solved.
         """
+        items = [len(term.samples) for term in terms.values()]
+        values = torch.stack([loss, *means.values(), *(loss.new_tensor(float(count)) for count in items)]).detach()
         step, before = self._begun
         self._begun = (self.global_step, [*before, values] if step == self.global_step else [values])
-        return torch.stack(self._begun[1]).mean(0)
+        step_values = torch.stack(self._begun[1]).mean(0)
+        counts = self.trainer.strategy.reduce(step_values[1 + len(means) :], reduce_op="sum").tolist()
+        losses = {f"train/loss/{name}": value for name, value in zip(means, step_values[1:], strict=False)}
+        empty = {f"train/loss/{name}" for name, count in zip(means, counts, strict=True) if not count}
+        logged = {"train/loss": step_values[0]} | {name: value for name, value in losses.items() if name not in empty}
+        self.log_dict(logged, batch_size=batch_size, sync_dist=True)
+        forget(self.trainer, empty)
 
     def on_validation_epoch_start(self) -> None:
         """Start the means of every term afresh."""

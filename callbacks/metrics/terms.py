@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_modules.logged import forget
+
 
 class TermMetrics(Callback, ABC):
     """Callback that adds up each term's values over the steps and logs what follows from the sums.
@@ -21,6 +23,7 @@ class TermMetrics(Callback, ABC):
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
         self._logged = -1
+        self._names: dict[str, set[str]] = {"train": set(), "val": set()}
 
     @abstractmethod
     def sums(self, outputs: Any) -> Mapping[str, Tensor]:
@@ -74,6 +77,10 @@ class TermMetrics(Callback, ABC):
         if not collected:
             return
         totals = trainer.strategy.reduce(torch.stack(list(collected.values())), reduce_op="sum").cpu()
+        values: dict[str, float] = {}
         for term, sums in zip(collected, totals, strict=True):
-            # Every rank holds the same values already: averaging them changes nothing.
-            pl_module.log_dict(dict(self.named(prefix, term, sums)), batch_size=1, sync_dist=prefix == "val")
+            values |= self.named(prefix, term, sums)
+        # Every rank holds the same values already: averaging them changes nothing.
+        pl_module.log_dict(values, batch_size=1, sync_dist=prefix == "val")
+        forget(trainer, self._names[prefix] - values.keys())
+        self._names[prefix] |= values.keys()

@@ -53,6 +53,8 @@ class DensePairs(PlannedData[PairBatch]):
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
+            (some removed, added or replaced), from the same share of the epoch.
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
@@ -80,6 +82,7 @@ class DensePairs(PlannedData[PairBatch]):
         max_bad_samples: int = 10,
         multiprocessing_context: StartMethod | None = None,
         reader: ByteReader | None = None,
+        allow_changed: bool = False,
     ) -> None:
         super().__init__(
             {"train": train, "val": val},
@@ -91,6 +94,7 @@ class DensePairs(PlannedData[PairBatch]):
             max_bad_samples=max_bad_samples,
             multiprocessing_context=multiprocessing_context,
             reader=reader,
+            allow_changed=allow_changed,
         )
         self.label_paths: dict[Split, Paths | None] = {"train": train_labels, "val": val_labels}
         self.draw = FlowDraw(seed, logit_mean, logit_std, flow_shift, *time_range)

@@ -106,6 +106,8 @@ class Latents(PlannedData[LatentBatch]):
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
+            (some removed, added or replaced), from the same share of the epoch.
     """
 
     schema: ClassVar[tuple[str, ...]] = ("vidpref/latents", "vidpref/pairs")
@@ -128,6 +130,7 @@ class Latents(PlannedData[LatentBatch]):
         max_bad_samples: int = 10,
         multiprocessing_context: StartMethod | None = None,
         reader: ByteReader | None = None,
+        allow_changed: bool = False,
     ) -> None:
         super().__init__(
             {"train": train, "val": val},
@@ -139,6 +142,7 @@ class Latents(PlannedData[LatentBatch]):
             max_bad_samples=max_bad_samples,
             multiprocessing_context=multiprocessing_context,
             reader=reader,
+            allow_changed=allow_changed,
         )
         if not 0 <= drop_prompts <= 1:
             raise ValueError(f"data.drop_prompts is {drop_prompts}; give a share from 0 to 1")

@@ -91,6 +91,11 @@ class Prompts(LightningDataModule):
         """
         self._skipped = frozenset(keys)
 
+    def prompts(self) -> list[tuple[str, str]]:
+        """Name and text of every prompt of which a video is still to be made; the name is its beginning."""
+        texts = dict.fromkeys(request.prompt for request in self.requests if request.key not in self._skipped)
+        return [(repr(text if len(text) <= 60 else f"{text[:57]}..."), text) for text in texts]
+
     def predict_dataloader(self) -> Any:
         """This rank's batches, as many as every rank has; an empty list where nothing is left."""
         keep = remaining(self.keys, self._skipped)

@@ -12,10 +12,12 @@ from torch import Tensor
 from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.shards.index import Index, SampleEntry, key_fault
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import Paths, Split
 from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
+from datamodules.stream.sample_rows import sample_rows
 from datamodules.video.codec import decode_frames
 from datamodules.video.facts import VideoFacts
 
@@ -59,6 +61,13 @@ class Videos(PredictData[VideoBatch]):
             entries = tuple(replace(entry, key=f"{self.key_prefix}{entry.key}") for entry in index.entries)
             self._renamed = replace(index, entries=entries) if self.key_prefix else index
         return self._renamed
+
+    def prompts(self) -> list[tuple[str, str]]:
+        """Key and caption of every video that is still to be read."""
+        index = self.index("predict")
+        rows = sample_rows(SampleReader(index, self.reader), self.remaining().tolist())
+        # An altered sample is the loader's to refuse or to skip.
+        return [(index.entries[position].key, row["caption"]) for position, row in rows if isinstance(row, dict)]
 
     def recipe(self, split: Split) -> VideoRecipe:
         """Videos as a whole, with their rows."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index, Schemas, joined
-from datamodules.stream.changed_content import content_changes
+from datamodules.stream.changed_content import content_changes, moved
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
 from datamodules.stream.recipe import Recipe
 from datamodules.stream.run_place import RunPlace, at_a_step, limited
+from datamodules.stream.term_items import item_lines
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]
@@ -60,6 +62,8 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: how workers start; None = the platform's default.
         reader: how bytes are fetched; None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those that it was
+            written with, from the same share of the epoch; otherwise that is an error.
     """
 
     #: What the shards hold; several = any of them.
@@ -78,6 +82,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         max_bad_samples: int,
         multiprocessing_context: StartMethod | None,
         reader: ByteReader | None,
+        allow_changed: bool = False,
     ) -> None:
         super().__init__()
         require_least(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
@@ -90,6 +95,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         self.max_bad_samples = max_bad_samples
         self.multiprocessing_context = multiprocessing_context
         self.reader = reader or ByteReader()
+        self.allow_changed = allow_changed
         self._indexes: dict[Split, tuple[list[Index], Index]] = {}
         self._loaders: dict[Split, PlanLoader[BatchT]] = {}
         self._resumed: dict[str, Any] = {}
@@ -145,7 +151,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
                 f"{type(module).__name__}; choose another --data, or another --model"
             ]
         faults: list[str] = []
-        for split in _SPLITS.get(stage, ()):
+        for split in self.splits(stage):
             if split not in self.paths:
                 faults.append(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
             elif self.paths[split] is not None:
@@ -159,6 +165,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
                 )
         self._passed = () if faults else (stage, module)
         return faults
+
+    def splits(self, stage: str) -> tuple[Split, ...]:
+        """The splits that a verb reads, if their samples are given."""
+        return _SPLITS.get(stage, ())
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
         """What is wrong with the texts of a split's samples; nothing where training reads none.
@@ -224,8 +234,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             window=self.window,
         )
         try:
-            self._require_same_content(state)
-            self._require_same({**state, **state.get("identity", {})}, {**plan.identity(), **self.identity()})
+            changed = bool(self._changes(state))
+            now = {**plan.identity(), **self._kept_identity(changed)}
+            if changed:
+                del now["kept"]
+            self._require_same({**state, **state.get("identity", {})}, now)
         except ValueError as error:
             return [str(error)]
         return []
@@ -251,6 +264,18 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return RunPlace.after(loader.consumed, plan, self.active_trainer.limit_train_batches)
 
     # What others ask
+
+    def item_lines(self, active: Collection[str]) -> list[str]:
+        """The samples and the items of each term in use: a line for each data set of training and validation."""
+        lines: list[str] = []
+        for split in self.splits(TrainerFn.FITTING):
+            given = self.paths.get(split)
+            if given is not None:
+                parts, selection = self.parts(split), self.selection(split)
+                names = [split] if len(parts) == 1 else [f"{split}, {path}" for path in given]
+                sizes = {name: len(part) for name, part in zip(names, parts, strict=True)}
+                lines += item_lines(sizes, selection.terms, selection.keep, active)
+        return lines
 
     @property
     def active_trainer(self) -> Any:
@@ -295,20 +320,37 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         paths = [given] if isinstance(given, str) else list(given or ())
         return {str(path): part.fingerprint for path, part in zip(paths, self.parts("train"), strict=True)}
 
-    def _require_same_content(self, state: Mapping[str, Any]) -> None:
+    def _changes(self, state: Mapping[str, Any]) -> str:
+        """Which data sets hold other training samples than a saved state is of; "" = none.
+
+        Raises:
+            ValueError: some do, and that is not allowed.
+        """
         before, now = state["fingerprint"], self.index("train").fingerprint
-        if before != now:
-            changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+        if before == now:
+            return ""
+        changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
+        if not self.allow_changed:
             raise ValueError(
                 f"cannot resume: the content of the training samples has changed: {changes} (fingerprint was "
-                f"{before[:12]}, is {now[:12]}). Restore the former shards, or start a new run: another "
-                "--trainer.default_root_dir, or --ckpt_path null"
+                f"{before[:12]}, is {now[:12]}). Restore the former shards, go on with these by --data.allow_changed "
+                "true, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
             )
+        return changes
 
     def _go_on(self, loader: PlanLoader[BatchT]) -> None:
-        self._require_same_content(self._resumed)
-        self._require_same(self._resumed.get("identity", {}), self.identity())
-        loader.resume(at_a_step(self._resumed))
+        state, plan = at_a_step(self._resumed), loader.plan
+        assert isinstance(plan, TrainPlan)
+        changes = self._changes(state)
+        self._require_same(state.get("identity", {}), self._kept_identity(bool(changes)))
+        if changes:
+            state, place = moved(state, plan, self.index("train"))
+            rank_zero_warn(f"the content of the training samples has changed: {changes}. {place}")
+        loader.resume(state)
+
+    def _kept_identity(self, changed: bool) -> dict[str, Any]:
+        """What must be as it was; where other samples are allowed, not what is of their files."""
+        return {name: value for name, value in self.identity().items() if not (changed and self.origin_of(name))}
 
     def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from datamodules.shards.byte_reader import BadSampleError
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.vista.annotations import Annotations
@@ -22,10 +24,12 @@ class VistaRecipe(Recipe[VistaBatch]):
     Attributes:
         annotations: facts and levels by position.
         maker: makes a sample's views.
+        unusable: key -> why, of samples whose texts the policy cannot take.
     """
 
     annotations: Annotations
     maker: ViewMaker
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     def members(self, position: int) -> list[str]:
         """The row, and what the sample's views are made of."""
@@ -36,8 +40,10 @@ class VistaRecipe(Recipe[VistaBatch]):
         """The views of one sample.
 
         Raises:
-            ValueError: the row cannot be read, a member is missing or undecodable.
+            ValueError: the row cannot be read, a member is missing or undecodable, the policy cannot take the texts.
         """
+        if sample.entry.key in self.unusable:
+            raise BadSampleError(self.unusable[sample.entry.key])
         facts, levels = self.annotations.facts, self.annotations.levels[sample.position]
 
         def find_partner(random: np.random.Generator) -> Partner:

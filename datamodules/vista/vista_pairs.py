@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
+from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.planned_data import Paths, Selection, Split, TextFaults, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import PreferenceRow, VistaBatch
+from datamodules.vista.samples import VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
+from datamodules.vista.text_check import listed, unusable_samples
 from datamodules.vista.views import Negatives, ViewMaker, membership
 
 
@@ -45,6 +43,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
         max_bad_samples: how many samples may be skipped before the run stops after all.
         multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
         reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
+            (some removed, added or replaced), from the same share of the epoch.
     """
 
     schema: ClassVar[str] = "vidpref/vista"
@@ -68,6 +68,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
         max_bad_samples: int = 10,
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         reader: ByteReader | None = None,
+        allow_changed: bool = False,
     ) -> None:
         require_least(num_frames=(num_frames, 1))
         super().__init__(
@@ -80,6 +81,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             max_bad_samples=max_bad_samples,
             multiprocessing_context=multiprocessing_context,
             reader=reader,
+            allow_changed=allow_changed,
         )
         self.num_frames = num_frames
         self.negatives = Negatives(
@@ -88,6 +90,10 @@ class VistaPairs(ContinuedData[VistaBatch]):
         self.resample_each_epoch = resample_each_epoch
         #: By index, which several splits may share.
         self._annotations: dict[Index, Annotations] = {}
+        #: By split, key -> why, of the samples that the policy cannot take; the loaders skip them.
+        self.unusable: dict[Split, dict[str, str]] = {"train": {}, "val": {}, "predict": {}}
+        #: The module for which the texts of a split were checked.
+        self._texts_checked: dict[Split, Any] = {}
 
     def views_fingerprint(self, split: Split = "train") -> dict[str, Any]:
         """All that determines the views of a split, in plain types; equal fingerprints mean equal views.
@@ -125,28 +131,26 @@ class VistaPairs(ContinuedData[VistaBatch]):
             rank_zero_warn(f"{self.paths[split]}: {remark}")
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
-        """What is wrong with the question and the answers that the model needs, sample by sample."""
-        index, needs = self.index(split), self.active_trainer.lightning_module.needs()
-        samples = SampleReader(index, self.reader)
-        names = sorted({name for answers in needs.values() for name in answers})
+        """Samples that are altered or whose texts the policy cannot take: ten at most, and their number.
 
-        def read(position: int) -> PreferenceRow | str:
-            try:
-                return PreferenceRow.from_json(json.loads(samples.read(position, ["json"])["json"]))
-            except (BadSampleError, ReadFailedError) as error:
-                return str(error)
-
-        faults: list[str] = []
-        with ThreadPoolExecutor(8) as threads:
-            for position, row in enumerate(threads.map(read, range(len(index)))):
-                if isinstance(row, str):
-                    # A run that skips such samples counts them itself.
-                    faults += [row] if self.on_bad_sample == "raise" else []
-                    continue
-                answers = {name: text for name in names if (text := getattr(row, name)) is not None}
-                where = f"{index.address(position)}: sample {index.entries[position].key!r}"
-                faults += [f"{where}: {fault}" for fault in faults_of(row.question, answers)]
-        return faults
+        Samples that may be skipped are no fault: they are warned of, and the loader skips them where they come.
+        """
+        module: Any = self.active_trainer.lightning_module
+        if self._texts_checked.get(split) is module:
+            return []
+        names = sorted({name for answers in module.needs().values() for name in answers})
+        unusable = unusable_samples(self.index(split), self.reader, names, faults_of)
+        count, total, lines = len(unusable), len(self.index(split)), list(unusable.values())
+        title = f"{self.paths[split]}: {count} of {total} samples cannot be used"
+        if count and self.on_bad_sample == "raise":
+            return [listed(f"{title}; fix or remove them, or set data.on_bad_sample: skip:", lines)]
+        if count > self.max_bad_samples:
+            return [listed(f"{title}, data.max_bad_samples allows {self.max_bad_samples}:", lines)]
+        self.unusable[split].update(unusable)
+        if count:
+            rank_zero_warn(listed(f"{title}, and are skipped:", lines))
+        self._texts_checked[split] = module
+        return []
 
     def selection(self, split: Split) -> Selection:
         """All samples, each in the terms whose views it has in what the policy sees of its frames.
@@ -163,7 +167,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
             self.resample_each_epoch, annotations.visible,
         )  # fmt: skip
-        return VistaRecipe(annotations, maker)
+        return VistaRecipe(annotations, maker, self.unusable[split])
 
     def annotations(self, split: Split) -> Annotations:
         """What the index of a split says of its samples, and what the policy sees of their frames."""

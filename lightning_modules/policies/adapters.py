@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from lightning_modules.policies.lora_targets import AdapterRoom, lora_targets
+
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
@@ -36,12 +38,17 @@ class LoraSettings:
     Attributes:
         r: rank.
         alpha: scale; the update is alpha / r times B A.
-        targets: regular expression that a module's full name must match; None = the linears of the family's blocks.
+        targets: where it goes, in PEFT's forms: a regular expression that a module's whole name must match, a name or
+            a list of names (whole, or their last parts, as q_proj), or `all-linear`: every linear layer of the language
+            decoder or the transformer but the output head. What lies in a part that adapters cannot train, as a frozen
+            vision tower, gets none. None = the linears of the family's blocks.
+        some_blocks: blocks without an adapter are intended; otherwise one that the targets miss is an error.
     """
 
     r: int = 16
     alpha: float = 32
-    targets: str | None = None
+    targets: list[str] | str | None = None
+    some_blocks: bool = False
 
 
 def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_save: list[str]) -> LoraConfig | None:
@@ -84,7 +91,7 @@ def new_config(lora: LoraSettings, targets: str, modules_to_save: Sequence[str] 
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=0.0,
-        target_modules=lora.targets or targets,
+        target_modules=targets if lora.targets is None else lora.targets,
         modules_to_save=list(modules_to_save) or None,
     )
 
@@ -112,15 +119,35 @@ def existing_config(
     return config
 
 
-def add_adapters(model: nn.Module, config: LoraConfig, with_reference: bool) -> PeftModel:
+def add_adapters(
+    model: nn.Module,
+    config: LoraConfig,
+    with_reference: bool,
+    room: AdapterRoom | None = None,
+    lora: LoraSettings | None = None,
+) -> PeftModel:
     """Put the trained adapter into a model, and a frozen one beside it if asked for; works on the meta device.
 
     Adapters are float32 whatever the model is: a learning rate of 1e-5 is lost in bfloat16.
+
+    Args:
+        model: the model, without adapters.
+        config: the adapter's configuration.
+        with_reference: add the frozen one.
+        room: where adapters train; what an existing adapter has elsewhere stays as it is. None = everywhere.
+        lora: the settings of a new adapter, whose targets are checked and kept to that part; None = it exists.
+
+    Raises:
+        ValueError: as `lora_targets`.
     """
     from peft import get_peft_model
 
     # peft fills configurations in while it works with them, and the caller may build a second model from this one.
     config = copy.deepcopy(config)
+    if lora is not None and room is not None:
+        chosen = config.target_modules or []
+        targets = chosen if isinstance(chosen, str) else sorted(chosen)
+        config.target_modules = lora_targets(model, targets, room, lora.some_blocks)
     with warnings.catch_warnings():
         # peft asks a recent transformers by an old name whether it recomputes activations.
         warnings.simplefilter("ignore", FutureWarning)
@@ -130,7 +157,9 @@ def add_adapters(model: nn.Module, config: LoraConfig, with_reference: bool) -> 
     for name, parameter in adapted.named_parameters():
         if _adapter_of(name) is not None:
             parameter.data = parameter.data.float()
-            parameter.requires_grad_(_adapter_of(name) == DEFAULT)
+            # LoRA that was trained elsewhere may reach a tower; without a gradient there, DDP would wait for one.
+            fixed = room is not None and ".lora_" in name and room.is_closed(name.removeprefix("base_model.model."))
+            parameter.requires_grad_(_adapter_of(name) == DEFAULT and not fixed)
     if with_reference:
         snapshot_reference(adapted)
     return adapted
@@ -166,6 +195,11 @@ def load_weights(adapted: PeftModel, weights: Mapping[str, torch.Tensor], folder
                 f"adapter: {folder!r} does not fit this checkpoint: {len(lost)} tensors have no counterpart, the first "
                 f"is {lost[0]}; give the checkpoint that the adapter was trained on"
             )
+
+
+def trains_whole(module: nn.Module) -> bool:
+    """Whether all of the adapter trains, so that what trains is all that its folder holds."""
+    return all(one.requires_grad for name, one in module.named_parameters() if _adapter_of(name) == DEFAULT)
 
 
 def has_adapter(module: nn.Module, name: str = DEFAULT) -> bool:

@@ -131,6 +131,9 @@ class VideoFlow(Protocol):
             ValueError: a prompt is empty and `allow_empty` is not set; only guidance has a use for it.
         """
 
+    def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt as the text encoder's tokenizer counts them, uncut; no weights are loaded for it."""
+
     def release(self) -> None:
         """Free autoencoder and text encoder; they load again when needed."""
 

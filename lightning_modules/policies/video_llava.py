@@ -16,6 +16,7 @@ from lightning_modules.policies import adapters
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frames import FrameFit, distinct_frames, frame_pixels, processor_region
+from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import PADDING, PackedViews, left_padded, shared_prefix_mask
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.shared_attention import first_masked
@@ -128,14 +129,21 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
                 getattr(model.model, name).requires_grad_(on)
         else:
             second = self.reference_adapter or self.adapter is not None
+            new = self.lora if self.adapter is None else None
             with torch.device("meta" if meta else "cpu"):
-                model = adapters.add_adapters(model, self._adapter_config, second)
+                model = adapters.add_adapters(model, self._adapter_config, second, self._adapter_room(model), new)
             if self.adapter is not None and not meta:
                 adapters.load_adapter(model, self.adapter)
         self.model = model
         freeze_unused_layers(self.base.model.video_tower, self.config.vision_feature_layer)
         # from_pretrained returns eval mode, in which activation checkpointing is off without a word.
         self.train()
+
+    def _adapter_room(self, model: Any) -> AdapterRoom:
+        """The towers see every video without a gradient, or train as a whole, as a projector that trains does."""
+        decoder = model.model.language_model
+        closed = ["model.video_tower", "model.image_tower", *(["model.multi_modal_projector"] * self.train_projector)]
+        return AdapterRoom.of(model, decoder, decoder.layers, model.get_output_embeddings(), closed)
 
     def _read_processor(self) -> Any:
         """The checkpoint's processor, which needs no weights; read once."""
@@ -309,8 +317,8 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         """
         adapted = self._adapter_config is not None
         if state_dict is None and is_sharded(self):
-            # An adapter with a copy of the tower also holds the layers of it that are frozen.
-            state_dict = full_state_dict(self, trained_only=adapted and not self.train_tower)
+            # An adapter may also hold what is frozen, as the unused layers of a tower that trains.
+            state_dict = full_state_dict(self, trained_only=adapted and adapters.trains_whole(self.model))
         if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
             return
         own = None if state_dict is None else {name.removeprefix("model."): one for name, one in state_dict.items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datamodules.dense.rows import LatentSpace
 from lightning_modules.policies import adapters
 from lightning_modules.policies.euler import euler
+from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policies.wan_adapters import WAN_LINEARS, WanLora, read_adapter, write_adapter
@@ -51,7 +52,8 @@ class WanPolicy(nn.Module, VideoFlow):
             reference shall follow the policy.
         dtype: type of transformer and text encoder in memory; adapters are float32 always, and so is what Wan keeps in
             float32.
-        prompt_length: tokens to which prompts are padded, as the pipeline does by default; longer ones are cut.
+        prompt_length: tokens to which prompts are padded, as the pipeline does by default; longer ones are cut, which
+            `predict` says before it begins.
         transformer: which of the pipeline's transformers; see above.
         weights: a folder that full fine-tuning exported, whose transformer takes the place of the pipeline's.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
@@ -117,8 +119,10 @@ class WanPolicy(nn.Module, VideoFlow):
         model.requires_grad_(self._adapter_config is None)
         if self._adapter_config is not None:
             second = self.reference_adapter or self.adapter is not None
+            new = self.lora if self.adapter is None else None
+            room = AdapterRoom.of(model, model, model.blocks, model.proj_out)
             with torch.device("meta" if meta else "cpu"):
-                model = adapters.add_adapters(model, self._adapter_config, second)
+                model = adapters.add_adapters(model, self._adapter_config, second, room, new)
             if self.adapter is not None and not meta:
                 adapters.load_weights(model, read_adapter(self.adapter)[1], self.adapter)
         self.model = model if meta else model.to(self.device)
@@ -267,6 +271,10 @@ class WanPolicy(nn.Module, VideoFlow):
         if empty and not allow_empty:
             raise ValueError(f"prompt {empty[0]} is empty; give the video's caption")
         return self._codec.embed(prompts, self.device)
+
+    def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt, before it is cut at `prompt_length`; the text encoder is not loaded."""
+        return self._codec.lengths(prompts)
 
     def release(self) -> None:
         """Free autoencoder and text encoder; they load again when needed."""

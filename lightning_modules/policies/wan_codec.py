@@ -102,6 +102,13 @@ class WanCodec:
         lengths = padded.ne(0).any(-1).sum(-1).tolist()
         return [one[:length].float() for one, length in zip(padded, lengths, strict=True)]
 
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt, its end included, as `embed` would have them without a limit; loads no weights."""
+        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+        # A prompt beyond the tokenizer's own limit would be warned of by the tokenizer, in other words.
+        return [len(self._tokenizer(prompt_clean(prompt), verbose=False)["input_ids"]) for prompt in prompts]
+
     def release(self) -> None:
         """Forget the weights."""
         self._vae = self._text = None
@@ -120,17 +127,22 @@ class WanCodec:
             self._vae.requires_grad_(False).eval()
         return self._vae.to(device)
 
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, subfolder="tokenizer")
+
     def _text_pipeline(self, device: torch.device) -> Any:
         from diffusers import WanPipeline
-        from transformers import AutoTokenizer, UMT5EncoderModel
+        from transformers import UMT5EncoderModel
 
         if self._text is None:
             kind = getattr(torch, self.text_dtype)
             encoder = UMT5EncoderModel.from_pretrained(
                 self.path, trust_remote_code=False, subfolder="text_encoder", dtype=kind
             )
-            tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False, subfolder="tokenizer")
             encoder.requires_grad_(False).eval()
-            self._text = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
+            self._text = WanPipeline(tokenizer=self._tokenizer, text_encoder=encoder, vae=None, scheduler=None)
         self._text.text_encoder.to(device)
         return self._text

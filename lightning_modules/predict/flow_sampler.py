@@ -19,6 +19,7 @@ from torch import Tensor
 from datamodules.stream.draws import generator
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import load_policy, policy_settings, settings_and_contents, weights_of
+from lightning_modules.predict.cut_prompts import warn_of_cut_prompts
 
 
 def video_seed(seed: int, name: str, purpose: str) -> int:
@@ -72,6 +73,11 @@ class FlowSampler(LightningModule):
         if not self._loaded:
             load_policy(self, self.policy)
             self._loaded = True
+
+    def on_predict_start(self) -> None:
+        """Say which prompts are cut, before the first video."""
+        guide = [("negative_prompt", self.negative_prompt)] if self.guidance_scale > 1 else []
+        warn_of_cut_prompts(self.trainer, self.policy, guide)
 
     @property
     def sharded(self) -> bool:

@@ -13,6 +13,7 @@ from datamodules.dense.rows import LatentRow, VideoRow
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import settings_and_contents
+from lightning_modules.predict.cut_prompts import warn_of_cut_prompts
 
 
 def encoded_video(policy: VideoFlow, row: VideoRow, frames: Tensor) -> Tensor:
@@ -69,6 +70,10 @@ class VideoEncoder(LightningModule):
             "policy": settings_and_contents(self.policy),
             "latent_space": self.policy.latent_space.to_json(),
         }
+
+    def on_predict_start(self) -> None:
+        """Say which captions are cut, before the first video."""
+        warn_of_cut_prompts(self.trainer, self.policy)
 
     def predict_step(self, batch: VideoBatch, batch_idx: int) -> list[WrittenSample]:
         """One sample for each video of the batch."""

@@ -79,6 +79,7 @@ def test_all_faults_are_in_one_list(check: Check, capsys: pytest.CaptureFixture[
     assert "2 faults:" in said
     assert check("--data.train", "long.index.json") == 1
     said = capsys.readouterr().err
+    assert "1 of 12 samples cannot be used" in said
     assert "sample 's11'" in said
     assert "positions; use fewer frames or shorter texts" in said
 
@@ -93,7 +94,7 @@ def test_texts_that_fit_are_no_faults_and_every_one_that_does_not_is_named(
 
     write_shards(texts(), "texts", samples_per_shard=4)
     assert check("--data.train", "texts.index.json") == 1
-    faults = [line for line in capsys.readouterr().err.splitlines() if line.startswith("- ")]
+    faults = [line for line in capsys.readouterr().err.splitlines() if ": sample '" in line]
     assert [line.split("sample ")[1][:4] for line in faults] == ["'t1'", "'t3'", "'t5'"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 
+from callbacks.metrics.preference import PreferenceMetrics
 from callbacks.reference.model import ReferenceModel
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 from tests.support.preference_fakes import FakePairs, TinyPolicy, make_batch, make_module, make_trainer
@@ -54,6 +56,31 @@ def test_the_logged_loss_is_that_of_the_whole_step() -> None:
     for last in (seen.logged[2], seen.logged[5]):
         assert last["train/loss/response"] == pytest.approx(math.log(2), abs=1e-6)
         assert last["train/loss/video"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_term_without_samples_is_an_empty_cell_and_not_a_loss_of_0(tmp_path: Path) -> None:
+    """The second step has no video negative, the third has one in one of two micro-batches."""
+    with_video = [True, True, False, False, False, True, True, True]
+    batches = [make_batch([number]) for number in range(8)]
+    for number, there in enumerate(with_video):
+        views = [view for view in batches[number].views if there or view.name != "video_negative"]
+        denominators = dict.fromkeys(batches[number].denominators, 1.0)
+        batches[number] = replace(batches[number], views=views, denominators=denominators)
+    batches[5].denominators["video"] = 0.5  # one item in the step, two micro-batches
+    logger, seen = CSVLogger(tmp_path), Seen()
+    settings: dict[str, Any] = {"logger": logger, "accumulate_grad_batches": 2}
+    trainer = make_trainer([ReferenceModel(), PreferenceMetrics(), seen], steps=4, **settings)
+    trainer.fit(make_module(lr=0.0), FakePairs(batches))
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train/loss/video", "train/rewards/video/margins"):
+        assert [row[name] != "" for row in rows] == [True, False, True, True], name
+    assert [float(row["train/loss/video"]) for row in rows if row["train/loss/video"]] == pytest.approx(
+        [math.log(2)] * 3
+    )
+    for row in rows:
+        assert float(row["train/loss/response"]) == pytest.approx(math.log(2))
+    assert "train/loss/video" not in seen.logged[3]
 
 
 def saved(folder: Path, module: VistaDPO) -> Path:

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from datamodules.vista.samples import AnswerScores, View, VistaBatch
+from datamodules.vista.samples import AnswerScores, Box, View, VistaBatch
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies.adapters import add_adapters, reference_mode
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
@@ -38,6 +38,7 @@ class TinyPolicy(nn.Module):
     """Fills `VideoLLM`; an answer's tokens are its letters, all scored from the prompt and the frames' mean."""
 
     entry_points = ("encode", "kl", "logits")
+    frame_fit = "squash"
 
     def __init__(
         self, lora: bool = True, train_head: bool = False, start: float = 0.0, with_reference: bool = False
@@ -66,10 +67,14 @@ class TinyPolicy(nn.Module):
             if self.lora:
                 config = LoraConfig(r=2, lora_alpha=8, target_modules=["body"])
                 self.model = add_adapters(self.model, config, self.with_reference)
+        self.net["embed"].requires_grad_(False)  # `encode` makes its inputs without a gradient
         self.net["head"].requires_grad_(self.train_head or not self.lora)
         for name, parameter in self.named_parameters():
             if "lora_B" in name:
                 nn.init.constant_(parameter, self.start)
+
+    def visible(self, height: int, width: int) -> Box:
+        return Box(0.0, 0.0, float(width), float(height))
 
     def encode(self, views: list[View], keep_hidden: Any = ()) -> Encoded:
         self.encodings += 1

@@ -1,0 +1,48 @@
+"""What a policy says of the texts of whole data sets, before any video is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from datamodules.shards.byte_reader import BadSampleError, ByteReader
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.planned_data import TextFaults
+from datamodules.stream.sample_rows import sample_rows
+from datamodules.vista.samples import AnswerName, PreferenceRow
+
+#: Samples listed in a message.
+LISTED = 10
+
+
+def unusable_samples(
+    index: Index, reader: ByteReader, names: Collection[AnswerName], faults_of: TextFaults
+) -> dict[str, str]:
+    """Key -> shard, key and why, of every sample that is altered or whose texts the policy cannot take.
+
+    Args:
+        index: of the samples.
+        reader: how bytes are fetched.
+        names: the answers that the method scores.
+        faults_of: what the policy says of one prompt and its answers.
+
+    Raises:
+        ReadFailedError: bytes cannot be had.
+    """
+    unusable: dict[str, str] = {}
+    for position, content in sample_rows(SampleReader(index, reader), range(len(index))):
+        key = index.entries[position].key
+        if isinstance(content, BadSampleError):
+            unusable[key] = str(content)
+            continue
+        row = PreferenceRow.from_json(content)
+        answers = {name: text for name in names if (text := getattr(row, name)) is not None}
+        if faults := faults_of(row.question, answers):
+            unusable[key] = f"{index.address(position)}: sample {key!r}: {'; '.join(faults)}"
+    return unusable
+
+
+def listed(title: str, lines: Sequence[str]) -> str:
+    """A message with a line for each sample: ten at most, and how many more there are."""
+    more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "\n".join([title, *(f"  {line}" for line in lines[:LISTED]), *more])

@@ -1,0 +1,31 @@
+"""The check that everything that trains is reached by the loss, made once at a run's first optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+#: Names listed in the message.
+LISTED = 10
+
+
+def require_gradients(trainable: Mapping[str, nn.Parameter]) -> None:
+    """Refuse tensors that the first backward pass did not reach: they stay as they are, and are exported as trained.
+
+    A gradient of zeros is one: LoRA's first factor has it at the start.
+
+    Args:
+        trainable: what trains, by name, after a backward pass.
+
+    Raises:
+        ValueError: names the tensors without a gradient, ten at most, with their count.
+    """
+    missed = [name for name, parameter in trainable.items() if parameter.grad is None]
+    if missed:
+        more = f" and {len(missed) - LISTED} more" if len(missed) > LISTED else ""
+        raise ValueError(
+            f"{len(missed)} of {len(trainable)} tensors that train got no gradient in the first optimizer step: "
+            f"{', '.join(missed[:LISTED])}{more}. The loss does not depend on them, so they would be exported "
+            "untrained and stop a run on several GPUs; train only what every batch passes (lora.targets, train_tower)"
+        )
