@@ -37,23 +37,23 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
         end, last = 0, None
         with path.open("rb") as file:
             bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
-            tar = tarfile.open(fileobj=bounded, mode="r:")  # noqa: SIM115 the file is closed here
-            for info in tar:
-                _require_within(info, path)
-                end = tar.offset  # where the next header begins
-                if info.isdir():
-                    continue
-                key, suffix, why = _named(info)
-                if key in members and key != last:
-                    why = why or "the members of a sample must follow one another"
-                if why or suffix in members.get(key, {}):
-                    faults.append(f"{info.name}: {why or 'comes twice'}")
-                    continue
-                content = _content(tar, info)
-                members.setdefault(key, {})[suffix] = Member(info.offset_data, info.size, digest(content))
-                last = key
-                if suffix == "json":
-                    records[key] = _record(content, key, faults)
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:
+                for info in tar:
+                    _require_within(info, path)
+                    end = tar.offset  # where the next header begins
+                    if info.isdir():
+                        continue
+                    key, suffix, why = _named(info)
+                    if key in members and key != last:
+                        why = why or "the members of a sample must follow one another"
+                    if why or suffix in members.get(key, {}):
+                        faults.append(f"{info.name}: {why or 'comes twice'}")
+                        continue
+                    content = _content(tar, info)
+                    members.setdefault(key, {})[suffix] = Member(info.offset_data, info.size, digest(content))
+                    last = key
+                    if suffix == "json":
+                        records[key] = _record(content, key, faults)
         _require_end(path, end)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such shard") from error

@@ -133,7 +133,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
         """
         passed, self._passed = self._passed, ()
-        if passed != (stage, self.active_trainer.lightning_module) and (faults := self.faults(stage)):
+        if passed != (stage, self._module) and (faults := self.faults(stage)):
             raise ValueError("\n".join(faults))
         # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
         self._loaders, self._resumed = {}, {}
@@ -144,7 +144,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         Args:
             stage: the verb.
         """
-        module = self.active_trainer.lightning_module
+        module = self._module
         if self.required_module_method is not None and not hasattr(module, self.required_module_method[0]):
             return [
                 f"{type(self).__name__} has samples for {self.required_module_method[1]}, not for "
@@ -276,6 +276,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
                 sizes = {name: len(part) for name, part in zip(names, parts, strict=True)}
                 lines += item_lines(sizes, selection.terms, selection.keep, active)
         return lines
+
+    @property
+    def _module(self) -> Any:
+        """What is run; None where there is no trainer, as when someone only looks at the data."""
+        return getattr(self.trainer, "lightning_module", None)
 
     @property
     def active_trainer(self) -> Any:

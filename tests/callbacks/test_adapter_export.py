@@ -138,7 +138,7 @@ class Killed(AdapterExport):
     """Ends while the export is written."""
 
     def export(self, trainer: Any, module: Any, name: str) -> Path:
-        with replaced_folder(self._folder(trainer) / name) as partial:
+        with replaced_folder(self.folder_of(trainer) / name) as partial:
             (partial / "half").touch()
             raise RuntimeError("killed")
 

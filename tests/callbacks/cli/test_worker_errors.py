@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from callbacks.cli.config_errors import told
+from callbacks.cli.config_errors import error_message
 from callbacks.cli.worker_errors import worker_message
 from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.shards.byte_reader import BadSampleError, ReadFailedError
@@ -54,7 +54,7 @@ def test_only_what_the_worker_said_and_the_remedies_of_a_bad_sample(
     with pytest.raises(type(error)) as failed:
         list(DataLoader(Failing(error), num_workers=num_workers))
     expected = "" if said == "RuntimeError" and not num_workers else said
-    assert worker_message(failed.value) == told(failed.value) == expected
+    assert worker_message(failed.value) == error_message(failed.value) == expected
 
 
 def test_other_messages_stay_as_they_are() -> None:
