@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo study test test-slow lint types clean
+.PHONY: help install demo study test test-slow test-crash lint types clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: $(STAMP) ## The tests a person runs before a commit
 
 test-slow: $(STAMP) ## Kill and resume, two processes, whole benchmark runs, the demo
 	$(BIN)/python -m pytest -m slow
+
+test-crash: $(STAMP) ## Kill every command at every fsync, rename and removal, and run it again (an hour)
+	VIDPREF_CRASH_POINTS=all $(BIN)/python -m pytest tests/test_crash_points.py
 
 lint: $(STAMP) ## Style
 	$(BIN)/ruff check .

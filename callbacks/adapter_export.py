@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from callbacks.adapter_card import RunNumbers, complete_export
 from lightning_modules.preference import PreferenceModule
 
+#: Beside an export of a run's end: what its weights are; gone as soon as a training goes on.
+_MARK = ".{name}.json"
+
 
 class AdapterExport(Callback):
     """Export callback: writes the policy when training ends, and every N steps if asked.
@@ -20,7 +27,10 @@ class AdapterExport(Callback):
 
     With LoRA each is an adapter in its family's format, a PEFT folder or what a diffusers pipeline loads; with full
     fine-tuning it is a model folder for `from_pretrained`. A folder has its name only when all of it is written; what
-    was there under that name is replaced.
+    was there under that name is kept until then.
+
+    A run that was killed between its last checkpoint and the end of its export is exported when it is started once
+    more, though nothing is left to train; so is one whose export is older than its checkpoint.
 
     Args:
         folder: where the exports go; None = ``exports`` in the trainer's `default_root_dir`.
@@ -33,10 +43,17 @@ class AdapterExport(Callback):
         self.folder = folder
         self.every_n_steps = every_n_steps
         self._written = 0
+        self._trained = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Whether this start trains is not known yet."""
+        self._trained = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Steps before a resume were written by the interrupted run."""
-        self._written = trainer.global_step
+        """Steps before a resume were written by the interrupted run; its last export is a former one from now on."""
+        self._trained, self._written = True, trainer.global_step
+        if trainer.is_global_zero:
+            self._mark(trainer).unlink(missing_ok=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -49,7 +66,16 @@ class AdapterExport(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what training ended with, while the weights are still on their devices."""
-        rank_zero_info(f"exported: {self.export(trainer, pl_module, 'last')}")
+        self._export_last(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what a former start has trained, where it did not come to that."""
+        if self._trained or trainer.ckpt_path is None:
+            return
+        if trainer.strategy.broadcast(self._is_former(trainer)):
+            # Lightning has moved the weights to the CPU by now, where shards cannot be gathered.
+            pl_module.to(trainer.strategy.root_device)
+            self._export_last(trainer, pl_module)
 
     def folder_of(self, trainer: Trainer) -> Path:
         """The folder in which the exports of a run lie."""
@@ -62,15 +88,54 @@ class AdapterExport(Callback):
             The folder.
         """
         assert isinstance(module, PreferenceModule), "AdapterExport is for methods with a policy"
-        folder = self.folder_of(trainer)
-        target, partial = folder / name, folder / f".{name}.tmp"
-        if trainer.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        module.policy.export(partial)
-        if trainer.is_global_zero:
-            complete_export(partial, module, RunNumbers.of(trainer))
-            shutil.rmtree(target, ignore_errors=True)
-            partial.replace(target)
+        target = self.folder_of(trainer) / name
+        with replaced_folder(target) if trainer.is_global_zero else nullcontext(target) as partial:
+            module.policy.export(partial)
+            if trainer.is_global_zero:
+                complete_export(partial, module, RunNumbers.of(trainer))
         trainer.strategy.barrier("export")
         return target
+
+    def _export_last(self, trainer: Trainer, module: LightningModule) -> None:
+        path = self.export(trainer, module, "last")
+        if trainer.is_global_zero:
+            self._mark(trainer).write_text(json.dumps({"global_step": trainer.global_step}) + "\n")
+        rank_zero_info(f"exported: {path}")
+
+    def _is_former(self, trainer: Trainer) -> bool:
+        """Whether the last export is missing, or not of the step that the run is at."""
+        mark = self._mark(trainer)
+        if not mark.exists() or not (self.folder_of(trainer) / "last").is_dir():
+            return True
+        try:
+            return bool(json.loads(mark.read_text())["global_step"] != trainer.global_step)
+        except (ValueError, KeyError, TypeError):  # a machine that crashed while it was written
+            return True
+
+    def _mark(self, trainer: Trainer) -> Path:
+        return self.folder_of(trainer) / _MARK.format(name="last")
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes `target`'s name once it is whole and on disk; until then the former one has it.
+
+    A kill at any moment leaves the former folder, or the new one, or for an instant the former one aside under
+    ``.NAME.old``, from where the next call fetches it back before it begins.
+    """
+    partial, former = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    if former.is_dir():
+        if target.is_dir():
+            shutil.rmtree(former)
+        else:
+            former.replace(target)
+    partial.mkdir(parents=True)
+    yield partial
+    for file in [path for path in partial.rglob("*") if path.is_file()]:
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+    if target.exists():
+        target.replace(former)
+    partial.replace(target)
+    shutil.rmtree(former, ignore_errors=True)

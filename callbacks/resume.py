@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
+from callbacks.recovery import unread_checkpoints
 from datamodules.stream.planned_data import PlannedData
 from datamodules.stream.run_place import RunPlace
 
@@ -30,6 +33,15 @@ class Resume(Callback):
     def __init__(self) -> None:
         #: The optimizer step after which validation last ended.
         self.validated = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which checkpoints of the run are not read, where some may be meant."""
+        if trainer.is_global_zero:
+            read = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+            if paths := unread_checkpoints(Path(trainer.default_root_dir), read):
+                names = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+                which = "starts at the first step" if read is None else f"goes on from {read}, which is older"
+                rank_zero_warn(f"this run {which}, and does not read {names}; to go on from one give --ckpt_path FILE")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the step; checkpoint callbacks come last, so that what they write at this moment holds it."""

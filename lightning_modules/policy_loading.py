@@ -31,19 +31,25 @@ def load_policy(module: LightningModule, policy: Any) -> None:
         policy.load()
 
 
-def policy_settings(policy: Any) -> dict[str, Any]:
-    """A policy's class and plain settings in JSON types, for people who find later what it has made."""
+def policy_settings(policy: Any, nested: bool = True) -> dict[str, Any]:
+    """A policy's class and plain settings in JSON types, for people who find later what it has made.
+
+    Args:
+        policy: whose plain attributes are its settings.
+        nested: with the settings that are dataclasses; they say how an adapter would be made and trained, which moves
+            no answer and no reference.
+    """
     settings = {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for name, value in vars(policy).items()
-        if not name.startswith("_") and name != "training" and (_is_plain(value) or is_dataclass(value))
+        if not name.startswith("_") and name != "training" and (_is_plain(value) or (nested and is_dataclass(value)))
     }
     return {"class": type(policy).__qualname__, **settings}
 
 
-def settings_and_contents(policy: Any) -> dict[str, Any]:
+def settings_and_contents(policy: Any, nested: bool = True) -> dict[str, Any]:
     """A policy's settings, and the content of the files that it is loaded from: what its outputs are made from."""
-    return {**policy_settings(policy), CONTENTS: contents_of(policy)}
+    return {**policy_settings(policy, nested), CONTENTS: contents_of(policy)}
 
 
 def weights_of(policy: Any) -> dict[str, str]:

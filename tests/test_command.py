@@ -19,6 +19,7 @@ from lightning.pytorch import LightningModule
 import vidpref
 from callbacks.cli.run_record import CONFIG_KEY
 from tests.support import command_fakes  # an imported class has a short name
+from tests.support.other_writer import other_writer
 from tests.support.paths import ROOT
 
 EXPERIMENT = """
@@ -97,6 +98,42 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
 
 
 # Fit, resume, record
+
+
+def test_a_second_fit_in_the_same_folder_is_told_of_the_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with other_writer(Path("run"), is_folder=True) as other:
+        assert run("fit") == 1
+        said = capsys.readouterr().err
+        assert f"error: run is being written by process {other.pid} on " in said
+        assert "Traceback" not in said
+        assert not Path("run/checkpoints").exists()
+        assert run("fit", "--trainer.default_root_dir=mine") == 0
+    assert run("fit") == 0, "the first is gone"
+    assert not Path("run/.lock").exists()
+
+
+def test_a_run_of_version_0_1_0_goes_on_without_a_word_about_its_checkpoint_callback(
+    run: Run, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Its folder has two files for each save; the younger one is not of this version."""
+    former = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=100"]
+    assert run("fit", "--trainer.max_epochs=1", *former, "--trainer.callbacks.save_last=true") == 0
+    Path("run/checkpoints/epoch=0-step=4.ckpt").write_bytes(Path("run/checkpoints/last.ckpt").read_bytes())
+    os.utime("run/checkpoints/epoch=0-step=4.ckpt", (1, 1))
+    recwarn.clear()
+    assert run("fit") == 0
+    assert [str(one.message) for one in recwarn if "callbacks" in str(one.message) or "read" in str(one.message)] == []
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_checkpoints_that_are_not_read_are_named(run: Run, recwarn: pytest.WarningsRecorder) -> None:
+    assert run("fit", "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=3") == 0
+    assert sorted(path.name for path in Path("run/checkpoints").iterdir()) == ["epoch=1-step=6.ckpt", "last.ckpt"]
+    assert not [one for one in recwarn if "does not read" in str(one.message)]
+    assert run("fit", "--ckpt_path=null", "--trainer.max_epochs=3") == 0
+    (said,) = [str(one.message) for one in recwarn if "does not read" in str(one.message)]
+    assert said.startswith("this run starts at the first step, and does not read run/checkpoints/epoch=1-step=6.ckpt, ")
+    assert said.endswith("last.ckpt; to go on from one give --ckpt_path FILE")
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from callbacks.stop_signals import STOPPED
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.video.codec import encode_mp4
@@ -98,6 +99,20 @@ def test_killed_and_continued_by_two_processes(tmp_path: Path) -> None:
     index = Index.read(tmp_path / "broken/pairs.index.json")
     assert [entry.key for entry in index.entries] == KEYS
     assert index.fingerprint == Index.read(tmp_path / "whole/pairs.index.json").fingerprint, "to the last byte"
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_after_their_items(tmp_path: Path) -> None:
+    write_tiny_wan(tmp_path / "tiny")
+    write_videos(tmp_path / "videos")
+    probe = ["--trainer.callbacks+=tests.support.predict_probes.StopRank", "--trainer.callbacks.rank=1"]
+    stopped = predict(tmp_path, "run", 2, *probe, "--trainer.callbacks.batch=1")
+    assert stopped.returncode == STOPPED, stopped.stdout + stopped.stderr
+    assert "stopped by SIGTERM after the item in hand. What is written stays" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    finished = {Index.read(path).entries[0].key for path in (tmp_path / "run/pairs.parts").glob("*.index.json")}
+    assert {key for _, key in calls(tmp_path, "run")} == finished, "every item that was begun is written"
+    assert 0 < len(finished) < len(KEYS)
+    assert not (tmp_path / "run/.pairs.lock").exists()
 
 
 def test_a_sharded_transformer_makes_the_same_pairs(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, write_json
+from benchmarks.base.prediction_text import prediction_text
+from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, UNITS_FILE, write_json
 from datamodules.questions.base import Question
+from datamodules.questions.files import listed
 from datamodules.stream.predict_outputs import differences, plain
 from lightning_modules.file_contents import warn_uncompared
 
@@ -54,7 +56,7 @@ class AnswerLog:
         if fresh:
             self._remove_parts()
             # Results too: were this start interrupted, they would be taken for its own.
-            for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE):
+            for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE, UNITS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
         answered = (self.folder / ANSWERS_FILE).is_file() or bool(self.parts())
         if not answered or not (self.folder / SETTINGS_FILE).is_file():
@@ -153,7 +155,7 @@ def read_lines(path: Path, growing: bool = False) -> list[tuple[str, Answer]]:
         growing: a rank appends to it, so that a last line without an end was never finished and does not count.
 
     Raises:
-        ValueError: lists the lines that are no answers.
+        ValueError: names the lines that are no answers.
     """
     found, faults = [], []
     lines = path.read_bytes().split(b"\n")
@@ -162,13 +164,18 @@ def read_lines(path: Path, growing: bool = False) -> list[tuple[str, Answer]]:
     for number, line in enumerate(lines, start=1):
         try:
             one = json.loads(line)
-            if one["predict"] is None:
+            key, predict = str(one.pop("key")), one["predict"]
+            if predict is None:
                 raise ValueError("nothing was said")
-            found.append((str(one.pop("key")), {**one, "predict": str(one["predict"])}))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             faults.append(f'line {number} is no object with "key" and "predict"')
+            continue
+        try:
+            found.append((key, {**one, "predict": prediction_text(predict)}))
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
     if faults:
-        raise ValueError(f"{path} has {len(faults)} lines that are no answers:\n  " + "\n  ".join(faults))
+        raise ValueError(f"{path} has {len(faults)} lines that are no answers:{listed(faults)}")
     return found
 
 
@@ -181,8 +188,7 @@ def unique(answers: Sequence[tuple[str, Answer]], path: Path) -> dict[str, Answe
     doubled = [key for key, count in Counter(key for key, _ in answers).items() if count > 1]
     if doubled:
         raise ValueError(
-            f"{path} answers {len(doubled)} questions more than once; keep one line for each:\n  "
-            + "\n  ".join(doubled)
+            f"{path} answers {len(doubled)} questions more than once; keep one line for each:{listed(doubled)}"
         )
     return dict(answers)
 
@@ -202,7 +208,7 @@ def asked_as_now(answers: Mapping[str, Answer], questions: Mapping[str, Question
     if other:
         raise ValueError(
             f"{len(other)} answers in {place} were given to other questions (another version of the annotation files, "
-            "or another prompt); use the version that was asked:\n  " + "\n  ".join(other)
+            "or another prompt); use the version that was asked:" + listed(other)
         )
     return {key: without_asked(one) for key, one in answers.items()}
 
@@ -222,5 +228,5 @@ def check_same(kept: Mapping[str, Answer], recorded: Mapping[str, Answer], place
     if other:
         raise ValueError(
             f"{len(other)} answers in {place} are not those of model.predictions; take another model.output, or set "
-            "model.fresh: true to forget them:\n  " + "\n  ".join(other)
+            "model.fresh: true to forget them:" + listed(other)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
@@ -14,15 +15,16 @@ from rich.console import Console
 
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer, AnswerLog, asked_as_now, check_same, line_of
-from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals, recorded_units
 from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.paper_protocol import Protocol
 from benchmarks.base.paper_tables import PaperRow, find_row
 from benchmarks.base.predictions import Recorded
-from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, number_at, provenance, write_json, write_units
 from benchmarks.base.scoreboard import scoreboard
-from benchmarks.base.source import Source, policy_settings
+from benchmarks.base.source import Source
 from datamodules.questions.base import Question, QuestionBatch, VideoQuestions
+from lightning_modules.policy_loading import settings_and_contents
 
 #: The published predictions by part (subset, split), records as the benchmark's `score` takes them.
 Predictions = Mapping[str, Any]
@@ -100,7 +102,8 @@ class Benchmark(LightningModule, ABC):
     def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
         """Answers to a batch of questions by key; `earlier` holds what `complete` found to be unfinished."""
         assert self.policy is not None
-        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens)
+        start = {"answer_start": self.questions.answer_start} if self.questions.answer_start else {}
+        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens, **start)
         return {key: {"predict": one} for key, one in zip(batch.keys, said, strict=True)}
 
     def complete(self, question: Question, answer: Answer) -> bool:
@@ -120,7 +123,7 @@ class Benchmark(LightningModule, ABC):
         """What answers depend on besides their questions, in plain types."""
         return {
             "benchmark": self.title,
-            "policy": None if self.policy is None else policy_settings(self.policy),
+            "policy": None if self.policy is None else settings_and_contents(self.policy, nested=False),
             "precision": None if self.policy is None else str(self.trainer.precision),
             "max_new_tokens": self.max_new_tokens,
             **self.questions.settings(),
@@ -129,6 +132,10 @@ class Benchmark(LightningModule, ABC):
     def details(self, predictions: Predictions) -> dict[str, Any]:
         """Further numbers for `details.json`."""
         return {}
+
+    def how_measured(self) -> str:
+        """Which published protocol, for the results."""
+        return self.protocol
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
         """How many of the judge's replies behind each headline number could not be read, of how many."""
@@ -159,13 +166,19 @@ class Benchmark(LightningModule, ABC):
         """Refuse what would fail only after hours; runs before any weights are loaded, after the questions' own checks.
 
         Raises:
-            ValueError: a policy without videos, a sharding strategy, recorded predictions that do not fit the
-                questions, answers in the output that were given under other settings, to other questions or to others
-                than the recorded answers.
+            ValueError: a policy without videos or that cannot be asked so, a sharding strategy, recorded predictions
+                that do not fit the questions, answers in the output that were given under other settings, to other
+                questions or to others than the recorded answers.
         """
         asks = self.questions
         if self.policy is not None and asks.videos is None:
             raise ValueError("a policy needs to see: give data.videos, the folder of videos")
+        known = {} if self.policy is None else inspect.signature(self.policy.generate).parameters
+        if self.policy is not None and asks.answer_start and "answer_start" not in known:
+            raise ValueError(
+                f"{type(self.policy).__name__} cannot begin its answers with {asks.answer_start!r}, as this prompt "
+                "asks for; choose another data.prompt"
+            )
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             raise ValueError("answers differ in length, and a sharded model would wait for ever: test with DDP instead")
         self._recorded = Recorded()
@@ -254,7 +267,10 @@ class Benchmark(LightningModule, ABC):
         for name, content in self.files(predictions).items():
             write_json(self.output / name, content)
         facts = provenance(self.trainer)
-        about = self._about(predictions, results, skipped, facts)
+        with recorded_units() as units:
+            about = self._about(predictions, results, skipped, facts)
+        scored = (self.questions.everything[key] for key in self.questions.asked if key not in skipped)
+        write_units(self.output, ((one.key, one.fingerprint) for one in scored), units)
         details = {
             "benchmark": self.title,
             "name": self.name,
@@ -285,7 +301,7 @@ class Benchmark(LightningModule, ABC):
         }
         about: dict[str, Any] = {
             "benchmark": self.title,
-            "protocol": self.protocol,
+            "protocol": self.how_measured(),
             "annotations": annotations,
             "left_out": len(skipped),
             "recorded": None if self.predictions is None else self._recorded.counts(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -30,6 +32,74 @@ class Pool:
     kind: Literal["mean", "sum"]
 
 
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What intervals are drawn from: how much every unit (pair, video, prompt) brings to every score.
+
+    Kept beside the results, so that the difference of two runs on the same units has an interval as well.
+
+    Attributes:
+        hits: part -> (units, names) how much of each score a unit brings.
+        counts: part -> (units, names) what it counts in the denominator.
+        names: of the scores.
+        pools: name -> which parts it is made of.
+        draws: part -> what its units are, a text; parts with the same text are drawn alike.
+    """
+
+    hits: Mapping[str, NDArray[np.float64]]
+    counts: Mapping[str, NDArray[np.float64]]
+    names: Sequence[str]
+    pools: Mapping[str, Pool]
+    draws: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """In plain types."""
+        return {
+            "names": list(self.names),
+            "hits": {part: one.tolist() for part, one in self.hits.items()},
+            "counts": {part: one.tolist() for part, one in self.counts.items()},
+            "pools": {name: {"members": list(one.members), "kind": one.kind} for name, one in self.pools.items()},
+            "draws": dict(self.draws),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Units:
+        """As `to_json` wrote it."""
+        arrays = [{part: np.array(rows, np.float64) for part, rows in content[name].items()} for name in _ARRAYS]
+        pools = {name: Pool(one["members"], one["kind"]) for name, one in content["pools"].items()}
+        return cls(arrays[0], arrays[1], content["names"], pools, content["draws"])
+
+    def drawn(self, seed: int, resamples: int) -> dict[str, NDArray[np.float64]]:
+        """Address of every score -> its value in each draw; draws depend on the seed and the number of units alone."""
+        sums = {
+            part: _draws(hits, self.counts[part], [seed, crc32(self.draws.get(part, part).encode())], resamples)
+            for part, hits in self.hits.items()
+        }
+        shares = {part: _ratio(*one) for part, one in sums.items()}
+        for name, pool in self.pools.items():
+            if pool.kind == "mean":
+                shares[name] = np.mean([shares[part] for part in pool.members], axis=0)
+            else:
+                shares[name] = _ratio(*np.sum([sums[part] for part in pool.members], axis=0))
+        return {f"{part}/{name}": share[:, at] for part, share in shares.items() for at, name in enumerate(self.names)}
+
+
+_ARRAYS = ("hits", "counts")
+#: Where `recorded_units` collects what intervals are drawn from; None = nobody asks.
+_RECORDED: ContextVar[list[Units] | None] = ContextVar("recorded_units", default=None)
+
+
+@contextmanager
+def recorded_units() -> Iterator[list[Units]]:
+    """While it is entered, the units of all `intervals` are in the list that it gives."""
+    found: list[Units] = []
+    token = _RECORDED.set(found)
+    try:
+        yield found
+    finally:
+        _RECORDED.reset(token)
+
+
 def intervals(
     hits: Mapping[str, ArrayLike],
     counts: Mapping[str, ArrayLike],
@@ -42,7 +112,7 @@ def intervals(
 ) -> Intervals:
     """Intervals of hits / counts for every part and pool.
 
-    The units (pairs, videos) of each part are drawn anew with replacement, as many as there are, and every number is
+    The units (pairs, videos) of each part are drawn again with replacement, as many as there are, and every number is
     computed from each draw; what lies between the quantiles is its interval.
 
     Args:
@@ -59,25 +129,35 @@ def intervals(
     Returns:
         "PART/NAME" -> [low, high], also for pools; a score whose denominator is 0 in every draw is left out.
     """
-    names_of_draws = {part: (units or {}).get(part, part) for part in hits}
-    drawn = {
-        part: _draws(hits[part], counts[part], [seed, crc32(name.encode())], resamples)
-        for part, name in names_of_draws.items()
-    }
-    shares = {part: _ratio(*sums) for part, sums in drawn.items()}
-    for name, pool in pools.items():
-        if pool.kind == "mean":
-            shares[name] = np.mean([shares[part] for part in pool.members], axis=0)
-        else:
-            shares[name] = _ratio(*np.sum([drawn[part] for part in pool.members], axis=0))
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    found: Intervals = {}
-    for part, share in shares.items():
-        for number, name in enumerate(names):
-            known = share[~np.isnan(share[:, number]), number]
-            if len(known):
-                found[f"{part}/{name}"] = [float(end) for end in np.quantile(known, ends)]
-    return found
+    arrays = [{part: np.asarray(one, np.float64) for part, one in given.items()} for given in (hits, counts)]
+    asked = Units(arrays[0], arrays[1], names, pools, units or {})
+    if (recorded := _RECORDED.get()) is not None:
+        recorded.append(asked)
+    return _ends(asked.drawn(seed, resamples), level)
+
+
+def paired_intervals(
+    first: Units, second: Units, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Intervals:
+    """Intervals of the second run's scores minus the first's on the same units in the same order: a paired bootstrap.
+
+    Each draw takes the same units from both runs, so that what is hard about a unit cancels out.
+
+    Raises:
+        ValueError: the runs have other parts, scores or numbers of units.
+    """
+    shapes = [{part: one.shape for part, one in units.hits.items()} for units in (first, second)]
+    if shapes[0] != shapes[1] or list(first.names) != list(second.names) or dict(first.pools) != dict(second.pools):
+        raise ValueError("the two runs were not scored on the same units")
+    before, after = first.drawn(seed, resamples), second.drawn(seed, resamples)
+    return _ends({address: after[address] - share for address, share in before.items()}, level)
+
+
+def _ends(drawn: Mapping[str, NDArray[np.float64]], level: float) -> Intervals:
+    """The quantiles of each score's draws; one that is nan in every draw is left out."""
+    quantiles = [(1 - level) / 2, (1 + level) / 2]
+    known = {address: share[~np.isnan(share)] for address, share in drawn.items()}
+    return {a: [float(end) for end in np.quantile(share, quantiles)] for a, share in known.items() if len(share)}
 
 
 def _draws(hits: ArrayLike, counts: ArrayLike, seed: Sequence[int], resamples: int) -> NDArray[np.float64]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base.answers import Answer, read_lines, without_asked
+from benchmarks.base.prediction_text import NotText, said_in
 from datamodules.questions.base import Question
+from datamodules.questions.files import listed
 
 #: What tells a question from others, and its answer; None = none was recorded.
 Said = tuple[Hashable, Answer | None]
@@ -55,26 +57,32 @@ class Recorded:
             allow_missing: score the rest; still an error when nothing is left.
 
         Raises:
-            ValueError: lists every question that is missing, doubled or unknown, and what could not be read.
+            ValueError: names the questions that are missing, doubled or unknown, and what could not be read; one line
+                where that is all there is.
         """
         called = f" (they are called {self.called}; set model.name, or add them)" if self.called else ""
-        told = {
+        named = {
             f"files are not there{called}": self.absent,
             "records cannot be read": self.unreadable,
             "questions lack an answer": self.missing,
             "questions are answered more than once": self.doubled,
             "answers are to questions that are not asked": self.unknown,
         }
-        faults = [f"{len(keys)} {what}:\n    " + "\n    ".join(keys) for what, keys in told.items() if keys]
+        if not (self.answers or self.doubled or self.unknown) and (self.absent or self.unreadable):
+            # Nothing was read at all: that every question lacks an answer follows, and would bury the cause.
+            named.pop("questions lack an answer")
+            if len(lines := [f"{one} does not exist{called}" for one in self.absent] + self.unreadable) == 1:
+                raise ValueError(f"{path} does not fit the questions, and nothing in it was read: {lines[0]}")
+        faults = [f"{len(keys)} {what}:" + listed(keys, "    ") for what, keys in named.items() if keys]
         if not self.answers or (faults and not allow_missing):
             raise ValueError(
                 f"{path} does not fit the questions (another version of them?); score the version that was asked, "
-                "or set data.allow_missing: true to score the rest:\n  " + "\n  ".join(faults)
+                "or set data.allow_missing: true to score the rest:" + listed(faults)
             )
 
 
 class RecordedFiles:
-    """Files of predictions made elsewhere. What is wrong with their shape is collected and told with all else.
+    """Files of predictions made elsewhere. What is wrong with their shape is collected and listed with all else.
 
     Args:
         called: what files are called, for the message; "" where the user names them.
@@ -91,7 +99,7 @@ class RecordedFiles:
             return json.loads(path.read_bytes())
         except OSError:
             self.absent.append(str(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.unreadable.append(f"{path} is not JSON ({error})")
         return None
 
@@ -116,8 +124,13 @@ class RecordedFiles:
         return {name: row for name, row in rows.items() if _is_record(row)}
 
     def matched(self, said: Sequence[Said], identities: Mapping[str, Hashable], asked: Sequence[str]) -> Recorded:
-        """`matched`, with what could not be read."""
-        found = matched(said, identities, asked)
+        """`matched`, with what could not be read, and without predictions that are no text."""
+        for identity, answer in said:
+            for value in (answer or {}).values():
+                if isinstance(value, NotText):
+                    self.unreadable.append(f"{_place(identity)}: its prediction is {value[:60]}, no text")
+        readable = [(identity, None if _unreadable(answer) else answer) for identity, answer in said]
+        found = matched(readable, identities, asked)
         return replace(found, unreadable=self.unreadable, absent=self.absent, called=self.called)
 
 
@@ -125,15 +138,24 @@ def _is_record(row: Any) -> bool:
     return isinstance(row, dict)
 
 
+def _unreadable(answer: Answer | None) -> bool:
+    return any(isinstance(value, NotText) for value in (answer or {}).values())
+
+
+def _place(identity: Hashable) -> str:
+    """An identity in a message: the fields that it is made of."""
+    return " / ".join(map(str, identity)) if isinstance(identity, tuple) else str(identity)
+
+
 def text_of(record: Mapping[str, Any], *names: str) -> str | None:
-    """What was said: the first of these fields that there is. None where there is none, or it is null."""
+    """A field as text: the first of these that there is. None where there is none, or it is null."""
     value = next((record[name] for name in names if name in record), None)
     return None if value is None else str(value)
 
 
 def answer_of(record: Mapping[str, Any], *names: str) -> Answer | None:
-    """A record's answer, in the first of these fields that there is; None = nothing was recorded."""
-    said = text_of(record, *names)
+    """A record's answer, in the first of these fields that there is (see `said_in`); None = nothing was recorded."""
+    said = said_in(record, *names)
     return None if said is None else {"predict": said}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,27 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from benchmarks.base.bootstrap import Units
 from callbacks.cli.run_record import run_facts
+from datamodules.shards.index import digest
 
 #: The published result format of a benchmark, and under `ABOUT` what the numbers belong to; and all the rest.
 RESULTS_FILE = "results.json"
 DETAILS_FILE = "details.json"
 ABOUT = "about"
+#: What every unit brings to the scores, for the interval of a difference between two runs.
+UNITS_FILE = "units.json"
+#: Addresses of numbers in pixels.
+PIXELS = ("mean_flow",)
+#: Where quality, semantic and total are that have a proxy among their dimensions.
+OF_PROXIES = "of_proxies"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that a reader never sees half of it."""
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write a JSON file so that a reader never sees half of it; without an indent for what no person reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -46,9 +54,45 @@ def shown(address: str, value: float, percent: bool = True) -> str:
         value: the number.
         percent: whether the benchmark's numbers are shares; VisionReward's are within +-1 and published as they are.
     """
+    if address in PIXELS:
+        return f"{value:.2f}"
     if not percent:
         return f"{value:.3f}"
     return f"{value:.2f}" if address.endswith("_score") else f"{100 * value:.1f}"
+
+
+def unit_of(address: str, percent: bool = True) -> str:
+    """What a number that `shown` shows counts: %, px, judges' scores, or the bare number."""
+    if address in PIXELS:
+        return "px"
+    if not percent:
+        return "-1 to 1"
+    return "0 to 5" if address.endswith("_score") else "%"
+
+
+def headlines(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """The addresses of the numbers that a reader is shown, in order; at least those with an interval."""
+    listed = about.get("headlines") or about.get("intervals", {}).get("of", {})
+    return [address for address in listed if number_at(results, address) is not None]
+
+
+def marks(about: Mapping[str, Any]) -> dict[str, str]:
+    """Address -> why its number is not what its name says: a proxy, somebody else's, a total of proxies."""
+    proxies = {name: "proxy" for name, one in about.get("networks", {}).items() if one.get("proxy")}
+    found: dict[str, str] = proxies | about.get("marks", {})
+    return found
+
+
+def write_units(folder: Path, asked: Iterable[Sequence[str]], units: Sequence[Units]) -> None:
+    """Keep what intervals were drawn from beside the results.
+
+    Args:
+        folder: the output folder.
+        asked: what was scored, in order, each with all that makes it the same in another run: key and fingerprint.
+        units: of every call that drew intervals.
+    """
+    same = digest(json.dumps([list(one) for one in asked]).encode())
+    write_json(folder / UNITS_FILE, {"asked": same, "units": [one.to_json() for one in units]}, None)
 
 
 def provenance(trainer: Trainer) -> dict[str, Any]:

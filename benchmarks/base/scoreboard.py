@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.base.judge_replies import unparsed_cell, unparsed_warning
-from benchmarks.base.results import number_at, shown
+from benchmarks.base.results import headlines, marks, number_at, shown
 
 
 def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any]) -> Group:
@@ -24,38 +24,51 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
     intervals: Mapping[str, list[float]] = about["intervals"]["of"]
     percent = about.get("percent", True)
     unparsed: Mapping[str, list[int]] = about.get("unparsed", {})
+    marked = marks(about)
     table = Table("score", title=title)
     names = ["ours", f"{about['intervals']['level']:.0%} interval", *(["unparsed"] if unparsed else [])]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for address, (low, high) in intervals.items():
+    if marked:
+        table.add_column("mark")
+    for address in headlines(results, about):
         ours = number_at(results, address)
-        value, *ends = ("-" if one is None else shown(address, one, percent) for one in (ours, low, high))
+        value = "-" if ours is None else shown(address, ours, percent)
+        ends = [shown(address, end, percent) for end in intervals.get(address, ())]
         replies = [unparsed_cell(unparsed.get(address))] if unparsed else []
-        table.add_row(address, value, " to ".join(ends), *replies)
+        table.add_row(
+            address, value, " to ".join(ends) or "-", *replies, *([marked.get(address, "")] if marked else [])
+        )
     parts: list[Table | Text] = [table]
     if warning := unparsed_warning(unparsed):
         parts.append(Text(f"{warning}.", style="bold red"))
-    parts += [Text(f"{remark[:1].upper()}{remark[1:]}.") for remark in about.get("remarks", ())]
+    parts += [Text(_sentence(remark)) for remark in about.get("remarks", ())]
     if about["left_out"]:
         parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))
     if about["limit"] is not None:
         parts.append(Text(f"Only the first {about['limit']} of each part were asked."))
     if "paper" in about:
-        parts += _beside(about["paper"])
+        parts += _beside(about["paper"], marked)
     return Group(*parts)
 
 
-def _beside(paper: Mapping[str, Any]) -> list[Table | Text]:
-    """The paper's row beside ours, and why the two may not be comparable."""
+def _sentence(remark: str) -> str:
+    """A remark with a capital and a full stop; one about a score begins with that score's name as it is."""
+    first = remark if remark.split(" ")[0].endswith(":") else f"{remark[:1].upper()}{remark[1:]}"
+    return f"{first}."
+
+
+def _beside(paper: Mapping[str, Any], marked: Mapping[str, str]) -> list[Table | Text]:
+    """The paper's row beside ours, and why the two may not be comparable; a number of ours with a mark bears it."""
     table = Table(paper["columns"], title=f"{paper['source']}: {paper['row']}")
     for name in ("ours", "paper", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in paper["numbers"]:
         ours, difference = one["ours"], one["difference"]
+        mark = f" ({marked[one['score']]})" if one["score"] in marked else ""
         table.add_row(
             one["column"],
-            "-" if ours is None else f"{ours:.{one['digits']}f}",
+            "-" if ours is None else f"{ours:.{one['digits']}f}{mark}",
             "-" if one["paper"] is None else f"{one['paper']:.{one['digits']}f}",
             "-" if difference is None else f"{difference:+.{one['digits']}f}",
         )

@@ -12,6 +12,7 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
+from benchmarks.base.prediction_text import said_in
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.event_hallusion.judge import WORDING, faults, judge_question
@@ -28,6 +29,7 @@ from benchmarks.event_hallusion.scores import (
 )
 from datamodules.questions.base import Question
 from datamodules.questions.event_hallusion import DESCRIPTION, EventQuestions
+from datamodules.questions.files import listed
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -48,13 +50,10 @@ class EventHallusion(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
             `policy`.
-        name: what the file of answers is called after.
         judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
             judgements. Its questions are worded by this project, see `benchmarks.event_hallusion.judge`.
         attempts: how often the judge is asked the same until its reply begins with yes or no.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
 
     title = "EventHallusion"
@@ -70,14 +69,12 @@ class EventHallusion(JudgedBenchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 256,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, EventHallusionMetric(), judge, attempts)
 
     @property
@@ -100,7 +97,7 @@ class EventHallusion(JudgedBenchmark):
         if unusable and self.judge is not None:
             raise ValueError(
                 "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
-                "data.described_splits:\n  " + "\n  ".join(unusable)
+                "data.described_splits:" + listed(unusable)
             )
         super().setup(stage)
 
@@ -147,7 +144,7 @@ class EventHallusion(JudgedBenchmark):
         if self.judge is not None:
             return answer_of(record, "desc")
         reply = record.get(JUDGEMENT)
-        return None if reply is None else {"predict": record.get("desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
+        return None if reply is None else {"predict": said_in(record, "desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
 
     def _identity(self, question: Question) -> tuple[str, str, str | None]:
         number = question.key.rpartition("/")[2]
@@ -198,4 +195,4 @@ class EventHallusion(JudgedBenchmark):
 
 def _prediction(one: Mapping[str, Any]) -> Answer | None:
     """A yes-or-no answer; the published scorer counts a null as neither."""
-    return {"predict": one["prediction"] or ""} if "prediction" in one else None
+    return {"predict": said_in(one, "prediction") or ""} if "prediction" in one else None

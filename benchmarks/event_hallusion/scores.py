@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.base.answer_metric import AnswerMetric
+from benchmarks.base.prediction_text import prediction_text, require_texts
 from datamodules.questions.event_hallusion import DESCRIPTION
 from lightning_modules.judges.replies import spoken
 
@@ -39,7 +40,8 @@ def score(predictions: dict[str, dict[str, dict]], allow_missing: bool = False) 
         that some of its splits lack.
 
     Raises:
-        ValueError: no split, an empty one, or one in which only some videos have answers or a judgement.
+        ValueError: no split, an empty one, one in which only some videos have answers or a judgement, or a prediction
+            that is no text.
     """
     if not predictions:
         raise ValueError("no predictions to score: give at least one split")
@@ -65,11 +67,13 @@ def parse_answer(prediction: str | None) -> str | None:
 
 def parse_judgement(reply: str | None) -> bool | None:
     """Whether the judge accepts a description: as `parse_answer`, but without thoughts and "*" (bold face)."""
-    return {"yes": True, "no": False, None: None}[_beginning(None if reply is None else spoken(reply).replace("*", ""))]
+    return {"yes": True, "no": False, None: None}[
+        _beginning(None if reply is None else spoken(prediction_text(reply)).replace("*", ""))
+    ]
 
 
 def _beginning(text: str | None) -> str | None:
-    lower = (text or "").lower()
+    lower = ("" if text is None else prediction_text(text)).lower()
     return next((word for word in ("yes", "no") if lower.startswith(word)), None)
 
 
@@ -92,6 +96,10 @@ def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> 
     ]
     if lacking:
         raise ValueError(f'split {split}: no "prediction" in {", ".join(lacking)}; predict these questions first')
+    given = {f"{split}/{video}.qa.{at}": one["prediction"]
+             for video, record in records.items() for at, one in enumerate(record.get("qa", ()))}  # fmt: skip
+    given |= {f"{split}/{video}.judgement": one["judgement"] for video, one in records.items() if "judgement" in one}
+    require_texts({place: said for place, said in given.items() if said is not None})
     return list(records.values())
 
 

@@ -1,13 +1,14 @@
-"""MVBench (arXiv 2311.17005): multiple choice in twenty tasks, read as lmms-eval reads it.
+"""MVBench (arXiv 2311.17005): multiple choice in twenty tasks, read as lmms-eval or as the benchmark's own script does.
 
 The headline is the unweighted mean of the tasks. A reply is searched for a letter; one without any is wrong, and is
-counted. lmms-eval leaves empty replies out instead, which a silent model would gain by.
+counted. lmms-eval leaves empty replies out instead, which a silent model would gain by; the benchmark's own script
+counts an empty reply as right.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from lightning_modules.policies.video_llm import VideoLLM
 #: Marks that are taken out before a letter is looked for.
 _MARKS = ';/[]"{}()=+\\_->@`,?!<'
 _LETTER_FIRST = re.compile(r"([A-E])\.\s*.+$", re.IGNORECASE)
+#: With a bracket in front or not, and behind it a bracket, a full stop that ends the word, or nothing.
+_LETTER_BEGINS = re.compile(r"\(*([A-E])(?:\)|\.?(?:\s|$))", re.IGNORECASE)
+_LMMS_EVAL = "lmms-eval 75571cfe: the first lone letter A to E"
 _LETTER_ALONE = re.compile(r"\b[A-E]\b", re.IGNORECASE)
 
 
@@ -49,11 +53,25 @@ def parse_choice(reply: str) -> str | None:
     return None if alone is None else alone[0].upper()
 
 
-def score(predictions: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, dict[str, float]]:
+def parse_first_choice(reply: str) -> str | None:
+    """The letter with which a reply begins, as the benchmark's own script reads what follows "Best option:(".
+
+    The first word of the first line must be a letter, in brackets or not, with a full stop or not: "A) it falls",
+    "(A) it falls" and "a." are choice A, and "It is a dog" names none.
+    """
+    lines = reply.strip().splitlines()
+    first = _LETTER_BEGINS.match(lines[0]) if lines else None
+    return None if first is None else first[1].upper()
+
+
+def score(
+    predictions: Mapping[str, Sequence[tuple[str, str]]], read: Callable[[str], str | None] = parse_choice
+) -> dict[str, dict[str, float]]:
     """Accuracies from replies.
 
     Args:
         predictions: task -> (right letter, reply) of its questions.
+        read: the letter that a reply names, see `parse_choice` (lmms-eval) and `parse_first_choice` (the benchmark).
 
     Returns:
         task -> {"accuracy" in [0, 1], "questions", "unparsed" (replies without a letter), "empty" (those that say
@@ -66,14 +84,14 @@ def score(predictions: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, dic
     empty = [task for task, pairs in predictions.items() if not pairs]
     if empty or not predictions:
         raise ValueError(f"no replies to score in {', '.join(empty) or 'any task'}; leave these tasks out")
-    found = {task: _task_score(pairs) for task, pairs in predictions.items()}
+    found = {task: _task_score(pairs, read) for task, pairs in predictions.items()}
     sums = {name: sum(one[name] for one in found.values()) for name in ("questions", "unparsed", "empty")}
     mean = sum(one["accuracy"] for one in found.values()) / len(found)
     return {**found, "all": {"accuracy": mean, **sums, "tasks": len(found)}}
 
 
-def _task_score(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    letters = [parse_choice(reply) for _, reply in pairs]
+def _task_score(pairs: Sequence[tuple[str, str]], read: Callable[[str], str | None]) -> dict[str, float]:
+    letters = [read(reply) for _, reply in pairs]
     right = sum(letter == gold for letter, (gold, _) in zip(letters, pairs, strict=True))
     return {
         "accuracy": right / len(pairs),
@@ -89,13 +107,16 @@ class MVBenchMetric(AnswerMetric):
     `update` takes question's key ("TASK/ROW") -> {"answer": the right letter, "predict": what was said}.
     """
 
+    #: The letter that a reply names; `MVBench` chooses the reading that belongs to the prompt.
+    read: Callable[[str], str | None] = staticmethod(parse_choice)
+
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The results."""
         found: dict[str, list[tuple[str, str]]] = {}
         for key, item in items.items():
             if "predict" in item:
                 found.setdefault(key.split("/")[0], []).append((item["answer"], item["predict"]))
-        return score(found)
+        return score(found, self.read)
 
 
 class MVBench(Benchmark):
@@ -109,14 +130,11 @@ class MVBench(Benchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `TASK_NAME.json`, or an `answers.jsonl`; null with
             `policy`.
-        name: what the files of answers are called after.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table6/Video-LLaVA + VistaDPO`.
     """
 
     title = "MVBench"
-    protocol = "MVBench as lmms-eval 75571cfe reads it: the first lone letter A to E; all = mean over tasks"
+    protocol = "MVBench: all = mean over tasks"
     logged = {"accuracy": "all/accuracy", "unparsed": "all/unparsed"}  # noqa: RUF012
     unread = "all/unparsed"
 
@@ -125,12 +143,10 @@ class MVBench(Benchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         max_new_tokens: int = 16,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, MVBenchMetric())
 
     @property
@@ -138,6 +154,26 @@ class MVBench(Benchmark):
         """The data module that asks."""
         asks: MVBenchQuestions = self.asked_by(MVBenchQuestions)
         return asks
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """With whose numbers these compare."""
+        return (self.questions.chosen.compares,)
+
+    def setup(self, stage: str) -> None:
+        """With the reading of replies that belongs to the prompt."""
+        self.metric.read = self._read
+        super().setup(stage)
+
+    @property
+    def _read(self) -> Callable[[str], str | None]:
+        """How a letter is found: behind the benchmark's own prompt as its script does, else as lmms-eval does."""
+        return parse_first_choice if self.questions.answer_start else parse_choice
+
+    def how_measured(self) -> str:
+        """With the reading of replies."""
+        own = "MVBench's own script: the letter with which a reply begins"
+        return f"{self.protocol}; read as by {own if self.questions.answer_start else _LMMS_EVAL}"
 
     def recorded(self, path: Path) -> Recorded:
         """Files that a run wrote, found by video and question; or the lines of an `answers.jsonl`."""
@@ -169,7 +205,7 @@ class MVBench(Benchmark):
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
         """Of every task and their mean, questions drawn anew within each task."""
         hits = {
-            task: np.array([[parse_choice(row["predict"]) == row["letter"]] for row in rows])
+            task: np.array([[self._read(row["predict"]) == row["letter"]] for row in rows])
             for task, rows in predictions.items()
         }
         counts = {task: np.ones_like(one) for task, one in hits.items()}
@@ -178,7 +214,7 @@ class MVBench(Benchmark):
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The tasks that were left out, and the replies without a letter."""
         unread = {
-            task: [row["predict"] for row in rows if parse_choice(row["predict"]) is None]
+            task: [row["predict"] for row in rows if self._read(row["predict"]) is None]
             for task, rows in predictions.items()
         }
         return {

@@ -9,6 +9,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.judged import REPLIES
 from benchmarks.open_qa.protocol import exact_match, judged_accuracy, normalized, parse_answer_verdict
 from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
+from datamodules.questions.files import listed
 from datamodules.questions.open_qa import Dataset
 
 #: The name of the judge's one reply about an answer.
@@ -57,7 +58,7 @@ def judged(records: Sequence[Record]) -> bool:
     if without and len(without) < len(records):
         raise ValueError(
             f"{len(without)} of {len(records)} answers were never shown to the judge; give model.judge to have them "
-            "judged:\n  " + "\n  ".join(without)
+            "judged:" + listed(without)
         )
     return not without
 

@@ -44,12 +44,9 @@ class OpenQa(JudgedBenchmark):
         predictions: recorded answers to score again: Video-ChatGPT's list of {"video_name", "Q", "A", "pred"},
             ActivityNet-QA's of {"question_id", "answer"}, Video-LLaVA's lines of {"id", "question", "answer", "pred"},
             or an `answers.jsonl`; null with `policy`.
-        name: what the files of answers are called after.
         judge: says whether answers are right; null = only the numbers that need none.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
     """
 
     #: The data module's name of the test set.
@@ -72,14 +69,12 @@ class OpenQa(JudgedBenchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 64,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, OpenQaMetric(self.dataset), judge, attempts)
 
     @property

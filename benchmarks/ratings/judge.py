@@ -69,8 +69,6 @@ class RatingBenchmark(Benchmark):
         metric: the benchmark's scoring function over gathered replies.
         predictions: recorded replies; None with `judge`.
         name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     def __init__(
@@ -78,16 +76,15 @@ class RatingBenchmark(Benchmark):
         judge: Judge | None,
         output: str,
         metric: AnswerMetric,
-        predictions: str | None,
-        name: str,
-        fresh: bool,
-        paper: str | None,
+        predictions: str | None = None,
+        name: str = "judge",
+        **options: Any,
     ) -> None:
         if (judge is None) == (predictions is None):
             raise ValueError("give model.judge, who rates the videos, or model.predictions, what one said; not both")
         asked = None if judge is None else AskedJudge(judge)
         # Of a policy the base needs what `AskedJudge` has.
-        source = Source(cast(VideoLLM | None, asked), output, predictions, name, 0, fresh, paper)
+        source = Source(cast(VideoLLM | None, asked), output, predictions, name, max_new_tokens=0, **options)
         super().__init__(source, metric)
         self._asked = asked
 

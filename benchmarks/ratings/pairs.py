@@ -92,9 +92,6 @@ class PairRatings(RatingBenchmark):
         judge: who scores the videos; None with `predictions`.
         output: the folder for the results.
         predictions: recorded scores; None with `judge`.
-        name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     #: What a judge scores.
@@ -107,11 +104,9 @@ class PairRatings(RatingBenchmark):
         judge: Judge | None,
         output: str,
         predictions: str | None = None,
-        name: str = "judge",
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(judge, output, PairMetric(type(self)), predictions, name, fresh, paper)
+        super().__init__(judge, output, metric=PairMetric(type(self)), predictions=predictions, **options)
 
     @staticmethod
     @abstractmethod

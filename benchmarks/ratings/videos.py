@@ -107,11 +107,8 @@ class VisionReward(RatingBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded replies to score: the `answers.jsonl` of another run, or lines of {"key", "reply"} with
             the key "videos/FILE/NN", NN being the question from 00; null with `judge`.
-        name: what files are called after.
         reading: "published" = only exactly "yes" is a yes; "first_word" = the reply's first word counts, for other
             judges than VisionReward's own.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
     """
 
     title = "VisionReward"
@@ -124,12 +121,10 @@ class VisionReward(RatingBenchmark):
         judge: Judge | None,
         output: str,
         predictions: str | None = None,
-        name: str = "judge",
         reading: Reading = "published",
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(judge, output, VisionRewardMetric(), predictions, name, fresh, paper)
+        super().__init__(judge, output, VisionRewardMetric(), predictions, **options)
         self.reading: Reading = reading
 
     @property

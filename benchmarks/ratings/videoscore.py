@@ -75,9 +75,6 @@ class VideoScore(PairRatings):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded scores: a table with `path` and a column for each aspect, or the `answers.jsonl` of
             another run; null with `judge`.
-        name: what files are called after.
-        fresh: forget the replies that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results.
     """
 
     title = "VideoScore"

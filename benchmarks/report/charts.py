@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-#: Distinct on white and on black, and to readers who see few colours (Okabe and Ito).
-COLORS = ("#e69f00", "#0072b2", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+#: Distinct on white and on black; the first six also to readers who see few colours (Okabe and Ito).
+COLORS = (
+    "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#d55e00", "#56b4e9",
+    "#8250df", "#8c8c00", "#a0522d", "#e83e8c", "#3d8b37", "#708090",
+)  # fmt: skip
 #: Stands for the page's own text colour until the chart is in the page.
 INK = "#010203"
 
 
 def color_of(number: int) -> str:
-    """The colour of the run of that number, everywhere in a report."""
-    return COLORS[number % len(COLORS)]
+    """The colour of the run of that number, everywhere in a report; no two runs have the same."""
+    if number < len(COLORS):
+        return COLORS[number]
+    # Hues by the golden ratio never repeat; the lightness alternates, so that near hues differ too.
+    extra = number - len(COLORS)
+    channels = colorsys.hls_to_rgb(extra * 0.618034 % 1, (0.38, 0.52, 0.66)[extra % 3], 0.65)
+    return "#" + "".join(f"{round(255 * one):02x}" for one in channels)
 
 
 @contextmanager
@@ -43,3 +52,15 @@ def svg_of(figure: Any) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def in_rows(charts: Sequence[str], columns: int) -> str:
+    """Charts side by side in rows that are full: 4 are 2 and 2, 5 are 3 and 2; on a phone one below the other."""
+    rows = -(-len(charts) // columns)
+    sizes = [len(charts) // rows + (row < len(charts) % rows) for row in range(rows)] if rows else []
+    widths = [100 / size for size in sizes for _ in range(size)]
+    cells = [
+        f'<div class="chart" style="--width:{width:.2f}%">{one}</div>'
+        for width, one in zip(widths, charts, strict=True)
+    ]
+    return f'<div class="charts">{"".join(cells)}</div>' if charts else ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.report.charts import color_of, drawing, svg_of, tidy
+from benchmarks.report.charts import color_of, drawing, in_rows, svg_of, tidy
 from benchmarks.report.runs import Curve, Run
 
 __all__ = ["color_of", "loss_chart"]
@@ -17,26 +17,23 @@ SMOOTHED_SHARE = 0.05
 
 
 def loss_chart(runs: Sequence[Run]) -> str:
-    """An SVG that takes the page's text colour; the empty string when no run was trained."""
+    """Charts in rows that take the page's text colour; the empty string when no run was trained."""
     from matplotlib.figure import Figure
 
     terms = sorted(dict.fromkeys(term for run in runs for term in run.curves), key=lambda term: term != "total")
-    if not terms:
-        return ""
-    rows = -(-len(terms) // COLUMNS)
-    with drawing():
-        figure = Figure(figsize=(10, 2.3 * rows), layout="constrained")
-        charts = figure.subplots(rows, COLUMNS, squeeze=False).flat
-        for term, axes in zip(terms, charts, strict=False):
+    charts = []
+    for term in terms:
+        with drawing():
+            figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+            axes = figure.subplots()
             tidy(axes, term)
             axes.grid(axis="y", color="#808080", alpha=0.25, linewidth=0.6)
             axes.set_xlabel("optimizer step")
             for number, run in enumerate(runs):
                 if term in run.curves:
                     _draw(axes, run.curves[term], color_of(number))
-        for axes in list(charts):
-            axes.set_visible(False)
-        return svg_of(figure)
+            charts.append(svg_of(figure))
+    return in_rows(charts, COLUMNS)
 
 
 def _draw(axes: object, curve: Curve, color: str) -> None:

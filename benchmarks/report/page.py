@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Tab
         found[HALLUCER] = main_table(runs, paper)
     subsets = subset_table(runs)
     if subsets.rows:
-        found["Overall accuracy by subset"] = subsets
+        found["Overall accuracy by subset, %"] = subsets
     for benchmark, table in interval_tables(runs, paper).items():
         found[f"{benchmark}, with intervals"] = table
     return found
@@ -86,10 +87,12 @@ def web_page(
 ) -> str:
     """A page that needs no other file: tables, scores, loss curves, further sections, and what was run."""
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # A long name may be broken behind these signs, and not within a word.
+    environment.filters["broken"] = lambda name: Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(name))))  # noqa: S704
     legend = [Row(run.name, color_of(number), []) for number, run in enumerate(runs)]
     return environment.from_string(template).render(
         title=title,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, UNITS_FILE, headlines
 
 #: A training loss as it is logged, `train/loss` or `train/loss/<term>`.
 LOSS = re.compile(r"train/loss(?:/(?P<term>\w+))?")
@@ -39,18 +39,26 @@ class Tested:
         results: the published result format.
         about: what the numbers belong to, with intervals; empty in results of an earlier version.
         details: what lies beside the results.
+        units: what every unit brings to the scores, see `benchmarks.base.results.write_units`; empty in results of an
+            earlier version.
     """
 
     benchmark: str
     results: dict[str, Any]
     about: dict[str, Any]
     details: dict[str, Any]
+    units: dict[str, Any] = field(default_factory=dict)
 
     @property
     def intervals(self) -> dict[str, list[float]]:
         """Headline number's address -> [low, high]."""
         found: dict[str, list[float]] = self.about.get("intervals", {}).get("of", {})
         return found
+
+    @property
+    def headlines(self) -> list[str]:
+        """The addresses of the numbers that a reader is shown."""
+        return headlines(self.results, self.about)
 
     @property
     def unparsed(self) -> dict[str, list[int]]:
@@ -139,7 +147,9 @@ def _tested(path: Path) -> Tested:
     about = results.pop(ABOUT, {})
     beside = path.with_name(DETAILS_FILE)
     details = json.loads(beside.read_bytes()) if beside.is_file() else {}
-    return Tested(about.get("benchmark") or details.get("benchmark", HALLUCER), results, about, details)
+    beside = path.with_name(UNITS_FILE)
+    units = json.loads(beside.read_bytes()) if beside.is_file() else {}
+    return Tested(about.get("benchmark") or details.get("benchmark", HALLUCER), results, about, details, units)
 
 
 def _start(path: Path) -> tuple[bool, str, int]:

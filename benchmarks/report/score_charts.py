@@ -1,71 +1,71 @@
-"""Benchmark results as charts: one for each benchmark, a point with its interval for each run, a line for the paper."""
+"""Benchmark results as charts: a point with its interval for each run that was tested, a diamond for the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from benchmarks.base.results import number_at
-from benchmarks.report.charts import color_of, drawing, svg_of, tidy
+from benchmarks.base.results import marks, number_at, unit_of
+from benchmarks.report.charts import color_of, drawing, in_rows, svg_of, tidy
 from benchmarks.report.runs import Run
+
+COLUMNS = 2
+#: Inches of a run's line, of a score's name above its runs, and of title and axis.
+_LINE, _NAME, _REST = 0.17, 0.3, 0.75
 
 
 def score_chart(runs: Sequence[Run]) -> str:
-    """An SVG that takes the page's text colour; the empty string when no result has intervals."""
+    """Charts in rows that take the page's text colour; the empty string when no result has intervals."""
     from matplotlib.figure import Figure
 
-    headlines = {
-        (name, unit): scores
-        for name in _benchmarks(runs)
-        for unit in ("percent", "score")
-        if (scores := [one for one in _headlines(runs, name) if _unit(one) == unit])
-    }
-    if not headlines:
-        return ""
-    inches = [0.7 + 0.22 * (len(runs) + 1) * len(scores) for scores in headlines.values()]
-    with drawing():
-        figure = Figure(figsize=(10, sum(inches)), layout="constrained")
-        charts = figure.subplots(len(headlines), 1, squeeze=False, height_ratios=inches).flat
-        for ((benchmark, unit), scores), axes in zip(headlines.items(), charts, strict=True):
-            tidy(axes, benchmark)
-            axes.grid(axis="x", color="#808080", alpha=0.25, linewidth=0.6)
-            axes.set_xlabel(unit)
-            _draw(axes, runs, benchmark, scores)
-        return svg_of(figure)
+    charts = []
+    for benchmark in dict.fromkeys(name for run in runs for name in run.tests):
+        # A run that was not tested on it has no line: its colour stays that of its place among all runs.
+        tested = [(number, run) for number, run in enumerate(runs) if benchmark in run.tests]
+        scores = _headlines([run for _, run in tested], benchmark)
+        for unit in dict.fromkeys(scores.values()):
+            own = [address for address, counted in scores.items() if counted == unit]
+            with drawing():
+                height = _REST + len(own) * (_NAME + _LINE * len(tested))
+                figure = Figure(figsize=(4.2, height), layout="constrained")
+                axes = figure.subplots()
+                tidy(axes, benchmark)
+                axes.grid(axis="x", color="#808080", alpha=0.25, linewidth=0.6)
+                axes.set_xlabel({"%": "percent", "0 to 5": "score"}.get(unit, unit))
+                _draw(axes, tested, benchmark, own)
+                charts.append((height, svg_of(figure)))
+    # Beside each other those of about the same height: a short one beside a tall one would leave an empty place.
+    return in_rows([svg for _, svg in sorted(charts, key=lambda one: one[0])], COLUMNS)
 
 
-def _benchmarks(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.tests))
+def _headlines(runs: Sequence[Run], benchmark: str) -> dict[str, str]:
+    """Address -> unit of the scores with intervals over all parts; every score where there are none."""
+    tests = [run.tests[benchmark] for run in runs]
+    every = {a: unit_of(a, one.about.get("percent", True)) for one in tests for a in one.intervals}
+    return {address: unit for address, unit in every.items() if address.startswith("all")} or every
 
 
-def _unit(address: str) -> str:
-    """What a number counts: a judge's scores, 0 to 5, stand on an axis of their own."""
-    return "score" if address.endswith("_score") else "percent"
-
-
-def _headlines(runs: Sequence[Run], benchmark: str) -> list[str]:
-    """The scores over all parts; every score where there are none."""
-    every = dict.fromkeys(
-        address for run in runs if benchmark in run.tests for address in run.tests[benchmark].intervals
-    )
-    return [address for address in every if address.startswith("all")] or list(every)
-
-
-def _draw(axes: object, runs: Sequence[Run], benchmark: str, scores: Sequence[str]) -> None:
-    """From top to bottom the scores, within each the runs."""
-    height = len(runs) + 1
+def _draw(axes: Any, tested: Sequence[tuple[int, Run]], benchmark: str, scores: Sequence[str]) -> None:
+    """From top to bottom the scores, each with its name above its runs."""
+    height = len(tested) + _NAME / _LINE
     for place, address in enumerate(scores):
-        scale = 1 if _unit(address) == "score" else 100
-        for number, run in enumerate(runs):
-            one = run.tests.get(benchmark)
-            value = number_at(one.results, address) if one else None
-            if one is None or value is None or address not in one.intervals:
+        marked = dict.fromkeys(mark for _, run in tested if (mark := marks(run.tests[benchmark].about).get(address)))
+        name = f"{address} ({', '.join(marked)})" if marked else address
+        # At the left edge whatever the numbers are.
+        axes.text(0.01, place * height - 0.9, name, transform=axes.get_yaxis_transform(), fontsize=9, va="center")
+        for line, (number, run) in enumerate(tested):
+            one = run.tests[benchmark]
+            value = number_at(one.results, address)
+            if value is None or address not in one.intervals:
                 continue
+            scale = 100 if unit_of(address, one.about.get("percent", True)) == "%" else 1
             low, high = one.intervals[address]
-            at, color = place * height + number, color_of(number)
-            axes.plot([scale * low, scale * high], [at, at], color=color, linewidth=1.6)  # type: ignore[attr-defined]
-            axes.plot([scale * value], [at], "o", color=color, markersize=5)  # type: ignore[attr-defined]
+            at, color = place * height + line, color_of(number)
+            axes.plot([scale * low, scale * high], [at, at], color=color, linewidth=1.6)
+            axes.plot([scale * value], [at], "o", color=color, markersize=5)
             for published in one.about.get("paper", {}).get("numbers", ()):
-                if published["score"] == address and published["paper"] is not None:
-                    axes.plot([published["paper"]], [at], "D", color="none", markeredgecolor=color, markersize=5)  # type: ignore[attr-defined]
-    axes.set_yticks([place * height + (len(runs) - 1) / 2 for place in range(len(scores))], scores)  # type: ignore[attr-defined]
-    axes.set_ylim(len(scores) * height - 1, -1)  # type: ignore[attr-defined]
+                # A proxy beside a published number would look comparable.
+                if published["score"] == address and published["paper"] is not None and not marked:
+                    axes.plot([published["paper"]], [at], "D", color="none", markeredgecolor=color, markersize=5)
+    axes.set_yticks([])
+    axes.set_ylim(len(scores) * height - _NAME / _LINE, -_NAME / _LINE)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks.base.judge_replies import unparsed_cell, unparsed_warning
 from benchmarks.base.paper_tables import PaperRow
-from benchmarks.base.results import number_at, shown
+from benchmarks.base.results import marks, number_at, shown, unit_of
 from benchmarks.report.charts import color_of
+from benchmarks.report.differences import difference, unpaired
 from benchmarks.report.runs import HALLUCER, Run, Tested
 from benchmarks.report.tables import Cell, Row, Table, shares
 
-HEADER = ("run", "basic", "hallucinated", "overall", "reward accuracy", "AUC", "yes bias")
+HEADER = ("run", "basic, %", "hallucinated, %", "overall, %", "reward accuracy, %", "AUC, 0 to 1", "yes bias, %")
 #: Where the first columns of the header are in the results.
 ADDRESSES = ("all/basic_accuracy", "all/halluc_accuracy", "all/accuracy")
 #: The column behind a run's numbers that a judge's replies are made into.
@@ -43,23 +44,33 @@ def subset_table(runs: Sequence[Run]) -> Table:
 
 
 def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
-    """Benchmark -> a row for each headline number, with its interval; a benchmark without intervals is left out."""
+    """Benchmark -> a row for each number: its unit, every run's with its interval, what the first run gained, papers'.
+
+    The first run is the base that the others are compared with, see `differences`. A number that is not what its name
+    says bears its mark. A benchmark without intervals is left out.
+    """
     found: dict[str, Table] = {}
     for benchmark, tests in _tests(runs).items():
         published = {_named(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
-        addresses = list(dict.fromkeys(address for _, one in tests for address in one.intervals))
+        (base_name, base), *tuned = tests
+        differences = {f"{name} minus {base_name}": difference(base, one) for name, one in tuned}
+        percent = base.about.get("percent", True)
         rows = [
             Row(
                 address,
                 NO_COLOR,
-                [cell for _, one in tests for cell in _cells(one, address)]
-                + [Cell(numbers.get(address, "-")) for numbers in published.values()],
+                [
+                    Cell(unit_of(address, percent)),
+                    *(cell for _, one in tests for cell in _cells(one, address)),
+                    *(Cell(one.text(address, percent)) for one in differences.values()),
+                    *(Cell(numbers.get(address, "-")) for numbers in published.values()),
+                ],
             )
-            for address in addresses
+            for address in dict.fromkeys(address for _, one in tests for address in one.headlines)
         ]
-        if rows:
+        if rows and any(one.intervals for _, one in tests):
             names = [title for name, one in tests for title in (name, *([UNPARSED] if one.unparsed else []))]
-            found[benchmark] = Table(("score", *names, *published), rows)
+            found[benchmark] = Table(("score", "unit", *names, *differences, *published), rows)
     return found
 
 
@@ -70,7 +81,7 @@ def _tests(runs: Sequence[Run]) -> dict[str, list[tuple[str, Tested]]]:
 
 
 def _cells(tested: Tested, address: str) -> list[Cell]:
-    """A run's number with its interval and, where a judge was asked, how many of its replies could not be read."""
+    """A run's number with its interval and mark and, where a judge was asked, how many replies could not be read."""
     replies = [Cell(unparsed_cell(tested.unparsed.get(address)))] if tested.unparsed else []
     return [_with_interval(tested, address), *replies]
 
@@ -81,7 +92,8 @@ def _with_interval(tested: Tested, address: str) -> Cell:
         return Cell("-")
     percent = tested.about.get("percent", True)
     within = f" ({shown(address, ends[0], percent)} to {shown(address, ends[1], percent)})" if ends else ""
-    return Cell(shown(address, value, percent) + within)
+    mark = marks(tested.about).get(address)
+    return Cell(shown(address, value, percent) + within + (f", {mark}" if mark else ""))
 
 
 def _rows(runs: Sequence[Run], columns: Sequence[Sequence[Cell]]) -> list[Row]:
@@ -111,17 +123,21 @@ def _named(row: PaperRow) -> str:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the tables must know: questions that were left out, tests on different questions or papers."""
+    """What a reader of the tables must know: left-out questions, proxies, other questions or papers.
+
+    What is the same for several runs is said once, with their names before it.
+    """
     found = []
     for benchmark, tests in _tests(runs).items():
-        found += [
-            f"{name}: {len(one.details['skipped'])} questions were left out, because their video or their answer is "
-            "missing or damaged."
-            for name, one in tests
-            if one.details.get("skipped")
-        ]
-        found += [f"{name}: {warning}." for name, one in tests if (warning := unparsed_warning(one.unparsed))]
-        found += [f"{name}: {remark}." for name, one in tests for remark in one.about.get("remarks", ())]
+        said: dict[str, list[str]] = {}
+        for name, one in tests:
+            for remark in _remarks(one):
+                said.setdefault(remark, []).append(name)
+        (base_name, base), *tuned = tests
+        for name, one in tuned:
+            if one.intervals and base.intervals and (why := unpaired(base, one)):
+                said.setdefault(f"no interval of the difference to {base_name}: {why}", []).append(name)
+        found += [f"{', '.join(names)}: {remark}." for remark, names in said.items()]
         hashes = {
             tuple(sorted((part, source["sha256"]) for part, source in one.details["annotations"].items()))
             for _, one in tests
@@ -131,9 +147,15 @@ def notes(runs: Sequence[Run]) -> list[str]:
             found.append(
                 f"{benchmark}: the runs were tested on different questions, so their numbers cannot be compared."
             )
-        found += [
-            f"{name}: not comparable with {one.about['paper']['source']}: {'; '.join(reasons)}."
-            for name, one in tests
-            if (reasons := one.about.get("paper", {}).get("not_comparable"))
-        ]
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _remarks(one: Tested) -> Iterator[str]:
+    """What a reader must know of one run's test, without a full stop."""
+    if skipped := one.details.get("skipped"):
+        yield f"{len(skipped)} questions were left out, because their video or their answer is missing or damaged"
+    if warning := unparsed_warning(one.unparsed):
+        yield warning
+    yield from one.about.get("remarks", ())
+    if reasons := one.about.get("paper", {}).get("not_comparable"):
+        yield f"not comparable with {one.about['paper']['source']}: {'; '.join(reasons)}"

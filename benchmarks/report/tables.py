@@ -22,6 +22,17 @@ class Cell:
     share: float | None = None
     best: bool = False
 
+    @property
+    def number(self) -> str:
+        """The text without what `within` has of it."""
+        return self.text.removesuffix(self.within) if self.within else self.text
+
+    @property
+    def within(self) -> str:
+        """The interval in brackets and the mark, which a page shows in small below the number; "" = none."""
+        starts = [at for sign in (" (", ", ") if (at := self.text.find(sign)) > 0]
+        return self.text[min(starts) :] if starts else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -45,7 +45,7 @@ class _FlowMeasure(Measure):
 class Dynamics(_FlowMeasure):
     """Dynamic degree: whether a video moves, and how far: "flow", the mean over its pairs of frames, in pixels."""
 
-    def watch(self, facts: VideoFacts) -> Watcher:
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
         """Keeps a frame."""
         return _DynamicsWatcher(self.flow, facts)
 
@@ -53,7 +53,7 @@ class Dynamics(_FlowMeasure):
 class StaticFlickering(_FlowMeasure):
     """Temporal flickering, and "static": whether the video stands still, without which VBench does not count it."""
 
-    def watch(self, facts: VideoFacts) -> Watcher:
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
         """Keeps the first frame and two more."""
         return _StaticWatcher(self.flow, facts)
 

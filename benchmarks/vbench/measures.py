@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.vbench.motion import Interpolation
 from benchmarks.vbench.networks import FrameNetwork
 from benchmarks.vbench.rules import closeness, consistency, frame_difference
+from datamodules.questions.files import listed
 from datamodules.questions.video_folder import FolderVideo, Watcher
 from datamodules.video.facts import VideoFacts
 
@@ -29,8 +30,8 @@ class Measure(ABC):
         """Which network, as `FrameNetwork.facts`; reads no weights into memory."""
 
     @abstractmethod
-    def watch(self, facts: VideoFacts) -> Watcher:
-        """The one that sees a video; its `result` has "score", and what else is told of the video."""
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
+        """The watcher of such a video, made from that prompt; its `result` has "score", and details of the video."""
 
     def absent(self) -> str | None:
         """Why it cannot run here; None = it can."""
@@ -53,7 +54,7 @@ class Flickering(Measure):
         """No network."""
         return {"network": "none", "weights": None, "proxy": False, "differs": []}
 
-    def watch(self, facts: VideoFacts) -> Watcher:
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
         """Keeps a frame."""
         return _FlickerWatcher()
 
@@ -99,7 +100,7 @@ class NetworkMeasure(Measure):
         """The network's."""
         self.network.load()
 
-    def watch(self, facts: VideoFacts) -> Watcher:
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
         """Keeps a row for each frame."""
         return _RowWatcher(self)
 
@@ -137,7 +138,7 @@ class Smoothness(Measure):
         """The interpolation's."""
         self.interpolation.load()
 
-    def watch(self, facts: VideoFacts) -> Watcher:
+    def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
         """Keeps two frames."""
         return _SmoothnessWatcher(self.interpolation)
 
@@ -204,9 +205,48 @@ class Scoring:
 
 def start(measures: Mapping[str, Measure], video: FolderVideo) -> Watchers:
     """The watchers of those dimensions that the video is scored on."""
-    return Watchers({name: measures[name].watch(video.facts) for name in scored_on(video, measures)})
+    return Watchers({name: measures[name].watch(video.facts, video.prompt) for name in scored_on(video, measures)})
 
 
 def scored_on(video: FolderVideo, measured: Iterable[str]) -> list[str]:
     """Those of the measured dimensions that the video is scored on."""
     return [name for name in measured if video.dimensions is None or name in video.dimensions]
+
+
+#: Dimension -> the argument that gives its network.
+SETTINGS = {
+    "subject_consistency": "subject",
+    "background_consistency": "background",
+    "temporal_flickering": "flow",
+    "motion_smoothness": "interpolation",
+    "dynamic_degree": "flow",
+    "aesthetic_quality": "aesthetic",
+    "imaging_quality": "imaging",
+    "appearance_style": "appearance",
+}
+
+
+def setting_of(dimension: str) -> str:
+    """The setting that gives a dimension's network."""
+    return f"model.{SETTINGS[dimension]}"
+
+
+def for_each(measures: Mapping[str, Measure], do: Callable[[Measure], Any], fault: str) -> dict[str, Any]:
+    """What `do` gives for every measure, by dimension.
+
+    Raises:
+        ValueError: some networks fail; lists all of them, so that not each takes a start of its own.
+    """
+    found, faults = {}, dict[str, list[str]]()
+    for name, measure in measures.items():
+        try:
+            found[name] = do(measure)
+        except (ValueError, OSError) as error:  # transformers raises OSError for a folder without weights
+            faults.setdefault(str(error), []).append(name)
+    if faults:
+        lines = [f"{', '.join(names)} ({setting_of(names[0])}): {why}" for why, names in faults.items()]
+        raise ValueError(
+            f"{len(lines)} networks {fault}; do what each line says, or leave a dimension out by setting its network "
+            f"to null:{listed(lines)}"
+        )
+    return found

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from rich.console import Console, Group
-from rich.text import Text
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.console import Console
 
-from benchmarks.base.bootstrap import LEVEL, RESAMPLES
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, recorded_units
 from benchmarks.base.paper_protocol import Protocol
 from benchmarks.base.paper_tables import PaperRow, find_row
-from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json
+from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenance, write_json, write_units
 from benchmarks.base.scoreboard import scoreboard
 from benchmarks.vbench.flow_measures import Dynamics, StaticFlickering
 from benchmarks.vbench.measures import (
@@ -23,7 +23,9 @@ from benchmarks.vbench.measures import (
     Scoring,
     Smoothness,
     Watchers,
+    for_each,
     scored_on,
+    setting_of,
     start,
 )
 from benchmarks.vbench.motion import Interpolation
@@ -36,14 +38,17 @@ from benchmarks.vbench.results import (
     folder_results,
     folder_scores,
     full_info,
+    headline_addresses,
     mean_flow,
-    read_eval_results,
+    merged_results,
+    number_marks,
     remarks,
     score_intervals,
     static_only,
     with_observed,
 )
 from benchmarks.vbench.rules import DIMENSIONS
+from benchmarks.vbench.styles import STYLE, ClipStyle, StyleMeasure, styles_in
 from datamodules.questions.video_folder import FolderVideo, FrameChunk, VideoFolder
 from datamodules.video.optical_flow import OpticalFlow
 
@@ -78,7 +83,10 @@ class VBench(LightningModule):
         paper: a row of a published table to print beside the results, as `dense_dpo/table1/DenseDPO`.
         observations: files of what somebody's detectors, captioners and text encoders saw, for the semantic
             dimensions (`observations.SIGHTS`); the folder's prompts must be VBench's list.
-        merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here.
+        merge: `*_eval_results.json` of VBench's own scripts, for the dimensions that are not measured here; raw scores
+            from 0 to 1, and no two files may disagree.
+        appearance: compares frames with the name of their style, for appearance style; the folder's prompts must be
+            VBench's list, which names the styles.
     """
 
     def __init__(
@@ -97,6 +105,7 @@ class VBench(LightningModule):
         paper: str | None = None,
         observations: list[str] | None = None,
         merge: list[str] | None = None,
+        appearance: ClipStyle | None = None,
     ) -> None:
         super().__init__()
         if static_filter and not (flow and flickering):
@@ -108,6 +117,7 @@ class VBench(LightningModule):
         self.observations = [Path(path) for path in observations or ()]
         # Lightning moves to the device what is a submodule.
         self.subject, self.background, self.aesthetic, self.imaging = subject, background, aesthetic, imaging
+        self.appearance = appearance
         self.interpolation = interpolation
         any_or_static = StaticFlickering(flow) if static_filter and flow else Flickering()
         given = {
@@ -118,12 +128,15 @@ class VBench(LightningModule):
             "dynamic_degree": flow and Dynamics(flow),
             "aesthetic_quality": aesthetic and NetworkMeasure(aesthetic, scale=0.1),
             "imaging_quality": imaging and NetworkMeasure(imaging),
+            STYLE: appearance and StyleMeasure(appearance),
         }
-        absent = {name: one.absent() for name, one in given.items() if isinstance(one, Measure)}
-        self.measures = {name: one for name, one in given.items() if isinstance(one, Measure) and absent[name] is None}
+        self._given = {name: one for name, one in given.items() if isinstance(one, Measure)}
+        #: Dimension -> why it cannot be measured although its network is given.
+        self._absent = {name: why for name, one in self._given.items() if (why := one.absent()) is not None}
+        self.measures = {name: one for name, one in self._given.items() if name not in self._absent}
         #: Dimension -> why it is not measured.
         self.missing = {
-            name: absent.get(name) or ("network not given" if name in given else "not measured here")
+            name: self._absent.get(name) or ("network not given" if name in given else "not measured here")
             for name in DIMENSIONS
             if name not in self.measures
         }
@@ -132,6 +145,8 @@ class VBench(LightningModule):
         self.metric = VBenchMetric()
         self.log_of_scores = ScoreLog(self.output)
         self._merged: dict[str, float] = {}
+        #: Dimension -> the file that its merged score is from.
+        self._merged_from: dict[str, str] = {}
         self._observed = Observations()
         self._facts: dict[str, dict[str, Any]] = {}
         self._earlier: dict[str, dict[str, Any]] = {}
@@ -157,18 +172,27 @@ class VBench(LightningModule):
         """Look what is scored already, after the folder's own checks and before any weights are loaded.
 
         Raises:
-            ValueError: a network that does not exist, scores in the output that were made with other networks or of
-                other videos, a file to merge or of observations that is none.
+            ValueError: networks that do not exist (all of them), scores in the output that were made with other
+                networks or of other videos, a file to merge or of observations that is none.
         """
         data = self.videos
+        self._set_styles()
         self._asked = {key: one for key, one in data.videos.items() if scored_on(one, self.measures)}
+        merged = merged_results(self.merge)
         self._observed = read_observations(self.observations, data.videos, data.asked, data.allow_missing)
+        if STYLE in self.measures and STYLE in self._observed.facts:
+            raise ValueError(
+                f"{STYLE} is measured by model.appearance and is in model.observations too; give one of them"
+            )
         if not self._asked and not self._observed.scores:
             measured = ", ".join([*self.measures, *self._observed.facts])
             raise ValueError(f"{data.prompts} has none of the videos scored on {measured}")
-        self._merged = {name: value for path in self.merge for name, value in read_eval_results(path).items()
+        self._merged = {name: value for name, (value, _) in merged.items()
                         if name in self.missing and name not in self._observed.facts}  # fmt: skip
-        self._facts = {name: one.facts() for name, one in self.measures.items()}
+        self._merged_from = {name: str(merged[name][1]) for name in self._merged}
+        self._facts = for_each(self.measures, lambda one: one.facts(), "cannot be used")
+        for name, why in self._absent.items():
+            rank_zero_warn(f"{name} is left out: {why}; or set {setting_of(name)} to null")
         settings, log = {"benchmark": TITLE, "dimensions": self._facts}, self.log_of_scores
         if self.trainer.is_global_zero:
             log.begin(settings, self.fresh)
@@ -182,11 +206,21 @@ class VBench(LightningModule):
         heavy = [name for name, one in self.measures.items() if not one.light]
         data.watch(Scoring({name: one for name, one in self.measures.items() if one.light}, heavy))
 
+    def _set_styles(self) -> None:
+        """Measure appearance style where the folder's list names styles, and say that it is missing elsewhere."""
+        if self.appearance is None:
+            return
+        if styles := styles_in(self.videos.asked):
+            self.measures[STYLE] = StyleMeasure(self.appearance, styles)
+            self.missing.pop(STYLE, None)
+        else:
+            self.measures.pop(STYLE, None)
+            self.missing[STYLE] = "needs VBench's list, which names the styles: give data.prompts VBench_full_info.json"
+
     def configure_model(self) -> None:
         """Load the networks, unless every video is scored."""
         if self.videos.wanted:
-            for measure in self.measures.values():
-                measure.load()
+            for_each(self.measures, lambda one: one.load(), "cannot be loaded")
 
     def on_test_epoch_start(self) -> None:
         """Take in, once over all ranks, what earlier starts scored."""
@@ -245,6 +279,11 @@ class VBench(LightningModule):
 
     # What is written
 
+    @property
+    def _proxies(self) -> frozenset[str]:
+        """The dimensions that something else than the published network measures."""
+        return frozenset(name for name, one in self._facts.items() if one["proxy"])
+
     def _write(self, videos: Mapping[str, Mapping[str, Any]], skipped: Mapping[str, str]) -> None:
         self.log_of_scores.join(list(self._asked))
         scored = {key: self.videos.videos[key] for key in videos}
@@ -254,14 +293,17 @@ class VBench(LightningModule):
         write_json(self.output / f"{self.name}_full_info.json", info)
         facts = provenance(self.trainer)
         facts["versions"] |= package_versions()
-        results = folder_results(videos, self._merged, self.missing)
-        about = self._about(videos, skipped, facts, results)
+        results = folder_results(videos, self._merged, self.missing, self._proxies)
+        with recorded_units() as units:
+            about = self._about(videos, skipped, facts, results)
+        write_units(
+            self.output, ((key, self._prompts[key], *sorted(one["scores"])) for key, one in videos.items()), units
+        )
         details = {"benchmark": TITLE, "name": self.name, "skipped": dict(sorted(skipped.items())), **facts}
         write_json(self.output / DETAILS_FILE, details)
         write_json(self.output / RESULTS_FILE, {**results, ABOUT: about})
         # The board's own line about what was left out speaks of questions.
-        board = scoreboard(TITLE, results, {**about, "left_out": 0})
-        Console().print(Group(board, *map(Text, remarks(results, about))))
+        Console().print(scoreboard(TITLE, results, {**about, "left_out": 0}))
 
     def _about(
         self,
@@ -288,7 +330,9 @@ class VBench(LightningModule):
             "limit": data.limit,
             "networks": self._facts,
             "observed": self._observed.facts,
-            "merged": {name: [str(path) for path in self.merge] for name in self._merged},
+            "merged": self._merged_from,
+            "headlines": headline_addresses(results),
+            "marks": number_marks(results, self._proxies, self._merged_from, self._observed.facts),
             **{name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")},
             "intervals": {
                 "level": LEVEL,
@@ -301,4 +345,5 @@ class VBench(LightningModule):
             paper = self.paper.compared(TITLE, results, Protocol(left_out=len(skipped), limit=data.limit))
             paper["not_comparable"] += [f"{name}: {why}" for name, one in self._facts.items() for why in one["differs"]]
             about["paper"] = paper
+        about["remarks"] = [line.removesuffix(".") for line in remarks(results, about)]
         return about

@@ -50,7 +50,13 @@ class FrameNetwork(nn.Module, ABC):
         Raises:
             ValueError: there is no such model.
         """
-        weights = identity(self.model)
+        try:
+            weights = identity(self.model)
+            _require_model(Path(self.model))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; give a folder with the model {self.published}, or its hub id where the hub is reachable"
+            ) from error
         differs = weights_differ(weights, self.published)
         return {"network": self.published, "weights": weights, "proxy": False, "differs": differs}
 
@@ -151,9 +157,20 @@ class AestheticScore(ClipFeatures):
         self.head = head
 
     def facts(self) -> dict[str, Any]:
-        """With the head's hash."""
-        read_head(self.head)
-        facts, head = super().facts(), identity(self.head)
+        """With the head's hash.
+
+        Raises:
+            ValueError: there is no such model, no such head, or neither.
+        """
+        faults, facts = [], dict[str, Any]()
+        for look in (lambda: read_head(self.head), lambda: facts.update(super(AestheticScore, self).facts())):
+            try:
+                look()
+            except ValueError as error:
+                faults.append(str(error))
+        if faults:
+            raise ValueError("; and ".join(faults))
+        head = identity(self.head)
         return {**facts, "head": head, "differs": facts["differs"] + weights_differ(head, _HEAD, _HEAD_SHA256)}
 
     def load(self) -> None:
@@ -197,6 +214,8 @@ class MusiqScore(FrameNetwork):
     def facts(self) -> dict[str, Any]:
         """A file is taken for the published weights by its hash."""
         published = f"pyiqa {_SPAQ}"
+        if self.model != self.published and not Path(self.model).is_file():
+            raise ValueError(f"{self.model}: no such file; give {_SPAQ}, or spaq, which pyiqa downloads")
         weights = {"id": published} if self.model == self.published else identity(self.model)
         differs = weights_differ(weights, published, _SPAQ_SHA256)
         return {"network": "MUSIQ", "weights": weights, "proxy": False, "differs": differs}
@@ -271,6 +290,15 @@ def identity(model: str) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
     return {"id": model, "revision": str(getattr(config, "_commit_hash", None))}
+
+
+def _require_model(folder: Path) -> None:
+    """Raise a ValueError where a folder lacks what transformers loads a model from; a file or a hub id passes."""
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+        weights = any(name.endswith((".safetensors", ".bin")) for name in names)
+        if "config.json" not in names or not weights:
+            raise ValueError(f"{folder}: holds no {'weights' if 'config.json' in names else 'config.json'} of a model")
 
 
 def weights_differ(weights: Mapping[str, str], published: str, sha256: str = "") -> list[str]:

@@ -20,6 +20,7 @@ from benchmarks.vbench.semantic_rules import (
     spatial_relationship,
     text_similarity,
 )
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo
 
@@ -98,8 +99,8 @@ def read_observations(
             found.facts[dimension] = {**identity(str(path)), "videos": counted, "left_out": len(absent)}
     if faults:
         raise ValueError(
-            f"{len(faults)} faults in what was seen; mend them, or set data.allow_missing: true to leave out missing "
-            "videos:\n  " + "\n  ".join(faults)
+            f"{len(faults)} faults in what was seen; fix them, or set data.allow_missing: true to leave out missing "
+            "videos:" + listed(faults)
         )
     return found
 

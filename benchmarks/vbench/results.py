@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import ANSWERS_FILE, AnswerLog, unique
 from benchmarks.base.bootstrap import Intervals, intervals
+from benchmarks.base.results import OF_PROXIES
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo, by_prompt
 
@@ -23,6 +25,8 @@ Record = Mapping[str, Any]
 PAIR_WEIGHTED = ("subject_consistency", "background_consistency")
 #: The score of a video is 0 to 100, that of a folder 0 to 1.
 PERCENT = ("imaging_quality",)
+#: Cosines of a video with a text, which may be negative.
+COSINES = ("appearance_style", "temporal_style", "overall_consistency")
 #: So many static videos of each prompt count for temporal flickering; VBench makes 25 to find them.
 STATIC_VIDEOS = 5
 
@@ -119,7 +123,7 @@ def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], se
                 hits[prompt] = hits.get(prompt, 0.0) + weight * _raw(name, one)
                 counts[prompt] = counts.get(prompt, 0.0) + weight
         of = [{name: np.array(list(one.values()))[:, None]} for one in (hits, counts)]
-        found[name] = intervals(of[0], of[1], ["score"], {}, seed)[f"{name}/score"]
+        found[name] = intervals(of[0], of[1], [""], {}, seed)[f"{name}/"]
     return found
 
 
@@ -132,14 +136,21 @@ def totals(raw: Mapping[str, float]) -> dict[str, float]:
 
 
 def folder_results(
-    videos: Mapping[str, Record], merged: Mapping[str, float], missing: Mapping[str, str]
+    videos: Mapping[str, Record],
+    merged: Mapping[str, float],
+    missing: Mapping[str, str],
+    proxies: Container[str] = (),
 ) -> dict[str, Any]:
     """The numbers; a dimension without a score is named under "missing" and has none.
+
+    Quality, semantic and total are VBench's only where no dimension of theirs is a proxy; those of proxies stand under
+    "of_proxies", where nobody takes them for the published ones.
 
     Args:
         videos: name -> {"frames", "scores"}.
         merged: dimension -> raw score from elsewhere, where no video has one.
         missing: dimension -> why it is not measured.
+        proxies: dimensions that something else than the published network measured.
     """
     own = {**merged, **folder_scores(videos)}
     raw = {name: own[name] for name in DIMENSIONS if name in own}
@@ -149,7 +160,33 @@ def folder_results(
         for name in DIMENSIONS
         if name not in raw
     }
-    return {**raw, **({} if flow is None else {"mean_flow": flow}), **totals(raw), "missing": lacking}
+    whole = totals(raw)
+    groups = {DIMENSIONS[name].group for name in raw if name in proxies}
+    mixed = {name: score for name, score in whole.items() if name in groups or (name == "total" and groups)}
+    numbers = raw | ({} if flow is None else {"mean_flow": flow})
+    numbers |= {name: score for name, score in whole.items() if name not in mixed}
+    return {**numbers, **({OF_PROXIES: mixed} if mixed else {}), "missing": lacking}
+
+
+def number_marks(
+    results: Mapping[str, Any],
+    proxies: Container[str],
+    merged: Iterable[str],
+    observed: Container[str],
+) -> dict[str, str]:
+    """Address -> mark of every number that is not VBench's own measurement by this program; see `results.marks`."""
+    found = {name: "proxy" for name in DIMENSIONS if name in results and name in proxies}
+    found |= {name: "merged" for name in merged if name in results}
+    found |= {name: "from observations" for name in DIMENSIONS if name in results and name in observed}
+    if "mean_flow" in results and "dynamic_degree" in proxies:
+        found["mean_flow"] = "proxy"
+    return found | {f"{OF_PROXIES}/{name}": "of proxies, not VBench's" for name in results.get(OF_PROXIES, {})}
+
+
+def headline_addresses(results: Mapping[str, Any]) -> list[str]:
+    """All numbers that a reader is shown: dimensions, mean flow, and the totals that there are."""
+    names = [*DIMENSIONS, "mean_flow", "quality", "semantic", "total"]
+    return [name for name in names if name in results] + [f"{OF_PROXIES}/{one}" for one in results.get(OF_PROXIES, {})]
 
 
 def eval_results(videos: Mapping[str, Record], paths: Mapping[str, Path]) -> dict[str, Any]:
@@ -188,7 +225,7 @@ def full_info(
 
 
 def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
-    """What a person must know beside the numbers: proxies, how far videos move, what is missing and left out."""
+    """What a person must know beside the numbers: proxies, what is merged, missing and left out."""
     lines = [
         f"{name}: {'a proxy, ' if one['proxy'] else ''}{'; '.join(one['differs'])}."
         for name, one in about["networks"].items()
@@ -196,6 +233,11 @@ def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     ]
     if "mean_flow" in results:
         lines.append(f"mean flow: {results['mean_flow']:.2f} pixels between frames that are about 1/8 second apart.")
+    for path in dict.fromkeys(about.get("merged", {}).values()):
+        names = ", ".join(name for name, source in about["merged"].items() if source == path)
+        lines.append(f"merged from {path}: {names}.")
+    if mixed := results.get(OF_PROXIES):
+        lines.append(f"{', '.join(mixed)}: made of proxies too, so that they are not VBench's and compare with none.")
     for why in dict.fromkeys(results["missing"].values()):
         names = ", ".join(name for name, one in results["missing"].items() if one == why)
         lines.append(f"missing ({why}): {names}.")
@@ -213,16 +255,51 @@ def read_eval_results(path: Path) -> dict[str, float]:
     """Dimension -> raw score of a file that VBench's scripts wrote.
 
     Raises:
-        ValueError: no such file, or another content.
+        ValueError: no such file, another content, or scores that no raw score can be: 70.9 is one in percent.
     """
     try:
         content = json.loads(path.read_bytes())
-        found = {name.replace(" ", "_"): float(one[0]) for name, one in content.items()}
-    except FileNotFoundError as error:
+        found = {name.replace(" ", "_"): one[0] for name, one in content.items()}
+    except OSError as error:
         raise ValueError(f"{path}: no such file; give an *_eval_results.json of VBench") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: is not of the form {{dimension: [score, videos]}} ({error!r})") from error
-    aggregate(found)
+    try:
+        aggregate(dict.fromkeys(found, 0.0))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    faults = [f"{name} is {score!r}" for name, score in found.items() if not _is_raw(name, score)]
+    if faults:
+        raise ValueError(
+            f"{path}: raw scores of VBench are numbers from 0 to 1, cosines with a text from -1; "
+            f"these are not:{listed(faults)}"
+        )
+    return {name: float(score) for name, score in found.items()}
+
+
+def _is_raw(dimension: str, score: Any) -> bool:
+    """Whether a dimension can have this raw score; NaN is in no range. The yes or no of one video is no score."""
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return False
+    slack = 1e-6  # a mean of float32 numbers may be a little above 1
+    return (-1 if dimension in COSINES else 0) - slack <= score <= 1 + slack
+
+
+def merged_results(paths: Sequence[Path]) -> dict[str, tuple[float, Path]]:
+    """Dimension -> raw score and the file that it is from, of several files that VBench's scripts wrote.
+
+    Raises:
+        ValueError: as `read_eval_results`, or two files that give one dimension different scores.
+    """
+    found: dict[str, tuple[float, Path]] = {}
+    faults = []
+    for path in paths:
+        for name, score in read_eval_results(path).items():
+            earlier, first = found.setdefault(name, (score, path))
+            if earlier != score:
+                faults.append(f"{name} is {earlier} in {first} and {score} in {path}")
+    if faults:
+        raise ValueError(f"files to merge disagree; give one file for each dimension:{listed(faults)}")
     return found
 
 
@@ -267,7 +344,7 @@ class ScoreLog(AnswerLog):
         if other:
             raise ValueError(
                 f"{len(other)} videos have changed since {self.folder} was written; take another model.output, or set "
-                "model.fresh: true to score all again:\n  " + "\n  ".join(other)
+                "model.fresh: true to score all again:" + listed(other)
             )
 
 

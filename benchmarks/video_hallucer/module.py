@@ -18,6 +18,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
+from benchmarks.base.prediction_text import prediction_text, require_texts
 from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
@@ -44,7 +45,7 @@ def score(predictions: dict[str, list[dict]]) -> dict:
         over the subsets, whatever the subsets' sizes. The papers print "all" times 100.
 
     Raises:
-        ValueError: no subset, an empty one, or a half without a prediction.
+        ValueError: no subset, an empty one, or a half without a prediction or with one that is no text.
     """
     if not predictions:
         raise ValueError("no predictions to score: give at least one subset")
@@ -59,13 +60,18 @@ def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, 
     lacking = [f"{row}.{half}" for row, pair in enumerate(pairs) for half in HALVES if "predict" not in pair[half]]
     if lacking:
         raise ValueError(f'subset {subset}: no "predict" in {", ".join(lacking)}; predict these questions first')
+    require_texts(
+        {f"{subset}/{row}.{half}": pair[half]["predict"] for row, pair in enumerate(pairs) for half in HALVES}
+    )
     hits = _hits(pairs)
     return {name: sum(one[place] for one in hits) / len(pairs) for place, name in enumerate(SCORES)}
 
 
 def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
     """Whether each pair's basic half, its hallucinated half and both are answered right."""
-    halves = [[is_hit(pair[half]["answer"], pair[half]["predict"]) for half in HALVES] for pair in pairs]
+    halves = [
+        [is_hit(pair[half]["answer"], prediction_text(pair[half]["predict"])) for half in HALVES] for pair in pairs
+    ]
     return [(basic, hallucinated, basic and hallucinated) for basic, hallucinated in halves]
 
 
@@ -99,12 +105,9 @@ class VideoHallucer(Benchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `SUBSET_NAME.json` files, or an `answers.jsonl`; null
             with `policy`.
-        name: what the answers' files are called after.
         margins: also score the two margin answers, and report the area under the ROC curve of their difference.
         margin_answers: the two answers, yes first.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table1/Video-LLaVA + VistaDPO`.
     """
 
     title = "VideoHallucer"
@@ -120,14 +123,12 @@ class VideoHallucer(Benchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         margins: bool = False,
         margin_answers: tuple[str, str] = ("Yes.", "No."),
         max_new_tokens: int = 32,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, VideoHallucerMetric())
         if margins and policy is None:
             raise ValueError("margins need a policy: recorded predictions hold no log-probabilities")

@@ -18,7 +18,8 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import UnparsedCounts, dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines, text_of
+from benchmarks.base.prediction_text import said_in
+from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.questions.base import Question, QuestionBatch
@@ -81,12 +82,9 @@ class VideoChatGpt(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `PART_qa_NAME.json`, or an `answers.jsonl` with the
             judge's replies in it; null with `policy`.
-        name: what the files of answers are called after.
         judge: scores the answers; null only where recorded answers bring its replies.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
-        fresh: forget the answers that an earlier start left in `output`.
-        paper: a row of a published table to print beside the results, as `vista_dpo/table2/Video-LLaVA + VistaDPO`.
     """
 
     title = "Video-ChatGPT"
@@ -102,14 +100,12 @@ class VideoChatGpt(JudgedBenchmark):
         policy: VideoLLM | None,
         output: str,
         predictions: str | None = None,
-        name: str = "policy",
         judge: Judge | None = None,
         attempts: int = 1,
         max_new_tokens: int = 512,
-        fresh: bool = False,
-        paper: str | None = None,
+        **options: Any,
     ) -> None:
-        source = Source(policy, output, predictions, name, max_new_tokens, fresh, paper)
+        source = Source(policy, output, predictions, max_new_tokens=max_new_tokens, **options)
         super().__init__(source, VideoChatGptMetric(), judge, attempts)
 
     @property
@@ -236,7 +232,7 @@ def _said_fields(part: str) -> tuple[str, ...]:
 
 def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
     """What was said to all wordings; None where something is lacking."""
-    texts = [text_of(row, name) for name in _said_fields(part)]
+    texts = [said_in(row, name) for name in _said_fields(part)]
     return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
 
 

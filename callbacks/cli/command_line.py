@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,9 +30,12 @@ from callbacks.cli.named_items import address_by_name
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
+from callbacks.recovery import CHECKPOINTS, Recovery
 from callbacks.resume import Resume
 from callbacks.run_check import check_run
+from callbacks.stop_signals import STOPPED, StopSignals
 from callbacks.writers.base import PredictWriter
+from datamodules.shards.output_lock import OutputLock
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
@@ -42,8 +46,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # Tensors made in inference mode break the first training forward of a sharded model.
     "inference_mode": False,
 }
-#: How often a recovery checkpoint is written when the configuration brings no ModelCheckpoint.
-RECOVERY_STEPS = 100
 
 
 class VidprefParser(LightningArgumentParser):
@@ -67,11 +69,11 @@ class VidprefParser(LightningArgumentParser):
 class VidprefCLI(LightningCLI):
     """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
 
-    What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (a configuration
-    with a `ModelCheckpoint` of its own replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), a
-    CSV logger with a new version folder for each start, the record of what ran (`RunRecord`), a restart that goes on at
-    the very place (`Resume`), `Throughput`, `Progress`, the list of what was skipped (`BadSamples`), and a log of
-    every tenth step, or more of them in a short run (`LogInterval`).
+    What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (`Recovery`; a
+    `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), an
+    end in order after SIGTERM (`StopSignals`), a CSV logger with a new version folder for each start, the record of
+    what ran (`RunRecord`), a restart that goes on at the very place (`Resume`), `Throughput`, `Progress`, the list of
+    what was skipped (`BadSamples`), and a log of every tenth step, or more of them in a short run (`LogInterval`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -149,12 +151,27 @@ class VidprefCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; where it fails because a worker or a rank is gone, the error says which."""
         try:
-            super()._run_subcommand(subcommand)
+            with self._locked_output(subcommand):
+                super()._run_subcommand(subcommand)
         except Exception as error:
+            callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+            if any(isinstance(one, StopSignals) and one.received is not None for one in callbacks):
+                # The other ranks have stopped while this one waited for them.
+                raise SystemExit(STOPPED) from error
             lost = lost_process(error, getattr(self.trainer.strategy.launcher, "procs", ()))
             if lost is None or lost is error:
                 raise
             raise lost from error
+
+    def _locked_output(self, subcommand: str) -> AbstractContextManager[None]:
+        """Rank 0's lock on what a fit or a benchmark writes; the writers of `predict` have their own."""
+        folders = {"fit": self.trainer.default_root_dir, "test": getattr(self.model, "output", None)}
+        folder = folders.get(subcommand)
+        return (
+            nullcontext()
+            if folder is None or getattr(rank_zero_only, "rank", None)
+            else OutputLock(folder, is_folder=True)
+        )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Complete Lightning's parser: callbacks by name, and no table of results beside the benchmark's own."""
@@ -203,7 +220,7 @@ def report_differences(path: Path, config: Mapping[str, Any]) -> None:
 
 def recovery_folder(trainer: Mapping[str, Any]) -> Path:
     """Where the recovery checkpoint of a run lies."""
-    return Path(trainer["default_root_dir"] or ".") / "checkpoints"
+    return Path(trainer["default_root_dir"] or ".") / CHECKPOINTS
 
 
 def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[str, Any]:
@@ -217,16 +234,12 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
     wanted: list[Callback] = []
-    if trainer["enable_checkpointing"] is not False and not _holds(callbacks, ModelCheckpoint):
-        wanted.append(
-            ModelCheckpoint(
-                dirpath=recovery_folder(trainer),
-                every_n_train_steps=RECOVERY_STEPS,
-                save_top_k=1,
-                save_last=True,
-                enable_version_counter=False,
-            )
-        )
+    own = [one for one in callbacks if isinstance(one, ModelCheckpoint)]
+    for one in own:
+        if one.dirpath is None:  # Lightning's choice is a new folder for each start, in which no start looks
+            one.dirpath = str(recovery_folder(trainer).absolute())
+    if trainer["enable_checkpointing"] is not False and not any(one.save_last for one in own):
+        wanted.append(Recovery(str(recovery_folder(trainer))))
     if verb == "fit" and trainer["log_every_n_steps"] is None:
         wanted.append(LogInterval())
     if verb == "fit":
@@ -235,6 +248,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
         wanted.append(Progress())
     if not _holds(callbacks, BadSamples):
         wanted.append(BadSamples())
+    if not _holds(callbacks, StopSignals):
+        wanted.append(StopSignals())
     if not _holds(plugins, CheckpointIO):
         plugins.append(AtomicCheckpointIO())
     logger = trainer["logger"]

@@ -11,10 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from callbacks.reference.cache import SCHEMA, SUFFIX, answer_names, names_of, refuse_resampling
 from callbacks.reference.former_cache import settings_in_current_words
 from callbacks.writers.shards import ShardWriter
-from datamodules.stream.predict_outputs import CONTENTS, WrittenSample
+from datamodules.stream.predict_outputs import WrittenSample
 from datamodules.vista.samples import AnswerScores, VistaBatch
-from lightning_modules.file_contents import contents_of
-from lightning_modules.policy_loading import policy_settings
+from lightning_modules.policy_loading import settings_and_contents
 
 
 class ReferenceCacheWriter(ShardWriter):
@@ -77,8 +76,7 @@ def _answers(module: Any) -> dict[str, list[str]]:
 
 def _described(policy: Any) -> dict[str, Any]:
     """The policy's class, plain settings and files; how an adapter would be made does not matter to the reference."""
-    plain = {name: value for name, value in policy_settings(policy).items() if not isinstance(value, Mapping)}
-    return {**plain, CONTENTS: contents_of(policy)}
+    return settings_and_contents(policy, nested=False)
 
 
 def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.bad_samples import skipped_samples
+from datamodules.shards.output_lock import LockedError, OutputLock
 from datamodules.stream.predict_outputs import SkippableData, differences, plain
 from lightning_modules.file_contents import warn_uncompared
 
@@ -33,6 +34,8 @@ class PredictWriter(Callback, ABC):
     noun = "samples"
     #: What the samples are made from, since `setup`.
     settings: Mapping[str, Any]
+    #: Rank 0's, so that no other command writes there meanwhile.
+    _lock: OutputLock | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there, after the data module's own set-up and before weights are loaded.
@@ -94,10 +97,23 @@ class PredictWriter(Callback, ABC):
     def _begun(self, data: SkippableData) -> str:
         """Why the folder cannot be prepared; "" where it is."""
         try:
+            self._lock = OutputLock(*self.locked)
+            self._lock.acquire()
             self.begin(data)
+        except LockedError as error:
+            return str(error)
         except OSError as error:
             return f"{self.place} cannot be prepared: {error}"
         return ""
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let others write."""
+        self.teardown(trainer, pl_module, "predict")
 
     def _end(self, trainer: Trainer) -> None:
         skipped = skipped_samples(trainer)
@@ -125,6 +141,11 @@ class PredictWriter(Callback, ABC):
     @abstractmethod
     def place(self) -> Path:
         """Where the result is, for messages."""
+
+    @property
+    @abstractmethod
+    def locked(self) -> tuple[Path, bool]:
+        """What `OutputLock` locks: a folder (True), or the folder and common name of shards (False)."""
 
     @abstractmethod
     def begin(self, data: SkippableData) -> None:

@@ -59,6 +59,11 @@ class ShardWriter(PredictWriter):
         """The parts while there are some, then the index."""
         return self.index if self.index.exists() else self.parts
 
+    @property
+    def locked(self) -> tuple[Path, bool]:
+        """The shards."""
+        return self.output, False
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look what is there; see `PredictWriter.setup`."""
         if stage == "predict":

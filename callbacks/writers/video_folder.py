@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
+from datamodules.questions.folder_names import MANIFEST
 from datamodules.shards.index import digest
 from datamodules.stream.predict_outputs import SkippableData, VideoRequest, WrittenVideo, differences
 
-MANIFEST = "manifest.json"
 #: What common file systems allow in a name, in bytes.
 _LONGEST = 255
 
@@ -51,6 +51,11 @@ class VideoFolderWriter(PredictWriter):
     def place(self) -> Path:
         """The folder."""
         return self.folder
+
+    @property
+    def locked(self) -> tuple[Path, bool]:
+        """The folder."""
+        return self.folder, True
 
     def begin(self, data: SkippableData) -> None:
         """Write the manifest, or add to it."""

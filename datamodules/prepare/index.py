@@ -13,12 +13,14 @@ from rich.console import Console
 from datamodules.prepare.verify import verify
 from datamodules.schemas import index_shards
 from datamodules.shards.index import Index
+from datamodules.shards.output_lock import locks_output
 
 #: Seconds between two lines on how far a verification is: on a terminal, where one takes the other's place, and in a
 #: log.
 TERMINAL_S, LOG_S = 0.5, 20.0
 
 
+@locks_output("output")
 def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista", made_from: str | None = None) -> None:
     """Make the index of tar shards that exist already.
 

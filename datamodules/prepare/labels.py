@@ -28,6 +28,7 @@ from datamodules.dense.segments import num_segments
 from datamodules.schemas import write_shards
 from datamodules.shards.checks import load_index
 from datamodules.shards.index import Index
+from datamodules.shards.output_lock import locks_output
 from datamodules.stream.predict_outputs import json_bytes
 
 #: The segment of a judgement on the whole video.
@@ -104,6 +105,7 @@ def by_place(judgements: Sequence[Judgement]) -> dict[Place, dict[str, int]]:
     return dict(found)
 
 
+@locks_output("output")
 def prepare_labels(
     labels: str | Path,
     pairs: str | Path,

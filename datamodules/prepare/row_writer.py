@@ -17,6 +17,7 @@ from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index, joined
+from datamodules.shards.output_lock import locks_output
 from datamodules.shards.writer import TarWriter
 
 
@@ -78,6 +79,7 @@ def write_rows(
     return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
 
 
+@locks_output("prefix")
 def write_samples(
     rows: Sequence[SourceRow],
     source: Path,

@@ -12,6 +12,7 @@ from typing import Literal
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
+from datamodules.shards.output_lock import locks_output
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
@@ -22,6 +23,7 @@ from datamodules.vista.samples import PreferenceRow
 Split = Literal["captions", "pretrain", "train", "val", "test"]
 
 
+@locks_output("output")
 def prepare_toy(
     output: str,
     split: Split = "train",

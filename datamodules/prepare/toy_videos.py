@@ -12,12 +12,14 @@ from datamodules.dense.rows import VideoRow
 from datamodules.schemas import write_shards
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index
+from datamodules.shards.output_lock import locks_output
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 
 MotionSplit = Literal["pretrain", "train", "val", "test"]
 
 
+@locks_output("output")
 def prepare_toy_videos(
     output: str,
     split: MotionSplit = "train",

@@ -13,6 +13,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.questions.files import listed
+from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
 from datamodules.video.containers import file_head
 
@@ -102,6 +104,9 @@ class VideoQuestions(LightningDataModule):
         self._asked: list[Question] = []
         self._skipped: frozenset[str] = frozenset()
 
+    #: What a policy's answers begin with, so that it has only to go on; "" = nothing.
+    answer_start: str = ""
+
     # What a subclass fills in
 
     @abstractmethod
@@ -144,7 +149,7 @@ class VideoQuestions(LightningDataModule):
             videos = sorted(set(self.missing.values()))
             raise ValueError(
                 f"{len(videos)} videos are missing from {folder}; add them, or set allow_missing: true to score "
-                "the other questions:\n  " + "\n  ".join(videos)
+                "the other questions:" + listed(videos)
             )
         self._asked = [one for one in asked if one.key not in self.missing]
         self._skipped = frozenset()
@@ -223,7 +228,9 @@ class QuestionLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[QuestionBatch]:
-        return iter(DataLoader(self.batches, batch_size=None, num_workers=self.num_workers))
+        return iter(
+            DataLoader(self.batches, batch_size=None, num_workers=self.num_workers, worker_init_fn=ignore_stop_signals)
+        )
 
 
 def _fault(path: Path | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.questions.base import Question
-from datamodules.questions.files import read_bytes
+from datamodules.questions.files import listed, read_bytes
 from datamodules.questions.folder_names import PromptSet, compare, named_videos, read_asked
 from datamodules.questions.rated_videos import TEXT, VIDEOS, RatedVideos
 
@@ -83,8 +83,8 @@ class ChecklistQuestions(RatedVideos):
             self._unfit |= lost | extra
             found = [one for one in found if one.path.name not in extra]
         if self._unfit and not self.allow_missing:
-            told = "\n  ".join(f"{name} {why}" for name, why in self._unfit.items())
-            raise ValueError(f"{self.folder} does not fit; mend it, or set data.allow_missing: true:\n  {told}")
+            lines = listed([f"{name} {why}" for name, why in self._unfit.items()])
+            raise ValueError(f"{self.folder} does not fit; fix it, or set data.allow_missing: true:{lines}")
         self.names = [one.path.name for one in found]
         return [
             Question(question_key(one.path.name, number), VIDEOS, unit,

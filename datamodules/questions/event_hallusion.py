@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.questions.base import Question, VideoQuestions, annotation_files, check_prompt, with_question
+from datamodules.questions.files import VIDEO_ENDINGS, refuse
 
 #: The published splits in their order; "interleave" is called "Mix" in tables.
 SPLITS = ("entire", "interleave", "misleading")
@@ -20,7 +21,6 @@ PROMPT = "{question}\nPlease answer yes or no:"
 DESCRIPTION_PROMPT = "Please describe this video in detail."
 #: The last part of a description's key.
 DESCRIPTION = "description"
-VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 
 Part = Literal["binary", "description"]
 
@@ -171,10 +171,7 @@ def read_split(path: Path) -> EventSplit:
         raise ValueError(f"{path} must hold a JSON list of videos with questions, and at least one")
     seen: set[str] = set()
     faults = [f"row {number}: {fault}" for number, row in enumerate(rows) for fault in _faults(row, seen)]
-    if faults:
-        raise ValueError(
-            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
-        )
+    refuse(path, faults)
     return EventSplit(path, hashlib.sha256(content).hexdigest(), {row["id"]: row for row in rows})
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 #: What a video's file may end with; in TGIF-QA videos are GIFs.
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
+#: How many faults a message lists; the rest are counted.
+MOST_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,17 @@ def lacking(row: Any, names: Iterable[str]) -> list[str]:
     return [f"has no {name}" for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
 
 
+def listed(faults: Sequence[str], indent: str = "  ") -> str:
+    """The first faults of a message, a line each, and how many more there are: a screen of lines hides the first."""
+    more = len(faults) - MOST_LISTED
+    lines = [*faults[:MOST_LISTED], *([f"... and {more} more"] if more > 0 else [])]
+    return "".join(f"\n{indent}{line}" for line in lines)
+
+
 def refuse(path: Path, faults: Sequence[str]) -> None:
-    """Raise a ValueError with all faults of a file, where there are some."""
+    """Raise a ValueError with the faults of a file, where there are some."""
     if faults:
-        raise ValueError(
-            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
-        )
+        raise ValueError(f"{path} has {len(faults)} faults; fix these rows or take them out:{listed(faults)}")
 
 
 def check_count(path: Path, found: int, wanted: int | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.prompt_file import read_prompts
-from datamodules.questions.files import VIDEO_ENDINGS
+from datamodules.questions.files import VIDEO_ENDINGS, listed
 
 #: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"
@@ -101,12 +101,17 @@ def _asked(entries: Sequence[Mapping[str, Any]]) -> Asked:
     return Asked(frozenset(name for one in entries for name in one["dimension"]), tuple(entries))
 
 
-def named_videos(folder: Path) -> tuple[list[NamedVideo], dict[str, str]]:
+def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[NamedVideo], dict[str, str]]:
     """The mp4 files of a folder, sorted by name; hidden files are passed over.
 
     Names are ``{prompt}-{index}.mp4`` unless ``manifest.json`` says otherwise: {"videos": {name: {"prompt", "index"}}},
     or {name: prompt} as VBench's own scripts read it. Videos whose number neither the manifest nor their name tells
     take the free ones of their prompt in order.
+
+    Args:
+        folder: of the videos.
+        names_are_prompts: a name without a number is a prompt as a whole, as VBench's scripts read it, for what needs
+            no prompt; false = it is a fault.
 
     Returns:
         The videos; and name -> fault of the videos that are no mp4 files or have no such name, and of those that the
@@ -135,8 +140,8 @@ def named_videos(folder: Path) -> tuple[list[NamedVideo], dict[str, str]]:
         elif path.name in told:
             prompt, index = told[path.name]
             named.append((path, prompt, number if index is None else index))
-        elif match:
-            named.append((path, match[1], number))
+        elif match or names_are_prompts:
+            named.append((path, match[1] if match else path.stem, number))
         else:
             faults[path.name] = "is not called PROMPT-NUMBER.mp4, and no manifest.json tells its prompt"
     found = _numbered(named)
@@ -176,9 +181,9 @@ def _refuse_doubles(videos: Sequence[NamedVideo]) -> None:
     first: dict[tuple[str, int], NamedVideo] = {}
     doubles = [(first[key], one) for one in videos if first.setdefault(key := (one.prompt, one.index), one) is not one]
     if doubles:
-        lines = "\n  ".join(f"{one.path.name} and {other.path.name}" for one, other in doubles)
+        lines = listed([f"{one.path.name} and {other.path.name}" for one, other in doubles])
         raise ValueError(
-            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:\n  {lines}"
+            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:{lines}"
         )
 
 

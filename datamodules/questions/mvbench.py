@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,45 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 CUT_ENDING = "_segment"
 #: Frames a second in a folder of frames.
 FOLDER_FPS = 3.0
+#: Where below the folder of videos the archives may lie: some of their videos were moved to `data0613`.
+ROOTS = ("", "video", "data0613", "video/data0613")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
-#: What is asked, and what the choices are called.
-PROMPT = "Question:{question}\nOption:\n{options}Only give the best option."
+
+
+@dataclass(frozen=True, slots=True)
+class MVBenchPrompt:
+    """How a multiple-choice question is asked.
+
+    Attributes:
+        text: with "{question}" and "{options}", lines of "(A) choice".
+        answer_start: what the policy's answer begins with, so that it has only to go on; "" = nothing.
+        compares: with whose numbers an answer to it compares, for the results.
+    """
+
+    text: str
+    answer_start: str
+    compares: str
+
+
+#: The published ways to ask. The text of "mvbench" is that of the benchmark's own script (OpenGVLab/Ask-Anything, MIT).
+PROMPTS: Mapping[str, MVBenchPrompt] = {
+    "lmms_eval": MVBenchPrompt(
+        "Question:{question}\nOption:\n{options}Only give the best option.",
+        "",
+        "asked with lmms-eval's prompt: compares with numbers that lmms-eval made, not with the benchmark's own "
+        "leaderboard and paper",
+    ),
+    "mvbench": MVBenchPrompt(
+        "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of "
+        "objects, and the action and pose of persons. Based on your observations, select the best option that "
+        "accurately addresses the question.\nQuestion: {question}\nOptions:\n{options}Only give the best option.",
+        "Best option:(",
+        "asked with the benchmark's own prompt: compares with its leaderboard and paper, and with papers that ran its "
+        "script (VideoChat2, PLLaVA), not with numbers that lmms-eval made",
+    ),
+}
+OWN_PROMPT = "asked with a prompt of one's own: compares with no published number"
+#: What the choices are called.
 LETTERS = string.ascii_uppercase
 #: Letters that a reply is searched for.
 MOST_CHOICES = 5
@@ -60,7 +97,8 @@ class MVBenchQuestions(VideoQuestions):
         num_frames: frames per video, spread evenly from the first to the last.
         batch_size: questions per batch and rank.
         num_workers: processes that decode.
-        prompt: how a question is asked; "{options}" are lines of "(A) choice".
+        prompt: how a question is asked: lmms_eval, that of lmms-eval; mvbench, the benchmark's own, whose answer is
+            begun with "Best option:("; or a text with "{question}" and "{options}", lines of "(A) choice".
         allow_missing: leave out questions whose video is missing or undecodable, and say so in the results.
         limit_questions: only the first questions of each task, for a quick look.
     """
@@ -73,16 +111,23 @@ class MVBenchQuestions(VideoQuestions):
         num_frames: int = 16,
         batch_size: int = 8,
         num_workers: int = 0,
-        prompt: str = PROMPT,
+        prompt: str = "lmms_eval",
         allow_missing: bool = False,
         limit_questions: int | None = None,
     ) -> None:
         super().__init__(videos, num_frames, batch_size, num_workers, allow_missing, limit_questions)
-        if "{question}" not in prompt or "{options}" not in prompt:
-            raise ValueError(f"the prompt {prompt!r} lacks {{question}} or {{options}}")
+        chosen = PROMPTS.get(prompt, MVBenchPrompt(prompt, "", OWN_PROMPT))
+        if "{question}" not in chosen.text or "{options}" not in chosen.text:
+            raise ValueError(
+                f"the prompt {prompt!r} lacks {{question}} or {{options}}; give such a text, or one of "
+                f"{', '.join(PROMPTS)}"
+            )
         self.questions = Path(questions)
         self.tasks = tuple(TASKS) if tasks is None else tuple(tasks)
-        self.prompt = prompt
+        # A published text that is written out is that prompt all the same.
+        self.chosen = next((one for one in PROMPTS.values() if (one.text, one.answer_start) == (prompt, "")), chosen)
+        self.prompt = self.chosen.text
+        self.answer_start = self.chosen.answer_start
         #: Task -> its file, after `setup`.
         self.files: Mapping[str, QuestionFile] = {}
 
@@ -118,7 +163,7 @@ class MVBenchQuestions(VideoQuestions):
     def find(self, question: Question, folder: Path) -> Path | None:
         """In the folder itself, in one of its task, or where the published folder keeps it."""
         places = [Path(), Path(question.part), *map(Path, TASKS.get(question.part, ()))]
-        paths = (folder / root / place / question.video for root in ("", "video") for place in places)
+        paths = (folder / root / place / question.video for root in ROOTS for place in places)
         return next((path for path in paths if path.is_file() or path.is_dir()), None)
 
     def test_dataloader(self) -> QuestionLoader:
@@ -132,8 +177,9 @@ class MVBenchQuestions(VideoQuestions):
         return {task: {**file.source(), "questions": len(file.rows)} for task, file in self.files.items()}
 
     def settings(self) -> dict[str, Any]:
-        """With the prompt."""
-        return {**super().settings(), "prompt": self.prompt}
+        """With the prompt, and what answers were begun with."""
+        start = {"answer_start": self.answer_start} if self.answer_start else {}
+        return {**super().settings(), "prompt": self.prompt, **start}
 
 
 class MVBenchBatches(QuestionBatches):

@@ -14,8 +14,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
+from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import probe, stream_frames
 from datamodules.video.facts import VideoFacts
 
@@ -87,8 +89,9 @@ class Watching(Protocol):
 class VideoFolder(LightningDataModule):
     """The videos of a folder, for `test`.
 
-    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` tells their prompts (see `folder_names`). Memory
-    holds some chunks of each worker, however long the videos are.
+    Files are called ``{prompt}-{index}.mp4``, or a ``manifest.json`` has their prompts (see `folder_names`); a name
+    without a number is its own prompt, which does where nothing that is scored looks at the prompt. Memory holds some
+    chunks of each worker, however long the videos are.
 
     Args:
         folder: of the videos.
@@ -147,7 +150,8 @@ class VideoFolder(LightningDataModule):
         Raises:
             ValueError: lists every missing, left-over, unnamed, undecodable and too short video.
         """
-        found, faults = named_videos(self.folder)
+        # A stranger's name is still a fault where there is a list of prompts: `compare` looks for it there.
+        found, faults = named_videos(self.folder, names_are_prompts=True)
         self.asked = None if self.prompts is None else read_asked(self.prompts, self.prompt_set)
         if self.asked is not None:
             missing, extra = compare(found, self.asked, self.num_samples)
@@ -157,10 +161,10 @@ class VideoFolder(LightningDataModule):
             probed = list(pool.map(self._probed, found))
         faults |= {one.path.name: why for one, why in zip(found, probed, strict=True) if isinstance(why, str)}
         if faults and not self.allow_missing:
-            lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+            lines = listed([f"{name}: {why}" for name, why in sorted(faults.items())])
             raise ValueError(
-                f"{len(faults)} videos of {self.folder} cannot be scored as asked; mend them, or set allow_missing: "
-                f"true to score the others:\n  {lines}"
+                f"{len(faults)} videos of {self.folder} cannot be scored as asked; fix them, or set allow_missing: "
+                f"true to score the others:{lines}"
             )
         self.videos = {one.key: one for one in probed if isinstance(one, FolderVideo)}
         self.left_out = dict(sorted(faults.items()))
@@ -251,15 +255,16 @@ class ChunkLoader:
         return self.chunks.count()
 
     def __iter__(self) -> Iterator[FrameChunk]:
-        loader = DataLoader(self.chunks, batch_size=None, num_workers=self.num_workers, worker_init_fn=_single_threaded)
+        loader = DataLoader(self.chunks, batch_size=None, num_workers=self.num_workers, worker_init_fn=_prepared)
         return iter(loader)
 
 
-def _single_threaded(worker: int) -> None:
+def _prepared(worker: int) -> None:
     """Workers are the parallelism; OpenCV's own threads do not survive a fork."""
     import cv2
 
     cv2.setNumThreads(0)
+    ignore_stop_signals(worker)
 
 
 def by_prompt(videos: Mapping[str, FolderVideo]) -> dict[str, list[FolderVideo]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.questions.files import refuse
+
 Half = Literal["basic", "hallucination"]
 HALVES: tuple[Half, Half] = ("basic", "hallucination")
 
@@ -62,10 +64,7 @@ def read_annotation(path: Path) -> Annotation:
     if not isinstance(pairs, list) or not pairs:
         raise ValueError(f"{path} must hold a JSON list of question pairs, and at least one")
     faults = [fault for row, pair in enumerate(pairs) for fault in _faults(row, pair)]
-    if faults:
-        raise ValueError(
-            f"{path} has {len(faults)} faults; mend these rows or take them out:\n  " + "\n  ".join(faults)
-        )
+    refuse(path, faults)
     stem = "temporal" if path.stem == TEMPORAL_200 else path.stem
     return Annotation(RESULT_NAMES.get(stem, stem), path, hashlib.sha256(content).hexdigest(), pairs)
 

@@ -21,6 +21,7 @@ from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.plan import Plan, PlannedBatch, TrainPlan
 from datamodules.stream.recipe import Recipe, SampleRead
+from datamodules.stream.worker_signals import ignore_stop_signals
 
 _log = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")
@@ -206,6 +207,7 @@ class PlanLoader(Generic[BatchT]):
             collate_fn=identity,
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
+            worker_init_fn=ignore_stop_signals,
             prefetch_factor=self.prefetch_factor if self.num_workers else None,
             pin_memory=self.pin_memory,
             # Its own, because making an iterator draws from it, and the global one belongs to the model.

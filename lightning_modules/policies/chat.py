@@ -75,8 +75,13 @@ class Chat:
         self._space = "" if self._lead_in[-1].isspace() else " "
         self._lead_in_ids: list[int] = tokenizer(self._lead_in, add_special_tokens=False)["input_ids"]
 
-    def pack(self, views: Sequence[View], device: torch.device | None = None) -> PackedViews:
+    def pack(self, views: Sequence[View], device: torch.device | None = None, answer_start: str = "") -> PackedViews:
         """All views as one batch, answers behind their prefix; a view may have none.
+
+        Args:
+            views: the batch.
+            device: where its tensors go; None = the default.
+            answer_start: the beginning of an answer that is generated: it ends the prefix, as an answer would follow.
 
         Raises:
             ValueError: as `prompt_ids` and `answer_ids`; another number of frames; too long a sequence.
@@ -89,18 +94,21 @@ class Chat:
                     f"{where}: {len(view.frames)} frames, the policy takes {self.num_frames}; let num_frames of data "
                     "and policy agree"
                 )
-            prefix, ids = self.sequence(view.prompt, view.answers, where)
+            prefix, ids = self.sequence(view.prompt, view.answers, where, answer_start)
             prefixes.append(prefix)
             answers.append(ids)
         return pack_views(prefixes, answers, self.eos_token_id, device)
 
-    def sequence(self, question: str, answers: Mapping[Any, str], where: str) -> tuple[list[int], list[list[int]]]:
-        """The ids of a prompt and of each of its answers.
+    def sequence(
+        self, question: str, answers: Mapping[Any, str], where: str, answer_start: str = ""
+    ) -> tuple[list[int], list[list[int]]]:
+        """The ids of a prompt, with what every answer begins with, and of each of its answers.
 
         Raises:
             ValueError: as `prompt_ids` and `answer_ids`; the prompt with its longest answer is too long.
         """
-        prefix = self.prompt_ids(question, where)
+        start = self.answer_ids(answer_start, f"{where}, start of the answer")[:-1] if answer_start else []
+        prefix = self.prompt_ids(question, where) + start
         ids = [self.answer_ids(text, f"{where}, answer {name}") for name, text in answers.items()]
         longest = len(prefix) + max(map(len, ids), default=0)
         if longest > self.max_positions:

@@ -276,8 +276,16 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         return list(dict.fromkeys(faults))
 
     @torch.no_grad()
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int, answer_start: str = ""
+    ) -> list[str]:
         """Greedy answers to one prompt per (T, 3, H, W) uint8 video, all in one left-padded batch.
+
+        Args:
+            prompts: without a video token or chat template.
+            frames: one video a prompt.
+            max_new_tokens: the longest answer.
+            answer_start: what every answer begins with, behind the template; it is not part of what comes back.
 
         Raises:
             ValueError: as `encode`.
@@ -285,7 +293,7 @@ class VideoLlavaPolicy(nn.Module, VideoLLM):
         assert self.chat is not None, "load() comes first"
         pairs = zip(prompts, frames, strict=True)
         views = [View(sample, "original", video, text, {}) for sample, (text, video) in enumerate(pairs)]
-        packed = self.chat.pack(views, self.device)
+        packed = self.chat.pack(views, self.device, answer_start)
         embeds = self._embed(packed, *self._frames(frames))
         # Generation appends at the right, so that padding moves to the left.
         embeds, mask = left_padded(embeds, packed.segments != PADDING)

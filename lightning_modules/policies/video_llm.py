@@ -70,8 +70,17 @@ class VideoLLM(Protocol):
     def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
         """What is wrong with a prompt and its answers by name, once `load` has brought the tokenizer; [] = nothing."""
 
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
-        """Greedy answers to one prompt per (T, 3, H, W) uint8 video."""
+    def generate(
+        self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int, answer_start: str = ""
+    ) -> list[str]:
+        """Greedy answers to one prompt per (T, 3, H, W) uint8 video.
+
+        Args:
+            prompts: without a video token or chat template.
+            frames: one video a prompt.
+            max_new_tokens: the longest answer.
+            answer_start: what every answer begins with, behind the template; it is not part of what comes back.
+        """
 
     def reference_mode(self) -> AbstractContextManager[None]:
         """While it is entered, the module computes as the reference: its frozen adapter, or no adapter at all."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from callbacks.adapter_export import AdapterExport
+from callbacks.adapter_export import AdapterExport, replaced_folder
+from callbacks.recovery import Recovery
 from callbacks.reference.model import ReferenceModel
 from datamodules.vista.samples import View, VistaBatch
 from lightning_modules.policies.adapters import LoraSettings
@@ -126,10 +128,72 @@ def test_exports_on_the_way_are_complete_and_replace_what_was_there(checkpoint: 
     stale.write_text("from an earlier run")
     module = vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES))
     train(module, [ReferenceModel(), AdapterExport(str(tmp_path), every_n_steps=2)], steps=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-000002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".last.json", "last", "step-000002"]
     assert not stale.exists()
     first = VideoLlavaPolicy(checkpoint, adapter=str(tmp_path / "step-000002"), num_frames=NUM_FRAMES)
     assert not torch.allclose(scores(first), scores(module.policy), atol=1e-4), "a step more was trained after it"
+
+
+class Killed(AdapterExport):
+    """Ends while the export is written."""
+
+    def export(self, trainer: Any, module: Any, name: str) -> Path:
+        with replaced_folder(self._folder(trainer) / name) as partial:
+            (partial / "half").touch()
+            raise RuntimeError("killed")
+
+
+def recovered(folder: Path, checkpoint: str, export: type[AdapterExport], steps: int, **settings: Any) -> VistaDPO:
+    """A start of a run that goes on from its last checkpoint, which is written at each step."""
+    module = vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES))
+    callbacks = [ReferenceModel(), export(), Recovery(minutes=None, every_n_steps=1)]
+    last = folder / "checkpoints/last.ckpt"
+    trainer = make_trainer(callbacks, steps, enable_checkpointing=True, default_root_dir=str(folder), **settings)
+    trainer.fit(module, Pairs(), ckpt_path=last if last.exists() else None, weights_only=True)
+    return module
+
+
+def test_a_run_killed_in_its_export_is_exported_by_the_next_start(checkpoint: str, tmp_path: Path) -> None:
+    first = scores(recovered(tmp_path, checkpoint, AdapterExport, steps=1).policy)
+    exports, last = tmp_path / "exports", tmp_path / "exports/last"
+    with pytest.raises(RuntimeError, match="killed"):
+        recovered(tmp_path, checkpoint, Killed, steps=2)
+    kept = VideoLlavaPolicy(checkpoint, adapter=str(last), num_frames=NUM_FRAMES)
+    assert torch.allclose(scores(kept), first, atol=1e-6), "the former export is there until the new one is whole"
+
+    trained = scores(recovered(tmp_path, checkpoint, AdapterExport, steps=2).policy)
+    assert not torch.allclose(trained, first, atol=1e-4)
+    assert sorted(path.name for path in exports.iterdir()) == [".last.json", "last"]
+    again = VideoLlavaPolicy(checkpoint, adapter=str(last), num_frames=NUM_FRAMES)
+    assert torch.allclose(scores(again), trained, atol=1e-6)
+    assert not (last / "half").exists()
+
+    written = (last / "adapter_model.safetensors").stat().st_mtime_ns
+    recovered(tmp_path, checkpoint, Killed, steps=2)
+    assert (last / "adapter_model.safetensors").stat().st_mtime_ns == written, "it is up to date"
+    shutil.rmtree(last)
+    recovered(tmp_path, checkpoint, AdapterExport, steps=2)
+    assert (last / "adapter_model.safetensors").exists(), "somebody has deleted it"
+
+
+def test_a_training_that_starts_over_makes_the_export_a_former_one(checkpoint: str, tmp_path: Path) -> None:
+    """As many steps as before, so that only the start itself can tell."""
+    recovered(tmp_path, checkpoint, AdapterExport, steps=1)
+    (tmp_path / "checkpoints/last.ckpt").unlink()
+    with pytest.raises(RuntimeError, match="killed"):
+        recovered(tmp_path, checkpoint, Killed, steps=1)
+    before = (tmp_path / "exports/last").stat().st_ino
+    recovered(tmp_path, checkpoint, AdapterExport, steps=1)
+    assert (tmp_path / "exports/last").stat().st_ino != before
+
+
+def test_a_former_folder_that_a_kill_left_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".last.old").mkdir()
+    (tmp_path / ".last.old/former").touch()
+    with replaced_folder(tmp_path / "last") as partial:
+        assert (tmp_path / "last/former").exists()
+        (partial / "new").touch()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["last", "last/new"]
 
 
 def test_an_impossible_rhythm_is_refused() -> None:

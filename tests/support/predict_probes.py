@@ -42,3 +42,14 @@ class KillAll(Callback):
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
         if trainer.is_global_zero and arguments[2] + 1 == self.batch:
             os.killpg(0, signal.SIGKILL)
+
+
+class StopRank(Callback):
+    """SIGTERM to one rank while it makes its `batch`-th batch."""
+
+    def __init__(self, rank: int, batch: int) -> None:
+        self.rank, self.batch = rank, batch
+
+    def on_predict_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *arguments: Any) -> None:
+        if trainer.global_rank == self.rank and arguments[0] + 1 == self.batch:
+            os.kill(os.getpid(), signal.SIGTERM)

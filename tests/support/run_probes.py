@@ -82,3 +82,19 @@ class KillWorker(KillAt):
     ) -> None:
         if trainer.global_step == self.step:
             os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+
+class SignalRank(KillRank):
+    """SIGTERM within the first micro-batch after a step, to a rank and its loader's workers; rank -1 = to all."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        first = batch_idx % trainer.accumulate_grad_batches == 0
+        if self.rank in (-1, trainer.global_rank) and trainer.global_step == self.step and first:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid or 0, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Nothing is killed."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    ViTConfig,
+    ViTModel,
+)
 
 from datamodules.video.codec import encode_mp4
 
@@ -55,6 +66,33 @@ def save_clip(folder: Path, projection: int = 12) -> str:
     )
     torch.manual_seed(2)
     CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    return str(folder)
+
+
+def save_clip_with_text(folder: Path) -> str:
+    """A whole CLIP, both towers, with a tokenizer of single letters."""
+    tower = save_clip(folder / "tower")
+    vision = CLIPVisionConfig.from_pretrained(tower)
+    letters = [*map(chr, range(97, 123))]
+    tokens = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: at for at, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    text = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        projection_dim=12,
+        bos_token_id=len(tokens) - 2,
+        eos_token_id=len(tokens) - 1,
+        pad_token_id=len(tokens) - 1,
+    )
+    torch.manual_seed(5)
+    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12))
+    model.save_pretrained(folder)
+    shutil.rmtree(tower)
     return str(folder)
 
 

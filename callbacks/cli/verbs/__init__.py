@@ -24,6 +24,7 @@ VERBS = {
     "validate": Verb(_TRAINER, "the loss and its terms on validation data"),
     "test": Verb(_TRAINER, "run a benchmark"),
     "predict": Verb(_TRAINER, "write what a model makes of data: reference scores, pairs, labels, latents, videos"),
+    "export": Verb("callbacks.cli.verbs.export", "write the adapter, or the model, that a checkpoint of a run holds"),
     "ask": Verb("callbacks.cli.verbs.ask", "one question about one video, to a policy with or without an adapter"),
 }
 

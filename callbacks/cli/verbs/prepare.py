@@ -78,7 +78,7 @@ def function_of(source: Prepare) -> Callable[..., Any]:
     return function
 
 
-def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
+def prepare_parser(name: str, function: Callable[..., Any], prog: str = "vidpref prepare") -> ArgumentParser:
     """The options of a function: what it requires by position, the rest by name; several paths need no brackets."""
     import docstring_parser
     from jsonargparse import ArgumentParser
@@ -87,7 +87,7 @@ def prepare_parser(name: str, function: Callable[..., Any]) -> ArgumentParser:
 
     import_named_classes(function)
     docstring = docstring_parser.parse(function.__doc__ or "")
-    parser = ArgumentParser(prog=f"vidpref prepare {name}", description=docstring.short_description)
+    parser = ArgumentParser(prog=f"{prog} {name}", description=docstring.short_description)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     helps = {parameter.arg_name: parameter.description for parameter in docstring.params}
     lists: set[str | int] = {

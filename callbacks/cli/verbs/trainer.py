@@ -36,6 +36,9 @@ def quieten() -> None:
     # Both are how `ckpt_path: last` works: nothing to restore at the first start, files there at the next.
     warnings.filterwarnings("ignore", message=".*there is no last checkpoint available.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
+    # The recovery checkpoint of version 0.1.0 was written by another callback, whose state is not needed.
+    former = r"ModelCheckpoint\{'monitor': None, 'mode': 'min', 'every_n_train_steps': 100, [^}]*\}"
+    warnings.filterwarnings("ignore", message=rf".*Please add the following callbacks: \[\"{former}\"\]")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning's own use of torch
     # No validation data is a choice, and so is a run shorter than the interval of logging.
     warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero.*")

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.base.answers import AnswerLog, asked_as_now, check_same, line_of, read_lines
 from benchmarks.base.predictions import matched, recorded_lines
-from benchmarks.base.source import policy_settings
 from datamodules.questions.base import Question
+from lightning_modules.policy_loading import settings_and_contents
 
 
 def question(key: str, prompt: str = "Is it?") -> Question:
@@ -146,18 +146,21 @@ def test_a_policys_settings_change_with_its_files(tmp_path: Path) -> None:
         def __init__(self, adapter: str) -> None:
             self.adapter, self.num_frames, self._loaded, self.training = adapter, 8, 1, True
 
+    def settings(policy: Policy) -> dict[str, Any]:
+        return settings_and_contents(policy, nested=False)
+
     weights = tmp_path / "adapter" / "weights.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"one")
-    before = policy_settings(Policy(str(weights.parent)))
-    assert before == policy_settings(Policy(str(weights.parent)))
+    before = settings(Policy(str(weights.parent)))
+    assert before == settings(Policy(str(weights.parent)))
     assert before["num_frames"] == 8
     assert "_loaded" not in before
     os.utime(weights, (1, 1))
-    assert policy_settings(Policy(str(weights.parent))) == before, "a copy has other times"
+    assert settings(Policy(str(weights.parent))) == before, "a copy has other times"
     weights.write_bytes(b"two")
-    assert policy_settings(Policy(str(weights.parent))) != before
-    assert policy_settings(Policy("some/hub-id"))["contents"] == {}
+    assert settings(Policy(str(weights.parent))) != before
+    assert settings(Policy("some/hub-id"))["contents"] == {}
 
 
 def test_answers_of_replaced_weights_are_refused_and_those_of_an_earlier_release_are_kept(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks.base.bootstrap import Pool, intervals
+from benchmarks.base.bootstrap import Pool, Units, intervals, paired_intervals, recorded_units
 
 
 def test_an_interval_of_a_share_is_that_of_the_binomial() -> None:
@@ -59,3 +61,26 @@ def test_parts_with_the_same_units_are_drawn_alike() -> None:
     pools = {"all": Pool(["a", "b"], "mean")}
     found = intervals(hits, counts, ["x"], pools, units={"a": "videos", "b": "videos"})
     assert found["all/x"] == pytest.approx([0.5, 0.5])
+
+
+def units(hits: np.ndarray) -> Units:
+    """Of one part with one score, as a run's file brings them back."""
+    with recorded_units() as found:
+        intervals({"a": hits}, {"a": np.ones_like(hits)}, ["x"], {"all": Pool(["a"], "mean")})
+    return Units.from_json(json.loads(json.dumps(found[0].to_json())))
+
+
+def test_a_difference_is_drawn_from_the_same_units() -> None:
+    """Two questions of 400 more are right: the pairs say so, though each run's own interval is ten times as wide."""
+    base = (np.arange(400)[:, None] % 2).astype(float)
+    tuned = base.copy()
+    tuned[[0, 2]] = 1.0
+    found = paired_intervals(units(base), units(tuned), seed=1, resamples=4000)
+    low, high = found["a/x"]
+    error = 1.96 * np.sqrt(0.005 * 0.995 / 400)
+    assert low == pytest.approx(max(0.005 - error, 0), abs=0.003)
+    assert high == pytest.approx(0.005 + error, abs=0.003)
+    assert found["all/x"] == found["a/x"]
+    assert paired_intervals(units(base), units(base)) == {"a/x": [0, 0], "all/x": [0, 0]}
+    with pytest.raises(ValueError, match="not scored on the same units"):
+        paired_intervals(units(base), units(tuned[:-1]))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from torch import Tensor
 
-from benchmarks.mvbench.module import MVBench, MVBenchMetric, parse_choice, score
-from datamodules.questions.mvbench import TASKS, MVBenchQuestions, folder_frames, read_task
+from benchmarks.mvbench.module import MVBench, MVBenchMetric, parse_choice, parse_first_choice, score
+from datamodules.questions.mvbench import OWN_PROMPT, TASKS, MVBenchQuestions, folder_frames, read_task
 from datamodules.video.codec import encode_mp4
 from tests.support.qa_world import Scripted, details_of, run_test, write_json, write_video
 
@@ -176,6 +178,86 @@ def test_a_folder_without_frames_cannot_be_decoded(tmp_path: Path) -> None:
 def test_a_prompt_needs_question_and_options(world: Path) -> None:
     with pytest.raises(ValueError, match="options"):
         data(world, prompt="{question}")
+
+
+class Prefilled(Scripted):
+    """Goes on where its answer was begun."""
+
+    def generate(
+        self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int, answer_start: str = ""
+    ) -> list[str]:
+        self._starts = answer_start
+        return super().generate(prompts, frames, max_new_tokens)
+
+
+OWN = {
+    "A) it falls": "A",
+    "(b) it falls": "B",
+    "C": "C",
+    "D.": "D",
+    "A.\nBut (B) may be": "A",
+    "It is a dog.": None,
+    "The answer is A": None,
+    "A.dog": None,
+    "F)": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("reply", OWN)
+def test_the_benchmarks_own_script_reads_how_a_reply_begins(reply: str) -> None:
+    assert parse_first_choice(reply) == OWN[reply]
+
+
+def test_the_benchmarks_own_prompt_has_its_system_text_its_options_and_begins_the_answer(world: Path) -> None:
+    policy = Prefilled(lambda prompt, brightness: "A) bright" if brightness > 100 else "It is dark, so (B)")
+    module = MVBench(policy, str(world / "out"))
+    results = run_test(module, data(world, prompt="mvbench", tasks=["action_count"]))
+    asked = policy._asked[0]
+    assert asked.startswith("Carefully watch the video and pay attention to the cause and sequence of events")
+    assert asked.endswith("Question: Is it {options}?\nOptions:\n(A) bright\n(B) dark\nOnly give the best option.")
+    assert policy._starts == "Best option:("
+    assert results["all"]["accuracy"] == 1 / 2, "the second reply does not begin with its letter"
+    assert results["all"]["unparsed"] == 1
+    assert details_of(world / "out")["answer_start"] == "Best option:("
+    about = results["about"]
+    assert "MVBench's own script" in about["protocol"]
+    assert about["remarks"] == [
+        "asked with the benchmark's own prompt: compares with its leaderboard and paper, and with papers that ran its "
+        "script (VideoChat2, PLLaVA), not with numbers that lmms-eval made"
+    ]
+
+
+def test_the_default_prompt_is_named_as_that_of_lmms_eval(world: Path) -> None:
+    questions = data(world)
+    results = run_test(MVBench(Scripted(says), str(world / "out")), questions)
+    assert results["about"]["protocol"] == (
+        "MVBench: all = mean over tasks; read as by lmms-eval 75571cfe: the first lone letter A to E"
+    )
+    assert results["about"]["remarks"][0].startswith("asked with lmms-eval's prompt: compares with numbers that lmms-")
+    assert questions.settings()["prompt"] == "Question:{question}\nOption:\n{options}Only give the best option."
+    assert "answer_start" not in questions.settings(), "answers of former versions go on"
+    assert data(world, prompt=questions.prompt).chosen == questions.chosen, "the text written out is the same prompt"
+    assert data(world, prompt="{question} {options}").chosen.compares == OWN_PROMPT
+
+
+def test_a_policy_that_cannot_begin_its_answer_is_refused_before_it_loads(world: Path) -> None:
+    policy = Scripted(says)
+    with pytest.raises(ValueError, match=r"Scripted cannot begin its answers with 'Best option:\('"):
+        run_test(MVBench(policy, str(world / "out")), data(world, prompt="mvbench"))
+    assert not policy._asked
+
+
+@pytest.mark.parametrize("root", ["data0613", "video/data0613"])
+def test_videos_that_were_moved_to_data0613_are_found(world: Path, root: str) -> None:
+    (world / "video" / "c.mp4").unlink()
+    place = world / "video" / root / "star" / "Charades_v1_480"
+    write_video(place / "c.mp4", 20, frames=8)
+    questions = data(world, tasks=["action_sequence"])
+    questions.setup("test")
+    (key,) = questions.asked
+    assert questions._asked[0].path == place / "c.mp4"
+    assert key == "action_sequence/000000"
 
 
 def test_the_metric_needs_no_annotation() -> None:

@@ -207,8 +207,10 @@ def test_runs_whose_folders_share_a_name_are_told_apart_in_every_table(tmp_path:
     for folder, binary in zip(folders, (0.25, 0.5, 0.75), strict=True):
         write_event_test(folder / "events", binary)
     found = tables(read_runs(folders))["EventHallusion, with intervals"]
-    assert found.header == ("score", "base/test", "vista/test", "dpo")
-    assert {len(row.cells) for row in found.rows} == {3}
+    assert found.header == (
+        "score", "unit", "base/test", "vista/test", "dpo", "vista/test minus base/test", "dpo minus base/test"
+    )  # fmt: skip
+    assert {len(row.cells) for row in found.rows} == {6}
     with pytest.raises(ValueError, match="given twice"):
         read_runs([folders[0], tmp_path / "dpo/../base/test"])
 
@@ -216,8 +218,9 @@ def test_runs_whose_folders_share_a_name_are_told_apart_in_every_table(tmp_path:
 def test_runs_of_one_name_all_have_a_column(base: Path) -> None:
     write_event_test(base / "events", 0.25, paper=67.2)
     runs = [read_run(base), read_run(base)]
-    assert tables(runs)["EventHallusion, with intervals"].header == ("score", "base", "base")
-    assert len(notes(runs)) == 2
+    assert tables(runs)["EventHallusion, with intervals"].header == ("score", "unit", "base", "base", "base minus base")
+    said = [note for note in notes(runs) if "not comparable" in note]
+    assert said == ["base, base: not comparable with VistaDPO, table 1: another size."], "once for both"
 
 
 def write_event_test(folder: Path, binary: float, paper: float | None = None) -> None:
@@ -244,13 +247,15 @@ def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> N
     found = tables(runs, [find_row("vista_dpo/table1/Video-LLaVA + VistaDPO")])
     events = found["EventHallusion, with intervals"]
     published = "Video-LLaVA + VistaDPO, VistaDPO (arXiv 2504.13122), table 1"
-    assert events.header == ("score", "base", "vista", published)
+    assert events.header == ("score", "unit", "base", "vista", "vista minus base", published)
     assert [[row.name, *(cell.text for cell in row.cells)] for row in events.rows] == [
-        ["entire/binary_accuracy", "25.0 (10.0 to 40.0)", "50.0 (10.0 to 40.0)", "50.9"],
-        ["all/binary_accuracy", "25.0 (20.0 to 75.0)", "50.0 (20.0 to 75.0)", "67.2"],
+        ["entire/binary_accuracy", "%", "25.0 (10.0 to 40.0)", "50.0 (10.0 to 40.0)", "+25.0", "50.9"],
+        ["all/binary_accuracy", "%", "25.0 (20.0 to 75.0)", "50.0 (20.0 to 75.0)", "+25.0", "67.2"],
     ]
     assert [cell.text for cell in found["VideoHallucer"].rows[2].cells] == ["98.2", "64.4", "54.3", "-", "-", "-"]
     assert "vista: not comparable with VistaDPO, table 1: another size." in notes(runs)
+    why = "results of an earlier version do not say what each question brought"
+    assert f"vista: no interval of the difference to base: {why}." in notes(runs)
 
 
 def write_judged_test(folder: Path, unread: int) -> None:
@@ -271,10 +276,10 @@ def test_unread_replies_of_a_judge_have_a_column_and_above_five_percent_a_warnin
     write_judged_test(tmp_path / "exact", 2)
     runs = [read_run(tmp_path / "prose"), read_run(tmp_path / "exact")]
     table = tables(runs)["MSVD-QA, with intervals"]
-    assert table.header == ("score", "prose", "unparsed", "exact", "unparsed")
+    assert table.header == ("score", "unit", "prose", "unparsed", "exact", "unparsed", "exact minus prose")
     assert [[row.name, *(cell.text for cell in row.cells)] for row in table.rows] == [
-        ["accuracy", "100.0 (90.0 to 100.0)", "20 of 40", "100.0 (90.0 to 100.0)", "2 of 40"],
-        ["exact_match/All", "20.0 (10.0 to 30.0)", "-", "20.0 (10.0 to 30.0)", "-"],
+        ["accuracy", "%", "100.0 (90.0 to 100.0)", "20 of 40", "100.0 (90.0 to 100.0)", "2 of 40", "+0.0"],
+        ["exact_match/All", "%", "20.0 (10.0 to 30.0)", "-", "20.0 (10.0 to 30.0)", "-", "+0.0"],
     ]
     warning = "prose: Warning: 20 of 40 replies of the judge (50%) behind accuracy could not be read"
     console = Console(width=200, file=io.StringIO())
@@ -285,7 +290,7 @@ def test_unread_replies_of_a_judge_have_a_column_and_above_five_percent_a_warnin
         assert "20 of 40" in text
         assert (warning in text) == (text is not shown)
     assert sum("Warning" in note for note in notes(runs)) == 1, "2 of 40 are 5%, not more"
-    assert "exact: the judge was asked in other words." in notes(runs)
+    assert "prose, exact: the judge was asked in other words." in notes(runs), "once for both"
 
 
 def test_only_the_benchmarks_that_were_run_have_tables(tmp_path: Path) -> None:

@@ -221,13 +221,33 @@ def test_flickering_of_static_videos(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path) -> None:
+def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path, capsys: Any) -> None:
     theirs = {name: [0.5, []] for name in DIMENSIONS if name not in LIGHT[:2]}
     (tmp_path / "vbench_eval_results.json").write_text(json.dumps(theirs))
     merged = ("--model.merge", json.dumps([str(tmp_path / "vbench_eval_results.json")]))
+    theirs |= {"motion_smoothness": [0.5, []], "dynamic_degree": [0.5, []]}
+    (tmp_path / "all_eval_results.json").write_text(json.dumps(theirs))
+    every = ("--model.merge", json.dumps([str(tmp_path / "all_eval_results.json")]))
+    without_proxies = ("--model.flow", "null", "--model.interpolation", "null")
+    whole = proxy(made / "videos", tmp_path / "whole", *every, *without_proxies)
+    assert whole["missing"] == {}
+    assert whole["total"] == pytest.approx((4 * whole["quality"] + whole["semantic"]) / 5)
+    capsys.readouterr()
     results = proxy(made / "videos", tmp_path / "out", *merged)
     assert results["missing"] == {}
-    assert results["total"] == pytest.approx((4 * results["quality"] + results["semantic"]) / 5)
+    # With proxies among its dimensions a total is not VBench's, and does not bear its name.
+    assert not {"quality", "total"} & results.keys()
+    mixed = results["of_proxies"]
+    assert mixed["total"] == pytest.approx((4 * mixed["quality"] + results["semantic"]) / 5)
+    about = results["about"]
+    assert about["headlines"] == [*DIMENSIONS, "mean_flow", "semantic", "of_proxies/quality", "of_proxies/total"]
+    assert about["marks"]["dynamic_degree"] == about["marks"]["mean_flow"] == "proxy"
+    assert about["marks"]["scene"] == "merged"
+    assert "temporal_flickering" not in about["marks"], "measured as published"
+    said = capsys.readouterr().out
+    for words in ("mean_flow", "of proxies, not vbench's", "merged from", "semantic"):
+        assert words in said.lower()
+    assert any("mean_flow" in line and f"{results['mean_flow']:.2f}" in line for line in said.splitlines())
     assert results["dynamic_degree"] != 0.5, "what is measured here is not overwritten"
     assert "dynamic_degree" not in results["about"]["merged"]
 

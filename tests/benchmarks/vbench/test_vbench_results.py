@@ -15,6 +15,7 @@ from benchmarks.vbench.results import (
     folder_scores,
     full_info,
     mean_flow,
+    merged_results,
     read_eval_results,
     remarks,
     score_intervals,
@@ -173,6 +174,36 @@ def test_a_file_of_something_else_is_not_merged(tmp_path: Path) -> None:
     path.write_text('{"scenes": [0.5, []]}')
     with pytest.raises(ValueError, match="scenes are no dimensions"):
         read_eval_results(path)
+
+
+@pytest.mark.parametrize("score", ["323.99", "70.9", "NaN", "Infinity", "-0.5", "true", '"0.5"', "null"])
+def test_a_score_that_is_none_is_not_merged_and_its_file_is_named(tmp_path: Path, score: str) -> None:
+    path = tmp_path / "x_eval_results.json"
+    path.write_text(f'{{"scene": [0.5, []], "imaging_quality": [{score}, []]}}')
+    with pytest.raises(ValueError, match="raw scores of VBench are numbers from 0 to 1") as error:
+        read_eval_results(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert f"imaging_quality is {json.loads(score)!r}" in str(error.value)
+    assert "scene" not in str(error.value)
+
+
+def test_a_negative_cosine_is_a_raw_score(tmp_path: Path) -> None:
+    path = tmp_path / "x_eval_results.json"
+    path.write_text('{"appearance style": [-0.01, []], "scene": [1, []]}')
+    assert read_eval_results(path) == {"appearance_style": -0.01, "scene": 1.0}
+
+
+def test_two_files_that_disagree_are_an_error_and_equal_ones_are_not(tmp_path: Path) -> None:
+    first, second = tmp_path / "a_eval_results.json", tmp_path / "b_eval_results.json"
+    first.write_text('{"scene": [0.5, []], "color": [0.8, []]}')
+    second.write_text('{"scene": [0.5, []], "human_action": [0.9, []]}')
+    assert merged_results([first, second]) == {
+        "scene": (0.5, first), "color": (0.8, first), "human_action": (0.9, second)
+    }  # fmt: skip
+    second.write_text('{"scene": [0.6, []]}')
+    with pytest.raises(ValueError, match="files to merge disagree") as error:
+        merged_results([first, second])
+    assert f"scene is 0.5 in {first} and 0.6 in {second}" in str(error.value)
 
 
 def test_a_log_forgets_a_line_without_an_end_and_refuses_other_videos(tmp_path: Path) -> None:

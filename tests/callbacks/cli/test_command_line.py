@@ -14,7 +14,9 @@ from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nul
 from callbacks.cli.log_interval import LogInterval, interval
 from callbacks.cli.progress import Progress
 from callbacks.metrics.throughput import Throughput
+from callbacks.recovery import Recovery
 from callbacks.resume import Resume
+from callbacks.stop_signals import StopSignals
 
 
 def test_checkpoint_file(tmp_path: Path) -> None:
@@ -41,11 +43,10 @@ def kinds(pieces: list[Any]) -> list[type]:
 
 def test_default_pieces() -> None:
     pieces = default_pieces(GIVEN, "fit", Path("run/fit"))
-    assert kinds(pieces["callbacks"]) == [ModelCheckpoint, Resume, Throughput, Progress, BadSamples]
+    assert kinds(pieces["callbacks"]) == [Recovery, Resume, Throughput, Progress, BadSamples, StopSignals]
     assert kinds(pieces["plugins"]) == [AtomicCheckpointIO]
     recovery = pieces["callbacks"][0]
-    assert recovery.monitor is None
-    assert recovery.save_last is True
+    assert (recovery.minutes, recovery.every_n_steps, recovery.save_top_k) == (15.0, None, 0)
     assert Path(recovery.dirpath) == Path("run/checkpoints").absolute()
     assert isinstance(pieces["logger"], CSVLogger)
     assert default_pieces(GIVEN, "test", Path("other/out"))["logger"].log_dir == "other/out/version_0"
@@ -59,13 +60,40 @@ def test_the_log_interval_follows_the_run_unless_given() -> None:
 
 
 def test_given_pieces_are_kept_and_not_doubled() -> None:
-    own = [ModelCheckpoint(dirpath="elsewhere"), Resume(), Throughput(window=3), TQDMProgressBar(), BadSamples()]
+    own: list[Any] = [
+        ModelCheckpoint(dirpath="elsewhere", save_last=True),
+        Resume(),
+        Throughput(window=3),
+        TQDMProgressBar(),
+        BadSamples(),
+        StopSignals(),
+    ]
     writer = AtomicCheckpointIO()
     pieces = default_pieces({**GIVEN, "callbacks": own, "plugins": writer, "logger": False}, "fit", Path("run/fit"))
     assert pieces == {"callbacks": own, "plugins": [writer], "logger": False}
     quiet = {**GIVEN, "enable_checkpointing": False, "enable_progress_bar": False}
-    assert kinds(default_pieces(quiet, "fit", Path("run/fit"))["callbacks"]) == [Resume, Throughput, BadSamples]
+    assert kinds(default_pieces(quiet, "fit", Path("run/fit"))["callbacks"]) == [
+        Resume,
+        Throughput,
+        BadSamples,
+        StopSignals,
+    ]
     assert Throughput not in kinds(default_pieces(GIVEN, "validate", Path("run/validate"))["callbacks"])
+
+
+def test_an_own_checkpoint_callback_lies_with_the_run_and_leaves_the_recovery_on() -> None:
+    own = ModelCheckpoint(monitor="val/loss")
+    assert own.dirpath is None, "for Lightning a new folder for each start, from which none would resume"
+    callbacks = default_pieces({**GIVEN, "callbacks": own}, "fit", Path("run/fit"))["callbacks"]
+    assert kinds(callbacks)[:2] == [ModelCheckpoint, Recovery]
+    assert Path(own.dirpath or "") == Path("run/checkpoints").absolute()
+    last = ModelCheckpoint(save_last=True)
+    assert Recovery not in kinds(default_pieces({**GIVEN, "callbacks": [last]}, "fit", Path("run/fit"))["callbacks"])
+    assert Path(last.dirpath or "") == Path("run/checkpoints").absolute()
+    rare = Recovery(minutes=60, every_n_steps=500)
+    assert (
+        kinds(default_pieces({**GIVEN, "callbacks": [rare]}, "fit", Path("run/fit"))["callbacks"]).count(Recovery) == 1
+    )
 
 
 def test_null_by_flag_is_no_text() -> None:

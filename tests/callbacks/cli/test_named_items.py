@@ -88,6 +88,5 @@ def test_filters_of_prepare_videos_are_addressed_by_name(tmp_path: Path, capsys:
     least = {item.class_path.rpartition(".")[2]: item.init_args.get("least") for item in given["filters"]}
     assert (least["Motion"], least["Resolution"], least["Duration"]) == (0.01, 480, 5)
     assert exit_status(lambda: parser.parse_args([*config, "--filters.Sound.least", "0.01"])) == 2
-    assert (
-        "there is no Sound in this list; there are: Duration, Resolution, KeptArea, Motion" in capsys.readouterr().err
-    )
+    names = "Duration, Resolution, KeptArea, Motion"
+    assert f"there is no Sound in this list; there are: {names}" in capsys.readouterr().err

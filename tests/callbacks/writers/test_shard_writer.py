@@ -16,6 +16,7 @@ from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import WrittenSample
 from lightning_modules.file_contents import contents_of
+from tests.support.other_writer import other_writer
 from tests.support.predict_fakes import MEMBER, Maker, Source, predict
 
 KEYS = ["b/2", "a", "c", "long-" + "x" * 300, "d", "e"]
@@ -55,6 +56,20 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(whole: Path, tmp_pat
     assert second.made == KEYS[4:]
     assert names(tmp_path) == names(whole)
     assert all((tmp_path / name).read_bytes() == (whole / name).read_bytes() for name in names(whole))
+
+
+def test_a_run_that_joins_is_left_alone(whole: Path, tmp_path: Path) -> None:
+    """Its shards are there before its index is, as after a kill: a second run deleted them."""
+    run(tmp_path, Maker(fails_at="d"))
+    joined = "from pathlib import Path; Path({!r}).touch(); Path({!r}).write_text('finished')".format(
+        str(tmp_path / "out.parts/joining"), str(tmp_path / "out-000000.tar")
+    )
+    with other_writer(tmp_path / "out", False, joined), pytest.raises(OSError, match="is being written by process"):
+        run(tmp_path)
+    assert (tmp_path / "out-000000.tar").read_text() == "finished"
+    run(tmp_path)  # the other was killed
+    assert all((tmp_path / name).read_bytes() == (whole / name).read_bytes() for name in names(whole))
+    assert names(tmp_path) == names(whole), "no lock is left"
 
 
 def test_a_sample_that_a_kill_cut_is_made_again(whole: Path, tmp_path: Path) -> None:

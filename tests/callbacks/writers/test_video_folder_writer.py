@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from callbacks.writers.video_folder import VideoFolderWriter, video_name
 from datamodules.stream.predict_outputs import VideoRequest
+from tests.support.other_writer import other_writer
 from tests.support.predict_fakes import Requests, VideoMaker, predict
 
 LONG = "a very long story " * 20
@@ -80,6 +81,13 @@ def test_prompts_can_be_added(tmp_path: Path) -> None:
     moved = [VideoRequest(f"x{one.key}", one.prompt, one.index) for one in REQUESTS]
     assert run(tmp_path, requests=moved).made == [one.key for one in moved[:2]]
     assert len(manifest(tmp_path)) == len(REQUESTS)
+
+
+def test_a_folder_that_another_run_writes_is_refused(tmp_path: Path) -> None:
+    with other_writer(tmp_path / "videos", is_folder=True), pytest.raises(OSError, match="is being written by process"):
+        run(tmp_path)
+    assert run(tmp_path).made == [one.key for one in REQUESTS]
+    assert not (tmp_path / "videos/.lock").exists()
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, timer
@@ -19,48 +18,13 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.reference.model import ReferenceModel
 from callbacks.resume import Resume
-from datamodules.shards.index import Index
-from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import PlannedData, Selection, Split
-from datamodules.stream.recipe import Recipe, SampleRead
-from datamodules.vista.samples import VistaBatch
-from tests.support.preference_fakes import make_batch, make_module, make_trainer
+from callbacks.stop_signals import StopSignals
+from tests.support.numbered_runs import Numbers, Trace, kept_handlers
+from tests.support.preference_fakes import make_module, make_trainer
 from tests.support.shard_samples import small_shards
 
 #: Nine samples: an epoch has four steps of two samples, and the plan's epochs end within one.
 SAMPLES, EPOCHS, STEPS = 9, 3, 12
-
-
-class NumberRecipe(Recipe[VistaBatch]):
-    """Batches of the samples' numbers."""
-
-    def make_sample(self, sample: SampleRead) -> int:
-        return int(sample.entry.key[1:])
-
-    def collate(self, samples: list[int | None], planned: PlannedBatch) -> VistaBatch:
-        batch = make_batch([number or 0 for number in samples])
-        batch.denominators = dict.fromkeys(batch.denominators, len(planned.step_positions) / 2)
-        return batch
-
-
-class Numbers(PlannedData[VistaBatch]):
-    """Batches of two samples; `batch_size` 1 makes two micro-batches of each."""
-
-    schema: ClassVar[str] = "vidpref/vista"
-
-    def __init__(self, shards: str, batch_size: int = 2) -> None:
-        paths: dict[Split, Any] = {"train": shards, "val": shards}
-        super().__init__(paths, batch_size, 0, 0, 16, "raise", 10, None, None)
-        self.resample_each_epoch = False
-
-    def check(self, split: Split, index: Index) -> None:
-        assert len(index) == SAMPLES
-
-    def selection(self, split: Split) -> Selection:
-        return Selection({}, np.arange(SAMPLES if split == "train" else 3))
-
-    def recipe(self, split: Split) -> NumberRecipe:
-        return NumberRecipe()
 
 
 class Clock(Callback):
@@ -77,24 +41,6 @@ class Clock(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.now = float(trainer.global_step)
-
-
-class Trace(Callback):
-    """What a run did: the keys of every step, and the steps after which it validated."""
-
-    def __init__(self) -> None:
-        self.keys: dict[int, list[str]] = {}
-        self.validated: list[int] = []
-        self._begun: list[str] = []
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._begun += batch.keys
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self.keys[trainer.global_step], self._begun = self._begun, []
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.sanity_checking:
-            self.validated.append(trainer.global_step)
 
 
 class StopIn(Callback):
@@ -128,7 +74,7 @@ class Run:
         )
         settings: dict[str, Any] = {"steps": -1, **self.settings, **changes}
         trainer = make_trainer(
-            [ReferenceModel(), Resume(), trace, *callbacks, save],
+            [ReferenceModel(), Resume(), trace, *callbacks, StopSignals(), save],
             enable_checkpointing=True,
             accumulate_grad_batches=self.accumulation,
             logger=CSVLogger(self.folder, name="logs"),
@@ -172,10 +118,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Lightning leaves the interrupt ignored after one."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
+    with kept_handlers():
+        yield
 
 
 def stop(run: Run, way: str, step: int, clock: Clock) -> Trace:
@@ -231,6 +175,9 @@ BY_STEPS: dict[str, Any] = {"max_epochs": -1, "steps": STEPS}
         ("interrupt", 4, 4, 1, END),
         ("interrupt", 11, 1, 1, END),
         ("terminate", 6, 100, 1, ACROSS),
+        ("terminate", 5, 100, 2, WITHIN),
+        ("terminate", 8, 1, 2, BY_STEPS),
+        ("terminate", 7, 100, 2, SECOND),
         ("exception", 6, 100, 2, WITHIN),
         ("exception", 8, 1, 2, BY_STEPS),
         ("exception", 3, 100, 1, SECOND),

@@ -40,6 +40,16 @@ def test_generate_equals_transformers_one_by_one(make: Make, views: list[View], 
     assert policy.training
 
 
+def test_generate_goes_on_where_the_answer_was_begun(make: Make, views: list[View]) -> None:
+    """A text that the template ends with gives the same ids, and the start is not part of what comes back."""
+    policy = make()
+    begun = make(prompt_template=f"{policy.prompt_template} Best option:(")
+    asked = [view.prompt for view in views], [view.frames for view in views], 6
+    said = policy.generate(*asked, answer_start="Best option:(")
+    assert said == begun.generate(*asked)
+    assert said != policy.generate(*asked)
+
+
 def test_generate_honours_adapters(make: Make, views: list[View]) -> None:
     policy, base = make(lora=LoraSettings(r=4, alpha=32)), make()
     asked = [view.prompt for view in views], [view.frames for view in views], 8

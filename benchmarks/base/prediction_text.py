@@ -1,0 +1,59 @@
+"""One reading of a recorded prediction for all benchmarks: what in a file is an answer, and what is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from datamodules.questions.files import listed
+
+
+class NotText(str):
+    """A recorded prediction that is no answer, as JSON; kept until the faults of all files are listed together."""
+
+    __slots__ = ()
+
+
+def prediction_text(value: Any) -> str:
+    """A recorded prediction as the text that the published scorers read.
+
+    A text is itself. A finite number is its digits: an open question may be answered by 3, and tables are saved so.
+    True, false, lists, objects and NaN (what pandas writes for an empty cell) were never said by a model.
+
+    Raises:
+        ValueError: the value is none of an answer's.
+    """
+    if isinstance(value, str) and not isinstance(value, NotText):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    written = str(value) if isinstance(value, NotText) else json.dumps(value, default=str)
+    raise ValueError(f"the prediction {written[:60]} is no text; write the model's reply, or null for none")
+
+
+def require_texts(predictions: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the predictions which are no text, by the places under which they are given."""
+    faults = []
+    for place, value in predictions.items():
+        try:
+            prediction_text(value)
+        except ValueError as error:
+            faults.append(f"{place}: {error}")
+    if faults:
+        raise ValueError(f"{len(faults)} predictions cannot be scored:{listed(faults)}")
+
+
+def said_in(record: Mapping[str, Any], *names: str) -> str | None:
+    """What was said, in the first of these fields that a record has; None where there is none, or it is null.
+
+    Something that is no answer comes back as `NotText`, which `RecordedFiles.matched` lists.
+    """
+    value = next((record[name] for name in names if name in record), None)
+    if value is None:
+        return None
+    try:
+        return prediction_text(value)
+    except ValueError:
+        return NotText(json.dumps(value, default=str))

@@ -1,0 +1,94 @@
+"""An export made of a run's checkpoint, without the run's data, devices or callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
+
+from callbacks.adapter_card import RunNumbers, complete_export
+from callbacks.adapter_export import replaced_folder
+from callbacks.cli.checkpoint_io import whole_checkpoint
+from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
+from callbacks.cli.former_names import current_class, current_key
+from callbacks.cli.run_record import CONFIG_KEY
+from callbacks.recovery import CHECKPOINTS
+from lightning_modules.checkpoints import TRAINED_KEY, require_trained
+from lightning_modules.preference import PreferenceModule
+
+
+def export_run(run: str, checkpoint: str | None = None, output: str | None = None) -> None:
+    """Export what a checkpoint of a run holds: an adapter, or after full fine-tuning a model folder.
+
+    The model is built as the checkpoint says, on the CPU; paths in it are relative to the current folder, as they were
+    for the run.
+
+    Args:
+        run: the run's folder (its trainer.default_root_dir), or a checkpoint file.
+        checkpoint: the checkpoint file; by default checkpoints/last.ckpt in the run's folder.
+        output: the folder to write, replaced when the new one is whole; by default exports/NAME in the run's folder,
+            NAME being the checkpoint's.
+
+    Raises:
+        ValueError: there is no such checkpoint, it is not whole, or does not say of what model it is.
+    """
+    folder, path = Path(run), Path(checkpoint) if checkpoint is not None else None
+    if path is None:
+        path = folder if folder.is_file() else folder / CHECKPOINTS / "last.ckpt"
+    if folder.is_file():
+        folder = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
+    if not path.is_file():
+        others = ", ".join(str(one) for one in sorted(folder.rglob("*.ckpt"))[:5])
+        raise ValueError(f"{path} is no file; give --checkpoint one of those of the run: {others or 'there are none'}")
+    with whole_checkpoint(path):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if CONFIG_KEY not in content or TRAINED_KEY not in content:
+        raise ValueError(f"{path} was not written by `vidpref fit`, and does not say of what model it is")
+    module = configured_module(content[CONFIG_KEY]["model"])
+    if not isinstance(module, PreferenceModule):
+        raise ValueError(f"{path} is of a {type(module).__name__}, which has no policy to export")
+    policy: Any = module.policy
+    policy.load()
+    require_trained(content, module.trainable())
+    module.load_state_dict(content["state_dict"], strict=False)
+    target = Path(output) if output is not None else folder / "exports" / path.stem
+    with replaced_folder(target) as partial:
+        policy.export(partial)
+        complete_export(partial, module, RunNumbers(content["global_step"]))
+    print(f"exported: {target} (optimizer step {content['global_step']} of {path})")
+
+
+def configured_module(config: Mapping[str, Any]) -> LightningModule:
+    """The module that a recorded ``model`` section describes, without weights."""
+    import_config_classes(("lightning_modules",))
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    module: LightningModule = parser.instantiate_classes(parser.parse_object({"model": short_names(config)})).model
+    return module
+
+
+def short_names(config: Any, key: str = "model") -> Any:
+    """A recorded configuration with this project's classes by their short names, and former names as they are now.
+
+    Args:
+        config: a section, or a value within it.
+        key: its dotted key, without `init_args`.
+    """
+    if isinstance(config, list):
+        return [short_names(one, key) for one in config]
+    if not isinstance(config, Mapping):
+        return config
+    renamed: dict[str, Any] = {}
+    for name, value in config.items():
+        if name == "class_path":
+            renamed[name] = current_class(value) if value.partition(".")[0] in CONFIG_PACKAGES else value
+        elif name == "init_args":
+            renamed[name] = short_names(value, key)
+        else:
+            now = current_key(f"{key}.{name}")
+            renamed[now.rpartition(".")[2]] = short_names(value, now)
+    return renamed
