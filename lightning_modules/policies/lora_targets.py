@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -89,11 +90,17 @@ def lora_targets(model: nn.Module, targets: Targets, room: AdapterRoom, some_blo
         return [targets] if isinstance(targets, str) and _is_name(targets) else targets
     closed = [name for name in chosen if room.is_closed(name)]
     parts = [part for part in room.closed if any(_inside(name, part) for name in closed)]
-    rank_zero_info(
+    _say(
         f"lora.targets {targets!r}: {len(closed)} of the modules so named are in {' and '.join(parts)}, where no "
         f"adapter can train, and get none; {len(reached)} others get one, the first is {reached[0]}"
     )
     return reached
+
+
+@cache
+def _say(message: str) -> None:
+    """Once a process: a policy is built more than once, to be checked, sharded or copied."""
+    rank_zero_info(message)
 
 
 def _inside(name: str, part: str) -> bool:

@@ -7,12 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datamodules.schemas import write_shards
+from datamodules.shards.index import Index
 from datamodules.stream import planned_data
 from datamodules.stream.changed_content import moved
 from datamodules.stream.plan import TrainPlan
+from datamodules.stream.planned_data import Selection, Split
+from tests.datamodules.stream import test_resumed_runs as resumed
 from tests.datamodules.stream.test_planned_data import LOOP, Keys
 from tests.support.flow_harness import attached
 from tests.support.shard_samples import sample
@@ -72,16 +76,16 @@ def test_a_run_goes_on_with_fewer_samples_only_when_told(tmp_path: Path, monkeyp
     assert state["consumed"] == 10
     fewer = write(tmp_path / "b", keys[:20])  # 16 are read
 
-    def resumed(**settings: Any) -> Keys:
+    def going_on(**settings: Any) -> Keys:
         other = attached(Keys({"train": fewer}, batch_size=2, **settings), fit_loop=LOOP, stage="fit_nothing")
         other.load_state_dict(state)
         return other
 
     with pytest.raises(ValueError, match=r"cannot resume: .*go on with these by --data\.allow_changed true"):
-        resumed().train_dataloader()
+        going_on().train_dataloader()
     with pytest.raises(ValueError, match=r"seed was 0, is 1"):
-        resumed(allow_changed=True, seed=1).train_dataloader()
-    loader = resumed(allow_changed=True).train_dataloader()
+        going_on(allow_changed=True, seed=1).train_dataloader()
+    loader = going_on(allow_changed=True).train_dataloader()
     assert (loader.consumed, loader.plan.origin) == (8, 8)
     (line,) = said[-1:]
     assert re.search(r"has changed: \S+b\S+ holds other samples|is new", line)
@@ -89,8 +93,8 @@ def test_a_run_goes_on_with_fewer_samples_only_when_told(tmp_path: Path, monkeyp
     fresh = attached(Keys({"train": fewer}, batch_size=2), fit_loop=LOOP, stage="fit_nothing").train_dataloader()
     batches = [keys for _, (keys, _) in zip(range(8), fresh, strict=False)]
     assert [keys for keys, _ in loader][:4] == batches[4:], "the second half of the new order"
-    assert resumed(allow_changed=True).resume_faults(state) == []
-    assert len(resumed().resume_faults(state)) == 1
+    assert going_on(allow_changed=True).resume_faults(state) == []
+    assert len(going_on().resume_faults(state)) == 1
 
 
 def test_nothing_is_said_or_moved_where_nothing_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +106,60 @@ def test_nothing_is_said_or_moved_where_nothing_changed(tmp_path: Path, monkeypa
     other.load_state_dict(data.state_dict())
     loader = other.train_dataloader()
     assert (loader.consumed, loader.plan.origin) == (2, 0)
+
+
+class Fewer(resumed.Numbers):
+    """All samples that there are."""
+
+    #: Under this name its state is in the checkpoint.
+    __qualname__ = "Numbers"
+
+    def __init__(self, shards: str, batch_size: int = 2) -> None:
+        super().__init__(shards, batch_size)
+        self.allow_changed = True
+
+    def check(self, split: Split, index: Index) -> None:
+        assert len(index) == 7
+
+    def selection(self, split: Split) -> Selection:
+        return Selection({}, np.arange(7))
+
+
+def test_a_run_with_fewer_samples_ends_after_as_many_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"s{number:03d}" for number in range(9)]
+    run = resumed.Run(tmp_path / "run", write(tmp_path / "nine", keys), every=1, accumulation=1)
+    run.start(steps=6)
+    monkeypatch.setattr(resumed, "Numbers", Fewer)
+    monkeypatch.setattr(planned_data, "rank_zero_warn", lambda _: None)
+    run.shards = write(tmp_path / "seven", keys[:7])
+    trace = run.start()
+    # Twelve of 9 samples an epoch are 7 + 2 of 7 samples an epoch: one step within the second of three epochs of three.
+    assert list(trace.keys) == [7, 8, 9, 10, 11]
+    order = TrainPlan(shard_counts=[7], batch_size=2, origin=9)
+    for number, numbers in enumerate(trace.keys.values()):
+        positions = [slot.position for slot in order.batch(9 + 2 * number).slots]
+        assert numbers == [f"s{position}" for position in positions]
+
+
+def test_labels_of_changed_samples_are_others_too_and_settings_are_not(tmp_path: Path) -> None:
+    class Labelled(Keys):
+        def identity(self) -> dict[str, Any]:
+            return {"labels": self.index("train").fingerprint, "flavour": self.flavour}
+
+        def origin_of(self, name: str) -> str:
+            return ": of the label files" if name == "labels" else ""
+
+    keys = [f"s{number:03d}" for number in range(25)]
+    data = attached(Labelled({"train": write(tmp_path / "a", keys)}), fit_loop=LOOP, stage="fit_nothing")
+    next(iter(data.train_dataloader()))
+    state, other = data.state_dict(), write(tmp_path / "b", keys, "y")
+
+    def go_on(**settings: Any) -> None:
+        changed = attached(Labelled({"train": other}, **settings), fit_loop=LOOP, stage="fit_nothing")
+        changed.load_state_dict(state)
+        changed.train_dataloader()
+
+    with pytest.warns(UserWarning, match="goes on with sample 4 of 20 of epoch 0"):
+        go_on(allow_changed=True)
+    with pytest.raises(ValueError, match=r"\(flavour was 'plain', is 'sweet'\)"):
+        go_on(allow_changed=True, flavour="sweet")

@@ -72,6 +72,8 @@ def test_peft_itself_would_reach_the_towers(checkpoint: Path) -> None:
 def test_what_gets_no_adapter_is_said_with_its_part(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(module, "rank_zero_info", said.append)
+    module._say.cache_clear()
+    policy_with(checkpoint, "q_proj")
     policy_with(checkpoint, "q_proj")
     (line,) = said
     assert "6 of the modules so named are in model.video_tower and model.image_tower" in line
