@@ -130,7 +130,7 @@ def test_a_disk_without_room_is_a_fault(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 5_000_000))
     assert check() == 1
     said = capsys.readouterr().err
-    assert "about 6.3 MB will be written" in said
+    assert "about 5.6 MB will be written" in said
     assert "5.0 MB are free" in said
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 9_000_000))
     assert check() == 0
