@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.adapter_card import RunNumbers, complete_export
+from datamodules.shards.files import replaced_folder
 from lightning_modules.preference import PreferenceModule
 
 #: Beside an export of a run's end: what its weights are; gone as soon as a training goes on.
@@ -114,28 +112,3 @@ class AdapterExport(Callback):
 
     def _mark(self, trainer: Trainer) -> Path:
         return self.folder_of(trainer) / _MARK.format(name="last")
-
-
-@contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes `target`'s name once it is whole and on disk; until then the former one has it.
-
-    A kill at any moment leaves the former folder, or the new one, or for an instant the former one aside under
-    ``.NAME.old``, from where the next call fetches it back before it begins.
-    """
-    partial, former = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
-    shutil.rmtree(partial, ignore_errors=True)
-    if former.is_dir():
-        if target.is_dir():
-            shutil.rmtree(former)
-        else:
-            former.replace(target)
-    partial.mkdir(parents=True)
-    yield partial
-    for file in [path for path in partial.rglob("*") if path.is_file()]:
-        with file.open("rb+") as written:
-            os.fsync(written.fileno())
-    if target.exists():
-        target.replace(former)
-    partial.replace(target)
-    shutil.rmtree(former, ignore_errors=True)

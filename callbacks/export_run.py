@@ -11,12 +11,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.adapter_card import RunNumbers, complete_export
-from callbacks.adapter_export import replaced_folder
 from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
 from callbacks.cli.former_names import current_class, current_key
 from callbacks.cli.run_record import CONFIG_KEY
 from callbacks.recovery import CHECKPOINTS
+from datamodules.shards.files import replaced_folder
 from lightning_modules.checkpoints import TRAINED_KEY, require_trained
 from lightning_modules.preference import PreferenceModule
 

@@ -19,6 +19,7 @@ from benchmarks.base.prediction_text import prediction_text
 from benchmarks.base.results import DETAILS_FILE, RESULTS_FILE, UNITS_FILE, write_json
 from datamodules.questions.base import Question
 from datamodules.questions.files import listed
+from datamodules.shards.files import replaced_file
 from datamodules.stream.predict_outputs import differences, plain
 from lightning_modules.file_contents import warn_uncompared
 
@@ -124,12 +125,8 @@ class AnswerLog:
         answers = self.read()
         keys = dict.fromkeys([key for key in order if key in answers] + list(answers))
         path = self.folder / ANSWERS_FILE
-        unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps({"key": key, **answers[key]}) + "\n" for key in keys)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with replaced_file(path) as file:
+            file.writelines((json.dumps({"key": key, **answers[key]}) + "\n").encode() for key in keys)
         self._remove_parts()
 
     # The ranks' files

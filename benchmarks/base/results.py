@@ -16,6 +16,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from benchmarks.base.bootstrap import Units
 from callbacks.cli.run_record import run_facts
+from datamodules.shards.files import write_whole
 from datamodules.shards.index import digest
 
 #: The published result format of a benchmark, and under `ABOUT` what the numbers belong to; and all the rest.
@@ -33,9 +34,7 @@ OF_PROXIES = "of_proxies"
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write a JSON file so that a reader never sees half of it; without an indent for what no person reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
 
 
 def number_at(results: Mapping[str, Any], address: str) -> float | None:

@@ -15,6 +15,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
+from datamodules.shards.files import replaced_file
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its final name, flushes it to disk, then renames it into place.
@@ -99,23 +101,5 @@ def _replace(checkpoint: dict[str, Any], target: Path) -> None:
     form = re.compile(rf"{re.escape(target.name)}\.tmp\d+", re.ASCII)
     for leftover in [path for path in target.parent.iterdir() if form.fullmatch(path.name)]:
         leftover.unlink(missing_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; not every system lets a folder be opened for that."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with replaced_file(target, f"{target.name}.tmp{os.getpid()}") as file:
+        torch.save(checkpoint, file)

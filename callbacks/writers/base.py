@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from abc import ABC, abstractmethod
@@ -14,11 +13,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.bad_samples import skipped_samples
+from datamodules.shards.files import write_whole
 from datamodules.shards.output_lock import LockedError, OutputLock
 from datamodules.stream.predict_outputs import SkippableData, differences, plain
 from lightning_modules.file_contents import warn_uncompared
 
-#: What `write_whole` calls a file that is not whole yet.
+#: What `write_unnoticed` calls a file that is not whole yet.
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
@@ -173,14 +173,9 @@ class PredictWriter(Callback, ABC):
         """
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, and a run that is continued, never sees half of it."""
-    partial = path.with_name(f".{uuid.uuid4().hex}.tmp")  # `path`'s own name may have all the length that is allowed
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def write_unnoticed(path: Path, content: bytes) -> None:
+    """Write a file as a whole, until then under a name of 32 digits: `path`'s own may have all the length there is."""
+    write_whole(path, content, f".{uuid.uuid4().hex}.tmp")
 
 
 def refuse_other_settings(place: Path, before: Mapping[str, Any], now: Mapping[str, Any], mend: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
+from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_unnoticed
 from datamodules.schemas import write_shards
 from datamodules.shards.commit import shard_files
 from datamodules.shards.index import Index, digest
@@ -76,7 +76,7 @@ class ShardWriter(PredictWriter):
             return
         self.parts.mkdir(parents=True, exist_ok=True)
         if not self._settings().exists():
-            write_whole(self._settings(), json.dumps({"schema": self._schema, **self.settings}, indent=2).encode())
+            write_unnoticed(self._settings(), json.dumps({"schema": self._schema, **self.settings}, indent=2).encode())
         whole = {path.name.removesuffix(_INDEX) for path in self._own_files() if path.name.endswith(_INDEX)}
         for path in self._own_files():
             part = _PART.fullmatch(path.name)
@@ -159,7 +159,7 @@ class ShardWriter(PredictWriter):
                 facts[key] = part.entries[0].facts
                 yield key, SampleReader(part).read(0)
 
-        write_whole(self._joining(), b"")
+        write_unnoticed(self._joining(), b"")
         write_shards(
             samples(),
             self.output,
@@ -189,7 +189,7 @@ class ShardWriter(PredictWriter):
         return [*shards, *sorted(path for path in strange if not PARTIAL.fullmatch(path.name))]
 
     def _own_files(self) -> list[Path]:
-        """The files of parts, and what a killed `write_whole` left."""
+        """The files of parts, and what a killed `write_unnoticed` left."""
         forms = (_PART, PARTIAL)
         return [path for path in self.parts.iterdir() if any(form.fullmatch(path.name) for form in forms)]
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_whole
+from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_unnoticed
 from datamodules.questions.folder_names import MANIFEST
 from datamodules.shards.index import digest
 from datamodules.stream.predict_outputs import SkippableData, VideoRequest, WrittenVideo, differences
@@ -66,7 +66,7 @@ class VideoFolderWriter(PredictWriter):
         if not differences(manifest["made_from"], self.settings):
             asked = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in _requests(data)}
             content = {**manifest, "videos": {**manifest["videos"], **asked}}
-            write_whole(self.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
+            write_unnoticed(self.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
 
     def check(self, data: SkippableData) -> None:
         """Refuse a folder that other settings made.
@@ -90,7 +90,7 @@ class VideoFolderWriter(PredictWriter):
 
     def write(self, sample: WrittenVideo) -> None:
         """Write one video under its name."""
-        write_whole(self.folder / self._names[sample.key], sample.mp4)
+        write_unnoticed(self.folder / self._names[sample.key], sample.mp4)
 
     def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
         """Nothing is left to do: every file has its name, and the manifest all names."""

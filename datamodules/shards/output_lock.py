@@ -20,6 +20,8 @@ from filelock import FileLock, Timeout
 
 ParamT = ParamSpec("ParamT")
 ResultT = TypeVar("ResultT")
+#: How long the children of a writer that is gone may still hold its lock.
+_PATIENCE_S = 5.0
 #: The locks of this process, by path: what takes one while it holds it has it already.
 _HELD: dict[Path, OutputLock] = {}
 
@@ -60,16 +62,21 @@ class OutputLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
-        lock = FileLock(self.path, thread_local=False)
+        lock, owner = FileLock(self.path, thread_local=False), None
         try:
             lock.acquire(timeout=0)
         except Timeout:
             owner = _owner(_content(self.path))
+            if owner is not None and _is_gone(owner):
+                # A worker that it had just started holds the file too, until it has run for a moment.
+                with suppress(Timeout):
+                    lock.acquire(timeout=_PATIENCE_S)
+        if not lock.is_locked:
             who = "another process" if owner is None else _described(owner)
             raise LockedError(
                 f"{self.output} is being written by {who}. Wait for it or end it, or choose another output; if it is "
                 f"certain that it is gone, delete {self.path}"
-            ) from None
+            )
         self._lock = lock
         _HELD[self.path] = self
         before = self.path.read_text(errors="replace")
@@ -138,6 +145,19 @@ def _owner(content: str) -> dict[str, Any] | None:
         return {"host": owner["host"], "pid": int(owner["pid"]), "command": owner["command"], "since": owner["since"]}
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _is_gone(owner: dict[str, Any]) -> bool:
+    """Whether it was a process of this machine and is no more; of another machine's nobody knows."""
+    if owner["host"] != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _described(owner: dict[str, Any]) -> str:

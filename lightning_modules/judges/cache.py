@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from datamodules.shards.files import write_whole
 from lightning_modules.judges.base import JudgeQuestion, Picture
 
 
@@ -67,9 +68,7 @@ class ReplyCache:
             if (known := _read(path)) is not None:
                 return known, False
             said = ask()
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps({"reply": said}))
-            partial.replace(path)
+            write_whole(path, json.dumps({"reply": said}).encode(), f"{path.stem}.{os.getpid()}.tmp")
             # Only now: whoever waits at this file, or makes a new one, reads the reply. Windows removes no file that is
             # open, but its lock does so on release.
             with suppress(OSError):

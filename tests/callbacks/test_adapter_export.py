@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from callbacks.adapter_export import AdapterExport, replaced_folder
+from callbacks.adapter_export import AdapterExport
 from callbacks.recovery import Recovery
 from callbacks.reference.model import ReferenceModel
+from datamodules.shards.files import replaced_folder
 from datamodules.vista.samples import View, VistaBatch
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
