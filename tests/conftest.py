@@ -48,7 +48,7 @@ def _environment() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say nothing of what only other libraries can mend, and of a fit without validation data."""
+    """Say nothing of what only other libraries can fix, and of a fit without validation data."""
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.* is deprecated")
     config.addinivalue_line("filterwarnings", "ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
     config.addinivalue_line("filterwarnings", "ignore:Total length of .* across ranks is zero")

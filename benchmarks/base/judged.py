@@ -23,8 +23,8 @@ class JudgedBenchmark(Benchmark):
     """A benchmark with a judge beside the policy.
 
     Replies are kept as they are, in the answers' file, so that scoring again needs no judge and an interrupted test
-    asks nothing twice. Recorded answers are judged anew where a judge is given; without one the replies that they bring
-    count.
+    asks nothing twice. Recorded answers are judged again where a judge is given; without one the replies that they
+    bring count.
 
     Args:
         source: who answers.

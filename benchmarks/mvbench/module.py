@@ -203,7 +203,7 @@ class MVBench(Benchmark):
         return {prediction_file(task, self.name): rows for task, rows in predictions.items()}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every task and their mean, questions drawn anew within each task."""
+        """Of every task and their mean, questions drawn again within each task."""
         hits = {
             task: np.array([[self._read(row["predict"]) == row["letter"]] for row in rows])
             for task, rows in predictions.items()

@@ -26,7 +26,7 @@ from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
 from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
 
-#: Lies in a folder that the demo made and may therefore make anew.
+#: Lies in a folder that the demo made and may therefore make again.
 MARKER = "demo.json"
 #: What is compared, in the order of the table.
 TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
@@ -123,7 +123,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="the demo's folder, made anew")
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="the demo's folder, made again")
     parser.add_argument("--seed", type=int, default=0, help="of data, negatives and training")
     options = parser.parse_args(argv)
     return exit_status(lambda output: run_demo(output, options.seed), options.output)

@@ -103,7 +103,7 @@ def clear(output: Path, marker: str) -> None:
 
     Args:
         output: the folder.
-        marker: the file that lies in a folder which may be made anew.
+        marker: the file that lies in a folder which may be made again.
 
     Raises:
         ValueError: the folder holds something else.

@@ -194,7 +194,7 @@ def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.study", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="the study's folder, made anew")
+    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="the study's folder, made again")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and sampling")
     default = Size()
     for name in ("pairs", "prompts", "samples", "steps"):

@@ -237,7 +237,7 @@ class VBench(LightningModule):
         if chunk.failed:
             self._open.pop(chunk.key, None)
             if not self.videos.allow_missing:
-                raise ValueError(f"{video.path}: {chunk.failed}; mend it, or set allow_missing: true to leave it out")
+                raise ValueError(f"{video.path}: {chunk.failed}; fix it, or set allow_missing: true to leave it out")
             self.metric.update({chunk.key: {"skipped": chunk.failed}})
             return
         if chunk.key not in self._open:

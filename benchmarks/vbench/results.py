@@ -106,7 +106,7 @@ def mean_flow(videos: Mapping[str, Record]) -> float | None:
 
 
 def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], seed: int) -> Intervals:
-    """The bootstrap interval of each dimension; prompts are drawn anew, with all of their videos.
+    """The bootstrap interval of each dimension; prompts are drawn again, with all of their videos.
 
     Args:
         videos: name -> {"frames", "scores"}.

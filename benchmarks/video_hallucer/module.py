@@ -206,7 +206,7 @@ class VideoHallucer(Benchmark):
         return {prediction_file(subset, self.name): pairs for subset, pairs in predictions.items()}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the three accuracies, pairs drawn anew within each subset, alike for subsets about the same videos."""
+        """Of the three accuracies, pairs drawn again within each subset, alike for subsets about the same videos."""
         hits = {subset: np.array(_hits(pairs)) for subset, pairs in predictions.items()}
         counts = {subset: np.ones_like(one) for subset, one in hits.items()}
         videos = {subset: " ".join(pair["basic"]["video"] for pair in pairs) for subset, pairs in predictions.items()}

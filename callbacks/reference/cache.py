@@ -94,7 +94,7 @@ class ReferenceCache:
             faults.append(f"it lacks {len(missing)} of {len(keys)} samples, the first is {missing[0]!r}")
         if faults:
             raise ValueError(
-                f"{self.path} cannot serve this run, make it anew with `vidpref predict`: {'; '.join(faults)}"
+                f"{self.path} cannot serve this run, make it again with `vidpref predict`: {'; '.join(faults)}"
             )
 
     def scores(self, batch: VistaBatch, hidden_answer: Tensor | None = None) -> AnswerScores:
@@ -125,7 +125,7 @@ class ReferenceCache:
         answers: Mapping[str, Any] = {} if position is None else self.index.entries[position].facts["answers"]
         if name not in answers:
             raise ValueError(
-                f"{self.path} has no score of {name} of sample {key!r}; make it anew with `vidpref predict`"
+                f"{self.path} has no score of {name} of sample {key!r}; make it again with `vidpref predict`"
             )
         log_prob, tokens = answers[name]
         return log_prob, tokens
@@ -143,7 +143,7 @@ class ReferenceCache:
             if states is None or len(states) != len(places):
                 raise ValueError(
                     f"{self.path}: {name} of sample {batch.keys[sample]!r} has {0 if states is None else len(states)} "
-                    f"hidden states, the policy has {len(places)} tokens; make it anew with this policy's tokenizer"
+                    f"hidden states, the policy has {len(places)} tokens; make it again with this policy's tokenizer"
                 )
             hidden[places] = states
         return hidden.to(hidden_answer.device)

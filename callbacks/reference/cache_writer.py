@@ -38,7 +38,7 @@ class ReferenceCacheWriter(ShardWriter):
         """What the scores of the `predict` shards depend on: shards, views, answers, policy.
 
         Raises:
-            ValueError: the negatives are drawn anew in every epoch, so that no score stays valid.
+            ValueError: the negatives are drawn again in every epoch, so that no score stays valid.
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         refuse_resampling(data)

@@ -38,7 +38,7 @@ class ReferenceModel(Callback):
     - ``copy``: a frozen second model, for full fine-tuning. It is loaded from the policy's own configuration, so it has
       the starting weights also when the run resumes from a checkpoint, and no checkpoint holds it.
     - ``cached``: what `vidpref predict` with `ReferenceCacheWriter` wrote. Costs no forward. For answers only: the
-      errors of a flow model hang on time and noise, which are drawn anew in every epoch.
+      errors of a flow model hang on time and noise, which are drawn again in every epoch.
 
     Scores come without a graph and in the precision of the step: hooks run outside autocast, and with another precision
     policy and reference would differ at the start.
@@ -200,7 +200,7 @@ class ReferenceModel(Callback):
             live, cached = self._scorer(trainer, module, AdapterSource())(probe), self._scorer(trainer, module)(probe)
             found = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
             if probe.real and found:
-                raise ValueError(f"the cached scores are not this policy's, make them anew: in the cache {found}")
+                raise ValueError(f"the cached scores are not this policy's, make them again: in the cache {found}")
 
 
 def _preference(module: LightningModule) -> PreferenceModule:

@@ -80,7 +80,7 @@ class AdapterSource(ReferenceSource):
         """Refuse a policy of which more trains than its adapters, or which has no adapter to refresh.
 
         Raises:
-            ValueError: names such a parameter, or the mend.
+            ValueError: names such a parameter, or the fix.
         """
         if self.refreshes and not self.tensors(module):
             raise ValueError(
@@ -182,7 +182,7 @@ class CachedSource(ReferenceSource):
         if not isinstance(module, AnswerModule):
             raise ValueError(
                 f"ReferenceModel: mode is cached, but the scores of {type(module).__name__} are errors at a time and "
-                "under a noise that are drawn anew in every epoch, so none of them is ever asked for twice; use mode "
+                "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
                 "adapter, or copy for full fine-tuning"
             )
 

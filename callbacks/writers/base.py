@@ -178,12 +178,12 @@ def write_unnoticed(path: Path, content: bytes) -> None:
     write_whole(path, content, f".{uuid.uuid4().hex}.tmp")
 
 
-def refuse_other_settings(place: Path, before: Mapping[str, Any], now: Mapping[str, Any], mend: str) -> None:
+def refuse_other_settings(place: Path, before: Mapping[str, Any], now: Mapping[str, Any], remedy: str) -> None:
     """Say in one error everything in which the settings differ, and warn of what cannot be compared.
 
     Raises:
         ValueError: there is a difference.
     """
     if faults := differences(before, now):
-        raise ValueError(f"{place} was made with other settings: {'; '.join(faults)}; {mend}")
+        raise ValueError(f"{place} was made with other settings: {'; '.join(faults)}; {remedy}")
     warn_uncompared(place, before, now)

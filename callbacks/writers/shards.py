@@ -100,22 +100,22 @@ class ShardWriter(PredictWriter):
         now = {"schema": self._schema, **self.settings}
         if self.index.exists():
             index = Index.read(self.index)
-            mend = "choose another `output`, or delete these shards"
+            remedy = "choose another `output`, or delete these shards"
             before = {"schema": index.schema, **self.current_words(index.made_from)}
             skipped = before.pop(_SKIPPED, ())
-            refuse_other_settings(self.index, before, now, mend)
+            refuse_other_settings(self.index, before, now, remedy)
             if lacking := [key for key in data.keys if key not in index.positions and key not in skipped]:
                 raise ValueError(
                     f"{self.index} is finished without {len(lacking)} of {len(data.keys)} samples, the first is "
-                    f"{lacking[0]!r}; {mend}"
+                    f"{lacking[0]!r}; {remedy}"
                 )
         elif paths := self._in_the_way():
             names = ", ".join(str(path.relative_to(self.output.parent)) for path in paths[:3])
             raise ValueError(f"{self.output.parent}: {names} lie in the way; choose another `output`, or delete them")
         else:
             before = json.loads(self._settings().read_text())
-            mend = "take those settings again to continue it, or delete that folder to begin anew"
-            refuse_other_settings(self.parts, before, now, mend)
+            remedy = "take those settings again to continue it, or delete that folder to begin again"
+            refuse_other_settings(self.parts, before, now, remedy)
             # The samples that are there were made from these, which may say less than an up-to-date description.
             self.settings = {name: value for name, value in before.items() if name != "schema"}
 

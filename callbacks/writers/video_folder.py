@@ -76,8 +76,8 @@ class VideoFolderWriter(PredictWriter):
         """
         manifest = self._manifest()
         assert manifest is not None, "rank 0 has written it"
-        mend = "take those settings again to continue it, or choose another `folder`"
-        refuse_other_settings(self.folder, manifest["made_from"], self.settings, mend)
+        remedy = "take those settings again to continue it, or choose another `folder`"
+        refuse_other_settings(self.folder, manifest["made_from"], self.settings, remedy)
         requests = _requests(data)
         self._names = {one.key: video_name(one) for one in requests}
         if len(set(self._names.values())) < len(requests):

@@ -92,7 +92,7 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
     found = _tensors(content, LATENTS)
     for name in names:
         if name not in found:
-            raise ValueError(f".{LATENTS} holds {sorted(found)}, not {name!r}; make the sample anew, with {name!r}")
+            raise ValueError(f".{LATENTS} holds {sorted(found)}, not {name!r}; make the sample again, with {name!r}")
         if list(found[name].shape) != list(shape):
             raise ValueError(f".{LATENTS}: {name} is {list(found[name].shape)}, the index says {list(shape)}")
         _require_finite(found[name], f".{LATENTS}: {name}")
@@ -109,7 +109,7 @@ def read_prompt(content: bytes) -> Tensor:
     if "embeds" not in found or found["embeds"].ndim != 2 or not found["embeds"].numel():
         shapes = {name: list(one.shape) for name, one in found.items()}
         raise ValueError(
-            f".{PROMPT} holds {shapes}, not embeds (n, D) of a prompt; make the sample anew, with a prompt"
+            f".{PROMPT} holds {shapes}, not embeds (n, D) of a prompt; make the sample again, with a prompt"
         )
     _require_finite(found["embeds"], f".{PROMPT}: embeds")
     return found["embeds"].float()
@@ -170,4 +170,4 @@ def _tensors(content: bytes, suffix: str) -> dict[str, Tensor]:
 
 def _require_finite(tensor: Tensor, what: str) -> None:
     if not torch.isfinite(tensor).all():
-        raise ValueError(f"{what} has values that are not finite; make the sample anew")
+        raise ValueError(f"{what} has values that are not finite; make the sample again")

@@ -177,7 +177,7 @@ def _segment_faults(row: PairRow, label: LabelRow) -> list[str]:
         return []
     return [
         f"labels: {len(label.labels)} do not fit {row.video.frames} frames, which in segments of "
-        f"{label.frames_per_segment} frames have {wanted} labels; label the pair anew"
+        f"{label.frames_per_segment} frames have {wanted} labels; label the pair again"
     ]
 
 
@@ -198,7 +198,7 @@ def join_labels(pairs: Sequence[Index], labels: Sequence[Index]) -> LabelledPair
         named = "\n".join(index.shards[0].address for index in strange)
         raise ValueError(
             f"labels that were made from other pairs than {whole.shards[0].address} (their made_from has another "
-            f"fingerprint); name the labels of these pairs, or make them anew:\n{named}"
+            f"fingerprint); name the labels of these pairs, or make them again:\n{named}"
         )
     every = joined(labels)
     by_key: Mapping[str, LabelRow] = {entry.key: label_row(entry.key, entry.facts) for entry in every.entries}

@@ -240,11 +240,11 @@ class PairRow(_Row):
         if self.kind not in get_args(PairKind):
             found.append(Fault("kind", f"{self.kind!r} is none of {' and '.join(get_args(PairKind))}"))
         if not 0 < self.eta <= 1:
-            found.append(Fault("eta", f"{self.eta:g} is not a noise level in (0, 1]; sample the pair anew"))
+            found.append(Fault("eta", f"{self.eta:g} is not a noise level in (0, 1]; sample the pair again"))
         elif self.kind == "vanilla" and self.eta != 1:
             found.append(Fault("eta", f"{self.eta:g} in a vanilla pair, which starts from pure noise, eta 1"))
         if self.seeds[0] == self.seeds[1]:
-            found.append(Fault("seeds", f"are both {self.seeds[0]}, so the videos are one; sample the pair anew"))
+            found.append(Fault("seeds", f"are both {self.seeds[0]}, so the videos are one; sample the pair again"))
         return found + _latent_faults(self.video, self.latent_shape, self.latent_space)
 
 

@@ -13,7 +13,7 @@ from datamodules.csv_table import read_csv
 from datamodules.prepare.rows import SourceRow, read_rows
 from datamodules.video.containers import require_regular
 
-#: What is taken for a video in a folder; each is decoded and encoded anew, so the container does not matter.
+#: What is taken for a video in a folder; each is decoded and encoded again, so the container does not matter.
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 #: Tables that are found without being named, in a folder of videos.
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
@@ -126,7 +126,7 @@ def _from_table(
     """Captions from one table; a video that it does not name is listed after those that it names.
 
     A row of a video that exists elsewhere was not asked for and is left out, as is every such row where no folder was.
-    A list of skipped rows that were mended asks for its own videos alone.
+    A list of skipped rows that were fixed asks for its own videos alone.
     """
     rows = _table_rows(table)
     skipped = _unwrap(rows)

@@ -87,7 +87,7 @@ def read_judgements(path: str | Path) -> list[Judgement]:
     if not rows:
         faults.append("holds no rows")
     if faults:
-        raise ValueError("\n".join([f"{path}: mend these rows, nothing was written:", *faults]))
+        raise ValueError("\n".join([f"{path}: fix these rows, nothing was written:", *faults]))
     return found
 
 

@@ -171,7 +171,7 @@ def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> 
     lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:
         lines.append(
-            f"Mend them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
+            f"Fix them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
         )
     return "\n".join(lines)
 

@@ -102,7 +102,7 @@ def finite(value: object) -> float | None:
 
 
 def sample_key(path: Path, row: SourceRow) -> str:
-    """The sample's name: annotation file and line. It stays the same when other rows are mended or skipped."""
+    """The sample's name: annotation file and line. It stays the same when other rows are fixed or skipped."""
     return f"{key_part(path.stem)}-{row.number:06d}"
 
 

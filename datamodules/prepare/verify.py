@@ -41,7 +41,7 @@ def verify(
         if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
             problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
         if not shard.count:
-            problems.append(f"{shard.address}: holds no sample; delete it and make the index anew")
+            problems.append(f"{shard.address}: holds no sample; delete it and make the index again")
         tell("shards", number, len(index.shards))
     return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode, tell))
 

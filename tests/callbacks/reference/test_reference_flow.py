@@ -107,7 +107,7 @@ def test_validation_has_a_reference_too() -> None:
 
 
 def test_a_cache_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match=r"scores of DenseDPO are errors at a time .* drawn anew in every epoch"):
+    with pytest.raises(ValueError, match=r"scores of DenseDPO are errors at a time .* drawn again in every epoch"):
         fit(ReferenceModel("cached", cache="a.index.json"))
 
 

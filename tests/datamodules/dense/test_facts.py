@@ -1,4 +1,4 @@
-"""The schemas of the video diffusion journey: written, indexed anew, verified, and refused where they are wrong."""
+"""The schemas of the video diffusion journey: written, indexed again, verified, and refused where they are wrong."""
 
 from __future__ import annotations
 

@@ -139,9 +139,9 @@ def test_the_list_of_skipped_videos_can_be_mended_and_prepared(bad_folder: Path)
     prepare(bad_folder, skip_bad=True)
     listed = lines(bad_folder.parent / "out.skipped.jsonl")
     listed[3]["content"]["caption"] = "It gets brighter too."
-    mended = bad_folder.parent / "mended.jsonl"
-    mended.write_text(json.dumps(listed[3]) + "\n")
-    index = prepare(bad_folder, "more", captions=str(mended))
+    fixed = bad_folder.parent / "fixed.jsonl"
+    fixed.write_text(json.dumps(listed[3]) + "\n")
+    index = prepare(bad_folder, "more", captions=str(fixed))
     assert [sample(index, position)[0].caption for position in range(len(index))] == ["It gets brighter too."]
 
 

@@ -95,7 +95,7 @@ def test_index_survives_writing_moving_and_indexing_again(tmp_path: Path) -> Non
     again = index_shards(sorted((tmp_path / "there").glob("*.tar")))
     assert again.entries == index.entries
     assert again.fingerprint == index.fingerprint
-    assert small_shards(tmp_path / "anew").fingerprint == index.fingerprint, "equal samples give equal bytes"
+    assert small_shards(tmp_path / "again").fingerprint == index.fingerprint, "equal samples give equal bytes"
     assert small_shards(tmp_path / "fewer", count=22).fingerprint != index.fingerprint
 
 
