@@ -31,7 +31,11 @@ def forks() -> Iterator[Forks]:
 def files(folder: Path, skips: tuple[str, ...]) -> dict[str, bytes]:
     """Everything in ``out``, hidden files too, but for what says when a run was."""
     paths = ((path.relative_to(folder / "out"), path) for path in sorted((folder / "out").rglob("*")))
-    return {str(name): path.read_bytes() for name, path in paths if path.is_file() and name.parts[0] not in skips}
+    return {
+        str(name): path.read_bytes()
+        for name, path in paths
+        if path.is_file() and name.parts[0] not in skips and name.name not in skips
+    }
 
 
 def points(count: int, name: str) -> list[int]:

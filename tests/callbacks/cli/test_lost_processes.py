@@ -104,7 +104,10 @@ def test_runs_whose_worker_or_rank_is_killed_end_in_one_line_and_go_on(tmp_path:
     }
     for name, (flags, (killer, *arguments), said) in cases.items():
         base = (*flags, f"--trainer.default_root_dir={name}", "--trainer.max_steps=3", "--data.batch_size=1")
-        kill = (f"--trainer.callbacks+=run_probes.{killer}", *(f"--trainer.callbacks.{one}" for one in arguments))
+        kill = (
+            f"--trainer.callbacks+=tests.support.run_probes.{killer}",
+            *(f"--trainer.callbacks.{one}" for one in arguments),
+        )
         done = fit(tmp_path, *base, *kill)
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
