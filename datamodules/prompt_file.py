@@ -23,8 +23,8 @@ def read_prompts(file: Path) -> list[str]:
         if prompt and first.setdefault(prompt, number) != number:
             faults.append(f"  line {number} repeats line {first[prompt]}: {prompt[:60]}")
     if faults:
-        told = "prompts come twice; leave one out, and raise num_samples for more videos of each"
-        raise ValueError("\n".join([f"{file}: {told}", *faults]))
+        message = "prompts come twice; leave one out, and raise num_samples for more videos of each"
+        raise ValueError("\n".join([f"{file}: {message}", *faults]))
     if not first:
         raise ValueError(f"{file}: holds no prompt; write one a line")
     return list(first)

@@ -121,7 +121,7 @@ def as_in_table6(**other: Any) -> Protocol:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "expected"),
     [
         ({}, []),
         ({"questions": {"action_count": 6}}, [r"the paper has the parts .*state_change, .*this run action_count$",
@@ -129,13 +129,13 @@ def as_in_table6(**other: Any) -> Protocol:
         ({"unread": 4}, ["4 replies could not be read"]),
     ],
 )  # fmt: skip
-def test_where_no_files_are_known_parts_and_counts_are_compared(other: dict[str, Any], told: list[str]) -> None:
+def test_where_no_files_are_known_parts_and_counts_are_compared(other: dict[str, Any], expected: list[str]) -> None:
     row = find_row("vista_dpo/table6/Video-LLaVA", "MVBench")
     reasons = row.compared("MVBench", {"all": {"accuracy": 0.5}}, as_in_table6(**other))["not_comparable"]
     first, *others = reasons
     assert first.startswith("the paper does not say with which prompt it asked"), "however a run asks"
-    assert len(others) == len(told)
-    assert all(re.search(one, reason) for one, reason in zip(told, others, strict=True))
+    assert len(others) == len(expected)
+    assert all(re.search(one, reason) for one, reason in zip(expected, others, strict=True))
 
 
 def test_every_question_benchmark_of_vistadpo_has_a_protocol() -> None:

@@ -182,16 +182,16 @@ def test_a_finished_run_that_skipped_samples_does_nothing(tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_made_stops_every_rank_with_the_same_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     writer = ShardWriter(str(tmp_path / "file" / "out"))
-    told = []
+    messages = []
     for rank in (0, 1):
-        strategy: Any = SimpleNamespace(broadcast=lambda said: said or told[0], barrier=lambda name: None)
+        strategy: Any = SimpleNamespace(broadcast=lambda said: said or messages[0], barrier=lambda name: None)
         trainer: Any = SimpleNamespace(
             datamodule=Source(KEYS), is_global_zero=rank == 0, strategy=strategy, predict_loop=SimpleNamespace()
         )
         with pytest.raises(OSError, match=r"out\.parts cannot be prepared: .*Not a directory") as caught:
             writer.setup(trainer, SimpleNamespace(schema="vidpref/side", made_from=lambda trainer: {}), "predict")  # type: ignore[arg-type]
-        told.append(str(caught.value))
-    assert told[0] == told[1]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def test_settings_that_cannot_be_read_stop_every_rank_with_the_same_words(tmp_path: Path) -> None:

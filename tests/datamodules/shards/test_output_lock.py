@@ -1,4 +1,4 @@
-"""Of two writers of one output the second is told who the first is; what a killed one left is taken over."""
+"""Of two writers of one output the second learns who the first is; what a killed one left is taken over."""
 
 from __future__ import annotations
 
