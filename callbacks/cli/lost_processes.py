@@ -17,6 +17,7 @@ _REMEDY = (
     "it, or less to hold: smaller data.batch_size, fewer data.num_workers. The same command goes on from what is saved"
 )
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<fate>[^.]*)")
+_NO_SHARED_MEMORY = ", which lacks shared memory (/dev/shm)"
 #: Seconds that a process may take to be seen as ended after its connections broke.
 _REAPED_WITHIN_S = 3.0
 #: The process that started this one, when this module was imported.
@@ -67,17 +68,20 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _lost_worker(error: BaseException) -> str | None:
-    if isinstance(error, RuntimeError) and (found := _WORKER.search(str(error))) is not None:
-        shared = ", which lacks shared memory (/dev/shm)" if "Bus error" in found["fate"] else ""
-        return f"the data loader's worker with process number {found['pids']} {found['fate'].strip()}{shared}"
-    # A batch on its way from a worker that is gone fails as any connection does; the loader knows its processes.
-    if isinstance(error, OSError | EOFError | RuntimeError):
-        for frame in frames_of(error):
-            workers = getattr(frame.f_locals.get("self"), "_workers", ())
-            for number, worker in enumerate(workers if isinstance(workers, list) else ()):
-                worker.join(0.2)
-                if worker.exitcode and worker.exitcode != -signal.SIGTERM:  # SIGTERM: stopped by the loader itself
-                    return f"the data loader's worker {number} (process {worker.pid}) {_fate(worker.exitcode)}"
+    """Which worker is gone and how it ended: by the loader's own processes, or else by what torch says of them."""
+    if not isinstance(error, OSError | EOFError | RuntimeError):
+        return None
+    # A batch on its way from a worker that is gone fails as any connection does, and torch may only say that a worker
+    # "exited unexpectedly"; the loader that raised knows its processes.
+    for frame in frames_of(error):
+        workers = getattr(frame.f_locals.get("self"), "_workers", ())
+        for number, worker in enumerate(workers if isinstance(workers, list) else ()):
+            worker.join(0.2)
+            if worker.exitcode and worker.exitcode != -signal.SIGTERM:  # SIGTERM: stopped by the loader itself
+                return f"the data loader's worker {number} (process {worker.pid}) {_fate(worker.exitcode)}"
+    if isinstance(error, RuntimeError) and (match := _WORKER.search(str(error))) is not None:
+        shared = _NO_SHARED_MEMORY if "Bus error" in match["fate"] else ""
+        return f"the data loader's worker with process number {match['pids']} {match['fate'].strip()}{shared}"
     return None
 
 
@@ -115,7 +119,10 @@ def lost_rank(rank: int, pid: int, status: int) -> str:
 
 
 def _fate(status: int) -> str:
-    return f"ended with status {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"
+    if status > 0:
+        return f"ended with status {status}"
+    shared = _NO_SHARED_MEMORY if -status == signal.SIGBUS else ""
+    return f"was killed by {signal.Signals(-status).name}{shared}"
 
 
 class ObserverFilter(logging.Filter):

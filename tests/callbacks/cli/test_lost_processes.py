@@ -43,6 +43,26 @@ def test_a_loaders_worker_is_named() -> None:
     assert "fewer data.num_workers. The same command goes on" in message
 
 
+def test_how_a_worker_ended_is_said_where_torch_only_says_that_it_is_gone() -> None:
+    """Which of torch's two messages a dead worker gets depends on who notices first."""
+
+    class Loader:
+        def __init__(self) -> None:
+            self._workers = [torch.multiprocessing.get_context("spawn").Process(target=os.kill, args=(os.getpid(), 0))]
+            self._workers[0].start()
+            self._workers[0].kill()
+
+        def next_batch(self) -> None:
+            raise RuntimeError(f"DataLoader worker (pid(s) {self._workers[0].pid}) exited unexpectedly")
+
+    with pytest.raises(RuntimeError) as failed:
+        (loader := Loader()).next_batch()
+    message = str(lost_process(failed.value))
+    assert message.startswith(
+        f"the data loader's worker 0 (process {loader._workers[0].pid}) was killed by SIGKILL. Memory"
+    )
+
+
 def test_an_error_within_a_worker_is_no_lost_process() -> None:
     class Failing(KilledInside):
         def __getitem__(self, index: int) -> torch.Tensor:
