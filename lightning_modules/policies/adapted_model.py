@@ -44,7 +44,7 @@ class AdaptedModel(nn.Module):
     """
 
     #: model_type -> the name of transformers' class; None = every type.
-    kinds: ClassVar[Mapping[str, str] | None]
+    kinds: ClassVar[Mapping[str, str] | None] = None
     #: The linears that get an adapter by default.
     linears: ClassVar[str] = adapters.LANGUAGE_LINEARS
     #: Whether the family's `hidden` takes packed views.

@@ -23,6 +23,15 @@ POLICIES: dict[str, str] = {
     "qwen3_vl": "QwenVLPolicy",
 }
 
+#: Policy -> its module.
+_MODULES = {
+    "VideoLlavaPolicy": "lightning_modules.policies.video_llava",
+    "PllavaPolicy": "lightning_modules.policies.pllava",
+    "LlavaVideoPolicy": "lightning_modules.policies.llava_video",
+    "QwenVLPolicy": "lightning_modules.policies.qwen_vl",
+    "AnyVideoLLM": "lightning_modules.policies.any_video_llm",
+}
+
 
 def raw_configuration(path: str) -> dict[str, Any]:
     """The content of a checkpoint's config.json.
@@ -122,3 +131,15 @@ def switch_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+
+
+def policy_class(path: str) -> Any:
+    """The policy for a checkpoint, by its model type; `AnyVideoLLM` where none is made for it.
+
+    Raises:
+        ValueError: there is no checkpoint.
+    """
+    import importlib
+
+    name = POLICIES.get(raw_configuration(path).get("model_type", ""), "AnyVideoLLM")
+    return getattr(importlib.import_module(_MODULES[name]), name)
