@@ -225,7 +225,8 @@ class AdaptedModel(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         head = self.base.get_output_embeddings()
         logits: Tensor = head(hidden.to(head.weight.dtype))
-        return logits
+        cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _reference_head(self, hidden: Tensor) -> Tensor:
         with self.reference_mode():

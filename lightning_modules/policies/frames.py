@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -44,6 +44,38 @@ def distinct_frames(videos: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
             row.append(same)
         places.append(row)
     return distinct, torch.tensor(places, dtype=torch.int64)
+
+
+def distinct_units(
+    videos: Sequence[Tensor], kinds: Sequence[Hashable] | None = None
+) -> tuple[list[Tensor], list[list[int]]]:
+    """The distinct units of a batch's videos, where a unit is what a tower sees by itself: a frame, a pair of frames.
+
+    Args:
+        videos: V tensors (T, ...), T units each; T and the units' shape may differ.
+        kinds: per video what else its units must agree in.
+
+    Returns:
+        U units, and per video which of them is where.
+    """
+    units: list[Tensor] = []
+    known: dict[tuple[Hashable, tuple[int, ...], int], list[int]] = {}
+    places: list[list[int]] = []
+    for video, kind in zip(videos, kinds or [None] * len(videos), strict=True):
+        flat = video.flatten(1)
+        # The bits as integers: their sum is exact in any order, which a sum of floats is not.
+        sums = (flat.view(torch.int32) if flat.element_size() == 4 else flat).sum(1, dtype=torch.int64).tolist()
+        row = []
+        for unit, total in zip(video, sums, strict=True):
+            candidates = known.setdefault((kind, tuple(unit.shape), total), [])
+            same = next((place for place in candidates if torch.equal(units[place], unit)), None)
+            if same is None:
+                same = len(units)
+                candidates.append(same)
+                units.append(unit)
+            row.append(same)
+        places.append(row)
+    return units, places
 
 
 def frame_pixels(processor: Any, frames: Sequence[Tensor], fit: FrameFit = "processor", side: int = 0) -> Tensor:
@@ -99,7 +131,7 @@ def processor_region(processor: Any, height: int, width: int) -> Box:
     Raises:
         ValueError: the processor resizes in a way that is not known here.
     """
-    if not processor.do_center_crop:
+    if not getattr(processor, "do_center_crop", False):
         return Box(0.0, 0.0, float(width), float(height))
     rows, columns = _resized(dict(processor.size), height, width) if processor.do_resize else (height, width)
     top, bottom = _central(rows, processor.crop_size["height"])
