@@ -15,41 +15,13 @@ from datamodules.vista.samples import Box
 FrameFit = Literal["processor", "squash", "pad"]
 
 
-def distinct_frames(videos: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The distinct frames of a batch's videos: a tower that sees frames one by one need see each only once.
-
-    A reversed or shuffled video has the frames of its original, and an object view repeats a single frame, so that the
-    six views of a sample hold about half as many distinct frames as frames.
-
-    Args:
-        videos: V tensors (T, 3, H, W) uint8, of one T; H and W may differ.
-
-    Returns:
-        U frames (3, H, W), and (V, T) int64 on the CPU: which of them is where.
-    """
-    distinct: list[Tensor] = []
-    known: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-    places: list[list[int]] = []
-    for video in videos:
-        # Sums over rows and columns find the candidates; only an exact comparison makes two frames one.
-        sums = torch.cat([video.sum(dim=(1, 2)), video.sum(dim=(1, 3))], dim=1).cpu().numpy()
-        row: list[int] = []
-        for frame, marginals in zip(video, sums, strict=True):
-            candidates = known.setdefault((tuple(frame.shape), marginals.tobytes()), [])
-            same = next((place for place in candidates if torch.equal(distinct[place], frame)), None)
-            if same is None:
-                same = len(distinct)
-                candidates.append(same)
-                distinct.append(frame)
-            row.append(same)
-        places.append(row)
-    return distinct, torch.tensor(places, dtype=torch.int64)
-
-
 def distinct_units(
     videos: Sequence[Tensor], kinds: Sequence[Hashable] | None = None
 ) -> tuple[list[Tensor], list[list[int]]]:
     """The distinct units of a batch's videos, where a unit is what a tower sees by itself: a frame, a pair of frames.
+
+    A reversed or shuffled video has the frames of its original, and an object view repeats a single frame, so that the
+    six views of a sample hold about half as many distinct frames as frames.
 
     Args:
         videos: V tensors (T, ...), T units each; T and the units' shape may differ.
@@ -64,6 +36,7 @@ def distinct_units(
     for video, kind in zip(videos, kinds or [None] * len(videos), strict=True):
         flat = video.flatten(1)
         # The bits as integers: their sum is exact in any order, which a sum of floats is not.
+        # Only candidates have equal sums; an exact comparison makes two units one.
         sums = (flat.view(torch.int32) if flat.element_size() == 4 else flat).sum(1, dtype=torch.int64).tolist()
         row = []
         for unit, total in zip(video, sums, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -72,17 +72,18 @@ def read_configuration(path: str, kinds: Mapping[str, str] | None = None) -> Any
         if kind is None or "auto_map" in content:
             raise ValueError(f"policy: {path!r} cannot be read ({load_failure(error)})") from error
         if kind in POLICIES and (kinds is None or kind not in kinds):
-            raise ValueError(_other_family(path, kind, kinds)) from error
+            raise ValueError(other_family(path, kind, kinds)) from error
         raise ValueError(
             f"policy: {path!r} holds a {kind} model, a model_type that this transformers does not know; update "
             "transformers, or give a checkpoint in the transformers format"
         ) from error
     if kinds is not None and config.model_type not in kinds:
-        raise ValueError(_other_family(path, config.model_type, kinds))
+        raise ValueError(other_family(path, config.model_type, kinds))
     return config
 
 
-def _other_family(path: str, kind: str, kinds: Mapping[str, str] | None) -> str:
+def other_family(path: str, kind: str, kinds: Iterable[str] | None) -> str:
+    """What to say of a checkpoint of another family, with the policy that takes it."""
     taken = "" if kinds is None else f", this policy takes {' and '.join(kinds)} ones"
     other = f"; {POLICIES[kind]} takes it" if kind in POLICIES else ""
     return f"policy: {path!r} holds a {kind} model{taken}{other}"

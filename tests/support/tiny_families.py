@@ -314,3 +314,42 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "glm46v": _glm46v,
     "smolvlm": _smolvlm,
 }
+
+
+def save_pllava(folder: Path) -> Path:
+    """A checkpoint in the published layout: the language model inside peft, names of an older transformers."""
+    import json
+
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=48, patch_size=8
+    )
+    text = LlamaConfig(**_text(num_key_value_heads=4))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        projector = nn.ModuleDict({"linear_1": nn.Linear(32, 32), "linear_2": nn.Linear(32, 32)})
+        lora = LoraConfig(r=4, lora_alpha=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.0)
+        language: Any = get_peft_model(LlamaForCausalLM(text), lora)
+        parts = {"vision_tower": CLIPVisionModel(vision), "multi_modal_projector": projector, "language_model": language}
+        tree = nn.ModuleDict(parts).eval()
+        for name, parameter in tree.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.5 if "embed_tokens" in name else 0.2)
+    state = {}
+    for name, tensor in tree.state_dict().items():
+        older = name.startswith("vision_tower.") and "vision_model" not in name
+        renamed = name.replace("vision_tower.", "vision_tower.vision_model.") if older else name
+        state[renamed] = tensor.detach().clone().contiguous()
+    save_file(state, folder / "model.safetensors")
+    config = {
+        "model_type": "pllava", "image_token_index": tokenizer().convert_tokens_to_ids("<image>"),
+        "pooling_shape": [4, 3, 3], "frame_shape": [6, 6], "num_frames": 4, "vision_feature_layer": -2,
+        "text_config": text.to_dict(), "vision_config": vision.to_dict(),
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer().save_pretrained(folder)
+    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,11 @@ def main(arguments: list[str]) -> int:
     from callbacks.cli.verbs.trainer import quieten
 
     quieten()
-    policy = build_policy(options.policy, **({} if options.adapter is None else {"adapter": options.adapter}))
-    if options.num_frames is not None:
-        policy.num_frames = options.num_frames
+    given = {name: getattr(options, name) for name in ("adapter", "num_frames")}
+    policy = build_policy(options.policy, **{name: value for name, value in given.items() if value is not None})
     # Before the weights are loaded: a mistyped name costs no minutes.
-    frames, times = read_frames(options.video, getattr(policy, "num_frames", DEFAULT_FRAMES))
+    num_frames = options.num_frames or getattr(policy, "num_frames", DEFAULT_FRAMES)
+    frames, times = read_frames(options.video, num_frames)
     print(answer(policy, frames, times, options.question, options.max_new_tokens, options.device))
     return 0
 
@@ -112,7 +113,10 @@ def _policy_of_a_checkpoint(**settings: Any) -> Any:
 
     from lightning_modules.policies.hub_model import policy_class
 
-    return policy_class(settings["path"])(**settings, dtype="bfloat16" if torch.cuda.is_available() else "float32")
+    family = policy_class(settings["path"])
+    if "num_frames" not in inspect.signature(family).parameters:  # it takes any number
+        settings.pop("num_frames", None)
+    return family(**settings, dtype="bfloat16" if torch.cuda.is_available() else "float32")
 
 
 def read_frames(video: str, num_frames: int) -> tuple[Tensor, Tensor]:
