@@ -72,7 +72,7 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         self.num_frames = int(self._content.get("num_frames", 16))
 
     def read_config(self) -> Any:
-        """transformers' configuration of LLaVA, from the published one."""
+        """The configuration of transformers' LLaVA, from the published one."""
         self._content = hub_model.raw_configuration(self.path)
         if self._content.get("model_type") != "pllava":
             raise ValueError(hub_model.other_family(self.path, self._content.get("model_type", "?"), ["pllava"]))
@@ -80,7 +80,7 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         return llava_configuration(self._content)
 
     def read_processor(self) -> Any:
-        """The tokenizer, and CLIP's preparation of frames: the release's own processor class is none of transformers'."""
+        """The tokenizer, and CLIP's preparation of frames: its own processor is no class of transformers."""
         from transformers import AutoTokenizer, LlavaNextVideoVideoProcessor
 
         side = self.config.vision_config.image_size

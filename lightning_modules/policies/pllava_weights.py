@@ -28,10 +28,10 @@ _UNUSED = re.compile(r"(^|\.)image_newline$|rotary_emb\.inv_freq$|position_ids$"
 
 
 def llava_configuration(content: dict[str, Any]) -> Any:
-    """transformers' LLaVA configuration of the content of a published config.json."""
+    """The LLaVA configuration of transformers for the content of a published config.json."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-    config = LlavaConfig(
+    return LlavaConfig(
         vision_config=CLIPVisionConfig(**content.get("vision_config", {})),
         text_config=LlamaConfig(**content.get("text_config", {})),
         image_token_index=content.get("image_token_index", 32000),
@@ -39,7 +39,6 @@ def llava_configuration(content: dict[str, Any]) -> Any:
         vision_feature_select_strategy=content.get("vision_feature_select_strategy", "default"),
         projector_hidden_act=content.get("projector_hidden_act", "gelu"),
     )
-    return config
 
 
 def weight_names(path: str) -> list[str]:

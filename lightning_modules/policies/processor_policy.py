@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -83,14 +82,18 @@ class ProcessorPolicy(TransformersVideoLLM):
 
         Defaults that a configuration leaves out are the library's, and change with its version.
         """
+        return {"video_tokens": self._tokens_of_probes}
+
+    @cached_property
+    def _tokens_of_probes(self) -> dict[str, int]:
+        """Frames, height and width -> tokens of the whole prompt."""
         counts = {}
         for frames, height, width in PROBED_VIDEOS:
             video = torch.zeros(frames, 3, height, width, dtype=torch.uint8)
             view = View(0, "original", video, "?", {}, torch.arange(frames, dtype=torch.float32))
             template, _ = self.chat.parts(view, self.processor_options(view, "probe"))
-            ids = self.chat.ids(template, ["?"], "probe")
-            counts[f"{frames}x{height}x{width}"] = ids.count(self.video_token_id)
-        return {"video_tokens": json.dumps(counts)}
+            counts[f"{frames} x {height} x {width}"] = len(self.chat.ids(template, ["?"], "probe"))
+        return counts
 
 
 def clock(view: View, where: str) -> Any:

@@ -71,6 +71,11 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
         budget = {"size": size, "cap_pixels_per_frame": self.cap_pixels_per_frame}
         return {**super().processor_options(view, where), **budget}
 
+    def processor_facts(self) -> dict[str, Any]:
+        """With the pixel budget."""
+        names = ("min_pixels", "max_pixels", "cap_pixels_per_frame")
+        return {**{name: getattr(self, name) for name in names}, **super().processor_facts()}
+
     def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor:
         """(3, L): time, row and column of every token."""
         described = {name: value for name, value in inputs.items() if name != "pixel_values_videos"}

@@ -11,8 +11,9 @@ from torch import nn
 
 #: Control tokens of all families.
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
-    "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>", "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>",
+    "<end_of_utterance>",
     "<|image|>", "<|video|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
     "<boi>", "<eoi>", "<boa>", "<eoa>", "<|audio|>",
 ]  # fmt: skip
@@ -59,7 +60,7 @@ def save(kind: str, folder: Path, **changes: Any) -> Path:
     """
     model, processor = BUILDERS[kind](changes)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(3 if kind == "gemma4" else 0)  # with which greedy answers are more than an end, and differ
         for name, parameter in model.named_parameters():
             # The usual initialisation is so small that a wrong mask would hardly show in the log-probabilities.
             if parameter.ndim > 1:
@@ -91,7 +92,7 @@ def _rope(section: list[int], **more: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "mrope_section": section, "rope_theta": 1e4, **more}}
 
 
-def _token_ids(**names: str) -> dict[str, int]:
+def _token_ids(names: dict[str, str]) -> dict[str, int]:
     return {name: tokenizer().convert_tokens_to_ids(token) for name, token in names.items()}
 
 
@@ -106,7 +107,7 @@ def _qwen2_vl(changes: dict[str, Any]) -> tuple[Any, Any]:
 
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2}
     text = _text(**_rope([2, 1, 1])) | changes
-    config = tr.Qwen2VLConfig(vision_config=vision, text_config=text, **_token_ids(**QWEN_IDS))
+    config = tr.Qwen2VLConfig(vision_config=vision, text_config=text, **_token_ids(QWEN_IDS))
     size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 4}
     return tr.Qwen2VLForConditionalGeneration(config), tr.Qwen2VLProcessor(
         tr.Qwen2VLImageProcessor(), tokenizer(), tr.Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False),
@@ -118,11 +119,11 @@ def _qwen2_5_vl(changes: dict[str, Any]) -> tuple[Any, Any]:
     import transformers as tr
 
     vision = {
-        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32, "window_size": 56,
-        "fullatt_block_indexes": [1], "tokens_per_second": 2,
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2,
     }  # fmt: skip
     text = _text(**_rope([2, 1, 1])) | changes
-    config = tr.Qwen2_5_VLConfig(vision_config=vision, text_config=text, **_token_ids(**QWEN_IDS))
+    config = tr.Qwen2_5_VLConfig(vision_config=vision, text_config=text, **_token_ids(QWEN_IDS))
     size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 4}
     return tr.Qwen2_5_VLForConditionalGeneration(config), tr.Qwen2_5_VLProcessor(
         tr.Qwen2VLImageProcessor(), tokenizer(), tr.Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False),
@@ -148,7 +149,7 @@ def _qwen3_vl(changes: dict[str, Any]) -> tuple[Any, Any]:
         "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
     }  # fmt: skip
     text = _text(head_dim=8, **_rope([2, 1, 1], mrope_interleaved=True)) | changes
-    config = tr.Qwen3VLConfig(vision_config=vision, text_config=text, **_token_ids(**QWEN_IDS))
+    config = tr.Qwen3VLConfig(vision_config=vision, text_config=text, **_token_ids(QWEN_IDS))
     return tr.Qwen3VLForConditionalGeneration(config), _qwen3_processor()
 
 
@@ -165,7 +166,7 @@ def _qwen3_5(changes: dict[str, Any]) -> tuple[Any, Any]:
     }  # fmt: skip
     rope = _rope([4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0)
     config = tr.Qwen3_5Config(
-        vision_config=vision, text_config=_text(**linear, **rope) | changes, **_token_ids(**QWEN_IDS)
+        vision_config=vision, text_config=_text(**linear, **rope) | changes, **_token_ids(QWEN_IDS)
     )
     return tr.Qwen3_5ForConditionalGeneration(config), _qwen3_processor()
 
@@ -176,7 +177,14 @@ def _llava_next_video(changes: dict[str, Any]) -> tuple[Any, Any]:
     vision = tr.CLIPVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
     )
-    ids = _token_ids(image_token_index="<image>", video_token_index="<video>", image_token_id="<image>", video_token_id="<video>")  # fmt: skip
+    ids = _token_ids(
+        {
+            "image_token_index": "<image>",
+            "video_token_index": "<video>",
+            "image_token_id": "<image>",
+            "video_token_id": "<video>",
+        }
+    )
     text = tr.LlamaConfig(**(_text() | changes))
     config = tr.LlavaNextVideoConfig(
         vision_config=vision, text_config=text, spatial_pool_stride=2, spatial_pool_mode="average", **ids
@@ -195,7 +203,14 @@ def _llava_onevision(changes: dict[str, Any]) -> tuple[Any, Any]:
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=24, patch_size=8,
         vision_use_head=False,
     )  # fmt: skip
-    ids = _token_ids(image_token_index="<image>", video_token_index="<video>", image_token_id="<image>", video_token_id="<video>")  # fmt: skip
+    ids = _token_ids(
+        {
+            "image_token_index": "<image>",
+            "video_token_index": "<video>",
+            "image_token_id": "<image>",
+            "video_token_id": "<video>",
+        }
+    )
     config = tr.LlavaOnevisionConfig(
         vision_config=vision, text_config=tr.Qwen2Config(**(_text() | changes)), vision_feature_layer=-1,
         vision_feature_select_strategy="full", **ids,
@@ -220,7 +235,7 @@ def _internvl(changes: dict[str, Any]) -> tuple[Any, Any]:
     }  # fmt: skip
     config = tr.InternVLConfig(
         vision_config=vision, text_config=tr.Qwen2Config(**(_text() | changes)), image_seq_length=4,
-        downsample_ratio=0.5, **_token_ids(image_token_id="<IMG_CONTEXT>"),
+        downsample_ratio=0.5, **_token_ids({"image_token_id": "<IMG_CONTEXT>"}),
     )  # fmt: skip
     size = {"height": 32, "width": 32}
     return tr.InternVLForConditionalGeneration(config), tr.InternVLProcessor(
@@ -237,10 +252,15 @@ def _glm46v(changes: dict[str, Any]) -> tuple[Any, Any]:
         "patch_size": 14,
     }  # fmt: skip
     ids = _token_ids(
-        image_token_id="<|image|>", video_token_id="<|video|>", image_start_token_id="<|begin_of_image|>",
-        image_end_token_id="<|end_of_image|>", video_start_token_id="<|begin_of_video|>",
-        video_end_token_id="<|end_of_video|>",
-    )  # fmt: skip
+        {
+            "image_token_id": "<|image|>",
+            "video_token_id": "<|video|>",
+            "image_start_token_id": "<|begin_of_image|>",
+            "image_end_token_id": "<|end_of_image|>",
+            "video_start_token_id": "<|begin_of_video|>",
+            "video_end_token_id": "<|end_of_video|>",
+        }
+    )
     text = _text(**_rope([2, 1, 1], partial_rotary_factor=1.0)) | changes
     config = tr.Glm46VConfig(vision_config=vision, text_config={"model_type": "glm4v_text", **text}, **ids)
     size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
@@ -265,9 +285,16 @@ def _gemma4(changes: dict[str, Any]) -> tuple[Any, Any]:
         "num_key_value_heads": 2, "head_dim": 16, "patch_size": 4, "position_embedding_size": 256,
     }  # fmt: skip
     ids = _token_ids(
-        boi_token_id="<boi>", eoi_token_id="<eoi>", image_token_id="<|image|>", video_token_id="<|video|>",
-        boa_token_id="<boa>", eoa_token_index="<eoa>", audio_token_id="<|audio|>",
-    )  # fmt: skip
+        {
+            "boi_token_id": "<boi>",
+            "eoi_token_id": "<eoi>",
+            "image_token_id": "<|image|>",
+            "video_token_id": "<|video|>",
+            "boa_token_id": "<boa>",
+            "eoa_token_index": "<eoa>",
+            "audio_token_id": "<|audio|>",
+        }
+    )
     names = {
         "image_token": "<|image|>", "boi_token": "<boi>", "eoi_token": "<eoi>", "audio_token": "<|audio|>",
         "boa_token": "<boa>", "eoa_token": "<eoa>",
@@ -289,7 +316,11 @@ def _smolvlm(changes: dict[str, Any]) -> tuple[Any, Any]:
     }  # fmt: skip
     text = {"model_type": "llama", **_text(), **changes}
     config = tr.SmolVLMConfig(
-        vision_config=vision, text_config=text, scale_factor=2, pad_token_id=0, **_token_ids(image_token_id="<image>")
+        vision_config=vision,
+        text_config=text,
+        scale_factor=2,
+        pad_token_id=0,
+        **_token_ids({"image_token_id": "<image>"}),
     )
     size = {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}}
     names = {
@@ -334,7 +365,11 @@ def save_pllava(folder: Path) -> Path:
         projector = nn.ModuleDict({"linear_1": nn.Linear(32, 32), "linear_2": nn.Linear(32, 32)})
         lora = LoraConfig(r=4, lora_alpha=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.0)
         language: Any = get_peft_model(LlamaForCausalLM(text), lora)
-        parts = {"vision_tower": CLIPVisionModel(vision), "multi_modal_projector": projector, "language_model": language}
+        parts = {
+            "vision_tower": CLIPVisionModel(vision),
+            "multi_modal_projector": projector,
+            "language_model": language,
+        }
         tree = nn.ModuleDict(parts).eval()
         for name, parameter in tree.named_parameters():
             if parameter.ndim > 1:
