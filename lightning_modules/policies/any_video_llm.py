@@ -14,6 +14,7 @@ from lightning_modules.policies import hub_model
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
+from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: model_type -> the linears of its decoder's blocks, where the names of `LANGUAGE_LINEARS` are not all of them.
@@ -78,11 +79,17 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
 
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Any, ...]:
         """What the model's own `get_video_features` returns of every view, and the views' other inputs."""
-        outputs: list[Any] = []
-        for place, prefix in enumerate(prefixes):
-            earlier = next((i for i in range(place) if _same_pixels(prefixes[i], prefix)), None)
-            outputs.append(outputs[earlier] if earlier is not None else self._seen(prefix))
-        return outputs, [prefix.inputs for prefix in prefixes]
+        firsts = [
+            next(i for i in range(place + 1) if _same_pixels(prefixes[i], prefix))
+            for place, prefix in enumerate(prefixes)
+        ]
+        distinct = sorted(set(firsts))
+        # Sharded weights are gathered by all ranks together, so that every rank calls the tower as often.
+        spare = most_of_any_rank(len(distinct), self.device) - len(distinct) if is_sharded(self) else 0
+        outputs = {place: self._seen(prefixes[place]) for place in distinct}
+        for _ in range(spare):
+            self._seen(prefixes[0])
+        return [outputs[place] for place in firsts], [prefix.inputs for prefix in prefixes]
 
     def hidden(self, packed: PackedViews, vision: tuple[Any, ...], mask: Tensor) -> Tensor:
         """The model's own forward over rows, with the tower's outputs in the place of pixels."""

@@ -71,11 +71,11 @@ def gradients(policy: Any) -> dict[str, Tensor]:
     return {name: (one.full_tensor() if hasattr(one, "full_tensor") else one).clone() for name, one in grads.items()}
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, folder: str, kinds: tuple[str, ...] = tuple(SHARDED.values())) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
-    for kind in SHARDED.values():
+    for kind in kinds:
         torch.manual_seed(rank)
         policy = make_policy(Path(folder) / kind, lora=LORA, activation_checkpointing=True)
         load_sharded(policy, mesh)
