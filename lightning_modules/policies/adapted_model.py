@@ -15,6 +15,7 @@ from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.layouts import chosen_layout
 from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import Layout
+from lightning_modules.policies.quantization import Quantization, check_quantization
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.shared_attention import use_shared_prefix_attention
 
@@ -38,6 +39,7 @@ class AdaptedModel(nn.Module):
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
         layout: packed = a view's answers behind one prefix; rows = one row an answer, for models that mix tokens by
             more than attention. None = packed where the model's layer types allow it; packed elsewhere is an error.
+        quantization: nf4 = the decoder's linears in four bits, below an adapter; wants bitsandbytes, and no sharding.
 
     Raises:
         ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
@@ -60,6 +62,7 @@ class AdaptedModel(nn.Module):
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
         activation_checkpointing: bool = False,
         layout: Layout | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__()
         self.path = path
@@ -70,6 +73,8 @@ class AdaptedModel(nn.Module):
         self.attn_implementation = attn_implementation
         self.activation_checkpointing = activation_checkpointing
         self.layout = layout
+        self.quantization = quantization
+        check_quantization(quantization, lora is not None or adapter is not None)
         self.config = self.read_config()
         self._layout = chosen_layout(path, self.config, layout, self.packs)
         copies = [name for name, trains in self.vision_parts().items() if trains]
@@ -91,7 +96,8 @@ class AdaptedModel(nn.Module):
         """The model with its weights, or on the meta device without them."""
         assert self.kinds is not None
         class_name = self.kinds[self.config.model_type]
-        return hub_model.build_model(self.path, self.config, class_name, self.dtype, self.attn_implementation, meta)
+        options = (self.dtype, self.attn_implementation, meta, self.quantization)
+        return hub_model.build_model(self.path, self.config, class_name, *options)
 
     def vision_parts(self) -> dict[str, bool]:
         """Modules of the model beside its decoder that may train as a whole, and whether they do."""
@@ -135,6 +141,8 @@ class AdaptedModel(nn.Module):
         """
         if self.model is not None:
             return
+        if meta and self.quantization is not None:
+            raise ValueError("policy.quantization is nf4: four-bit weights are not sharded; use another strategy")
         self.check_processor()
         model = self.build(meta)
         hub_model.switch_dropout_off(model)

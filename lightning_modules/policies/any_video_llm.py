@@ -74,8 +74,8 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
 
     def build(self, meta: bool) -> Any:
         """See `AdaptedModel.build`."""
-        name = self._class(self.config).__name__
-        return hub_model.build_model(self.path, self.config, name, self.dtype, self.attn_implementation, meta)
+        options = (self.dtype, self.attn_implementation, meta, self.quantization)
+        return hub_model.build_model(self.path, self.config, self._class(self.config).__name__, *options)
 
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Any, ...]:
         """What the model's own `get_video_features` returns of every view, and the views' other inputs."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_modules.policies.quantization import Quantization, quantization_options
 from lightning_modules.policies.remote_code import load_failure
 
 #: model_type -> the policy that takes such checkpoints, where one is made for them.
@@ -99,7 +100,15 @@ def without_dropout(config: Any) -> Any:
     return config
 
 
-def build_model(path: str, config: Any, class_name: str, dtype: str, attn_implementation: str, meta: bool) -> Any:
+def build_model(
+    path: str,
+    config: Any,
+    class_name: str,
+    dtype: str,
+    attn_implementation: str,
+    meta: bool,
+    quantization: Quantization | None = None,
+) -> Any:
     """The checkpoint's model without dropout: with its weights, or on the meta device without them.
 
     Args:
@@ -109,6 +118,7 @@ def build_model(path: str, config: Any, class_name: str, dtype: str, attn_implem
         dtype: of the weights in memory.
         attn_implementation: sdpa or eager.
         meta: read no weights.
+        quantization: of the decoder's linears.
     """
     import transformers
 
@@ -118,7 +128,17 @@ def build_model(path: str, config: Any, class_name: str, dtype: str, attn_implem
     if meta:
         with torch.device("meta"):
             return kind._from_config(config, **options)
+    if quantization is not None:
+        options |= quantization_options(quantization, options["dtype"], kept_modules(kind, config))
     return kind.from_pretrained(path, trust_remote_code=False, config=config, **options)
+
+
+def kept_modules(kind: Any, config: Any) -> list[str]:
+    """The modules of a model that are not its decoder: towers, projectors, the output head."""
+    with torch.device("meta"):
+        model = kind._from_config(config)
+    decoder = model.get_decoder()
+    return ["lm_head", *(f"model.{name}" for name, part in model.model.named_children() if part is not decoder)]
 
 
 def recompute_activations(model: Any) -> None:

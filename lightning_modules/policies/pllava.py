@@ -14,6 +14,7 @@ from lightning_modules.policies import hub_model
 from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.pllava_weights import check_names, llava_configuration, merged_weights, weight_names
 from lightning_modules.policies.prefixes import Prefix
+from lightning_modules.policies.quantization import quantization_options
 from lightning_modules.policies.template_policy import TemplatePolicy
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -102,6 +103,10 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         if meta:
             with torch.device("meta"):
                 return LlavaForConditionalGeneration._from_config(config, **options)
+        if self.quantization is not None:
+            options |= quantization_options(
+                self.quantization, dtype, hub_model.kept_modules(LlavaForConditionalGeneration, config)
+            )
         state = merged_weights(self.path, self.base_path, self.lora_alpha, dtype)
         model, report = LlavaForConditionalGeneration.from_pretrained(
             None, trust_remote_code=False, config=config, state_dict=state, output_loading_info=True, **options

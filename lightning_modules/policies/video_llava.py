@@ -12,6 +12,7 @@ from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.prefixes import Layout, PackedViews, Prefix
+from lightning_modules.policies.quantization import Quantization
 from lightning_modules.policies.template_policy import TemplatePolicy
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -41,6 +42,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         attn_implementation: sdpa, which runs causally over the shared prefix, or transformers' plain eager.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
         layout: packed = a view's answers behind one prefix; rows = one row an answer. None = packed.
+        quantization: nf4 = the decoder's linears in four bits, below an adapter; wants bitsandbytes, and no sharding.
 
     Raises:
         ValueError: `path` holds no Video-LLaVA, or a setting contradicts another.
@@ -63,6 +65,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
         activation_checkpointing: bool = False,
         layout: Layout | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         # Before the others: the adapter's configuration asks which parts train.
         self.train_tower = train_tower
@@ -78,6 +81,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
             attn_implementation=attn_implementation,
             activation_checkpointing=activation_checkpointing,
             layout=layout,
+            quantization=quantization,
         )
         self.num_frames = num_frames
 
