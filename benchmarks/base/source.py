@@ -12,7 +12,8 @@ class Source:
     """Who answers, and where everything goes: the options that all question benchmarks have in common.
 
     Args:
-        policy: the model that answers, with or without an adapter; null with `predictions`.
+        policy: the model that answers, with or without an adapter, or `EndpointVideoLLM` for one that is served
+            elsewhere; null with `predictions`.
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: published files, or an `answers.jsonl`; null with `policy`.
         name: what the answers' files are called after.

@@ -137,7 +137,9 @@ class VideoChatGpt(JudgedBenchmark):
         ]
         if twice and self.policy is not None:
             prompts, frames = [one.second for _, one, _, _ in twice], [frames for _, _, frames, _ in twice]
-            clock = {"times": [times for *_, times in twice]} if getattr(self.policy, "uses_times", False) else {}
+            clock: dict[str, Any] = (
+                {"times": [times for *_, times in twice]} if getattr(self.policy, "uses_times", False) else {}
+            )
             said = self.policy.generate(prompts, frames, self.max_new_tokens, **clock)
             for (key, *_), text in zip(twice, said, strict=True):
                 answers[key][SECOND] = text

@@ -218,6 +218,9 @@ class EndpointJudge(Judge):
         if isinstance(one, str):
             return {"type": "text", "text": one}
         data = one if isinstance(one, bytes) else _encoded(one.cpu().numpy(), self.image_format)
+        if data[4:8] == b"ftyp":  # an mp4, which vLLM and SGLang take so
+            url = f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
+            return {"type": "video_url", "video_url": {"url": url}}
         kind = next((kind for start, kind in _BEGINNINGS.items() if data.startswith(start)), None)
         if kind is None:
             raise ValueError("a picture is neither PNG nor JPEG; give one of these, or a (3, H, W) uint8 tensor")

@@ -43,7 +43,7 @@ def raw_configuration(path: str) -> dict[str, Any]:
     from transformers import PreTrainedConfig
 
     try:
-        content, _ = PreTrainedConfig.get_config_dict(path, trust_remote_code=False)
+        content: dict[str, Any] = PreTrainedConfig.get_config_dict(path, trust_remote_code=False)[0]
     except (OSError, ValueError) as error:
         raise ValueError(
             f"policy: no checkpoint at {path!r} ({load_failure(error)}); give a folder or hub id with a config.json"

@@ -114,7 +114,7 @@ def clock(view: View, where: str) -> Any:
         total_num_frames=count * step,
         fps=1.0,
         frames_indices=times,
-        duration=times[-1],  # type: ignore[arg-type]
+        duration=times[-1],
     )
 
 
