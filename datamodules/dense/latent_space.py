@@ -54,15 +54,21 @@ class LatentSpace:
         frames = -(-(video.frames - 1) // self.temporal_ratio) + 1
         return (len(self.mean), frames, video.height // self.spatial_ratio, video.width // self.spatial_ratio)
 
-    def frames_fault(self, frames: int) -> str | None:
-        """Why a number of frames does not fit the temporal ratio, with the nearest that do; None = it fits."""
-        if frames >= 1 and (frames - 1) % self.temporal_ratio == 0:
+    def frames_fault(self, frames: int, period: int | None = None) -> str | None:
+        """Why a number of frames cannot be encoded, with the nearest that can; None = it can.
+
+        Args:
+            frames: of a video.
+            period: of which a multiple plus 1 is taken; None = the temporal ratio.
+        """
+        period = period or self.temporal_ratio
+        if frames >= 1 and (frames - 1) % period == 0:
             return None
-        below = max(frames - 1, 0) // self.temporal_ratio * self.temporal_ratio + 1
-        nearest = str(below) if frames < 1 else f"{below} or {below + self.temporal_ratio}"
+        below = max(frames - 1, 0) // period * period + 1
+        nearest = str(below) if frames < 1 else f"{below} and {below + period}"
         return (
-            f"{frames} frames are not a multiple of {self.temporal_ratio} plus 1, of which {self.name} makes latents; "
-            f"the nearest are {nearest}"
+            f"{frames} frames are not a multiple of {period} plus 1, {period} k + 1, of which {self.name} makes "
+            f"latents; nearest {'is' if frames < 1 else 'are'} {nearest}"
         )
 
     def faults_against(self, other: LatentSpace) -> list[str]:

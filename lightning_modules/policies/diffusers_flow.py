@@ -61,8 +61,6 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
     codec_parts: ClassVar[CodecParts]
     #: The lists of transformer blocks, each block a sharding unit.
     block_lists: ClassVar[tuple[str, ...]] = ("blocks",)
-    #: The linears that get an adapter: a regular expression that a module's whole name must match.
-    linears: ClassVar[str]
     #: A weight that is the first to be computed with, by its name.
     first_weight: ClassVar[str]
     entry_points = ("velocity",)
@@ -96,7 +94,8 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
         if vae_tiling:
             self.vae_tiling = vae_tiling
         self.pipeline_index = read_config(path)
-        self.config = self.read_transformer_config(*self._source(self.networks[0]))
+        configs = [self.read_transformer_config(*self._source(name)) for name in self.networks]
+        self.config = configs[0]
         self._adapter_configs = {name: self._adapter_config(name) for name in self.networks}
         self._codec = FlowCodec(path, self.codec_parts, dtype, prompt_length, vae_dtype, vae_tiling)
         self._empty_prompt: Prompt | None = None
@@ -118,15 +117,25 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
         """The velocity, by the family's own transformer.
 
         Args:
-            noisy: (B, C, F, H, W) in the type that the transformer computes in; given frames are clean.
+            noisy: (B, C, F, H, W) float32; given frames are clean.
             t: (B,) float32.
-            text: stream -> (B, most tokens, D), padded with zeros; likewise.
+            text: stream -> (B, most tokens, D), padded with zeros, in the type that the transformer computes in.
             masks: stream -> (B, most tokens) bool, False at padding.
             conditions: B conditions, or none.
 
         Returns:
             (B, C, F, H, W) of any type.
         """
+
+    @property
+    @abstractmethod
+    def linears(self) -> str:
+        """The linears that get an adapter: a regular expression that a module's whole name must match."""
+
+    @property
+    def dead_modules(self) -> tuple[str, ...]:
+        """Modules whose weights get no gradient, so that no adapter can train there."""
+        return ()
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -206,7 +215,7 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
             return model
         second = self.reference_adapter or self.adapter is not None
         new = self.lora if self.adapter is None else None
-        room = AdapterRoom.of(model, model, self._blocks_of(model), model.proj_out)
+        room = AdapterRoom.of(model, model, self._blocks_of(model), model.proj_out, self.dead_modules)
         with torch.device("meta" if meta else "cpu"):
             model = adapters.add_adapters(model, config, second, room, new)
         if self.adapter is not None and not meta:
@@ -287,7 +296,7 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
             tokens, mask = padded_stream(prompts, name, shape)
             text[name], masks[name] = tokens.to(noisy.device, kind), mask.to(noisy.device)
         given = given_frames(self.image_use, noisy.shape[2], conditions, noisy.device)
-        velocity = self.predict(with_given(noisy, given, conditions).to(kind), t.float(), text, masks, conditions)
+        velocity = self.predict(with_given(noisy.float(), given, conditions), t.float(), text, masks, conditions)
         velocity = velocity.float()
         return velocity if given is None else velocity.masked_fill(given[:, None, :, None, None], 0.0)
 
@@ -365,6 +374,10 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
 
     # Videos and prompts
 
+    def frames_fault(self, frames: int) -> str | None:
+        """Why a video of so many frames cannot be encoded, with the nearest that can; None = it can."""
+        return self.latent_space.frames_fault(frames)
+
     def encode_video(self, frames: Sequence[Tensor]) -> Tensor:
         """B videos (T, 3, H, W) uint8 of one shape, T = r k + 1 -> (B, C, F, h, w) float32, normalised.
 
@@ -380,6 +393,8 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
                 f"a video of {tuple(frames[0].shape)} (T, 3, H, W) does not divide into latent patches; height must be "
                 f"a multiple of {multiples[0]} and width one of {multiples[1]}"
             )
+        if why := self.frames_fault(len(frames[0])):
+            raise ValueError(f"a video of {tuple(frames[0].shape)} (T, 3, H, W): {why}; cut the video")
         return self._codec.encode(frames, self.device)
 
     def decode_video(self, latents: Tensor) -> list[Tensor]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,9 @@ class CodecParts:
             time and space.
         embed: pipeline with text parts, prompts, most tokens, device -> prompts by stream.
         clean: what the pipeline does to a prompt before it tokenizes it.
+        template_tokens: tokens that the pipeline puts behind a prompt and that count with it.
+        whole_pipeline: `embed` gets a pipeline; else the text parts by name, where it cannot be built of them alone.
+        decode: autoencoder, (1, C, F, h, w) latents that are not normalised -> (1, 3, T, H, W) in [-1, 1].
     """
 
     pipeline: str
@@ -41,6 +45,9 @@ class CodecParts:
     statistics: Callable[[str, Mapping[str, Any]], tuple[Sequence[float], Sequence[float], int, int]]
     embed: Callable[[Any, Sequence[str], int, torch.device], list[Prompt]]
     clean: Callable[[str], str] = str
+    template_tokens: int = 0
+    whole_pipeline: bool = True
+    decode: Callable[[Any, Tensor], Tensor] = lambda vae, latents: vae.decode(latents).sample
 
 
 class FlowCodec:
@@ -129,7 +136,9 @@ class FlowCodec:
         vae = self._autoencoder(latents.device)
         mean, std = self._normalisation(latents.device)
         with torch.autocast(latents.device.type, enabled=False):
-            videos = [vae.decode(video[None].to(vae.dtype)).sample.float() for video in latents.float() * std + mean]
+            videos = [
+                self.parts.decode(vae, video[None].to(vae.dtype)).float() for video in latents.float() * std + mean
+            ]
         return ((torch.cat(videos) + 1) / 2).clamp(0, 1).transpose(1, 2)
 
     @torch.no_grad()
@@ -144,7 +153,8 @@ class FlowCodec:
         """Tokens of each prompt, its end included, as `embed` would have them without a limit; loads no weights."""
         # A prompt beyond the tokenizer's own limit would be warned of by the tokenizer, in other words.
         tokenizer = self._tokenizers["tokenizer"]
-        return [len(tokenizer(self.parts.clean(prompt), verbose=False)["input_ids"]) for prompt in prompts]
+        lengths = [len(tokenizer(self.parts.clean(prompt), verbose=False)["input_ids"]) for prompt in prompts]
+        return [length + self.parts.template_tokens for length in lengths]
 
     def release(self, keep_vae: bool = False) -> None:
         """Forget the weights, or keep those of the autoencoder on the CPU, and give their memory on a GPU back."""
@@ -180,8 +190,16 @@ class FlowCodec:
             if name.startswith("tokenizer")
         }
 
-    def _text_pipeline(self, device: torch.device) -> Any:
+    def _with_text(self, parts: Mapping[str, Any]) -> Any:
+        """The pipeline with text parts; those that only denoising needs are None."""
         import diffusers
+
+        pipeline: Any = getattr(diffusers, self.parts.pipeline)
+        arguments = inspect.signature(pipeline.__init__).parameters
+        needed = {name for name, argument in arguments.items() if argument.default is inspect.Parameter.empty}
+        return pipeline(**{name: parts.get(name) for name in needed - {"self"}})
+
+    def _text_pipeline(self, device: torch.device) -> Any:
         import transformers
 
         if self._text is None:
@@ -193,11 +211,7 @@ class FlowCodec:
                         self.path, trust_remote_code=False, subfolder=name, dtype=precision
                     )
                     parts[name] = encoder.requires_grad_(False).eval()
-            pipeline: Any = getattr(diffusers, self.parts.pipeline)
-            # Parts that only denoising needs are None.
-            signature = inspect.signature(pipeline.__init__).parameters
-            needed = {name for name, argument in signature.items() if argument.default is inspect.Parameter.empty}
-            self._text = pipeline(**{name: parts.get(name) for name in needed - {"self"}})
+            self._text = self._with_text(parts) if self.parts.whole_pipeline else SimpleNamespace(**parts)
         for name in self.parts.text:
             if not name.startswith("tokenizer"):
                 getattr(self._text, name).to(device)

@@ -35,6 +35,20 @@ def with_given(noisy: Tensor, given: Tensor | None, conditions: Sequence[Conditi
     return torch.where(given[:, None, :, None, None], clean, noisy)
 
 
+def token_times(t: Tensor, given: Tensor | None, shape: Sequence[int]) -> Tensor:
+    """The time of each token, 0 for those of given frames: (B, F h w), or the times (B,) where none is given.
+
+    Args:
+        t: (B,) times.
+        given: (B, F) bool.
+        shape: (F, h, w) tokens of a video.
+    """
+    if given is None:
+        return t
+    times = torch.where(given, 0.0, t[:, None])
+    return times[:, :, None].expand(-1, -1, shape[1] * shape[2]).flatten(1)
+
+
 def image_fault(use: ImageUse, latent_shape: Sequence[int], image_shape: Sequence[int] | None) -> str | None:
     """Why latents cannot be trained on with this image, or without any; None = they can.
 

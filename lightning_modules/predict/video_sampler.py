@@ -52,10 +52,8 @@ class VideoSampler(FlowSampler):
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
         space = policy.latent_space
-        if why := space.frames_fault(num_frames):
-            raise ValueError(
-                f"num_frames is {num_frames}; {space.name} makes {space.temporal_ratio} k + 1 frames: {why}"
-            )
+        if why := policy.frames_fault(num_frames):
+            raise ValueError(f"num_frames is {num_frames}; {why}")
         if height % space.spatial_ratio or width % space.spatial_ratio:
             raise ValueError(f"{width} x {height} pixels: {space.name} wants multiples of {space.spatial_ratio}")
         self.video = VideoFacts(num_frames, fps, width, height)
