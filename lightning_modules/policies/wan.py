@@ -174,10 +174,11 @@ class WanPolicy(DiffusersVideoFlow):
         times = token_times(t, given, patches) * TIME_SCALE
         if self.image_use == "channels":
             noisy = torch.cat([noisy, *_image_channels(noisy, conditions)], dim=1)
-        if self.expert != "both":
+        boundary = self._boundary
+        if self.expert != "both" or boundary is None:
             return _forward(self.base, noisy.to(embeds.dtype), times, embeds)
         velocity = noisy.new_zeros(len(noisy), self.config["out_channels"], *noisy.shape[2:])
-        high = t >= self._boundary
+        high = t >= boundary
         for name, rows in zip(self.networks, (high, ~high), strict=True):
             if rows.any():
                 velocity[rows] = _forward(
