@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.dense.inputs import Prompt
 from datamodules.dense.latent_space import LatentSpace
 from lightning_modules.policies.flow_model import read_config, weights_mark
+from lightning_modules.policies.plain_tokenizer import PlainTokenizer
 
 #: Type of weights in memory.
 Precision = Literal["float32", "bfloat16"]
@@ -185,7 +186,9 @@ class FlowCodec:
         import transformers
 
         return {
-            name: getattr(transformers, kind).from_pretrained(self.path, trust_remote_code=False, subfolder=name)
+            name: PlainTokenizer(
+                getattr(transformers, kind).from_pretrained(self.path, trust_remote_code=False, subfolder=name)
+            )
             for name, kind in self.parts.text.items()
             if name.startswith("tokenizer")
         }
