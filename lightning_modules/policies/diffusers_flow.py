@@ -224,9 +224,22 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
 
     # Videos and prompts
 
-    def frames_fault(self, frames: int) -> str | None:
-        """Why a video of so many frames cannot be encoded, with the nearest that can; None = it can."""
-        return self.latent_space.frames_fault(frames)
+    @property
+    def frames_period(self) -> int:
+        """Videos have a multiple of this many frames plus 1."""
+        return self.latent_space.temporal_ratio
+
+    def video_fault(self, frames: int, height: int, width: int) -> str | None:
+        """Why a video of this length and size cannot be encoded, with the nearest that can; None = it can."""
+        if why := self.latent_space.frames_fault(frames, self.frames_period):
+            return f"{why}: cut the video, or sample another number of frames"
+        multiples = [self.latent_space.spatial_ratio * patch for patch in self.patch[1:]]
+        if height % multiples[0] or width % multiples[1]:
+            return (
+                f"{width} x {height} pixels do not divide into patches of {self.latent_space.name}'s latents; "
+                f"height must be a multiple of {multiples[0]} and width one of {multiples[1]}"
+            )
+        return None
 
     def encode_video(self, frames: Sequence[Tensor]) -> Tensor:
         """B videos (T, 3, H, W) uint8 of one shape, T = r k + 1 -> (B, C, F, h, w) float32, normalised.
@@ -237,14 +250,9 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
         shapes = {tuple(video.shape) for video in frames}
         if len(shapes) != 1:
             raise ValueError(f"videos to encode together must have one shape, these have {sorted(shapes)}")
-        multiples = [self.latent_space.spatial_ratio * patch for patch in self.patch[1:]]
-        if any(size % multiple for size, multiple in zip(shapes.pop()[-2:], multiples, strict=True)):
-            raise ValueError(
-                f"a video of {tuple(frames[0].shape)} (T, 3, H, W) does not divide into latent patches; height must be "
-                f"a multiple of {multiples[0]} and width one of {multiples[1]}"
-            )
-        if why := self.frames_fault(len(frames[0])):
-            raise ValueError(f"a video of {tuple(frames[0].shape)} (T, 3, H, W): {why}; cut the video")
+        length, _, height, width = shapes.pop()
+        if why := self.video_fault(length, height, width):
+            raise ValueError(f"a video of {tuple(frames[0].shape)} (T, 3, H, W): {why}")
         return self._codec.encode(frames, self.device)
 
     def decode_video(self, latents: Tensor) -> list[Tensor]:

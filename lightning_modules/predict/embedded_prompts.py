@@ -24,15 +24,16 @@ class EmbeddedPrompts:
 
     def __init__(self, policy: VideoFlow) -> None:
         self.policy = policy
-        #: The texts of the run, as far as they are known.
+        #: Name and text of each prompt of the run, as far as they are known, and the texts without doubles.
+        self.named: list[tuple[str, str]] = []
         self.texts: list[str] = []
         self._embedded: dict[str, Prompt] = {}
 
     def expect(self, trainer: Trainer) -> None:
         """Take the texts of a run from its data module, in the order of its samples, if it knows them."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        texts = [text for _, text in data.prompts()] if hasattr(data, "prompts") else []
-        self.texts = list(dict.fromkeys(texts))
+        self.named = data.prompts() if hasattr(data, "prompts") else []
+        self.texts = list(dict.fromkeys(text for _, text in self.named))
 
     def of(self, text: str) -> Prompt:
         """The embeddings of a text, on the policy's device.

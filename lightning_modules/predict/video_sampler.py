@@ -57,13 +57,10 @@ class VideoSampler(FlowSampler):
         images: str | None = None,
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
-        space = policy.latent_space
-        if why := policy.frames_fault(num_frames):
-            raise ValueError(f"num_frames is {num_frames}; {why}")
-        if height % space.spatial_ratio or width % space.spatial_ratio:
-            raise ValueError(f"{width} x {height} pixels: {space.name} wants multiples of {space.spatial_ratio}")
+        if why := policy.video_fault(num_frames, height, width):
+            raise ValueError(f"model.num_frames, height and width are {num_frames}, {height} and {width}: {why}")
         self.video = VideoFacts(num_frames, fps, width, height)
-        if images is None and policy.condition_fault(space.shape(self.video), None):
+        if images is None and policy.condition_fault(policy.latent_space.shape(self.video), None):
             raise ValueError(
                 "the policy makes videos from an image, and there is none: give model.images, a folder with an image a "
                 "prompt, or a policy that makes videos from text"
