@@ -19,19 +19,18 @@ class AnswerModule(PreferenceModule):
     policy: VideoLLM
 
     def configure_model(self) -> None:
-        """Load the weights, and refuse texts that the policy cannot take, before workers start and a step is made.
+        """Refuse texts that the policy cannot take, then load the weights; workers start and steps are made later.
 
         Raises:
             ValueError: lists the samples of all data sets that this verb reads.
         """
-        super().configure_model()
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not (hasattr(data, "text_faults") and hasattr(self.policy, "text_faults")):
-            return
-        splits = [split for split in data.splits(self.trainer.state.fn) if data.paths[split] is not None]
-        faults = [fault for split in splits for fault in data.text_faults(split, self.policy.text_faults)]
-        if faults:
-            raise ValueError("\n".join(faults))
+        if hasattr(data, "text_faults") and hasattr(self.policy, "text_faults"):
+            splits = [split for split in data.splits(self.trainer.state.fn) if data.paths[split] is not None]
+            faults = [fault for split in splits for fault in data.text_faults(split, self.policy.text_faults)]
+            if faults:
+                raise ValueError("\n".join(faults))
+        super().configure_model()
 
     @abstractmethod
     def needs(self) -> Needs:

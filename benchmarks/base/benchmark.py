@@ -102,8 +102,9 @@ class Benchmark(LightningModule, ABC):
     def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
         """Answers to a batch of questions by key; `earlier` holds what `complete` found to be unfinished."""
         assert self.policy is not None
-        start = {"answer_start": self.questions.answer_start} if self.questions.answer_start else {}
-        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens, **start)
+        more: dict[str, Any] = {"answer_start": self.questions.answer_start} if self.questions.answer_start else {}
+        more |= {"times": batch.times} if getattr(self.policy, "uses_times", False) else {}
+        said = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens, **more)
         return {key: {"predict": one} for key, one in zip(batch.keys, said, strict=True)}
 
     def complete(self, question: Question, answer: Answer) -> bool:

@@ -159,8 +159,8 @@ class VideoHallucer(Benchmark):
         """Log p(yes) - log p(no) of each question, nats; both answers share the question's prefix."""
         yes, no = self.margin_answers
         views = [
-            View(sample, "original", frames, prompt, {"chosen": yes, "rejected": no})
-            for sample, (frames, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
+            View(sample, "original", frames, prompt, {"chosen": yes, "rejected": no}, times)
+            for sample, (frames, prompt, times) in enumerate(zip(batch.frames, batch.prompts, batch.times, strict=True))
         ]
         with torch.no_grad():
             log_probs = policy.score(policy.encode(views)).log_probs.double().view(len(views), 2)

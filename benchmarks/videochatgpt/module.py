@@ -131,14 +131,15 @@ class VideoChatGpt(JudgedBenchmark):
         """With the answers to second wordings, about the same frames."""
         answers, everything = super().given(batch, earlier), self.questions.everything
         twice = [
-            (key, one, frames)
-            for key, frames in zip(batch.keys, batch.frames, strict=True)
+            (key, one, frames, times)
+            for key, frames, times in zip(batch.keys, batch.frames, batch.times, strict=True)
             if isinstance(one := everything[key], TwiceAsked)
         ]
         if twice and self.policy is not None:
-            prompts, frames = [one.second for _, one, _ in twice], [frames for _, _, frames in twice]
-            said = self.policy.generate(prompts, frames, self.max_new_tokens)
-            for (key, _, _), text in zip(twice, said, strict=True):
+            prompts, frames = [one.second for _, one, _, _ in twice], [frames for _, _, frames, _ in twice]
+            clock = {"times": [times for *_, times in twice]} if getattr(self.policy, "uses_times", False) else {}
+            said = self.policy.generate(prompts, frames, self.max_new_tokens, **clock)
+            for (key, *_), text in zip(twice, said, strict=True):
                 answers[key][SECOND] = text
         return answers
 

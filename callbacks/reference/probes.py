@@ -80,7 +80,7 @@ class AnswerProbe(Probe[VistaBatch]):
     def of(cls, batch: VistaBatch) -> Self:
         """The first real sample's first view."""
         view = next((one for one in batch.views if batch.real[one.sample]), batch.views[0])
-        alone = View(0, view.name, view.frames, view.prompt, dict(view.answers))
+        alone = replace(view, sample=0, answers=dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [alone], batch.mask[view.sample : view.sample + 1]))
 
     def thinned(self) -> Self:
@@ -116,12 +116,14 @@ class AnswerProbe(Probe[VistaBatch]):
     def state(self) -> dict[str, Any]:
         """The view's fields."""
         (view,) = self.kept.views
-        return {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
+        state = {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
+        return {**state, "times": view.times, "turns": view.turns}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
         """The probe of a real sample."""
-        view = View(0, state["view"], state["frames"], state["prompt"], dict(state["answers"]))
+        answers, turns = dict(state["answers"]), tuple(state.get("turns", ()))
+        view = View(0, state["view"], state["frames"], state["prompt"], answers, state.get("times"), turns)
         return cls(VistaBatch([state["key"]], [view], torch.ones(1, dtype=torch.bool)))
 
 

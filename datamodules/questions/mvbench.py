@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, stack
 
-from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions, seconds_from_first
 from datamodules.questions.files import QuestionFile, lacking, read_list, refuse
 from datamodules.video.codec import decode_image, uniform_indices
 from datamodules.video.containers import require_regular
@@ -185,7 +185,7 @@ class MVBenchQuestions(VideoQuestions):
 class MVBenchBatches(QuestionBatches):
     """Also decodes folders of frames."""
 
-    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
         if path.parent.name.endswith(CUT_ENDING):
             span = None
         if not path.is_dir():
@@ -193,8 +193,8 @@ class MVBenchBatches(QuestionBatches):
         return folder_frames(path, span, self.num_frames)
 
 
-def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: int) -> Tensor:
-    """(num_frames, 3, H, W) uint8 of a folder of pictures, three a second, in the order of their names.
+def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: int) -> tuple[Tensor, Tensor]:
+    """(num_frames, 3, H, W) uint8 of a folder of pictures, three a second, in the order of their names; their times.
 
     Raises:
         ValueError: no picture in it, or one that cannot be decoded.
@@ -208,7 +208,7 @@ def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: in
     for at in set(chosen):
         require_regular(files[at])
     decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
-    return stack([decoded[at] for at in chosen])
+    return stack([decoded[at] for at in chosen]), seconds_from_first(chosen, FOLDER_FPS)
 
 
 def read_task(path: Path) -> QuestionFile:

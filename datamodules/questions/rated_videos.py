@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions, seconds_from_first
 from datamodules.video.codec import decode_frames, probe
 
 #: Where a question names the text that a video was made from.
@@ -72,11 +72,12 @@ class RatedBatches(QuestionBatches):
 
     frames_per_second: float | None = None
 
-    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
         if self.frames_per_second is None:
             return super()._decoded(path, span)
         facts = probe(path)
-        return decode_frames(path, rate_indices(facts.frames, facts.fps, self.frames_per_second, self.num_frames))
+        indices = rate_indices(facts.frames, facts.fps, self.frames_per_second, self.num_frames)
+        return decode_frames(path, indices), seconds_from_first(indices, facts.fps)
 
 
 def rate_indices(frames: int, fps: float, rate: float, most: int) -> list[int]:

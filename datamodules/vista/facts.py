@@ -30,6 +30,18 @@ class FrameSpan:
         """`num` frame numbers spread evenly over the span."""
         return uniform_indices(self.first, self.last, num)
 
+    def times(self, num: int, whole: FrameSpan) -> list[float]:
+        """When each of the frames of `indices` is shown, in seconds from the span's first frame.
+
+        Args:
+            num: frames of the view.
+            whole: the sample's whole video; a single frame that is repeated is shown with its step.
+        """
+        if len(self) > 1:
+            return [(index - self.first) / self.fps for index in self.indices(num)]
+        step = max(len(whole) - 1, 1) / whole.fps / max(num - 1, 1)
+        return [place * step for place in range(num)]
+
 
 @dataclass(frozen=True, slots=True)
 class SampleFacts:

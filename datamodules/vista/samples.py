@@ -174,9 +174,12 @@ class View:
     Attributes:
         sample: the sample's position in the batch.
         name: which of the six views this is.
-        frames: (T, 3, H, W) uint8, source resolution, already sampled to the policy's number of frames.
+        frames: (T, 3, H, W) uint8, source resolution, already sampled; T and the size may differ from view to view.
         prompt: the question, without a video token or chat template: those are the policy's.
         answers: the answers by name, scored in this order.
+        times: (T,) float32, seconds from the view's own start; None = not known, which only some policies accept.
+        turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
+            the video is in the first.
     """
 
     sample: int
@@ -184,6 +187,8 @@ class View:
     frames: Tensor
     prompt: str
     answers: dict[AnswerName, str]
+    times: Tensor | None = None
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -259,4 +264,5 @@ class VistaBatch:
 def blank_view(sample: int, num_frames: int, needs: Needs) -> View:
     """A stand-in for a sample that could not be read: its slot is masked, but every rank still makes its forward."""
     answers: dict[AnswerName, str] = dict.fromkeys(needs.get("original", ("chosen",)), "-")
-    return View(sample, "original", torch.zeros(num_frames, 3, 16, 16, dtype=torch.uint8), "-", answers)
+    frames, times = torch.zeros(num_frames, 3, 16, 16, dtype=torch.uint8), torch.arange(num_frames, dtype=torch.float32)
+    return View(sample, "original", frames, "-", answers, times)

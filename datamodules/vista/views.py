@@ -96,11 +96,12 @@ def membership(levels: Sequence[Collection[Level]]) -> dict[str, NDArray[np.bool
 
 
 class FrameChoice(NamedTuple):
-    """Frames of one video: the sample that has it, which member, which frames."""
+    """Frames of one video: the sample that has it, which member, which frames, and when each is shown in the view."""
 
     key: str
     member: str
     indices: list[int]
+    times: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +173,17 @@ class ViewMaker:
                 videos[source.key, span.member] = read(span.member)
             elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
-            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
+            # A negative that reorders or alters frames keeps this clock: time belongs to the place, not to the frame.
+            times = span.times(self.num_frames, full.whole())
+            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames), times)
         frames = _decoded(choices, videos)
         return [
-            View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
-            for name in choices
-        ]
+            View(
+                0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row),
+                torch.tensor(choice.times, dtype=torch.float32),
+            )
+            for name, choice in choices.items()
+        ]  # fmt: skip
 
     def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lightning_modules.judges.local import LocalJudge
+from lightning_modules.policies.hub_model import read_configuration
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.policies.video_llava_model import read_configuration
 from lightning_modules.policies.wan_codec import WanCodec
 from tests.support.paths import ROOT
 from tests.support.tiny_video_llava import save_tiny_video_llava
