@@ -16,8 +16,8 @@ from benchmarks.speed.options import DenseOptions
 from benchmarks.speed.report import report
 from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 
 COPY_SINGLE, COPY, OURS = "frozen copy, video by video", "frozen copy, both at once", "ours, adapters off"
 
@@ -47,7 +47,7 @@ def dense_rows(options: DenseOptions, folder: Path) -> dict[str, Loss]:
         options: sizes.
         folder: the pipeline, see `models.save_wan`.
     """
-    lora = WanLora(r=options.rank, alpha=options.rank)
+    lora = FlowLora(r=options.rank, alpha=options.rank)
     policy = WanPolicy(str(folder), lora=lora)
     policy.load()
     train_a_little(policy, options.seed)
@@ -67,7 +67,7 @@ def pair_batch(options: DenseOptions) -> PairBatch:
         keys=["pair"],
         first=first,
         second=second,
-        prompts=[torch.randn(options.prompt, options.width, generator=generator)],
+        prompts=[{"embeds": torch.randn(options.prompt, options.width, generator=generator)}],
         noise=noise,
         t=torch.tensor([0.6]),
         labels=labels.to(torch.int8),

@@ -11,7 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import FlowErrors, PairBatch
+from datamodules.dense.batches import Condition, FlowErrors, PairBatch
+from datamodules.dense.inputs import as_prompt
 from datamodules.vista.samples import AnswerScores, View, VistaBatch
 
 BatchT = TypeVar("BatchT", VistaBatch, PairBatch)
@@ -140,7 +141,8 @@ class PairProbe(Probe[PairBatch]):
         """The first real pair."""
         at = int(batch.mask.int().argmax())  # 0 where all are masked
         alone: dict[str, Any] = {name: getattr(batch, name)[at : at + 1] for name in cls._TENSORS}
-        return cls(PairBatch([batch.keys[at]], prompts=[batch.prompts[at]], **alone))
+        conditions = batch.conditions[at : at + 1]
+        return cls(PairBatch([batch.keys[at]], prompts=[batch.prompts[at]], conditions=conditions, **alone))
 
     def thinned(self) -> Self:
         """A corner of the first few latent frames."""
@@ -154,7 +156,9 @@ class PairProbe(Probe[PairBatch]):
     def on(self, device: torch.device) -> PairBatch:
         """A fresh batch."""
         moved: dict[str, Any] = {name: getattr(self.kept, name).to(device) for name in self._TENSORS}
-        return replace(self.kept, prompts=[one.to(device) for one in self.kept.prompts], **moved)
+        prompts = [{name: stream.to(device) for name, stream in prompt.items()} for prompt in self.kept.prompts]
+        conditions = [condition.to(device) for condition in self.kept.conditions]
+        return replace(self.kept, prompts=prompts, conditions=conditions, **moved)
 
     def said(self, scores: FlowErrors) -> Said:
         """The errors of each latent frame of both videos."""
@@ -179,12 +183,17 @@ class PairProbe(Probe[PairBatch]):
 
     def state(self) -> dict[str, Any]:
         """The pair's tensors."""
-        return {name: getattr(self.kept, name) for name in (*self._TENSORS, "prompts")}
+        tensors = {name: getattr(self.kept, name) for name in (*self._TENSORS, "prompts")}
+        return {**tensors, "conditions": [condition.state() for condition in self.kept.conditions]}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
         """The probe of the same pair."""
-        return cls(PairBatch([state["key"]], **{name: state[name] for name in (*cls._TENSORS, "prompts")}))
+        tensors = {name: state[name] for name in cls._TENSORS}
+        # Version 0.1.0 knew no conditions, and prompts of one stream.
+        prompts = [as_prompt(prompt) for prompt in state["prompts"]]
+        conditions = [Condition(**fields) for fields in state.get("conditions", ())]
+        return cls(PairBatch([state["key"]], prompts=prompts, conditions=conditions, **tensors))
 
 
 #: What a score is asked of, by the batch that it comes from: the families that have a reference.

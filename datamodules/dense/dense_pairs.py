@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
-from datamodules.dense.batches import ItemKind, PairBatch
+from datamodules.dense.batches import Condition, ItemKind, PairBatch, PairRow
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, SelectedPairs, join_labels
+from datamodules.dense.pair_labels import FrameLabels, LabelFilter, LabelledPairs, SelectedPairs, join_labels
 from datamodules.dense.pair_recipe import PairRecipe
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
@@ -128,6 +131,7 @@ class DensePairs(PlannedData[PairBatch]):
         if not taken.labels:
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
+        taken = _without_given(taken, rows, module.policy)
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
         if self.active_trainer.is_global_zero:
             level = logging.WARNING if any(taken.left_out.values()) else logging.INFO
@@ -170,3 +174,20 @@ class DensePairs(PlannedData[PairBatch]):
                 f"data.{split}_labels is not given; name the index file of the labels of {self.paths[split]}"
             )
         return join_labels(self.parts(split), load_indexes(paths, "vidpref/labels", self.reader))
+
+
+def _without_given(selected: SelectedPairs, rows: Sequence[PairRow], policy: Any) -> SelectedPairs:
+    """Labels of frames alone that the policy makes: one that is given has none, and is a segment by itself."""
+    labels = dict(selected.labels)
+    for position, frames in selected.labels.items():
+        row = rows[position]
+        if row.image_shape is None:
+            continue
+        condition = Condition(row.video.fps, torch.empty(row.image_shape, device="meta"))
+        predicted = policy.predicted_frames(row.latent_shape[1], condition).tolist()
+        labels[position] = FrameLabels(
+            tuple(label if made else 0 for label, made in zip(frames.frames, predicted, strict=True)),
+            tuple(segment if made else -1 for segment, made in zip(frames.segments, predicted, strict=True)),
+            frames.whole,
+        )
+    return replace(selected, labels=labels)

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.batches import LatentBatch
-from datamodules.dense.facts import LATENTS, PROMPT, latent_row, pair_row, read_latents, read_prompt
+from datamodules.dense.facts import (
+    LATENTS,
+    PROMPT,
+    latent_row,
+    pair_row,
+    read_condition,
+    read_latents,
+    read_prompt,
+)
+from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.shards.byte_reader import BadSampleError, ByteReader
 from datamodules.shards.index import Index
@@ -26,7 +35,8 @@ class LatentSample:
     """One video on its way into a batch; the fields are those of `LatentBatch`, without their batch dimension."""
 
     clean: Tensor
-    prompt: Tensor | None
+    prompt: Prompt | None
+    condition: Condition
     noise: Tensor
     t: float
 
@@ -50,7 +60,7 @@ class LatentRecipe(Recipe[LatentBatch]):
         return LATENTS, PROMPT
 
     def make_sample(self, sample: SampleRead) -> LatentSample:
-        """The video's tensors; a prompt that is dropped has no tokens.
+        """The video's tensors; a prompt that is dropped has no streams.
 
         Raises:
             ValueError: latents or prompt are missing, of another shape than the index says, or not finite.
@@ -59,7 +69,8 @@ class LatentRecipe(Recipe[LatentBatch]):
         prompt = read_prompt(sample.members[PROMPT])
         return LatentSample(
             clean=read_latents(sample.members[LATENTS], ("clean",), shape)["clean"],
-            prompt=prompt[:0] if self.draw.share(key, sample.epoch, "prompt") < self.drop_prompts else prompt,
+            prompt={} if self.draw.share(key, sample.epoch, "prompt") < self.drop_prompts else prompt,
+            condition=read_condition(sample.members[LATENTS], sample.entry.facts),
             noise=self.draw.noise(key, sample.epoch, shape),
             t=self.draw.time(key, sample.epoch),
         )
@@ -76,11 +87,12 @@ class LatentRecipe(Recipe[LatentBatch]):
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
+            conditions=[video.condition for video in videos],
         )
 
     def _blank(self, position: int) -> LatentSample:
         zeros = self.blanks.latents(position)
-        return LatentSample(zeros, None, zeros, 0.5)
+        return LatentSample(zeros, None, self.blanks.condition(position), zeros, 0.5)
 
 
 class Latents(PlannedData[LatentBatch]):

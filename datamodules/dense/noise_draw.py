@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.facts import PROMPT, read_prompt
-from datamodules.dense.rows import LatentRow, LatentSpace, PairRow
+from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import LatentRow, PairRow, PromptShapes
 from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
@@ -91,7 +94,8 @@ def policy_faults(index: Index, rows: Sequence[PairRow | LatentRow], draw: FlowD
     return [
         *_time_faults(draw, policy.times),
         *_space_faults(index, rows, policy.latent_space),
-        *_prompt_faults(index, rows, policy.prompt_length, policy.prompt_width),
+        *_prompt_faults(index, rows, policy.prompt_shapes),
+        *_condition_faults(index, rows, policy),
     ]
 
 
@@ -105,12 +109,36 @@ def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
     ]
 
 
-def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
+def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], most: PromptShapes) -> list[str]:
+    """Prompts of another family, or of more tokens than the policy takes."""
+    faults = []
+    for position, row in enumerate(rows):
+        sample = f"{index.address(position)}: sample {row.key!r}"
+        shapes = row.prompt_shapes or most
+        if shapes.keys() != most.keys():
+            faults.append(
+                f"{sample}: a prompt of the streams {', '.join(shapes)}, the policy takes {', '.join(most)}; make the "
+                "sample again with this policy, or train the one that it was made with"
+            )
+            continue
+        faults += [
+            f"{sample}: a prompt embedding of {shape}{'' if name == 'embeds' else f' ({name})'}, the policy takes at "
+            f"most {most[name]}; raise model.policy.prompt_length, or make the sample again with this policy"
+            for name, shape in shapes.items()
+            if len(shape) != len(most[name]) or shape[-1] != most[name][-1] or shape[0] > most[name][0]
+        ]
+    return faults
+
+
+def _condition_faults(index: Index, rows: Sequence[PairRow | LatentRow], policy: Any) -> list[str]:
+    """The kinds of given images that the policy cannot take, or must have, each with the first sample."""
+    first: dict[tuple[Any, ...], int] = {}
+    for position, row in enumerate(rows):
+        first.setdefault((row.latent_shape, row.image_shape), position)
     return [
-        f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
-        f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample again with this policy"
-        for position, row in enumerate(rows)
-        if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
+        f"{index.address(position)}: sample {rows[position].key!r}: {why}"
+        for (latents, image), position in first.items()
+        if (why := policy.condition_fault(latents, image))
     ]
 
 
@@ -159,16 +187,25 @@ class Blanks:
         """Zeros in the shape of the sample's latents."""
         return torch.zeros(*self.samples.index.entries[position].facts["latent_shape"])
 
-    def prompts(self, prompts: Sequence[Tensor | None]) -> list[Tensor]:
-        """The prompts of a batch, one token of zeros where there is none."""
-        width = next((prompt.shape[1] for prompt in prompts if prompt is not None), None) or self._width()
-        return [torch.zeros(1, width) if prompt is None else prompt for prompt in prompts]
+    def prompts(self, prompts: Sequence[Prompt | None]) -> list[Prompt]:
+        """The prompts of a batch, one token of zeros in each stream where there is none."""
+        if None not in prompts:
+            return [prompt for prompt in prompts if prompt is not None]
+        # A prompt that was dropped has no streams.
+        example = next((prompt for prompt in prompts if prompt), None) or self._any_prompt()
+        blank = {name: stream.new_zeros(1, *stream.shape[1:]) if stream.ndim > 1 else torch.zeros_like(stream)
+                 for name, stream in example.items()}  # fmt: skip
+        return [blank if prompt is None else prompt for prompt in prompts]
 
-    def _width(self) -> int:
-        """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""
+    def condition(self, position: int) -> Condition:
+        """The sample's own, as the index has it; the image's latents are zeros."""
+        facts = self.samples.index.entries[position].facts
+        shape = facts.get("image_shape")
+        return Condition(facts["fps"], None if shape is None else torch.zeros(*shape))
+
+    def _any_prompt(self) -> Prompt:
+        """Any prompt that can be read: a batch of blanks alone is the only one that asks."""
         for position in range(len(self.samples.index)):
-            try:
-                return read_prompt(self.samples.read(position, [PROMPT])[PROMPT]).shape[1]
-            except ValueError:
-                continue
+            with suppress(ValueError):
+                return read_prompt(self.samples.read(position, [PROMPT])[PROMPT])
         raise ValueError(f"{self.samples.index.address(0)}: no sample has a prompt that can be read")

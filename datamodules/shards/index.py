@@ -20,13 +20,15 @@ from datamodules.shards.byte_reader import ByteReader, check_address
 from datamodules.shards.files import write_whole
 from datamodules.shards.index_fields import field_faults
 
-#: The schemas that this version reads, each with its version.
+#: The schemas that this release reads, each with its newest version. All earlier versions are read, too.
 SCHEMA_VERSIONS: dict[str, int] = {
-    "vidpref/vista": 1,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
+    "vidpref/vista": 2,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
     "vidpref/side": 1,  # knowledge added to other shards, see Index.made_from
     "vidpref/videos": 1,  # VideoRow, a real video as key.mp4
-    "vidpref/latents": 1,  # LatentRow, {"clean"} as key.latents.safetensors, {"embeds"} as key.prompt.safetensors
-    "vidpref/pairs": 1,  # PairRow, key.first.mp4, key.second.mp4, latents {"first", "second"[, "clean"]}, the prompt
+    # LatentRow, {"clean"[, "image"]} as key.latents.safetensors, {"embeds"[, ...]} as key.prompt.safetensors
+    "vidpref/latents": 2,
+    # PairRow, key.first.mp4, key.second.mp4, latents {"first", "second"[, "clean"][, "image"]}, the prompt
+    "vidpref/pairs": 2,
     "vidpref/labels": 1,  # LabelRow of a pair in other shards, see Index.made_from
 }
 
@@ -186,9 +188,9 @@ def _parsed(address: str, content: Any, expected: Schemas | None) -> Index:
     known = SCHEMA_VERSIONS if expected is None else (expected,) if isinstance(expected, str) else expected
     if schema not in known:
         raise ValueError(f"{address}: schema {schema!r}, expected {' or '.join(known)}")
-    if content.get("version") != SCHEMA_VERSIONS[schema]:
+    if content.get("version") not in range(1, SCHEMA_VERSIONS[schema] + 1):
         raise ValueError(
-            f"{address}: {schema} version {content.get('version')!r}, this release reads version "
+            f"{address}: {schema} version {content.get('version')!r}, this release reads version 1 to "
             f"{SCHEMA_VERSIONS[schema]}; make the index again with `vidpref prepare index`, or update vidpref"
         )
     folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
@@ -235,7 +237,7 @@ def joined(indexes: Sequence[Index]) -> Index:
     """
     if len(indexes) == 1:
         return indexes[0]
-    if len({(index.schema, index.version) for index in indexes}) != 1:
+    if len({index.schema for index in indexes}) != 1:
         raise ValueError(
             "indexes of different schemas cannot be read together: " + ", ".join(i.schema for i in indexes)
         )
@@ -254,4 +256,4 @@ def joined(indexes: Sequence[Index]) -> Index:
         entries += [replace(entry, shard=entry.shard + len(shards)) for entry in index.entries]
         shards += index.shards
     made_from = indexes[0].made_from if all(i.made_from == indexes[0].made_from for i in indexes) else {}
-    return Index(indexes[0].schema, tuple(shards), tuple(entries), made_from, indexes[0].version)
+    return Index(indexes[0].schema, tuple(shards), tuple(entries), made_from, max(index.version for index in indexes))

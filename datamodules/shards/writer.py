@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from datamodules.shards.commit import PARTIAL, commit, refuse_existing, remove_partials
-from datamodules.shards.index import (
-    SCHEMA_VERSIONS,
-    Index,
-    SampleEntry,
-    ShardEntry,
-    entry_faults,
-    key_fault,
-    suffix_fault,
-)
+from datamodules.shards.index import Index, SampleEntry, ShardEntry, entry_faults, key_fault, suffix_fault
+from datamodules.shards.index_fields import version_of
 from datamodules.shards.scan import FactsOf, scan_shard
 
 
@@ -202,4 +195,6 @@ def _index(
 ) -> Index:
     if faults := entry_faults(shards, entries):
         raise ValueError("\n".join(faults))
-    return Index(schema, tuple(shards), tuple(entries), dict(made_from or {}), SCHEMA_VERSIONS[schema])
+    return Index(
+        schema, tuple(shards), tuple(entries), dict(made_from or {}), version_of(entry.facts for entry in entries)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
@@ -10,9 +10,9 @@ from datamodules.dense.prompts import PromptBatch
 from datamodules.stream.predict_outputs import WrittenVideo
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
-from lightning_modules.policies.video_flow import VideoFlow
+from lightning_modules.policies.video_flow import Condition, VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
-from lightning_modules.predict.guided_sampler import guided_sigmas
+from lightning_modules.predict.video_encoder import named
 
 
 class VideoSampler(FlowSampler):
@@ -28,10 +28,12 @@ class VideoSampler(FlowSampler):
         width: pixels.
         fps: frames per second that the model was trained for (Wan: 16).
         num_steps: steps of the schedule (paper: 40).
-        flow_shift: of the schedule (paper: 5.66; Wan's own 3 at 480p, 5 at 720p).
+        flow_shift: of the schedule (paper: 5.66; Wan's own 3 at 480p, 5 at 720p); null takes the family's own noise
+            levels.
         guidance_scale: classifier-free guidance (paper: 8; Wan's own is 5).
         negative_prompt: what guidance leads away from.
         seed: of the noise.
+        denoise_rows: rows that pass the transformer at once; a video with guidance has two.
     """
 
     def __init__(
@@ -42,15 +44,16 @@ class VideoSampler(FlowSampler):
         width: int = 832,
         fps: float = 16.0,
         num_steps: int = 40,
-        flow_shift: float = 5.66,
+        flow_shift: float | None = 5.66,
         guidance_scale: float = 8.0,
         negative_prompt: str = "",
         seed: int = 0,
+        denoise_rows: Literal[1, 2, 4] = 4,
     ) -> None:
-        super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed)
+        super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
         space = policy.latent_space
-        if (num_frames - 1) % space.temporal_ratio or num_frames < 1:
-            raise ValueError(f"num_frames is {num_frames}; {space.name} makes {space.temporal_ratio} k + 1 frames")
+        if why := policy.frames_fault(num_frames):
+            raise ValueError(f"num_frames is {num_frames}; {why}")
         if height % space.spatial_ratio or width % space.spatial_ratio:
             raise ValueError(f"{width} x {height} pixels: {space.name} wants multiples of {space.spatial_ratio}")
         self.video = VideoFacts(num_frames, fps, width, height)
@@ -62,18 +65,20 @@ class VideoSampler(FlowSampler):
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[WrittenVideo]:
         """One video for each request of the batch."""
-        made = []
+        videos = []
         requests = zip(batch.keys, batch.prompts, batch.index, batch.mask.tolist(), strict=True)
-        for key, prompt, index, wanted in requests:
-            if wanted or self.sharded:
+        for key, prompt, index, real in requests:
+            if real or self.sharded:
                 video = self._video(prompt, int(index))
-                made += [WrittenVideo(key, video)] if wanted else []
-        return made
+                videos += [WrittenVideo(key, video)] if real else []
+        return videos
 
     def _video(self, prompt: str, index: int) -> bytes:
-        embeds = self.policy.encode_prompt([prompt])[0]
+        with named(f"{prompt}-{index}"):
+            embedded = self._prompts.of(prompt)
         seed = video_seed(self.seed, prompt, f"sample/{index}")
-        noise = seeded_noise(seed, (1, *self.policy.latent_space.shape(self.video))).to(self.device)
-        sigmas = guided_sigmas(self.num_steps, 1.0, self.flow_shift)
-        latents = self.denoised(noise, sigmas, embeds, f"{prompt}-{index}", len(sigmas))
+        shape = self.policy.latent_space.shape(self.video)
+        noise = seeded_noise(seed, (1, *shape)).to(self.device)
+        condition = Condition(self.video.fps)
+        latents = self.denoised(noise, self.levels(1.0, shape), embedded, condition, f"{prompt}-{index}")
         return encode_mp4(self.policy.decode_video(latents)[0], self.video.fps)

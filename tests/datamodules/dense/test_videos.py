@@ -178,11 +178,11 @@ def test_a_second_set_of_the_same_videos_is_trained_on_beside_the_first(tmp_path
         pairs = f"{tmp_path}/{name}.index.json"
         made.append((pairs, write_labels(pairs, [(1,)], f"labels-{name}")))
     paths, labels = map(list, zip(*made, strict=True))
-    settings = {"space": policy.latent_space, "prompt_length": 32, "prompt_width": TEXT_WIDTH}
+    settings = {"space": policy.latent_space, "prompt_shapes": {"embeds": (32, TEXT_WIDTH)}}
     data = attached(DensePairs(paths, labels, batch_size=4), FlowRecorder(**settings))
     (batch,) = data.train_dataloader()
     assert sorted(batch.keys) == ["more-v0", "more-v1", "v0", "v1"]
     first = dict(zip(batch.keys, batch.first, strict=True))
     assert not torch.equal(first["v0"], first["more-v0"]), "another key has other draws"
     rows = [pair_row(entry.key, entry.facts) for entry in data.index("train").entries]
-    assert {row.prompt_shape for row in rows} == {tuple(one.shape) for one in batch.prompts}
+    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(one["embeds"].shape) for one in batch.prompts}

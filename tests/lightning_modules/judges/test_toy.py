@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.dense.rows import LatentSpace, PairRow
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import PairRow
 from datamodules.schemas import write_shards
 from datamodules.stream.predict_outputs import tensor_bytes
 from datamodules.toy_world.motion_world import MotionScene, draw_motion_scene, render_motion

@@ -13,8 +13,8 @@ from transformers import VideoLlavaForConditionalGeneration
 
 from lightning_modules.policies import lora_targets as module
 from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from tests.support import wan_cases
 from tests.support.tiny_video_llava import NUM_FRAMES
 from tests.support.tiny_wan import write_tiny_wan
@@ -168,7 +168,7 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_flow_takes_the_same_forms_and_every_adapter_trains(
     wan: Path, tmp_path: Path, targets: Targets, check: Callable[[set[str]], bool]
 ) -> None:
-    policy = wan_cases.build_policy(wan, lora=WanLora(r=2, alpha=4, targets=targets))
+    policy = wan_cases.build_policy(wan, lora=FlowLora(r=2, alpha=4, targets=targets))
     names = adapted(policy)
     assert check(names), sorted(names)
     policy(**wan_cases.noisy_batch()).square().mean().backward()
@@ -185,6 +185,6 @@ def test_a_flow_takes_the_same_forms_and_every_adapter_trains(
 
 def test_a_flows_targets_must_reach_every_block_too(wan: Path) -> None:
     with pytest.raises(ValueError, match=r"1 of 2 blocks and misses blocks\.1;"):
-        wan_cases.build_policy(wan, lora=WanLora(r=2, alpha=4, targets=r"blocks\.0\..*to_q"))
+        wan_cases.build_policy(wan, lora=FlowLora(r=2, alpha=4, targets=r"blocks\.0\..*to_q"))
     with pytest.raises(ValueError, match=r"'q_proj' names no module; the linears of the blocks are attn1\.to_q, "):
-        wan_cases.build_policy(wan, lora=WanLora(r=2, alpha=4, targets="q_proj"))
+        wan_cases.build_policy(wan, lora=FlowLora(r=2, alpha=4, targets="q_proj"))

@@ -14,7 +14,6 @@ import torch
 from lightning_modules.judges.local import LocalJudge
 from lightning_modules.policies.hub_model import read_configuration
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.policies.wan_codec import WanCodec
 from tests.support.paths import ROOT
 from tests.support.tiny_video_llava import save_tiny_video_llava
 from tests.support.tiny_wan import write_tiny_wan
@@ -85,7 +84,7 @@ def test_a_configuration_with_code_of_its_own_is_refused(
 
 def test_a_tokenizer_with_code_of_its_own_does_not_run_it(tmp_path: Path, asked: list[str]) -> None:
     folder, marker = write_tiny_wan(tmp_path / "wan"), tmp_path / "marker"
-    codec = WanCodec(folder, "float32", 8)
+    codec = FlowCodec(str(folder), WAN_PARTS, "float32", 8)
     bring_code(folder / "tokenizer", "tokenizer_config.json", marker, AutoTokenizer="own_code.OwnTokenizer")
     with pytest.raises(ValueError, match="custom code"):
         codec.embed(["a red square"], torch.device("cpu"))

@@ -68,7 +68,7 @@ def test_tokens_are_counted_as_the_pipeline_counts_them_without_the_text_encoder
     prompts = ["a red ball", "  two   spaces &amp; more ", "ä", "x" * 63, "x" * 64, "x" * 700]
     assert policy.prompt_lengths(prompts) == [11, 18, 3, 64, 65, 701]
     assert policy._codec._text is None
-    embedded = [len(prompt) for prompt in policy.encode_prompt(prompts)]
+    embedded = [len(prompt["embeds"]) for prompt in policy.encode_prompt(prompts)]
     assert embedded == [11, 18, 3, 64, 64, 64]
 
 
