@@ -28,12 +28,6 @@ _TAGS = {
     "assistant_tag": "gpt",
     "system_tag": "system",
 }
-    "role_tag": "from",
-    "content_tag": "value",
-    "user_tag": "human",
-    "assistant_tag": "gpt",
-    "system_tag": "system",
-}
 
 Rename = Callable[[Mapping[str, Any]], dict[str, Any]]
 

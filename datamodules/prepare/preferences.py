@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from datamodules.prepare.conversations import UnreadableRowError
 from datamodules.prepare.dataset_info import renamed_columns
-from datamodules.prepare.named_videos import NamedVideo, VideoFinder
+from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
 from datamodules.prepare.preference_formats import FACTS, FORMATS, ReadRow, format_of, misfit
 from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, sample_key
@@ -197,7 +197,7 @@ class _Importer:
         given = {"mp4": video} | ({"rejected.mp4": rejected_video} if rejected_video else {})
         yield Sample(preference, lambda: {suffix: one.content() for suffix, one in given.items()})
 
-    def _video(self, row: SourceRow, name: str, value: Any) -> NamedVideo | None:
+    def _video(self, row: SourceRow, name: str, value: Any) -> ImportedVideo | None:
         try:
             return self.videos(value)
         except ValueError as error:

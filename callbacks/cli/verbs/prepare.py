@@ -31,6 +31,11 @@ PREPARE = {
         "prepare_preferences",
         "preference data in the formats of other suites: ms-swift, LLaMA-Factory, TRL, verl-omni and more",
     ),
+    "pairs": Prepare(
+        "datamodules.prepare.pairs",
+        "prepare_pairs",
+        "pairs of generated videos that others compared: VideoAlign, GenAI-Bench, Rapidata and more",
+    ),
     "videos": Prepare(
         "datamodules.prepare.videos", "prepare_videos", "real videos with captions: clips of one size, length and rate"
     ),

@@ -20,7 +20,7 @@ from datamodules.video.facts import VideoFacts
 
 
 @dataclass(frozen=True, slots=True)
-class NamedVideo:
+class ImportedVideo:
     """A video that can be packed.
 
     Attributes:
@@ -44,6 +44,7 @@ class VideoFinder:
         fps: frames per second of folders and lists of frames.
         lossless: how these are encoded.
         every_frame: decode all frames of every mp4 once.
+        any_container: take other containers than mp4, too: the frames are encoded again.
     """
 
     folder: Path
@@ -51,9 +52,10 @@ class VideoFinder:
     fps: float = 1.0
     lossless: bool = False
     every_frame: bool = True
-    _known: dict[str, NamedVideo | str] = field(default_factory=dict)
+    any_container: bool = False
+    _known: dict[str, ImportedVideo | str] = field(default_factory=dict)
 
-    def __call__(self, value: Any) -> NamedVideo:
+    def __call__(self, value: Any) -> ImportedVideo:
         """The video that a value of a row means.
 
         Args:
@@ -76,7 +78,7 @@ class VideoFinder:
             return self._known_video(hashlib.sha256(value.encode()).hexdigest(), lambda: self._of_base64(value))
         return self._known_video(value, lambda: self._of_path(value))
 
-    def _known_video(self, name: str, find: Callable[[], NamedVideo]) -> NamedVideo:
+    def _known_video(self, name: str, find: Callable[[], ImportedVideo]) -> ImportedVideo:
         """The video of a name, which many rows may ask about: it is looked for and decoded once."""
         if name not in self._known:
             try:
@@ -102,7 +104,7 @@ class VideoFinder:
     def _id(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.folder)).as_posix()
 
-    def _of_path(self, name: str) -> NamedVideo:
+    def _of_path(self, name: str) -> ImportedVideo:
         path = self._place(name)
         if not path.exists() and not path.suffix and path.with_suffix(".mp4").is_file():
             path = path.with_suffix(".mp4")
@@ -112,12 +114,15 @@ class VideoFinder:
             raise ValueError(f"there is neither a folder of frames {path} nor a video {path}.mp4")
         if path.suffix.lower() in PICTURES:
             raise ValueError(f"{path.name} is a picture, not a video; rows that only have pictures are not read")
-        facts = mp4_facts(path, self.every_frame)
+        if self.any_container and path.is_file():
+            facts: VideoFacts | str = probe(path, constant_rate=True, every_frame=self.every_frame)
+        else:
+            facts = mp4_facts(path, self.every_frame)
         if isinstance(facts, str):
             raise ValueError(facts)
-        return NamedVideo(self._id(path), facts, path.read_bytes)
+        return ImportedVideo(self._id(path), facts, path.read_bytes)
 
-    def _of_frames(self, names: list[str]) -> NamedVideo:
+    def _of_frames(self, names: list[str]) -> ImportedVideo:
         paths = [self._place(name) for name in names]
         if missing := [path for path in paths if not path.is_file()]:
             more = f" and {len(missing) - 1} more frames" if len(missing) > 1 else ""
@@ -126,16 +131,16 @@ class VideoFinder:
         selected = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
         # Two lists may choose different frames of one folder; they are still of one video.
         video = self._encoded(folder, paths)
-        return video if folder not in (".", "") else NamedVideo(f"frames-{selected}", video.facts, video.content)
+        return video if folder not in (".", "") else ImportedVideo(f"frames-{selected}", video.facts, video.content)
 
-    def _encoded(self, video_id: str, paths: list[Path]) -> NamedVideo:
+    def _encoded(self, video_id: str, paths: list[Path]) -> ImportedVideo:
         frames = read_frames(paths)
         count, _, height, width = frames.shape
         facts = VideoFacts(count, self.fps, width, height)
         # Read again when it is packed: decoded frames of all rows would not fit into memory.
-        return NamedVideo(video_id, facts, lambda: encode_mp4(read_frames(paths), self.fps, self.lossless))
+        return ImportedVideo(video_id, facts, lambda: encode_mp4(read_frames(paths), self.fps, self.lossless))
 
-    def _of_base64(self, address: str) -> NamedVideo:
+    def _of_base64(self, address: str) -> ImportedVideo:
         head, comma, text = address.partition(",")
         if not comma or not head.endswith(";base64"):
             raise ValueError(f"{head[:60]} is no data:video/mp4;base64 address")
@@ -150,4 +155,4 @@ class VideoFinder:
         if kind != "mov":
             raise ValueError(f"its base64 is a {kind} file, not an mp4; re-encode it")
         name = f"base64-{hashlib.sha256(content).hexdigest()[:16]}"
-        return NamedVideo(name, probe(content, constant_rate=True, every_frame=self.every_frame), lambda: content)
+        return ImportedVideo(name, probe(content, constant_rate=True, every_frame=self.every_frame), lambda: content)
