@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from datamodules.prepare.clip_format import TEMPORAL_RATIO
 from datamodules.prepare.imported_videos import ImportedVideo
 from datamodules.video.codec import clip_indices, encode_mp4, fit_frame, stream_frames
 from datamodules.video.containers import container_format
@@ -15,8 +15,6 @@ from datamodules.video.facts import VideoFacts
 
 #: How much slower than asked for a video may be: 23.976 frames a second count as 24.
 _RATE_SLACK = 1.01
-#: Frames that a clip has at least: the first latent and one more.
-LEAST_FRAMES = TEMPORAL_RATIO + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,10 @@ class CommonFormat:
     Attributes:
         height: pixels.
         width: pixels; a video is resized until it covers both, and its middle is cut out.
-        frames: at most this many, 4k + 1.
+        frames: at most this many, a multiple of `temporal_ratio` plus 1.
         fps: frames a second.
         multiple: height and width are cut to multiples of it.
+        temporal_ratio: of the autoencoder, frames per latent frame.
     """
 
     height: int | None = None
@@ -36,10 +35,14 @@ class CommonFormat:
     frames: int | None = None
     fps: float | None = None
     multiple: int = 16
+    temporal_ratio: int = 4
 
     def __post_init__(self) -> None:
-        if self.frames is not None and (self.frames < LEAST_FRAMES or (self.frames - 1) % TEMPORAL_RATIO):
-            raise ValueError(f"num_frames is {self.frames}; autoencoders take 4k + 1, as 49 or 81")
+        ratio = self.temporal_ratio
+        if ratio < 1:
+            raise ValueError(f"temporal_ratio is {ratio}; give the autoencoder's, 4 or 8")
+        if self.frames is not None and (self.frames <= ratio or (self.frames - 1) % ratio):
+            raise ValueError(f"num_frames is {self.frames}; give {ratio} k + 1, as {6 * ratio + 1} or {10 * ratio + 1}")
         if self.fps is not None and not self.fps > 0:
             raise ValueError(f"fps is {self.fps:g}; give a positive rate, or null for what both videos have")
         sizes = [size for size in (self.height, self.width) if size is not None]
@@ -57,12 +60,12 @@ class CommonFormat:
             raise ValueError(f"has {slower:g} frames a second, {self.fps:g} are asked for; lower fps")
         fps = self.fps or slower
         # A frame counts when it begins before the end; the tolerance is for rates that were rounded.
-        frames = int(min(first.duration, second.duration) * fps + 0.01)
-        frames = (frames - 1) // TEMPORAL_RATIO * TEMPORAL_RATIO + 1
-        if frames < LEAST_FRAMES:
+        frames = math.ceil(min(first.duration, second.duration) * fps - 0.01)
+        frames = (frames - 1) // self.temporal_ratio * self.temporal_ratio + 1
+        if frames <= self.temporal_ratio:  # one latent frame is a picture
             raise ValueError(
-                f"both videos have {min(first.duration, second.duration):.2f} s in common, fewer than {LEAST_FRAMES} "
-                f"frames at {fps:g} a second"
+                f"both videos have {min(first.duration, second.duration):.2f} s in common, fewer than "
+                f"{self.temporal_ratio + 1} frames at {fps:g} a second"
             )
         height = self.height or min(first.height, second.height) // self.multiple * self.multiple
         width = self.width or min(first.width, second.width) // self.multiple * self.multiple

@@ -61,6 +61,7 @@ def prepare_pairs(
     num_frames: int | None = None,
     fps: float | None = None,
     size_multiple: int = 16,
+    temporal_ratio: int = 4,
     source: str = "",
     lossless: bool = False,
     skip_bad: bool = False,
@@ -90,9 +91,10 @@ def prepare_pairs(
         pairs_per_prompt: of rated single videos, the pairs of one prompt with the largest gaps; null = all.
         height: of both videos, pixels; null = the smaller one's.
         width: of both videos, pixels; null = the smaller one's.
-        num_frames: at most so many frames, 4k + 1; null = all that both have.
+        num_frames: at most so many frames, 4k + 1; null = all that both have, cut to 4k + 1.
         fps: frames a second of both; null = the lower rate of the two.
         size_multiple: heights and widths are cut to multiples of it (Wan: 16).
+        temporal_ratio: of the autoencoder (LTX: 8); the number of frames is a multiple of it plus 1.
         source: a name for tables; "" = the layout's and the axis.
         lossless: keep every value of frames that are encoded again, in larger files.
         skip_bad: write the good pairs, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
@@ -103,7 +105,7 @@ def prepare_pairs(
         ValueError: the faults of the rows, and nothing is written; no layout fits; or shards of that name exist.
     """
     path = Path(table)
-    common = CommonFormat(height, width, num_frames, fps, size_multiple)
+    common = CommonFormat(height, width, num_frames, fps, size_multiple, temporal_ratio)
     rows = read_pair_table(path)
     folder = Path(media) if media is not None else _default_folder(path)
     if not folder.is_dir():

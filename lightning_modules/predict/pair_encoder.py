@@ -79,6 +79,6 @@ def _require_same_image(first: Tensor, second: Tensor) -> None:
     difference = (first.float() - second.float()).abs().mean().item()
     if difference > SAME_IMAGE:
         raise ValueError(
-            f"its videos begin with different frames ({difference:.0f} of 255 levels apart on average), but this policy "
-            "starts from one image; take a text-to-video policy, or pairs made from one image"
+            f"its videos begin with different frames ({difference:.0f} of 255 levels apart on average), but this "
+            "policy starts from one image; take a text-to-video policy, or pairs made from one image"
         )

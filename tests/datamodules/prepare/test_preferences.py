@@ -19,6 +19,7 @@ from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.preferences import prepare_preferences
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import decode_frames
 from datamodules.vista.samples import PreferenceRow
 from datamodules.vista.span_negatives import GivenVideo
@@ -61,9 +62,7 @@ def nearest(frames: torch.Tensor) -> list[int]:
 
 
 def content_of(index: Index, position: int, suffix: str) -> bytes:
-    entry = index.entries[position]
-    place = entry.members[suffix]
-    return Path(index.shards[entry.shard].address).read_bytes()[place.offset : place.offset + place.size]
+    return SampleReader(index).read(position)[suffix]
 
 
 def rows_of(index: Index) -> list[PreferenceRow]:

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from lightning_modules.judges.local import LocalJudge
+from lightning_modules.policies.flow_codec import FlowCodec
 from lightning_modules.policies.hub_model import read_configuration
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from lightning_modules.policies.wan import WAN_PARTS
 from tests.support.paths import ROOT
 from tests.support.tiny_video_llava import save_tiny_video_llava
 from tests.support.tiny_wan import write_tiny_wan
