@@ -39,7 +39,7 @@ class PairEncoder(VideoEncoder):
             first, second = (self.policy.encode_video([frames])[0] for frames in videos)
             image = self.policy.condition(videos[0], row.video.fps).image
             if image is not None:
-                _require_same_image(videos[0][0], videos[1][0])
+                require_same_image(videos[0][0], videos[1][0])
         pair = PairRow(
             key=row.key,
             video_id=row.video_id,
@@ -66,7 +66,7 @@ class PairEncoder(VideoEncoder):
         return WrittenSample(row.key, members)
 
 
-def _require_same_image(first: Tensor, second: Tensor) -> None:
+def require_same_image(first: Tensor, second: Tensor) -> None:
     """Refuse two videos that a model which starts from an image cannot both have made.
 
     Args:

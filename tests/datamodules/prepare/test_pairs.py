@@ -140,6 +140,17 @@ def test_each_layout_is_recognised_with_its_labels(
         assert (content == kept) == (probe(kept).frames == 9)
 
 
+def test_the_four_votes_of_genai_bench_from_a_parquet_with_videos_in_it(media: Path, tmp_path: Path) -> None:
+    rows = json.loads((FORMATS / "genai_bench_video.json").read_text())
+    contents = [(media / f"{name}.mp4").read_bytes() for name in NAMES]
+    for number, row in enumerate(rows):
+        row["left_video"] = {"bytes": contents[2 * number], "path": None}
+        row["right_video"] = {"bytes": contents[2 * number + 1], "path": None}
+    index = prepare_pairs(written(tmp_path, "t.parquet", rows), tmp_path / "out")
+    assert list(labels_of(tmp_path / "out").values()) == ["first", "second", "tie", "tie"]
+    assert member_bytes(index, 3, "second.mp4") == contents[7]
+
+
 def test_what_is_kept_changed_and_dropped_is_said(
     media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
