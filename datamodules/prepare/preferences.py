@@ -13,7 +13,8 @@ from typing import Any, Literal
 from datamodules.prepare.conversations import UnreadableRowError
 from datamodules.prepare.dataset_info import renamed_columns
 from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
-from datamodules.prepare.preference_formats import FACTS, FORMATS, ReadRow, format_of, misfit
+from datamodules.prepare.preference_formats import FACT_TYPES, FACTS, FORMATS, format_of, misfit
+from datamodules.prepare.preference_readers import ReadRow
 from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, sample_key
 from datamodules.prepare.tables import read_table
@@ -87,7 +88,7 @@ def prepare_preferences(
     importer = _Importer(path, name, source or name, videos)
     importer.read(rows, content, Texts(_TEXTS, strip_templates), strict=format == "auto")
     index = write_samples(
-        rows, path, importer.samples, output_prefix(output, path), skip_bad, samples_per_shard, listed=LISTED
+        rows, path, importer.samples, output_prefix(output, path), skip_bad, samples_per_shard, max_listed=LISTED
     )
     print(importer.remark(len(rows)))
     return index
@@ -160,8 +161,8 @@ class _Importer:
             if (before := first.setdefault(same, row.number)) != row.number:
                 row.refuse("row", f"repeats row {before}: the same video, question and answers")
             self._read[id(row)] = read
-            content = {"question": read.question, "chosen": read.chosen, "rejected": read.rejected}
-            self._texts[id(row)] = SourceRow(row.number, "", content)
+            texts_of_row = {"question": read.question, "chosen": read.chosen, "rejected": read.rejected}
+            self._texts[id(row)] = SourceRow(row.number, "", texts_of_row)
         texts.clean(self.path, list(self._texts.values()))
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:
@@ -207,7 +208,7 @@ class _Importer:
     def _facts(self, data: Mapping[str, Any], read: ReadRow) -> dict[str, Any]:
         """What the row says of itself, in plain numbers and texts."""
         given = {name: data[name] for name in FACTS if name in data} | read.facts
-        return {name: value for name, value in given.items() if isinstance(value, str | int | float) and value != ""}
+        return {name: value for name, value in given.items() if isinstance(value, FACT_TYPES) and value != ""}
 
     def remark(self, total: int) -> str:
         """What was read, kept and dropped, in one or a few lines."""
