@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from datamodules.prepare.other_formats import refuse_other_formats
 from datamodules.prepare.row_writer import Sample, write_rows
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
 from datamodules.prepare.templates import Texts
@@ -53,7 +54,8 @@ def prepare_jsonl(
     root = rows.parent if videos is None else Path(videos)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
-    facts_of = cache(partial(_facts_or_fault, every_frame=check == "full"))  # many rows may ask about one video
+    refuse_other_formats(rows, output)
+    facts_of = cache(partial(mp4_facts, every_frame=check == "full"))  # many rows may ask about one video
 
     def sample_of(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
@@ -96,7 +98,7 @@ def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFac
     return None
 
 
-def _facts_or_fault(path: Path, every_frame: bool) -> VideoFacts | str:
+def mp4_facts(path: Path, every_frame: bool) -> VideoFacts | str:
     """What is in a video, or why it cannot be used."""
     if not path.exists():
         return f"there is no file {path}"

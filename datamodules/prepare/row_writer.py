@@ -90,6 +90,7 @@ def write_samples(
     schema: str = "vidpref/vista",
     buckets: Sequence[str] = (),
     before_commit: Callable[[], None] | None = None,
+    max_listed: int | None = None,
 ) -> Index:
     """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
 
@@ -103,6 +104,7 @@ def write_samples(
         schema: what the members mean.
         buckets: names of data sets of their own, ``PREFIX-BUCKET``, that the samples are shared among; none = one.
         before_commit: writes what belongs beside the shards, when all samples are accepted.
+        max_listed: faults that the message lists, the others are counted; None = all.
 
     Returns:
         The index, or the indexes joined.
@@ -119,7 +121,7 @@ def write_samples(
             bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
             for bucket, output in outputs.items()
         }
-        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad):
+        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad, max_listed):
             writers[bucket].write(key, members)
         indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
         bad = [row for row in rows if row.faults]
@@ -143,6 +145,7 @@ def _good_samples(
     samples_of: Callable[[SourceRow], Iterable[Sample]],
     skipped: Path,
     skip_bad: bool,
+    max_listed: int | None,
 ) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Bucket, key and members of the good rows, in order; raises at the end if there were bad ones not to be skipped.
 
@@ -159,14 +162,17 @@ def _good_samples(
         selected = selected and (skip_bad or not row.faults)
     bad = [row for row in rows if row.faults]
     if bad and (len(bad) == len(rows) or not skip_bad):
-        raise ValueError(_report(path, bad, len(rows), skipped))
+        raise ValueError(_report(path, bad, len(rows), skipped, max_listed))
     if not given:
         raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
 
 
-def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
+def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path, max_listed: int | None) -> str:
     lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
-    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    faults = [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    lines += faults[:max_listed]
+    if max_listed is not None and len(faults) > max_listed:
+        lines.append(f"  and {len(faults) - max_listed} more")
     counts = Counter(fault.field for row in bad for fault in row.faults)
     lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:

@@ -78,7 +78,8 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
     video = probe(content, constant_rate=True, every_frame=True)
     whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
-    facts = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
+    name = "negative" if suffix == "rejected.mp4" else suffix.removesuffix(".mp4")
+    facts = entry.facts if suffix in whole else entry.facts.get(name)
     if not isinstance(facts, dict):
         return None
     wrong = [

@@ -22,13 +22,15 @@ from datamodules.shards.index_fields import field_faults
 
 #: The schemas that this release reads, each with its newest version. All earlier versions are read, too.
 SCHEMA_VERSIONS: dict[str, int] = {
-    "vidpref/vista": 2,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
+    # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4, key.rejected.mp4
+    "vidpref/vista": 2,
     "vidpref/side": 1,  # knowledge added to other shards, see Index.made_from
     "vidpref/videos": 1,  # VideoRow, a real video as key.mp4
     # LatentRow, {"clean"[, "image"]} as key.latents.safetensors, {"embeds"[, ...]} as key.prompt.safetensors
     "vidpref/latents": 2,
     # PairRow, key.first.mp4, key.second.mp4, latents {"first", "second"[, "clean"][, "image"]}, the prompt
     "vidpref/pairs": 2,
+    "vidpref/video_pairs": 1,  # VideoRow of two videos of one prompt, key.first.mp4, key.second.mp4
     "vidpref/labels": 1,  # LabelRow of a pair in other shards, see Index.made_from
 }
 

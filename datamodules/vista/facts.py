@@ -11,7 +11,7 @@ from datamodules.video.facts import Fault, VideoFacts
 from datamodules.vista.samples import Box, place_faults
 
 #: The members of a sample that hold frames.
-FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"]
+FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "rejected.mp4", "frame.jpg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class SampleFacts:
 
     Attributes:
         irrelevant: whether the sample has an irrelevant answer.
+        rejected: whether it has a rejected answer; only one with a `rejected_video` may have none.
     """
 
     key: str
@@ -60,12 +61,14 @@ class SampleFacts:
     clip_negative: VideoFacts | None = None
     key_frame: bool = False
     irrelevant: bool = False
+    rejected: bool = True
+    rejected_video: VideoFacts | None = None
 
     @classmethod
     def from_index(cls, key: str, facts: Mapping[str, Any]) -> SampleFacts:
         """The facts that an index holds for one sample of the VistaDPO schema."""
         video = VideoFacts(*(facts[name] for name in ("frames", "fps", "width", "height")))
-        clip, clip_negative = (VideoFacts(**facts[name]) if facts.get(name) else None for name in _CLIPS)
+        clip, clip_negative, negative = (VideoFacts(**facts[name]) if facts.get(name) else None for name in _CLIPS)
         event = facts.get("event")
         return cls(
             key=key,
@@ -77,6 +80,8 @@ class SampleFacts:
             clip_negative=clip_negative,
             key_frame=bool(facts.get("key_frame", False)),
             irrelevant=bool(facts.get("irrelevant", False)),
+            rejected=bool(facts.get("rejected", True)),
+            rejected_video=negative,
         )
 
     def faults(self) -> list[Fault]:
@@ -124,4 +129,4 @@ class SampleFacts:
         return FrameSpan("mp4", frame, frame, self.video.fps)
 
 
-_CLIPS = ("clip", "clip_negative")
+_CLIPS = ("clip", "clip_negative", "negative")

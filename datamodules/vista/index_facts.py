@@ -11,6 +11,9 @@ from datamodules.vista.samples import PreferenceRow
 
 def vista_facts(row: PreferenceRow) -> dict[str, Any]:
     """What plan and negatives need to know of a row before it is read: everything but the texts."""
+    given: dict[str, Any] = {} if row.rejected_video is None else {"negative": asdict(row.rejected_video)}
+    # Said only where there is none: the facts of other rows are those of version 1.
+    given |= {} if row.rejected else {"rejected": False}
     return {
         "video_id": row.video_id,
         **asdict(row.video),
@@ -21,6 +24,7 @@ def vista_facts(row: PreferenceRow) -> dict[str, Any]:
         "clip_negative": None if row.clip_negative is None else asdict(row.clip_negative),
         "key_frame": row.key_frame,
         "source": row.source,
+        **given,
     }
 
 
@@ -42,6 +46,7 @@ def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         "mp4": True,
         "clip.mp4": row.clip is not None,
         "clip_negative.mp4": row.clip_negative is not None,
+        "rejected.mp4": row.rejected_video is not None,
         "frame.jpg": row.key_frame,
     }
     faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]

@@ -110,6 +110,28 @@ class OtherVideo(VideoNegative):
         return facts.whole()
 
 
+class GivenVideo(VideoNegative):
+    """The video that comes with the row, for which its chosen answer is wrong; rows without one have no video term.
+
+    `prepare preferences` makes such rows of pairs that differ in their video.
+    """
+
+    least_frames = 1
+
+    def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
+        """Whether the sample has such a video."""
+        return facts.rejected_video is not None
+
+    def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
+        """That video."""
+        return ("rejected.mp4",)
+
+    def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
+        """All of it."""
+        assert facts.rejected_video is not None, "asked for only where it is available"
+        return FrameSpan("rejected.mp4", 0, facts.rejected_video.frames - 1, facts.rejected_video.fps)
+
+
 class OtherVideoSegment(ClipNegative):
     """A segment of another video, as long as the event (or all of a shorter video), at a random place."""
 

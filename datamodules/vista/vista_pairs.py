@@ -162,7 +162,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
         Of `predict`, those whose scores are not there yet.
         """
         keep = self.remaining() if split == "predict" else None
-        return Selection(membership(self.annotations(split).levels), keep)
+        annotations = self.annotations(split)
+        return Selection(membership(annotations.levels, annotations.facts), keep)
 
     def recipe(self, split: Split) -> VistaRecipe:
         """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""

@@ -26,6 +26,16 @@ PREPARE = {
     "toy": Prepare("datamodules.prepare.toy", "prepare_toy", "the toy world: videos of moving shapes, with questions"),
     "vistadpo": Prepare("datamodules.prepare.vistadpo", "prepare_vistadpo", "the released VistaDPO layout"),
     "jsonl": Prepare("datamodules.prepare.own_videos", "prepare_jsonl", "your own videos, annotated in a JSONL file"),
+    "preferences": Prepare(
+        "datamodules.prepare.preferences",
+        "prepare_preferences",
+        "preference data in the formats of other suites: ms-swift, LLaMA-Factory, TRL, verl-omni and more",
+    ),
+    "pairs": Prepare(
+        "datamodules.prepare.pairs",
+        "prepare_pairs",
+        "pairs of generated videos that others compared: VideoAlign, GenAI-Bench, Rapidata and more",
+    ),
     "videos": Prepare(
         "datamodules.prepare.videos", "prepare_videos", "real videos with captions: clips of one size, length and rate"
     ),
