@@ -31,3 +31,12 @@ def test_no_configuration_or_page_spells_a_module_path() -> None:
     assert len(files) > 80
     spelled = [f"{file.name}: {match[0]}" for file in files for match in path.finditer(file.read_text())]
     assert spelled == []
+
+
+def test_configurations_name_optimizers_in_full() -> None:
+    """Other packages have an `AdamW` too, and an installed bitsandbytes would make every configuration ambiguous."""
+    import torch
+
+    names = {name for name in dir(torch.optim) if name[0].isupper()}
+    short = re.compile(rf"class_path: ({'|'.join(names)})$", re.MULTILINE)
+    assert [str(path) for path in (ROOT / "configs").rglob("*.yaml") if short.search(path.read_text())] == []
