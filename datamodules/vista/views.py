@@ -153,7 +153,7 @@ class ViewMaker:
             find_partner: draws a sample of another video.
 
         Raises:
-            ValueError: a member is missing or undecodable.
+            ValueError: a member is missing or undecodable, or boxes are of another size than the video is shown at.
         """
 
         def draw(purpose: str) -> np.random.Generator:
@@ -174,6 +174,10 @@ class ViewMaker:
                 span = negative.span(source, span, draw(f"{name}/span"))
             choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
         frames = _decoded(choices, videos)
+        if "object" in frames and not full.key_frame:
+            height, width = frames["object"].shape[2:]
+            if fault := full.video.size_fault(width, height):
+                raise ValueError(f"{full.key}.mp4: {fault}")
         return [
             View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
             for name in choices
