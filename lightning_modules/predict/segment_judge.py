@@ -32,8 +32,8 @@ from lightning_modules.predict.unread_replies import UnreadReplies
 #: What becomes of unread replies, and what to do where there are too many.
 _UNREAD = (
     "ties would take their place",
-    'Change the judge or model.instructions (they end with the form of an answer, {"verdict": "first"}), give the judge '
-    "more tokens where replies are cut short, and label again into another folder",
+    'Change the judge or model.instructions (they end with the form of an answer, {"verdict": "first"}), give the '
+    "judge more tokens where replies are cut short, and label again into another folder",
 )
 #: The share of unreadable replies from which on a run warns.
 _MANY_UNREAD = 0.1

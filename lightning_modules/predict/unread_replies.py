@@ -1,4 +1,4 @@
-"""Count of a judge's replies that cannot be read: a run stops before it has paid for labels or scores that say nothing."""
+"""Count of a judge's replies that cannot be read: a run stops before it has paid for many that say nothing."""
 
 from __future__ import annotations
 
