@@ -56,6 +56,10 @@ class WatchedJudge(Judge):
         """The judge's."""
         return self._judge.settings()
 
+    def check(self) -> None:
+        """The judge's."""
+        self._judge.check()
+
     def load(self, device: device) -> None:
         """Load the judge's weights."""
         self._judge.load(device)

@@ -84,10 +84,12 @@ class RatingBenchmark(Benchmark):
     ) -> None:
         if (judge is None) == (predictions is None):
             raise ValueError("give model.judge, who rates the videos, or model.predictions, what one said; not both")
-        asked = None if judge is None else AskedJudge(WatchedJudge(judge, self.readable))
+        watched = None if judge is None else WatchedJudge(judge, self.readable)
+        asked = None if watched is None else AskedJudge(watched)
         # Of a policy the base needs what `AskedJudge` has.
         source = Source(cast(VideoLLM | None, asked), output, predictions, name, max_new_tokens=0, **options)
         super().__init__(source, metric)
+        self.judge = watched
         self._asked = asked
 
     @abstractmethod
