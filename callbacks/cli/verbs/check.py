@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callbacks.run_check import RunCheck
 
-USAGE = """usage: vidpref check [fit | validate | test | predict] --config <experiment>.yaml [--config ...] [flags of the verb]
+USAGE = """usage: vidpref check [fit | validate | test | predict] --config <experiment>.yaml [--config ...] [flags]
 
 Lists what the same `vidpref fit` would stumble over: the configuration, indexes and shard sizes, every text through the
 policy's own tokenizer, the adapter's layers, the checkpoint it would go on from, disk space. Of another verb: indexes
