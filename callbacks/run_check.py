@@ -23,6 +23,7 @@ from callbacks.reference.sources import SPLITS, Split
 from datamodules.stream.plan import TrainPlan
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import require_trained
+from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.preference import PreferenceModule
 
 
@@ -43,7 +44,7 @@ class RunCheck:
         try:
             part()
         except (ValueError, OSError) as error:
-            self.faults.append(str(error))
+            self.faults.append(load_failure(error))
             return False
         return True
 
