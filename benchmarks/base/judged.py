@@ -11,6 +11,7 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.source import Source
+from benchmarks.base.watched_judge import WatchedJudge
 from datamodules.questions.base import Question, QuestionBatch
 from lightning_modules.judges.base import Judge, JudgeQuestion
 
@@ -38,7 +39,7 @@ class JudgedBenchmark(Benchmark):
         super().__init__(source, metric)
         if attempts < 1:
             raise ValueError(f"model.attempts {attempts} must be at least 1")
-        self.judge = judge
+        self.judge = None if judge is None else WatchedJudge(judge, self.readable)
         self.attempts = attempts
 
     @abstractmethod

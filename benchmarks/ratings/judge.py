@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.judged import JUDGE
 from benchmarks.base.predictions import Recorded, matched, recorded_lines
 from benchmarks.base.source import Source
+from benchmarks.base.watched_judge import WatchedJudge
 from datamodules.questions.base import Question, QuestionBatch
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.judges.recorded import read_replies
@@ -82,11 +84,17 @@ class RatingBenchmark(Benchmark):
     ) -> None:
         if (judge is None) == (predictions is None):
             raise ValueError("give model.judge, who rates the videos, or model.predictions, what one said; not both")
-        asked = None if judge is None else AskedJudge(judge)
+        watched = None if judge is None else WatchedJudge(judge, self.readable)
+        asked = None if watched is None else AskedJudge(watched)
         # Of a policy the base needs what `AskedJudge` has.
         source = Source(cast(VideoLLM | None, asked), output, predictions, name, max_new_tokens=0, **options)
         super().__init__(source, metric)
+        self.judge = watched
         self._asked = asked
+
+    @abstractmethod
+    def readable(self, reply: str) -> bool:
+        """Whether a reply can be parsed."""
 
     @property
     def judge_name(self) -> str | None:

@@ -124,6 +124,10 @@ class PairRatings(RatingBenchmark):
         asks: PairQuestions = self.asked_by(PairQuestions)
         return asks
 
+    def readable(self, reply: str) -> bool:
+        """Whether it holds all scores."""
+        return parse_scores(reply, self.scored) is not None
+
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
         """The reply, and the pairs that it is for."""
         asks = self.questions

@@ -147,6 +147,10 @@ class VisionReward(RatingBenchmark):
             )
         super().setup(stage)
 
+    def readable(self, reply: str) -> bool:
+        """Whether it is a yes or a no."""
+        return read_reply(reply, self.reading) in ("yes", "no")
+
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
         """The answer, and where it belongs."""
         number = int(question.key.rpartition("/")[2])

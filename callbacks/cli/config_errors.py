@@ -76,8 +76,9 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
 def error_message(error: Exception) -> str:
     """What an error says; of the parser's report that a class refused its settings, what that class says."""
     from callbacks.cli.worker_errors import worker_message
+    from lightning_modules.policies.remote_code import without_advice
 
-    message = worker_message(error)
+    message = without_advice(worker_message(error))
     return readable(message) if message.startswith(NOISE) else message
 
 

@@ -55,6 +55,9 @@ def setting_of(path: str | os.PathLike[str], arguments: Sequence[str]) -> str | 
         arguments: of the command.
     """
     target = os.path.abspath(path)
+    # The lock of an output lies beside it, see `OutputLock`.
+    if (lock := re.fullmatch(r"(.*/)\.([^/]+)\.lock", target)) is not None:
+        target = lock[1] + lock[2]
     near: dict[str, int] = {}
     for name, value in _settings(arguments):
         place = os.path.abspath(value)

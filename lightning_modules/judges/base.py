@@ -124,6 +124,13 @@ class Judge(Protocol):
         """What else decides the replies (sampling, the size of a reply), in plain JSON types; nothing secret."""
         return {}
 
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before weights are loaded and anything is asked; writes nothing.
+
+        Raises:
+            ValueError: says what.
+        """
+
     def load(self, device: device) -> None:
         """Bring in weights, on `device`; idempotent. Nothing to do for a judge that has none."""
 

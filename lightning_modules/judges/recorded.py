@@ -33,6 +33,14 @@ class RecordedJudge(Judge):
         """Who judges."""
         return self._name
 
+    def check(self) -> None:
+        """Read the file.
+
+        Raises:
+            ValueError: it is not there, or faulty.
+        """
+        self._replies = read_replies(self.path)
+
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         """The recorded replies.
 
@@ -113,6 +121,7 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
         ValueError: no such file, or lists every line that is no reply.
     """
     try:
+        require_regular(path)
         # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -30,7 +29,12 @@ from lightning_modules.predict.segment_questions import (
 from lightning_modules.predict.unread_replies import UnreadReplies
 
 #: How often the share of unread replies is printed while a run goes on.
-_SECONDS_BETWEEN_LINES = 30.0
+#: What becomes of unread replies, and what to do where there are too many.
+_UNREAD = (
+    "ties would take their place",
+    'Change the judge or model.instructions (they end with the form of an answer, {"verdict": "first"}), give the '
+    "judge more tokens where replies are cut short, and label again into another folder",
+)
 #: The share of unreadable replies from which on a run warns.
 _MANY_UNREAD = 0.1
 
@@ -137,8 +141,7 @@ class SegmentJudge(LightningModule):
         self.attempts = attempts
         self.replies = None if replies is None else ReplyLog(replies)
         self.tally = Tally()
-        self.unread = UnreadReplies()
-        self._next_line = 0.0
+        self.unread = UnreadReplies(*_UNREAD)
 
     @property
     def pairs(self) -> PairVideos:
@@ -177,7 +180,7 @@ class SegmentJudge(LightningModule):
 
     def on_predict_start(self) -> None:
         """Say what it will cost, and load the judge's weights where it has any."""
-        self.tally, self.unread, self._next_line = Tally(), UnreadReplies(), 0.0
+        self.tally, self.unread = Tally(), UnreadReplies(*_UNREAD)
         work = replace(self.asks.work(self.pairs.rows(skipped=False)), attempts=self.attempts)
         if self.trainer.is_global_zero and (estimate := self.judge.estimate(work)):
             print(estimate)
@@ -203,9 +206,7 @@ class SegmentJudge(LightningModule):
 
     def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Print how many replies could not be read, now and then."""
-        if self.trainer.is_global_zero and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            print(self.unread)
+        self.unread.print_now_and_then()
 
     def on_predict_end(self) -> None:
         """Print what the labels add up to over all ranks, and what the judge has spent."""

@@ -35,6 +35,7 @@ def test_the_setting_is_named_from_the_command_line_and_from_configurations(
     assert setting_of("runs/unnamed/fit", []) == "trainer.default_root_dir"
     assert setting_of("/elsewhere/file", arguments) is None
     assert setting_of("/ro/train-000000.tar", ["rows.jsonl", "/ro/train"]) == "the argument '/ro/train'"
+    assert setting_of("/ro/.train.lock", ["rows.jsonl", "/ro/train"]) == "the argument '/ro/train'"
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_forty_nine_unread_replies_and_one_that_is_read_go_on(tmp_path: Path) ->
 def test_the_share_of_unread_replies_is_shown_while_it_runs(
     pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_modules.predict.segment_judge._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("lightning_modules.predict.unread_replies.SECONDS_BETWEEN_LINES", 0.0)
     judge = BrightnessJudge(lambda question, number: "No idea." if number % 3 == 0 else None)
     label(pairs, tmp_path / "labels", judge, attempts=1)
     lines = [line for line in capsys.readouterr().out.splitlines() if "replies so far" in line]
