@@ -7,8 +7,9 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from datamodules.vista.samples import Needs, VistaBatch
 from lightning_modules.answer_module import AnswerModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_llm import VideoLLM
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 
 class Supervised(AnswerModule):

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from datamodules.dense.batches import ItemKind, LatentBatch
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 
 class SupervisedFlow(FlowModule):

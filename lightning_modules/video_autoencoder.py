@@ -14,7 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_modules.preference import Schedule, warmup_factor
+from lightning_modules.learning_rate import Schedule, warmup_factor
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan

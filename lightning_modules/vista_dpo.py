@@ -10,10 +10,11 @@ from torch import Tensor
 
 from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
 from lightning_modules.answer_module import AnswerModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.video_llm import VideoLLM
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 #: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
 CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from callbacks.metrics.terms import TermMetrics
-from lightning_modules.preference import Term
+from lightning_modules.terms import Term
 
 Statistic = Literal["chosen", "rejected", "margins", "accuracies"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)

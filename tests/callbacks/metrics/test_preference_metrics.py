@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import nn
 
 from callbacks.metrics.preference import STATISTICS, PreferenceMetrics, reward_statistics
-from lightning_modules.preference import Term
+from lightning_modules.terms import Term
 from tests.support.preference_fakes import Batches, make_trainer
 
 
