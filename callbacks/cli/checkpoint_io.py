@@ -87,7 +87,7 @@ def whole_checkpoint(path: _PATH) -> Iterator[None]:
         file = Path(path)
         if isinstance(error, PermissionError) or not file.is_file():
             raise
-        # A whole archive that cannot be used is another fault, but for one of which torch's reader found a part altered.
+        # A whole archive that cannot be used is another fault, unless torch's reader says that a part is altered.
         if is_zipfile(file) and "PytorchStreamReader" not in str(error):
             raise
         others = ", ".join(name for name in _whole_checkpoints(file.parent) if name != file.name)
