@@ -54,7 +54,7 @@ class StepBatch(Protocol):
 
 
 class PreferenceModule(LightningModule, ABC):
-    """A policy trained by a weighted sum of named terms.
+    """Module of a policy that is trained by a weighted sum of named terms.
 
     A subclass says how a batch is scored (`scores`, alike for policy and reference) and turns it into terms (`terms`).
     A term's denominator is the number of its items in the whole optimizer step and travels in the batch, so the loss
@@ -144,6 +144,7 @@ class PreferenceModule(LightningModule, ABC):
         parameters = list(self.trainable().values())
         if not parameters:
             raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
+        # Adapters are float32 whatever the model is; this is full fine-tuning of a 16-bit model.
         rounded = [name for name, values in self.trainable().items() if values.dtype in (torch.bfloat16, torch.float16)]
         if rounded:
             raise ValueError(
@@ -180,6 +181,7 @@ class PreferenceModule(LightningModule, ABC):
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""
         terms = self.terms(batch)
         means = self.weighted(terms, batch)
+        # Weighted per micro-batch: `LossWeights` changes weights between optimizer steps only.
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         self._require_finite(loss, means, batch)
         if self._unchecked_items is not None:
@@ -195,6 +197,7 @@ class PreferenceModule(LightningModule, ABC):
             self._unchecked_items = None
 
     def _require_finite(self, loss: Tensor, means: Mapping[str, Tensor], batch: StepBatch) -> None:
+        # One number for the device to wait for; the parts are read only for the message.
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {float(mean):g}" for name, mean in means.items())
             raise FloatingPointError(
@@ -212,6 +215,7 @@ class PreferenceModule(LightningModule, ABC):
     def validation_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """The terms of a batch, averaged over its items at the epoch's end."""
         terms = self.terms(batch)
+        # Sums of these items, without denominators: those of a validation are counted by its metrics.
         sums = {name: term.values.sum() for name, term in terms.items()}
         self._require_finite(torch.stack(list(sums.values())).sum(), sums, batch)
         for name, term in terms.items():

@@ -13,7 +13,7 @@ from lightning_modules.terms import Term
 
 
 class Supervised(AnswerModule):
-    """Mean negative log-likelihood per token of the chosen answer, averaged over samples.
+    """Supervised module: mean negative log-likelihood per token of the chosen answer, averaged over samples.
 
     Every sample counts the same, however long its answer is, so that a one-word "No." teaches as much as a sentence.
 
