@@ -56,7 +56,9 @@ class UnreadReplies:
             self.unread += 1
             self._in_a_row += 1
             if len(self._examples) < _EXAMPLES:
-                self._examples.append(f"{question.place}: {_shortened(reply)!r}")
+                # The end of a reply, where a verdict would be.
+                end = reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"
+                self._examples.append(f"{question.place}: {end!r}")
         if self._in_a_row >= self._limit:
             raise JudgeStoppedError(
                 f"{self._in_a_row} of the judge's replies in a row could not be read, and ties would take their place; "
@@ -64,8 +66,3 @@ class UnreadReplies:
                 'end with the form of an answer, {"verdict": "first"}), give the judge more tokens where replies are '
                 "cut short, and label again into another folder"
             )
-
-
-def _shortened(reply: str) -> str:
-    """The end of a reply, where a verdict would be."""
-    return reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"

@@ -43,7 +43,7 @@ def test_a_judge_that_stays_away_says_how_to_continue(chat: ChatServer, cache: s
     chat.answer = lambda body, number: failure if "question 1" in str(body) else echo(body, number)
     with pytest.raises(JudgeStoppedError, match=why) as caught:
         judge(cache, concurrency=1).ask(questions(3))
-    assert "stays away after 3 attempts" in str(caught.value)
+    assert "gave no reply in 3 attempts" in str(caught.value)
     assert "run the same command again to continue" in str(caught.value)
     asked_before = len(chat.requests)
     chat.answer = echo
@@ -89,7 +89,7 @@ def test_the_client_is_closed_at_the_end(chat: ChatServer, cache: str, monkeypat
 
 
 def test_a_server_that_is_not_there(chat: ChatServer, cache: str) -> None:
-    with pytest.raises(JudgeStoppedError, match=r"stays away after 3 attempts.*ConnectError: .*refused"):
+    with pytest.raises(JudgeStoppedError, match=r"gave no reply in 3 attempts.*ConnectError: .*refused"):
         judge(cache, base_url="http://127.0.0.1:9/v1").ask(questions(1))
 
 
