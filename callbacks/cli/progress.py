@@ -61,8 +61,8 @@ class Progress(RichProgressBar):
         for name, value in logged.items():
             if name == LOSS or name.startswith(f"{LOSS}/"):
                 shown[name.removeprefix(f"{LOSS}/").removeprefix("train/")] = _printed(value)
-        for name, value in trainer.progress_bar_metrics.items():
-            shown.setdefault(name, _printed(value))
+        for name, number in trainer.progress_bar_metrics.items():
+            shown.setdefault(name, _printed(number))
         if SPEED in logged:
             shown["samples/s"] = f"{float(logged[SPEED]):.3g}"
         left = seconds_left(trainer)

@@ -208,14 +208,14 @@ class ChatEndpoint:
         return text.replace(self.key, "***") if self.key else text
 
 
-def _completion(content: bytes) -> Completion:
+def _completion(answer: bytes) -> Completion:
     """The first choice's text, "" where it has none; an answer of another form may be a proxy's page, and pass."""
     try:
-        data = json.loads(content)
+        data = json.loads(answer)
     except ValueError:
         data = None
     if _field(data, "error") or not isinstance(data, Mapping) or "choices" not in data:
-        raise _PassingError(f"the answer is no chat completion: {content[:200].decode(errors='replace')!r}")
+        raise _PassingError(f"the answer is no chat completion: {answer[:200].decode(errors='replace')!r}")
     choices = data["choices"]
     message = _field(choices[0] if isinstance(choices, list) and choices else None, "message")
     content = _field(message, "content")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,13 +94,14 @@ class LocalJudge(Judge):
         if self.cache is None:
             return self._replies(questions)
         settings = {"path": self.path, **self.settings()}
-        replies = []
-        for question in questions:
-            # One by one: the cache locks the question that is asked.
-            key = request_key(settings, question)
-            reply, _ = self.cache.reply(key, lambda question=question: self._replies([question])[0])
-            replies.append(reply)
-        return replies
+
+        def reply(question: JudgeQuestion) -> str:
+            return self._replies([question])[0]
+
+        # One by one: the cache locks the question that is asked.
+        return [
+            self.cache.reply(request_key(settings, question), partial(reply, question))[0] for question in questions
+        ]
 
     def _replies(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         replies: list[str] = []
