@@ -123,8 +123,8 @@ def test_the_configured_optimizer_beats_the_checkpoints(tmp_path: Path) -> None:
     changed = module_with(lr=0.01, momentum=0.9, weight_decay=0.5)
     make_trainer([ReferenceModel(), seen], steps=4).fit(changed, pairs(), ckpt_path=path)
     # Linear over the last 3 of 4 steps, of which 2 are done.
-    assert [one["lr"] for one in seen.settings] == pytest.approx([0.02 / 3, 0.01 / 3])
-    assert {(one["momentum"], one["weight_decay"]) for one in seen.settings} == {(0.9, 0.5)}
+    assert [settings["lr"] for settings in seen.settings] == pytest.approx([0.02 / 3, 0.01 / 3])
+    assert {(settings["momentum"], settings["weight_decay"]) for settings in seen.settings} == {(0.9, 0.5)}
 
 
 @pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")

@@ -60,14 +60,14 @@ def test_neighbours_are_kept(tmp_path: Path) -> None:
 
 def test_a_complete_cache_is_said_to_be_there_and_nothing_is_scored(tmp_path: Path, monkeypatch: Any) -> None:
     path = write_cache(tmp_path)
-    said: list[str] = []
-    monkeypatch.setattr("callbacks.writers.base.rank_zero_info", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr("callbacks.writers.base.rank_zero_info", messages.append)
     before, module = contents(tmp_path), make_module()
     (tmp_path / "train.parts").mkdir()
     (tmp_path / f"train.parts/{'0' * 32}.index.json").write_text("{")  # a kill left it, after the index was there
     make_trainer([ReferenceCacheWriter(str(tmp_path / "train"))]).predict(module, FakePairs(batches()))
     assert module.policy.passes == 0
-    assert said == [f"{path}: 5 of 5 reference scores are there already", f"reference scores: {path}"]
+    assert messages == [f"{path}: 5 of 5 reference scores are there already", f"reference scores: {path}"]
     assert contents(tmp_path) == before
     assert not (tmp_path / "train.parts").exists()
 
@@ -164,5 +164,5 @@ def test_several_ranks_write_one_cache(tmp_path: Path) -> None:
     trainer.predict(make_module(), FakePairs(batches(), ranks=2), return_predictions=False)
     both = Index.read(tmp_path / "both.index.json")
     assert both.made_from == alone.made_from
-    assert {one.key: one.facts for one in both.entries} == {one.key: one.facts for one in alone.entries}
+    assert {entry.key: entry.facts for entry in both.entries} == {entry.key: entry.facts for entry in alone.entries}
     assert len(list(tmp_path.glob("both*.json"))) == 1

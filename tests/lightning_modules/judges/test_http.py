@@ -194,8 +194,8 @@ def test_one_question_that_always_fails_is_named_and_can_be_skipped(
 ) -> None:
     chat.answer = lambda body, number: (status, {}, "too long") if "question 1" in str(body) else echo(body, number)
     asked = questions(3, segment=4, shown_first="second")
-    told = r"question 'k1', segment 4, second video .* set judge\.on_failed_question to skip"
-    with pytest.raises((ValueError, JudgeStoppedError), match=told):
+    message = r"question 'k1', segment 4, second video .* set judge\.on_failed_question to skip"
+    with pytest.raises((ValueError, JudgeStoppedError), match=message):
         judge(cache, concurrency=1).ask(asked)
     skips = judge(cache, concurrency=1, on_failed_question="skip")
     chat.requests.clear()
