@@ -1,4 +1,4 @@
-"""Which classes a configuration may name without their module."""
+"""The modules whose classes a configuration may name without their module."""
 
 from __future__ import annotations
 

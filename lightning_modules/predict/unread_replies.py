@@ -68,7 +68,9 @@ class UnreadReplies:
             self.unread += 1
             self._in_a_row += 1
             if len(self._examples) < _EXAMPLES:
-                self._examples.append(f"{question.place}: {_shortened(reply)!r}")
+                # The end of a reply, where a verdict would be.
+                end = reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"
+                self._examples.append(f"{question.place}: {end!r}")
         if self._in_a_row >= self._limit:
             raise JudgeStoppedError(
                 f"{self._in_a_row} of the judge's replies in a row could not be read, and {self.consequence}; "
@@ -81,8 +83,3 @@ class UnreadReplies:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             print(self)
-
-
-def _shortened(reply: str) -> str:
-    """The end of a reply, where a verdict would be."""
-    return reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"
