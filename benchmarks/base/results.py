@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from benchmarks.base.bootstrap import Units
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals, Units
 from callbacks.cli.run_record import run_facts
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import digest
@@ -92,6 +92,17 @@ def write_units(folder: Path, asked: Iterable[Sequence[str]], units: Sequence[Un
     """
     same = digest(json.dumps([list(one) for one in asked]).encode())
     write_json(folder / UNITS_FILE, {"asked": same, "units": [one.to_json() for one in units]}, None)
+
+
+def run_about(facts: Mapping[str, Any], ends: Intervals) -> dict[str, Any]:
+    """What every benchmark's numbers belong to: the run, and the intervals with how they were drawn.
+
+    Args:
+        facts: of the run, see `provenance`.
+        ends: the interval of each number, drawn with the run's seed (0 without one).
+    """
+    intervals = {"level": LEVEL, "resamples": RESAMPLES, "seed": facts["seed"] or 0, "of": ends}
+    return {name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")} | {"intervals": intervals}
 
 
 def provenance(trainer: Trainer) -> dict[str, Any]:
