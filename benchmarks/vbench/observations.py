@@ -85,22 +85,21 @@ def read_observations(
                 continue
             scored = {key: video for key, video in videos.items() if dimension in (video.dimensions or ())}
             absent = [key for key in scored if key not in observed]
-            faults += [] if allow_missing else [f"{path}: {dimension}: {key} is missing" for key in absent]
-            num_counted = 0
+            if not allow_missing:
+                faults += [f"{path}: {dimension}: {key} is missing" for key in absent]
+            counted: dict[str, dict[str, Any]] = {}
             for key, video in scored.items():
-                if key in absent:
-                    continue
-                assert asked is not None, "a video has dimensions where there is a list"
-                entry = next(entry for entry in asked[video.prompt].entries if dimension in entry["dimension"])
-                try:
-                    score = _score(dimension, observed[key], entry)
-                except ValueError as error:
-                    faults.append(f"{path}: {dimension}: {key}: {error}")
-                    continue
-                if score is not None:
-                    observations.scores.setdefault(key, {})[dimension] = score
-                    num_counted += 1
-            observations.facts[dimension] = {**identity(str(path)), "videos": num_counted, "left_out": len(absent)}
+                if key in observed:
+                    try:
+                        score = _score(dimension, observed[key], (asked or {})[video.prompt].entries)
+                    except ValueError as error:
+                        faults.append(f"{path}: {dimension}: {key}: {error}")
+                        continue
+                    if score is not None:
+                        counted[key] = score
+            for key, score in counted.items():
+                observations.scores.setdefault(key, {})[dimension] = score
+            observations.facts[dimension] = {**identity(str(path)), "videos": len(counted), "left_out": len(absent)}
     if faults:
         raise ValueError(
             f"{len(faults)} faults in the observations; fix them, or set data.allow_missing: true to leave out missing "
@@ -121,8 +120,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
-def _score(dimension: str, observation: Any, entry: Entry) -> dict[str, Any] | None:
-    """A video's score as in `Observations.scores`; None = it does not count.
+def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """A video's score as in `Observations.scores`, by the list's entries of its prompt; None = it does not count.
 
     Raises:
         ValueError: another form, or an entry that does not say what is looked for.
@@ -130,6 +129,7 @@ def _score(dimension: str, observation: Any, entry: Entry) -> dict[str, Any] | N
     kind = KINDS[dimension]
     if not kind.fits(observation):
         raise ValueError(f"is not {kind.form}")
+    entry = next(entry for entry in entries if dimension in entry["dimension"])
     try:
         score = kind.score(observation, entry)
     except (KeyError, TypeError) as error:

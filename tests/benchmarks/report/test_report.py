@@ -254,7 +254,7 @@ def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> N
     ]
     assert [cell.text for cell in found["VideoHallucer"].rows[2].cells] == ["98.2", "64.4", "54.3", "-", "-", "-"]
     assert "vista: not comparable with VistaDPO, table 1: another size." in notes(runs)
-    why = "results of an earlier version do not say what each question brought"
+    why = "results of an earlier version do not have each question's contribution"
     assert f"vista: no interval of the difference to base: {why}." in notes(runs)
 
 
