@@ -13,8 +13,8 @@ from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import PairRow
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Split
 from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.codec import decode_frames

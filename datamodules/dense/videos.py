@@ -13,8 +13,8 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.shards.index import Index, SampleEntry, key_fault
 from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Paths, Split
 from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.stream.sample_rows import sample_rows
@@ -31,10 +31,10 @@ class Videos(PredictData[VideoBatch]):
     Its index is of the schema vidpref/videos, which ``vidpref prepare videos`` writes.
 
     Args:
-        predict: as for `PredictData`.
+        predict: index file of the videos' shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
         key_prefix: put before every key. What is drawn by key becomes another, and what is made of the same videos
             twice, as a second set of pairs, can be trained on together: keys are unique.
-        options: the others of `PredictData`.
+        options: those of `PredictData`.
 
     Raises:
         ValueError: a prefix with which there is no key.
