@@ -55,6 +55,7 @@ class Aesthetic(VideoFilter):
         self.prepare()
         assert self._models is not None, "just loaded"
         processor, tower, weight, bias = self._models
+        # The processor's own resize and crop: the head was trained on embeddings of pictures prepared so.
         pixels = processor(images=list(frames), return_tensors="pt")["pixel_values"]
         embeddings = tower(pixel_values=pixels.to(self.device)).image_embeds.float().cpu()
         return linear_score(embeddings, weight, bias)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from datamodules.prepare.progress import with_progress
 from datamodules.prepare.rows import SourceRow, read_rows
 from datamodules.prepare.templates import Texts
 from datamodules.schemas import FACTS
@@ -22,7 +22,7 @@ from datamodules.shards.writer import TarWriter
 
 
 class Record(Protocol):
-    """What becomes ``key.json``."""
+    """Row of any kind that is stored as ``key.json``."""
 
     @property
     def key(self) -> str:
@@ -95,7 +95,7 @@ def write_samples(
 
     Args:
         rows: all rows, with the faults found so far.
-        source: where they come from, for messages.
+        source: the file or folder that they are from, for messages.
         samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
         prefix: folder and common name of the shards.
         skip_bad: write what the good rows give.
@@ -113,6 +113,7 @@ def write_samples(
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
     outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
     if buckets:
+        # What a killed run of several data sets left half committed, before a writer finds its files there.
         undo_joint(prefix, outputs.values())
     with ExitStack() as stack:
         writers = {
@@ -128,13 +129,17 @@ def write_samples(
         if before_commit is not None:
             before_commit()
         commit(indexes, prefix if buckets else None)
-    listed = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
-    for output in outputs.values():
-        index = indexes.get(output)
+    _print_outputs({output: indexes.get(output) for output in outputs.values()}, len(bad), skipped)
+    return joined(list(indexes.values()))
+
+
+def _print_outputs(indexes: Mapping[Path, Index | None], bad: int, skipped: Path) -> None:
+    """A line for each data set; the first one says how many bad rows there are, which are of all of them."""
+    listed = f", {bad} bad rows are listed in {skipped}" if bad else ""
+    for output, index in indexes.items():
         size = f"{len(index)} samples in {len(index.shards)} shards" if index else "no sample, so there is no"
         print(f"{size}: {output}.index.json{listed}")
         listed = ""
-    return joined(list(indexes.values()))
 
 
 def _good_samples(
@@ -149,13 +154,14 @@ def _good_samples(
     So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
     """
     selected, given = skip_bad or not any(row.faults for row in rows), False
-    for row in _with_progress(rows, path.name):
+    for row in with_progress(rows, f"preparing {path.name}"):
         for sample in samples_of(row):
             selected = selected and (skip_bad or not row.faults)
             if selected and not row.faults:
                 record = json.dumps(sample.row.to_json()).encode()
                 yield sample.bucket, sample.row.key, {"json": record, **sample.members()}
                 given = True
+        # Once more: a row may be refused after its last sample, or give none.
         selected = selected and (skip_bad or not row.faults)
     bad = [row for row in rows if row.faults]
     if bad and (len(bad) == len(rows) or not skip_bad):
@@ -174,11 +180,3 @@ def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> 
             f"Fix them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
         )
     return "\n".join(lines)
-
-
-def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
-    """The rows, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

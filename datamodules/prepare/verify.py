@@ -1,12 +1,11 @@
-"""What `prepare verify` checks: every byte, and that everything decodes."""
+"""Checks of `prepare verify`: every byte, and that everything decodes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from datamodules.dense.facts import tensor_fault
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError, is_remote
@@ -37,12 +36,13 @@ def verify(
     problems = shard_faults(index, reader)
     if problems:
         return problems
-    for number, shard in enumerate(index.shards, 1):
+    # Remote shards are not read twice: their members' checksums, below, cover all that is used of them.
+    for done, shard in enumerate(index.shards, 1):
         if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
             problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
         if not shard.count:
             problems.append(f"{shard.address}: holds no sample; delete it and make the index again")
-        tell("shards", number, len(index.shards))
+        tell("shards", done, len(index.shards))
     return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode, tell))
 
 
@@ -66,19 +66,27 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
             return _video_fault(entry, suffix, content)
         if kind == "safetensors":
             return tensor_fault(suffix, content, entry.members, entry.facts)
-        _DECODERS[kind](content)
+        if kind == "json":
+            json.loads(content)
+        elif kind == "jpg":
+            from datamodules.video.codec import decode_image
+
+            decode_image(content)
+        else:
+            raise ValueError("members of this kind are not read")
     except Exception as error:  # each decoder has errors of its own, and any of them is the finding
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
-    """Decodes every frame, and compares with what the facts say of that member."""
+    """Decode every frame, and compare the video with what the facts say of that member."""
     from datamodules.video.codec import probe
 
     video = probe(content, constant_rate=True, every_frame=True)
-    whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
-    facts = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
+    # The facts of a sample are those of its main videos; of another one they have a field.
+    main = ("mp4", "first.mp4", "second.mp4")
+    facts = entry.facts if suffix in main else entry.facts.get(suffix.removesuffix(".mp4"))
     if not isinstance(facts, dict):
         return None
     wrong = [
@@ -94,15 +102,3 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
             "another video; prepare it again, with boxes in pixels as shown"
         )
     return "; ".join(wrong) or None
-
-
-def _load_image(content: bytes) -> None:
-    from datamodules.video.codec import decode_image
-
-    decode_image(content)
-
-
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "json": json.loads,
-    "jpg": _load_image,
-}
