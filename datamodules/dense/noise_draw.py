@@ -1,4 +1,4 @@
-"""What the data of a video diffusion model shares: the draw of time and noise, checks of latents, blank samples."""
+"""Draw of time and noise for a video diffusion model, checks of latents against a policy, and blank samples."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class FlowDraw:
-    """Time and noise of a sample: a function of seed, key and the plan's epoch, whoever reads it.
+    """Draw of a sample's time and noise: a function of seed, key and the plan's epoch, in whichever process.
 
     Time is logit-normal, as the paper draws it (mean and std are Stable Diffusion 3's, our choice), then shifted as
-    `shift_time` does, and drawn again until it lies between `lowest` and `highest`.
+    `shift_time` does, and drawn again until it is between `lowest` and `highest`.
 
     Attributes:
         seed: the run's seed.
@@ -59,6 +59,7 @@ class FlowDraw:
 
     def time(self, key: str, epoch: int) -> float:
         """The sample's time in [0, 1]."""
+        # float64 and one draw at a time, so that a time does not depend on the batch that it is drawn in.
         random = generator(self.seed, key, "flow/time", epoch)
         while True:
             normal = torch.tensor(random.standard_normal(), dtype=torch.float64)
@@ -82,49 +83,45 @@ class FlowDraw:
         """The share of draws below a time."""
         if time in (0.0, 1.0):
             return time
+        # The inverse of `shift_time`, then of the sigmoid.
         unshifted = time / (self.shift - (self.shift - 1) * time)
         return NormalDist(self.mean, self.std).cdf(math.log(unshifted / (1 - unshifted)))
 
 
 def policy_faults(index: Index, rows: Sequence[PairRow | LatentRow], draw: FlowDraw, policy: Any) -> list[str]:
     """Why a policy (a `VideoFlow`) cannot be trained on an index's rows at the times that are drawn."""
-    return [
-        *_time_faults(draw, policy.times),
-        *_space_faults(index, rows, policy.latent_space),
-        *_prompt_faults(index, rows, policy.prompt_length, policy.prompt_width),
-    ]
-
-
-def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
-    low, high = made_for
-    if low <= draw.lowest and draw.highest <= high:
-        return []
-    return [
-        f"data.time_range is [{draw.lowest:g}, {draw.highest:g}], the policy is made for noise levels from {low:g} to "
-        f"{high:g} alone; set it to [{low:g}, {high:g}], or train the checkpoint's other transformer"
-    ]
-
-
-def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
-    return [
+    low, high = policy.times
+    length, width = policy.prompt_length, policy.prompt_width
+    faults = []
+    if draw.lowest < low or high < draw.highest:
+        faults.append(
+            f"data.time_range is [{draw.lowest:g}, {draw.highest:g}], the policy is made for noise levels from {low:g} "
+            f"to {high:g} alone; set it to [{low:g}, {high:g}], or train the checkpoint's other transformer"
+        )
+    faults += _space_faults(index, rows, policy.latent_space)
+    faults += [
         f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
         f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample again with this policy"
         for position, row in enumerate(rows)
         if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
     ]
+    return faults
 
 
 def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], expected: LatentSpace) -> list[str]:
     """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
-    seen: dict[LatentSpace, list[int]] = {}
+    positions_of: dict[LatentSpace, list[int]] = {}
     for position, row in enumerate(rows):
-        seen.setdefault(row.latent_space, []).append(position)
-    return [
-        f"{index.address(held[0])}: sample {rows[held[0]].key!r} (and {len(held) - 1} others): latents of another "
-        f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were made for"
-        for space, held in seen.items()
-        if (faults := space.faults_against(expected))
-    ]
+        positions_of.setdefault(row.latent_space, []).append(position)
+    lines = []
+    for space, (first, *others) in positions_of.items():
+        if faults := space.faults_against(expected):
+            lines.append(
+                f"{index.address(first)}: sample {rows[first].key!r} (and {len(others)} others): latents of another "
+                f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were "
+                "made for"
+            )
+    return lines
 
 
 def shape_faults(index: Index, rows: Sequence[PairRow | LatentRow], batch_size: int) -> list[str]:
@@ -151,7 +148,7 @@ def require_none(faults: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blanks:
-    """Stand-ins for samples that are padding or could not be read: masked, but every rank makes its forward."""
+    """Blank samples in place of padding and of what could not be read: masked, but every rank makes its forward."""
 
     samples: SampleReader
 
@@ -166,7 +163,7 @@ class Blanks:
 
     def _width(self) -> int:
         """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""
-        for position in range(len(self.samples.index)):
+        for position in range(len(self.samples.index)):  # the first, but for damaged ones
             try:
                 return read_prompt(self.samples.read(position, [PROMPT])[PROMPT]).shape[1]
             except ValueError:

@@ -59,6 +59,7 @@ class Videos(PredictData[VideoBatch]):
         if self._renamed is None:
             index = super().index(split)
             entries = tuple(replace(entry, key=f"{self.key_prefix}{entry.key}") for entry in index.entries)
+            # Positions and shards stay, so that bytes are read as before; only what is drawn by key changes.
             self._renamed = replace(index, entries=entries) if self.key_prefix else index
         return self._renamed
 
@@ -97,7 +98,7 @@ class VideoRecipe(Recipe[VideoBatch]):
 
 
 def blank_video(entry: SampleEntry) -> tuple[VideoRow, Tensor]:
-    """Stand-in for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
+    """Blank for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
     facts = VideoFacts(*(entry.facts[name] for name in ("frames", "fps", "width", "height")))
     row = VideoRow(entry.key, entry.facts["video_id"], "-", facts, entry.facts.get("source", ""))
     return row, torch.zeros(facts.frames, 3, facts.height, facts.width, dtype=torch.uint8)
