@@ -89,6 +89,7 @@ def read_head(path: str) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: no such file, or another content.
     """
+    # weights_only: a pickle from the internet could run code.
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weight, bias = state["weight"].float(), state["bias"].float()

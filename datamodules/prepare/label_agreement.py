@@ -81,13 +81,14 @@ def label_agreement(
         ValueError: a set cannot be read, the sets are of other pairs, their segments differ, or no item is in both.
     """
     sets = [_Labels.read(path, level) for path in (first, second)]
-    common = [place for place in sets[0].labels if place in sets[1].labels]
     # Pairs of all kinds are named after their videos, so equal keys do not mean equal pairs.
     fingerprints = {labels.fingerprint for labels in sets if labels.fingerprint}
     if len(fingerprints) > 1:
         raise ValueError(f"{first} and {second} are labels of different pairs; compare labels of the same ones")
     if level == "segments" and (fault := _segments_fault(*sets)):
         raise ValueError(fault)
+    # What only one set labels is counted, and not compared.
+    common = [place for place in sets[0].labels if place in sets[1].labels]
     if not common:
         raise ValueError(f"{first} and {second} have no {'segment' if level == 'segments' else 'video'} in common")
     result = {

@@ -143,17 +143,13 @@ def prepare_labels(
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judged = {place: majority(list(by.values())) for place, by in by_place(read_judgements(labels)).items()}
-    named = {place.key for place in judged}
-    faults = [f"key {key!r} is no pair of {pairs}" for key in sorted(named - set(known))]
-    rows: list[LabelRow] = []
-    for key, pair in known.items():
-        if key in named:
-            try:
-                rows.append(_label_row(pair, judged, segment_seconds, judge))
-            except ValueError as error:
-                faults.append(f"key {key!r}: {error}")
+    rows, faults = _label_rows(known, judged, segment_seconds, judge)
+    faults = [
+        f"key {key!r} is no pair of {pairs}" for key in sorted({place.key for place in judged} - set(known))
+    ] + faults
     if faults:
         raise ValueError("\n".join([f"{labels}: nothing was written:", *faults]))
+    # At another rate a second is another number of frames; readers take each row's own then.
     lengths = {row.frames_per_segment for row in rows}
     made_from = {
         "fingerprint": index.fingerprint,
@@ -165,6 +161,22 @@ def prepare_labels(
     written = write_shards(samples, output, "vidpref/labels", samples_per_shard=samples_per_shard, made_from=made_from)
     print(f"labels of {len(rows)} of {len(known)} pairs: {output}.index.json")
     return written
+
+
+def _label_rows(
+    pairs: Mapping[str, PairRow], judged: Mapping[Place, int], segment_seconds: float, judge: str
+) -> tuple[list[LabelRow], list[str]]:
+    """The labels of all pairs that were judged, and what is wrong with those of the others."""
+    rows: list[LabelRow] = []
+    faults: list[str] = []
+    named = {place.key for place in judged}
+    for key, pair in pairs.items():
+        if key in named:
+            try:
+                rows.append(_label_row(pair, judged, segment_seconds, judge))
+            except ValueError as error:
+                faults.append(f"key {key!r}: {error}")
+    return rows, faults
 
 
 def _label_row(row: PairRow, judged: Mapping[Place, int], segment_seconds: float, judge: str) -> LabelRow:

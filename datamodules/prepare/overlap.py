@@ -43,6 +43,7 @@ def prepare_overlap(
     shared: list[Shared] = []
     if questions is not None:
         shared += shared_by_id(indexes, benchmark_names([questions], mapping))
+    # Names first, which takes seconds: frames are decoded video by video.
     if videos is not None:
         with console.status("comparing frames"):
             shared += shared_by_frames(indexes, videos, same_bits, console.print)

@@ -68,6 +68,7 @@ def _checked(
     """The sample of a row, or None after noting what is wrong with it."""
     for name in sorted(set(row.data) - set(FIELDS)):
         row.refuse(name, f"is no field of this format; there are {', '.join(FIELDS)}")
+    # Not resolved: a link is the video that it is called by.
     path = Path(os.path.normpath(root / row.text("video")))
     video = None
     if all(fault.field != "video" for fault in row.faults):

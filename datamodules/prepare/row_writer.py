@@ -89,7 +89,7 @@ def write_samples(
     samples_per_shard: int,
     schema: str = "vidpref/vista",
     buckets: Sequence[str] = (),
-    before_commit: Callable[[], None] | None = None,
+    before_commit: Callable[[], None] = lambda: None,
 ) -> Index:
     """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
 
@@ -113,8 +113,7 @@ def write_samples(
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
     outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
     if buckets:
-        # What a killed run of several data sets left half committed, before a writer finds its files there.
-        undo_joint(prefix, outputs.values())
+        undo_joint(prefix, outputs.values())  # what a killed run left half committed, before a writer sees it
     with ExitStack() as stack:
         writers = {
             bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
@@ -122,12 +121,12 @@ def write_samples(
         }
         for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad):
             writers[bucket].write(key, members)
+        # Accepted, but still under partial names: what follows may fail, and then nothing is left behind.
         indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
         bad = [row for row in rows if row.faults]
         if bad:
             write_whole(skipped, "".join(json.dumps(row.record()) + "\n" for row in bad).encode())
-        if before_commit is not None:
-            before_commit()
+        before_commit()
         commit(indexes, prefix if buckets else None)
     _print_outputs({output: indexes.get(output) for output in outputs.values()}, len(bad), skipped)
     return joined(list(indexes.values()))
@@ -173,6 +172,7 @@ def _good_samples(
 def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
     lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
     lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    # By field: a hundred faults are often one mistake of the script that wrote the rows.
     counts = Counter(fault.field for row in bad for fault in row.faults)
     lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:

@@ -47,6 +47,7 @@ class SourceRow:
 
     def refuse_all(self, faults: Iterable[Fault], names: Mapping[str, str]) -> None:
         """Note faults of a `PreferenceRow` under the file's own field names, except of fields already refused."""
+        # A field that was refused has a blank value in the row, whose own faults would only confuse.
         known = {fault.field for fault in self.faults}
         renamed = [Fault(names.get(fault.field, fault.field), fault.why) for fault in faults]
         self.faults += [fault for fault in renamed if fault.field not in known]

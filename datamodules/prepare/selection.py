@@ -65,6 +65,7 @@ class VideoSelection:
     def write(self, path: Path) -> None:
         """One JSON line for each trial: key, video, start, kept, scores, reasons."""
         lines = [{**asdict(trial), "kept": not trial.reasons} for trial in self.trials]
+        # The folder may not be there yet: a run that rejects every clip writes no shard.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 

@@ -85,6 +85,7 @@ def _pretraining_samples(
         name, rng = _video(split, seed, index)
         scene = draw_scene(rng, 1 if rng.random() < mixture.single else 2)
         video = _video_bytes(scene)
+        # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
             row = pretraining_row(scene, name, mixture, rng)
             yield _sample(replace(row, key=f"{name}-{question}"), video)

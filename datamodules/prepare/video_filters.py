@@ -169,6 +169,7 @@ class Motion(VideoFilter):
 
     def prepare(self) -> None:
         """Measure a blank clip, which loads the flow's weights where it has some."""
+        # 128 pixels, the least that RAFT takes.
         self.flow.magnitudes(torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
 
     def judge(self, clip: Candidate) -> Finding:

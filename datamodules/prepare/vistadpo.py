@@ -164,6 +164,7 @@ class _Checker:
             if frames is not None:
                 count, _, height, width = frames.shape
                 facts[name] = VideoFacts(count, self.fps, width, height)
+        # Its boxes are in pixels of the video's frames, so both must have one size.
         picture = self._key_frame(row, facts["video"]) if "frame" in given else None
         boxes: tuple[Box, ...] = ()
         if "bbox" in given:
