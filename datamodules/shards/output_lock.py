@@ -63,7 +63,7 @@ class OutputLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
-        # Not local to a thread: an asynchronous writer releases it in another one.
+        # Not local to a thread, so that any thread of this process can release it.
         lock, owner = FileLock(self.path, thread_local=False), None
         try:
             lock.acquire(timeout=0)

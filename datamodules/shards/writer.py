@@ -108,7 +108,7 @@ class TarWriter:
         if self._writer is not None:
             self._writer.post = None  # close the tar, but do not seal half a shard
             self._writer.close()
-        for file in self._opened:
+        for file in self._opened:  # closing twice does nothing
             file.close()
         remove_partials(self.output)
 

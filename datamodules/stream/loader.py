@@ -204,7 +204,7 @@ class PlanLoader(Generic[BatchT]):
         )
         loader: DataLoader[_Delivery] = DataLoader(
             pipeline,
-            batch_size=None,  # the pipeline yields batches; the default collation would take them apart
+            batch_size=None,  # the pipeline yields batches, which torch's own conversion would look into
             collate_fn=identity,
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,

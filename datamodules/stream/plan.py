@@ -175,6 +175,7 @@ class Plan(ABC):
             )
 
     def _denominators(self, positions: Positions, parts: int) -> dict[str, float]:
+        # Divided by ranks x accumulation, as the trainer averages over both and would otherwise divide twice.
         counts = {name: int(items[positions].sum()) for name, items in self.terms.items()}
         return {name: count / parts if count else 1.0 for name, count in counts.items()}
 

@@ -44,6 +44,7 @@ class ContinuedData(PlannedData[BatchT]):
 
     def predict_dataloader(self) -> Any:
         """Every sample that is not skipped, once; an empty list where none is left."""
+        # A plan without a sample is an error, and here it means that the run is over.
         return super().predict_dataloader() if len(self.remaining()) else []
 
 

@@ -58,6 +58,7 @@ class TrainingContent:
         Raises:
             ValueError: the samples or their settings are others, and that is not allowed.
         """
+        # First of all: a place among other samples is counted from the end of an optimizer step.
         state = at_a_step(state)
         changes = self._changes(state)
         self._require_same(state.get("identity", {}), self._comparable(bool(changes)))
@@ -72,6 +73,7 @@ class TrainingContent:
         Raises:
             ValueError: some do, and that is not allowed.
         """
+        # Not by the data sets' own: earlier releases saved the fingerprint of all of them alone.
         before, now = state["fingerprint"], self.index.fingerprint
         if before == now:
             return ""
