@@ -90,22 +90,30 @@ class FlowDraw:
 
 def policy_faults(index: Index, rows: Sequence[PairRow | LatentRow], draw: FlowDraw, policy: Any) -> list[str]:
     """Why a policy (a `VideoFlow`) cannot be trained on an index's rows at the times that are drawn."""
-    low, high = policy.times
-    length, width = policy.prompt_length, policy.prompt_width
-    faults = []
-    if draw.lowest < low or high < draw.highest:
-        faults.append(
-            f"data.time_range is [{draw.lowest:g}, {draw.highest:g}], the policy is made for noise levels from {low:g} "
-            f"to {high:g} alone; set it to [{low:g}, {high:g}], or train the checkpoint's other transformer"
-        )
-    faults += _space_faults(index, rows, policy.latent_space)
-    faults += [
+    return [
+        *_time_faults(draw, policy.times),
+        *_space_faults(index, rows, policy.latent_space),
+        *_prompt_faults(index, rows, policy.prompt_length, policy.prompt_width),
+    ]
+
+
+def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
+    low, high = made_for
+    if low <= draw.lowest and draw.highest <= high:
+        return []
+    return [
+        f"data.time_range is [{draw.lowest:g}, {draw.highest:g}], the policy is made for noise levels from {low:g} to "
+        f"{high:g} alone; set it to [{low:g}, {high:g}], or train the checkpoint's other transformer"
+    ]
+
+
+def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
+    return [
         f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
         f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample again with this policy"
         for position, row in enumerate(rows)
         if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
     ]
-    return faults
 
 
 def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], expected: LatentSpace) -> list[str]:
@@ -163,7 +171,7 @@ class Blanks:
 
     def _width(self) -> int:
         """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""
-        for position in range(len(self.samples.index)):  # the first, but for damaged ones
+        for position in range(len(self.samples.index)):
             try:
                 return read_prompt(self.samples.read(position, [PROMPT])[PROMPT]).shape[1]
             except ValueError:

@@ -109,8 +109,8 @@ def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
         pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
         (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
     written = {subset: of_subset for subset, of_subset in pairs.items() if of_subset}
-    for subset, of_subset in written.items():
-        (folder / f"{subset}.json").write_text(json.dumps(of_subset, indent=1) + "\n")
+    for name, of_subset in written.items():
+        (folder / f"{name}.json").write_text(json.dumps(of_subset, indent=1) + "\n")
     print(f"{num_videos} pairs of questions in {len(written)} subsets: {folder}")
 
 

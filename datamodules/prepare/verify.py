@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from datamodules.dense.facts import tensor_fault
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError, is_remote
@@ -66,14 +67,7 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
             return _video_fault(entry, suffix, content)
         if kind == "safetensors":
             return tensor_fault(suffix, content, entry.members, entry.facts)
-        if kind == "json":
-            json.loads(content)
-        elif kind == "jpg":
-            from datamodules.video.codec import decode_image
-
-            decode_image(content)
-        else:
-            raise ValueError("members of this kind are not read")
+        _DECODERS[kind](content)
     except Exception as error:  # each decoder has errors of its own, and any of them is the finding
         return f"{type(error).__name__}: {error}"
     return None
@@ -102,3 +96,15 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
             "another video; prepare it again, with boxes in pixels as shown"
         )
     return "; ".join(wrong) or None
+
+
+def _load_image(content: bytes) -> None:
+    from datamodules.video.codec import decode_image
+
+    decode_image(content)
+
+
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "json": json.loads,
+    "jpg": _load_image,
+}

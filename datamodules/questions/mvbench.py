@@ -206,12 +206,11 @@ def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: in
         raise ValueError(f"{folder} holds no frames")
     last = len(files) - 1
     first, end = (0, last) if span is None else (min(round(seconds * FOLDER_FPS), last) for seconds in span)
-    indices = uniform_indices(first, max(first, end), num_frames)
-    for index in set(indices):
-        require_regular(files[index])
-    # A short span shows frames several times; each is decoded once.
-    decoded = {index: decode_image(files[index].read_bytes()) for index in dict.fromkeys(indices)}
-    return stack([decoded[index] for index in indices])
+    chosen = uniform_indices(first, max(first, end), num_frames)
+    for at in set(chosen):
+        require_regular(files[at])
+    decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
+    return stack([decoded[at] for at in chosen])
 
 
 def read_task(path: Path) -> QuestionFile:
