@@ -10,7 +10,7 @@ from types import ModuleType
 #: The packages that hold classes for configurations.
 CONFIG_PACKAGES = ("lightning_modules", "datamodules", "callbacks", "benchmarks")
 #: Packages in them to be run, not to be named: importing them costs time, or starts something.
-_PROGRAMS = frozenset({"toy", "speed", "report"})
+_PROGRAMS = frozenset({"toy", "speed", "report", "labelling"})
 
 
 def import_config_classes(packages: Sequence[str] = CONFIG_PACKAGES) -> list[ModuleType]:

@@ -79,8 +79,12 @@ class Judgement:
     repeat: int = 0
 
 
-def read_judgements(path: str | Path) -> list[Judgement]:
+def read_judgements(path: str | Path, may_be_empty: bool = False) -> list[Judgement]:
     """The rows of a CSV of labels, as the module describes it; repeated answers are among them.
+
+    Args:
+        path: the file.
+        may_be_empty: whether it may have no rows, as at the beginning of labelling.
 
     Raises:
         ValueError: lists every fault of every row.
@@ -113,7 +117,7 @@ def read_judgements(path: str | Path) -> list[Judgement]:
         for (place, annotator, repeat), line in seen.items()
         if repeat and (place, annotator, 0) not in seen
     ]
-    if not lines:
+    if not lines and not may_be_empty:
         faults.append("holds no rows")
     if faults:
         raise ValueError("\n".join([f"{path}: fix these rows, nothing was written:", *faults]))
