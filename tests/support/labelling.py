@@ -23,11 +23,13 @@ class LabelServer:
     Args:
         folder: where it runs.
         flags: of the command.
+        token: of the address; None = as the command draws it.
     """
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, token: str | None = TOKEN) -> None:
         self.log = folder / "label.log"
-        command = [sys.executable, "-m", "vidpref", "label", *flags, "--open_browser", "false", "--token", TOKEN]
+        command = [sys.executable, "-m", "vidpref", "label", *flags, "--open_browser", "false"]
+        command += [] if token is None else ["--token", token]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
@@ -59,8 +61,8 @@ class LabelServer:
 
 
 @contextmanager
-def label_server(folder: Path, *flags: str) -> Iterator[LabelServer]:
-    server = LabelServer(folder, *flags)
+def label_server(folder: Path, *flags: str, token: str | None = TOKEN) -> Iterator[LabelServer]:
+    server = LabelServer(folder, *flags, token=token)
     try:
         yield server
     finally:
