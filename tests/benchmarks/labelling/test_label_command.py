@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -135,3 +137,13 @@ def test_without_a_token_a_new_one_is_drawn_each_time(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGINT)
     assert len(addresses) == 2
     assert min(map(len, addresses)) >= 20
+
+
+def test_the_pages_files_are_packaged() -> None:
+    """What `pyproject.toml` names is what the page needs: a file of a new kind would be missing elsewhere."""
+    benchmarks = ROOT / "benchmarks"
+    globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["benchmarks"]
+    packaged = {file for pattern in globs for file in benchmarks.glob(pattern)}
+    files = {file for file in (benchmarks / "labelling/static").rglob("*") if file.is_file()}
+    assert len(files) > 10
+    assert files <= packaged

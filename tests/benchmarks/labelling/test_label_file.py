@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def test_the_same_answer_twice_is_one_line_and_another_one_replaces_it(tmp_path:
         file.write(judgement(0, label))
         file.write(judgement(1, 1))
     assert [(row.place.segment, row.label) for row in read_judgements(file.path)] == [(0, 0), (1, 1)]
+    before = file.path.read_bytes()
+    file.write(replace(judgement(0, 0), time="2026-11-30T10:00:00.000+00:00"))
+    assert file.path.read_bytes() == before, "a request that is sent again keeps the time of the answer"
     assert list(tmp_path.iterdir()) == [file.path]
 
 
