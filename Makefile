@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vidpref needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,trl]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,trl,label]'
 	@touch $@
 
 demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table, runs/demo/report.html
