@@ -135,8 +135,7 @@ class VideoChatGpt(JudgedBenchmark):
         ]
         if twice and self.policy is not None:
             _, prompts, frames, times = map(list, zip(*twice, strict=True))
-            clock = {"times": times} if getattr(self.policy, "uses_times", False) else {}
-            texts = self.policy.generate(prompts, frames, self.max_new_tokens, **clock)
+            texts = self.policy.generate(prompts, frames, self.max_new_tokens, times=times)
             for (key, *_), text in zip(twice, texts, strict=True):
                 answers[key][SECOND] = text
         return answers
