@@ -144,7 +144,7 @@ class VideoChatGpt(JudgedBenchmark):
         """A question for each dimension of the part."""
         row = self.questions.record(question)
         texts = {"answer": row["A"], "pred": answer["predict"], "question": row.get("Q", "")}
-        if isinstance(question, TwiceAsked):
+        if isinstance(question, TwiceAsked):  # the consistency of two answers
             texts |= {"question1": row["Q1"], "question2": row["Q2"]}
             texts |= {"pred1": answer["predict"], "pred2": answer[SECOND]}
         return {
