@@ -41,10 +41,10 @@ def test_no_configuration_or_page_spells_a_module_path() -> None:
 
 def test_a_library_with_torchs_names_takes_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """bitsandbytes, which peft imports where it is installed, has an AdamW of its own."""
-    other = type("AdamW", (torch.optim.Optimizer,), {"__module__": "bitsandbytes.optim.adamw"})
-    package, module = ModuleType("bitsandbytes.optim"), ModuleType("bitsandbytes.optim.adamw")
-    module.AdamW = package.AdamW = other  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", module)
+    other = type("AdamW", (torch.optim.Optimizer,), {"__module__": "bitsandbytes.of_a_test"})
+    module = ModuleType("bitsandbytes.of_a_test")
+    module.AdamW = other  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bitsandbytes.of_a_test", module)
     import_config_classes(("lightning_modules.losses",))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--optimizer", type=torch.optim.Optimizer)

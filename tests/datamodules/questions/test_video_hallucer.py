@@ -222,6 +222,7 @@ def test_a_span_is_shown_alone(tmp_path: Path) -> None:
     whole = Question("a/0", "a", 0, "What?", "ramp.mp4", "", path)
     late = replace(whole, key="a/1", span=(2.0, 3.0))
     (batch,) = QuestionLoader(QuestionBatches([[whole, late, whole]], 3, allow_missing=False), 0)
+    assert [times.tolist() for times in batch.times] == [[0.0, 1.375, 2.875], [0.0, 0.375, 0.875], [0.0, 1.375, 2.875]]
     means = [[float(frame.float().mean()) for frame in video] for video in batch.frames]
     assert means[0] == means[2]
     assert means[0] == pytest.approx([0, 110, 230], abs=8)

@@ -15,7 +15,7 @@ from datamodules.vista.object_negatives import RoiMask, RoiMove
 from datamodules.vista.samples import Box, PreferenceRow, View
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
 from datamodules.vista.views import Negatives, Partner, ViewMaker, membership
-from tests.support.annotated_videos import ALL_NEEDS, OBJECT, annotated, numbered_frames, numbered_video, numbers
+from tests.support.annotated_videos import ALL_NEEDS, FPS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 
 PARTNER_ROW, PARTNER_MEMBERS = annotated("p", members={"mp4": numbered_video(40, 16)})
 
@@ -220,3 +220,31 @@ def test_the_description_tells_negatives_and_arguments_apart() -> None:
 def test_facts_know_the_faults_of_event_and_boxes() -> None:
     row = annotated("a", event=(3.0, 9.0), boxes=(OBJECT, Box(40, 4, 20, 4)))[0]
     assert [fault.field for fault in facts_of(row).faults()] == ["event", "boxes[1]"]
+
+
+def seconds(view: View) -> list[float]:
+    """The view's times in frames of the sample's video, which has FPS frames a second."""
+    assert view.times is not None
+    assert view.times.dtype == torch.float32
+    return [round(float(time) * FPS, 3) for time in view.times]
+
+
+@pytest.mark.parametrize("negative", [Reverse(), Shuffle(), Noise()])
+def test_a_negative_of_the_same_frames_keeps_the_positives_clock(negative: Any) -> None:
+    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=negative), 8, seed=0))
+    assert seconds(views["original"]) == [0, 4, 8, 13, 17, 22, 26, 31]
+    assert seconds(views["video_negative"]) == [0, 4, 8, 13, 17, 22, 26, 31]
+
+
+def test_a_clip_starts_at_0_and_a_repeated_frame_has_the_videos_step() -> None:
+    views = views_of(annotated("a"))
+    assert seconds(views["clip"]) == list(range(8))
+    assert seconds(views["clip_negative"])[0] == 0
+    assert seconds(views["object"]) == pytest.approx([31 / 7 * place for place in range(8)], abs=1e-2)
+    assert views["object_negative"].times is not None
+    assert torch.equal(views["object"].times, views["object_negative"].times)
+
+
+def test_another_video_has_its_own_clock() -> None:
+    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=OtherVideo()), 4, seed=0))
+    assert seconds(views["video_negative"]) == [0, 5, 10, 15]

@@ -39,6 +39,30 @@ def test_views_without_answers_have_nothing_to_predict() -> None:
     assert packed.targets.dtype == torch.int64
 
 
+def test_answers_go_on_at_the_largest_position_of_any_row() -> None:
+    """Three coordinates a token, as M-RoPE has them: a video takes fewer positions than it has tokens."""
+    own = [torch.tensor([[0, 1, 1], [0, 1, 1], [0, 1, 4]]), torch.tensor([[0, 1]] * 3)]
+    packed = pack_views(PREFIXES, ANSWERS, padding_id=9, positions=own)
+    assert packed.positions.tolist() == [
+        [[0, 1, 1, 5, 6], [0, 1, 2, 0, 0]],
+        [[0, 1, 1, 5, 6], [0, 1, 2, 0, 0]],
+        [[0, 1, 4, 5, 6], [0, 1, 2, 0, 0]],
+    ]
+
+
+def test_rows_have_one_answer_each_behind_a_copy_of_its_prefix() -> None:
+    own = [torch.tensor([0, 1, 7]), None]
+    rows = pack_views(PREFIXES, ANSWERS, padding_id=9, positions=own, layout="rows")
+    assert rows.ids.tolist() == [[1, 2, 3, 10, 11], [1, 2, 3, 9, 9], [4, 5, 30, 9, 9]]
+    assert rows.positions.tolist() == [[0, 1, 7, 8, 9], [0, 1, 7, 0, 0], [0, 1, 2, 0, 0]]
+    assert rows.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, -1, -1], [0, 0, 1, -1, -1]]
+    assert rows.views == [0, 0, 1]
+    assert rows.of_rows(torch.tensor([5, 6])).tolist() == [5, 5, 6]
+    assert rows.columns.tolist() == [2, 3, 4, 2, 1, 2]
+    assert rows.rows.tolist() == [0, 0, 0, 1, 2, 2]
+    assert rows.answers.tolist() == [0, 0, 0, 1, 2, 2]
+
+
 def test_mask_shows_prefix_and_own_past_only() -> None:
     segments = torch.tensor([[0, 0, 1, 1, 2, -1]])
     mask = shared_prefix_mask(segments)
