@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -37,9 +38,9 @@ class TemplatePolicy(TransformersVideoLLM):
         self.prompt_template = prompt_template
         self.frame_fit: FrameFit = frame_fit
 
+    @abstractmethod
     def num_video_tokens(self) -> int:
         """Features in the place of a video."""
-        raise NotImplementedError
 
     @cached_property
     def chat(self) -> Chat:

@@ -7,6 +7,7 @@ model (`hidden`). Everything else is here.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     # What a family says
 
+    @abstractmethod
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """A view's tokens before its answers, with what the tower is shown.
 
@@ -61,27 +63,26 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         Raises:
             ValueError: the view cannot be shown to this family.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def answer_ids(self, answer: str, where: str) -> list[int]:
         """The ids of an answer behind the prompt, and the end of the turn.
 
         Raises:
             ValueError: the answer is empty, or holds a placeholder of the video.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt_length(self, prompt: str, where: str) -> int:
         """The tokens of a prefix as far as they do not depend on the video.
 
         Raises:
             ValueError: the prompt cannot be used.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Any, ...]:
         """The frozen tower's flat features, (n, D) each, view by view; distinct frames, or pairs of them, once."""
-        raise NotImplementedError
 
     def hidden(self, packed: PackedViews, vision: tuple[Any, ...], mask: Tensor) -> Tensor:
         """(V, T, D) last hidden states: finished embeddings through the model, where a family needs no more.

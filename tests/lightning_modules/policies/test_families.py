@@ -27,24 +27,6 @@ ROWS = ("qwen3_5", "gemma4", "glm46v", "smolvlm")
 TIMED = ("qwen2_5_vl", "qwen3_vl", *ROWS)
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("families")
-
-
-@pytest.fixture(scope="module")
-def policy_of(folder: Path) -> Callable[[str], Any]:
-    """A loaded policy of a family, made once; tests leave it as it is."""
-    policies: dict[str, Any] = {}
-
-    def get(kind: str) -> Any:
-        if kind not in policies:
-            policies[kind] = loaded(checkpoint(kind, folder))
-        return policies[kind]
-
-    return get
-
-
 def weighted(values: Tensor) -> Tensor:
     """A scalar to which every answer adds differently."""
     return (values * torch.linspace(-1, 1.5, len(values), dtype=values.dtype)).sum()

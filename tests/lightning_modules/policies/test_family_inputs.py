@@ -36,23 +36,6 @@ CROPPING = ("llava_next_video", "pllava")
 NEEDS = {"object": ("chosen",), "object_negative": ("chosen",)}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("families")
-
-
-@pytest.fixture(scope="module")
-def policy_of(folder: Path) -> Callable[[str], Any]:
-    policies: dict[str, Any] = {}
-
-    def get(kind: str) -> Any:
-        if kind not in policies:
-            policies[kind] = loaded(checkpoint(kind, folder))
-        return policies[kind]
-
-    return get
-
-
 def object_views(policy: Any, box: Box, negative: ObjectNegative) -> list[View]:
     """The object view and its negative on a noisy video; none where the policy does not see the box."""
 

@@ -27,11 +27,6 @@ SHARDED = {"packed": "qwen3_vl", "rows": "qwen3_5"}
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("families")
-
-
-@pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eleven_samples(tmp_path_factory.mktemp("samples"))
 

@@ -12,11 +12,6 @@ from lightning_modules.policies import quantization
 from tests.support.family_cases import checkpoint, family_views, loaded, make_policy
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("families")
-
-
 def rounded(policy: Any, plain: Any) -> Any:
     """The plain policy with the weights to which the other's were rounded."""
     import bitsandbytes as bnb
