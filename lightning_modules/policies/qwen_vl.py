@@ -25,8 +25,8 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
         path: a checkpoint folder or hub id of the transformers format.
         min_pixels: the least pixels of a frame (Qwen3-VL: of a video); None = the checkpoint's.
         max_pixels: the most; None = the checkpoint's. With both the number of tokens is bounded.
-        cap_pixels_per_frame: bound the pixels of long videos as qwen-vl-utils does (Qwen2-VL, Qwen2.5-VL). None = the
-            checkpoint's, or no bound; transformers announced that its own default will change.
+        cap_pixels_per_frame: bound the pixels of a frame by its video's length too, as qwen-vl-utils does. None = the
+            checkpoint's, or no such bound; transformers announced that its own default will change.
         options: of every policy behind a processor.
 
     Raises:

@@ -1,0 +1,38 @@
+"""The computed table of memory: its parts are checked, and the page holds what the command prints."""
+
+from __future__ import annotations
+
+import pytest
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
+
+from benchmarks.speed.families import FAMILIES, table
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("llava-hf/llava-onevision-qwen2-7b-ov-hf", 8.03e9),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 8.29e9),
+        ("Qwen/Qwen3-VL-8B-Instruct", 8.77e9),
+    ],
+)
+def test_parameters_are_those_of_the_published_models(name: str, published: float) -> None:
+    assert FAMILIES[name].parameters == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("Qwen/Qwen2.5-VL-7B-Instruct", 28), ("Qwen/Qwen3-VL-8B-Instruct", 32)])
+def test_video_tokens_are_those_of_eight_frames(name: str, factor: int) -> None:
+    rows, columns = smart_resize(360, 640, factor, 128 * factor**2, 768 * factor**2)
+    assert FAMILIES[name].video_tokens == 4 * (rows // factor) * (columns // factor)
+
+
+def test_adapters_and_tokens_are_counted() -> None:
+    decoder = FAMILIES["LanguageBind/Video-LLaVA-7B-hf"]
+    # Four square matrices and three of the feed-forward part, rank 16: 16 x (4 x 8192 + 3 x 15104) a block.
+    assert decoder.adapter == 32 * 16 * (4 * 8192 + 3 * 15104)
+    assert decoder.tokens == 6 * (2056 + 60) + 8 * 40
+
+
+def test_the_page_holds_the_commands_table() -> None:
+    assert table() in (ROOT / "docs/families.md").read_text()
