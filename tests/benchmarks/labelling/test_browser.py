@@ -246,6 +246,31 @@ def test_back_corrects_an_answer_and_later_leaves_one_open(labelled: Path, open_
     ]
 
 
+def test_a_video_that_was_altered_is_named_and_passed_over(labelled: Path, open_page: OpenPage) -> None:
+    pairs = ShownPairs(labelled / "pairs.index.json")
+    asked = Labelling(pairs, LabelFile(labelled / "x.csv"), 0).questions("Ann")
+    position, left = asked[0].position, asked[0].left
+    member = pairs.index.entries[position].members[f"{left}.mp4"]
+    shard = Path(pairs.index.address(position))
+    content = bytearray(shard.read_bytes())
+    content[member.offset + 100] ^= 1
+    shard.write_bytes(bytes(content))
+    with label_server(labelled, "pairs.index.json", "--repeats", "0") as server:
+        page = open_page(server.address)
+        enter(page, "Ann")
+        expect(page.locator("#video-error")).to_contain_text(f"Left video: {shard.name}: sample '{asked[0].place.key}'")
+        expect(page.locator("#video-error")).to_contain_text("was altered, checksums differ. Press N")
+        page.keyboard.press("ArrowLeft")  # nothing to judge: no answer is taken
+        for number in (1, 2):
+            page.keyboard.press("n")
+            expect(page.locator("#where")).to_contain_text(f"segment {number + 1} of 3")
+            expect(page.locator("#video-error")).to_be_visible()
+        page.keyboard.press("n")
+        press(page, "left", 1)
+        expect(page.locator("#video-error")).to_be_hidden()
+    assert [row.place.key for row in rows(labelled)] == [asked[3].place.key]
+
+
 def test_a_held_key_answers_once(labelled: Path, open_page: OpenPage) -> None:
     with label_server(labelled, "pairs.index.json") as server:
         page = open_page(server.address)
