@@ -160,8 +160,10 @@ def test_back_corrects_an_answer_and_later_leaves_one_open(labelled: Path, open_
         expect(page.locator("#where")).to_contain_text("segment 1 of 3")
         press(page, "tie", 3)
         wait_ready(page)
-        page.locator("#timeline button").nth(0).click()
+        page.locator("#timeline button").nth(0).focus()
+        page.keyboard.press("Enter")
         expect(page.locator(".answer.tie")).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#timeline button").nth(0)).to_be_focused()
         asked = Labelling(ShownPairs(labelled / "pairs.index.json"), LabelFile(labelled / "x.csv"), 0).questions("Ann")
     expected = [asked[0].label("left"), asked[1].label("right"), asked[3].label("tie")]
     assert [(row.place, row.label) for row in rows(labelled)] == [
@@ -192,6 +194,22 @@ def test_a_video_that_was_altered_is_named_and_passed_over(labelled: Path, open_
         press(page, "left", 1)
         expect(page.locator("#video-error")).to_be_hidden()
     assert [row.place.key for row in rows(labelled)] == [asked[3].place.key]
+
+
+def test_a_duplicated_tab_is_another_window(labelled: Path, open_page: OpenPage) -> None:
+    """It gets a copy of the first tab's session storage, in which its identity must not be."""
+    with label_server(labelled, "pairs.index.json") as server:
+        page = open_page(server.address)
+        page.evaluate("sessionStorage.setItem('copied', 'yes')")
+        enter(page, "Ann")
+        wait_ready(page)
+        with page.context.expect_page() as opened:
+            page.evaluate("void window.open(location.href)")
+        assert opened.value.evaluate("sessionStorage.getItem('copied')") == "yes"
+        enter(opened.value, "Ann")
+        expect(opened.value.locator("#join-error")).to_contain_text("Ann is labelling in another window")
+        opened.value.close()
+        press(page, "left", 1)
 
 
 def test_a_held_key_answers_once(labelled: Path, open_page: OpenPage) -> None:
