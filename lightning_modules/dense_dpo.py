@@ -11,9 +11,10 @@ from torch import Tensor
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.segments import Granularity
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.losses.flow import DenseForm, dense_dpo_loss, dense_rewards, flow_dpo_loss, flow_rewards
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 #: segments: every latent frame has the label of its segment. whole: one label for the video.
 
@@ -40,9 +41,9 @@ class DenseDPO(FlowModule):
     for both videos of the pair. The paper's three methods are one: vanilla DPO is `granularity: whole` on independent
     pairs, structural DPO the same on guided pairs, DenseDPO is `granularity: segments` on guided pairs.
 
-    The errors are of what the model's family predicts. With those of the noise it is Diffusion-DPO: the noise that a
-    velocity v implies is x_t + (1 - t) v, so its error is (1 - t)^2 times that of the velocity. For flow models the
-    paper takes velocities at a constant beta, after Flow-DPO, where the factor did worse.
+    The errors are of what the model's family predicts (`VideoFlow.error_weight`); those of the noise make it
+    Diffusion-DPO. For flow models the paper takes velocities at a constant beta, after Flow-DPO, where the factor of
+    the noise, (1 - t)^2, did worse.
 
     Args:
         policy: the video flow model.
@@ -149,10 +150,8 @@ class DenseDPO(FlowModule):
 
     def _compared(self, velocity: FlowErrors, t_B: Tensor) -> FlowErrors:  # noqa: N803
         """The errors that the preference compares, from those of the velocity."""
-        if self.error_of == "velocity":
-            return velocity
-        share_B1 = (1 - t_B).square().unsqueeze(-1)  # noqa: N806
-        return FlowErrors(share_B1 * velocity.first, share_B1 * velocity.second)
+        weight_B1 = self.policy.error_weight(t_B, self.error_of).unsqueeze(-1)  # noqa: N806
+        return FlowErrors(weight_B1 * velocity.first, weight_B1 * velocity.second)
 
 
 def _ranked(first: Tensor, second: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
+from datamodules.dense.batches import Condition, FlowErrors, ItemKind, PairBatch, Prompt
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.preference import PreferenceModule
@@ -18,9 +18,9 @@ from lightning_modules.preference import PreferenceModule
 class FlowModule(PreferenceModule):
     """A method whose terms are made of velocity errors on stored latents, at times and under noise from the batch.
 
-    No video is encoded or decoded here and no prompt is embedded: latents and prompt embeddings come from shards, so a
-    step meets neither the autoencoder nor the text encoder. A subclass says what its terms count (`items`); the data
-    module makes the denominators from that.
+    No video is encoded or decoded here and no prompt is embedded: latents, prompt embeddings and conditions come from
+    shards, so a step meets neither the autoencoder nor the text encoder. A subclass says what its terms count
+    (`items`); the data module makes the denominators from that.
     """
 
     policy: VideoFlow
@@ -38,23 +38,42 @@ class FlowModule(PreferenceModule):
         """
         clean = torch.cat([batch.first, batch.second])
         noise, t = torch.cat([batch.noise] * 2), torch.cat([batch.t] * 2)
-        first, second = self.errors(clean, noise, t, [*batch.prompts] * 2, policy).chunk(2)
+        prompts, conditions = [*batch.prompts] * 2, [*batch.conditions] * 2
+        first, second = self.errors(clean, noise, t, prompts, policy, conditions).chunk(2)
         return FlowErrors(first, second)
 
-    def errors(self, clean: Tensor, noise: Tensor, t: Tensor, prompts: Sequence[Tensor], policy: Any = None) -> Tensor:
-        """The velocity error of each latent frame.
+    def errors(
+        self,
+        clean: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        prompts: Sequence[Prompt],
+        policy: Any = None,
+        conditions: Sequence[Condition] = (),
+    ) -> Tensor:
+        """The velocity error of each latent frame; a frame that is given has the mean error of those that are not.
+
+        So a video's mean is that of the frames that the model makes, whatever sums them up.
 
         Args:
             clean: (N, C, F, H, W) float32 latents.
             noise: like clean.
             t: (N,) float32 times in [0, 1], 1 being noise.
-            prompts: N prompt embeddings (n_i, D).
+            prompts: N prompts, each by stream.
             policy: as in `scores`.
+            conditions: N conditions; none = no frame is given.
 
         Returns:
             (N, F) float32, whatever the policy computes in.
         """
         # Called, not `.velocity`: a sharded module is entered through its forward.
         model: Any = policy or self.policy
-        velocity = model(interpolate(clean, noise, t), t, prompts)
-        return frame_errors(velocity, velocity_target(clean, noise))
+        velocity = model(interpolate(clean, noise, t), t, prompts, conditions)
+        errors_NF = frame_errors(velocity, velocity_target(clean, noise))  # noqa: N806
+        if all(condition.image is None for condition in conditions):
+            return errors_NF
+        frames = errors_NF.shape[1]
+        predicted_NF = torch.stack([model.predicted_frames(frames, condition) for condition in conditions])  # noqa: N806
+        predicted_NF = predicted_NF.to(errors_NF.device)  # noqa: N806
+        mean_N1 = (errors_NF * predicted_NF).sum(1, keepdim=True) / predicted_NF.sum(1, keepdim=True)  # noqa: N806
+        return torch.where(predicted_NF, errors_NF, mean_N1)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
 
-from datamodules.dense.batches import ItemKind, LatentBatch
+from datamodules.dense.batches import ItemKind, LatentBatch, Prompt
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 
 class SupervisedFlow(FlowModule):
-    """The mean velocity error on encoded real videos, every video counting the same.
+    """Supervised module of a flow model: the mean velocity error on encoded real videos, each counting the same.
 
     Args:
         policy: the video flow model.
@@ -30,7 +30,7 @@ class SupervisedFlow(FlowModule):
         warmup: float = 250,
     ) -> None:
         super().__init__(policy, optimizer, schedule, warmup, {"supervised": 1.0})
-        self._empty_prompt: Tensor | None = None
+        self._empty_prompt: Prompt | None = None
 
     def on_fit_start(self) -> None:
         """Embed the empty prompt once, where the data drops prompts; no step meets the text encoder."""
@@ -44,7 +44,8 @@ class SupervisedFlow(FlowModule):
 
     def terms(self, batch: LatentBatch) -> dict[str, Term]:
         """The one term: (n,) the error of each video that is no padding, over all of its latent frames."""
+        # A dropped prompt arrives with no token; the model's own empty prompt has some.
         empty = self._empty_prompt
         prompts = [prompt if len(prompt) or empty is None else empty for prompt in batch.prompts]
-        errors_BF = self.errors(batch.clean, batch.noise, batch.t, prompts)  # noqa: N806
+        errors_BF = self.errors(batch.clean, batch.noise, batch.t, prompts, conditions=batch.conditions)  # noqa: N806
         return {"supervised": Term(errors_BF.mean(-1)[batch.mask], batch.mask.nonzero()[:, 0].tolist())}

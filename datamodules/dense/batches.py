@@ -1,4 +1,4 @@
-"""The batches of a video diffusion model, every field with its shape; its rows come through this door too.
+"""The batches of a video diffusion model, every field with its shape; its rows can be imported from here, too.
 
 Latents are (C, F, H, W) float32, normalised as the transformer sees them: (z - mean) / std per channel. Frames are
 uint8 (T, 3, H, W). The convention of time and noise is that of `lightning_modules.losses.flow`: t = 1 is noise. Labels
@@ -13,9 +13,12 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, PairKind, PairRow, VideoRow
+from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import LabelRow, LatentRow, PairKind, PairRow, VideoRow
 
 __all__ = [
+    "Condition",
     "FlowErrors",
     "ItemKind",
     "LabelRow",
@@ -26,6 +29,7 @@ __all__ = [
     "PairKind",
     "PairRow",
     "PairVideoBatch",
+    "Prompt",
     "VideoBatch",
     "VideoRow",
 ]
@@ -55,13 +59,17 @@ class _Pinned:
 
     def pin_memory(self) -> Self:
         """The batch itself, its tensors page-locked."""
-        for one in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, one.name)
-            if isinstance(value, Tensor):
-                setattr(self, one.name, value.pin_memory())
-            elif isinstance(value, list) and value and isinstance(value[0], Tensor):
-                setattr(self, one.name, [tensor.pin_memory() for tensor in value])
+        for attribute in fields(self):  # type: ignore[arg-type]
+            setattr(self, attribute.name, _page_locked(getattr(self, attribute.name)))
         return self
+
+
+def _page_locked(value: Any) -> Any:
+    if isinstance(value, Tensor | Condition):
+        return value.pin_memory()
+    if isinstance(value, list):
+        return [_page_locked(item) for item in value]
+    return {name: _page_locked(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 @dataclass(slots=True)
@@ -72,11 +80,12 @@ class PairBatch(_Pinned):
         keys: the B pairs' keys.
         first: (B, C, F, H, W) float32, latents of the pairs' first videos.
         second: (B, C, F, H, W) float32, of their second videos.
-        prompts: B tensors (n_i, D), prompt embeddings without padding.
+        prompts: B prompts, each by stream.
         noise: (B, C, F, H, W) float32, standard normal, one for both videos of a pair.
         t: (B,) float32 times in [0, 1], one for both videos of a pair.
-        labels: (B, F) int8, the label of each latent frame's segment; 0 where `mask` is False.
-        segments: (B, F) int64, the segment of each latent frame.
+        labels: (B, F) int8, the label of each latent frame's segment; 0 where `mask` is False, and for a frame that is
+            given to the model.
+        segments: (B, F) int64, the segment of each latent frame; -1 for a frame that is given.
         preference: (B,) int8, the label of the whole video; 0 where `mask` is False.
         mask: (B,) bool; False marks padding and skipped samples, which have no loss. Padding is in no denominator, a
             sample that is skipped when it is read stays in the step's.
@@ -84,12 +93,13 @@ class PairBatch(_Pinned):
             accumulated micro-batches, so that Lightning's averaging over both gives the global mean.
         epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
         reference: the reference's errors, put here by the `ReferenceModel` callback.
+        conditions: B conditions, the same for both videos of a pair; empty = of none anything is known.
     """
 
     keys: list[str]
     first: Tensor
     second: Tensor
-    prompts: list[Tensor]
+    prompts: list[Prompt]
     noise: Tensor
     t: Tensor
     labels: Tensor
@@ -99,6 +109,7 @@ class PairBatch(_Pinned):
     denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     reference: FlowErrors | None = None
+    conditions: list[Condition] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -108,22 +119,24 @@ class LatentBatch(_Pinned):
     Attributes:
         keys: the B videos' keys.
         clean: (B, C, F, H, W) float32 latents.
-        prompts: B tensors (n_i, D), prompt embeddings without padding; (0, D) stands for the empty prompt.
+        prompts: B prompts, each by stream; an empty mapping stands for the empty prompt.
         noise: (B, C, F, H, W) float32, standard normal.
         t: (B,) float32 times in [0, 1].
         mask: as in `PairBatch`.
         denominators: as in `PairBatch`.
         epoch: as in `PairBatch`.
+        conditions: as in `PairBatch`.
     """
 
     keys: list[str]
     clean: Tensor
-    prompts: list[Tensor]
+    prompts: list[Prompt]
     noise: Tensor
     t: Tensor
     mask: Tensor
     denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
+    conditions: list[Condition] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -173,4 +186,4 @@ class PairVideoBatch:
 
 
 def _moved(frames: Sequence[Tensor], device: Any) -> list[Tensor]:
-    return [one.to(device) for one in frames]
+    return [video.to(device) for video in frames]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
-from datamodules.dense.batches import ItemKind, PairBatch
+from datamodules.dense.batches import Condition, ItemKind, PairBatch, PairRow
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.dense.pair_labels import LabelFilter, LabelledPairs, SelectedPairs, join_labels
+from datamodules.dense.pair_labels import FrameLabels, LabelFilter, LabelledPairs, SelectedPairs, join_labels
 from datamodules.dense.pair_recipe import PairRecipe
-from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
+from datamodules.stream.indexed_data import Paths, Split
+from datamodules.stream.planned_data import PlannedData, Selection
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +37,6 @@ class DensePairs(PlannedData[PairBatch]):
         train_labels: index file of their labels, or several; each made from one of the pairs' files, or from all.
         val: likewise, of the validation pairs; every pair that is taken is seen once.
         val_labels: likewise, of their labels.
-        batch_size: pairs per rank and micro-batch.
-        num_workers: processes per rank that read; 0 = none.
         seed: decides the order of the pairs, times, noises, and the draws of `label_fraction` and `flip_labels`.
         min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
         drop_whole_ties: leave out pairs that are a tie as a whole; for a method that uses that label alone.
@@ -47,14 +48,7 @@ class DensePairs(PlannedData[PairBatch]):
         label_fraction: the share of the labelled training pairs that is used, for ablations.
         flip_labels: the share of the training labels that is turned round, of segments and, by draws of their own, of
             whole videos, for ablations (paper: 0.2 and 0.4).
-        window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (without a loss; denominators are
-            from the index and still count it).
-        max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
-        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
-            (some removed, added or replaced), from the same share of the epoch.
+        options: those of `PlannedData`.
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
@@ -66,8 +60,6 @@ class DensePairs(PlannedData[PairBatch]):
         train_labels: Paths | None = None,
         val: Paths | None = None,
         val_labels: Paths | None = None,
-        batch_size: int = 1,
-        num_workers: int = 0,
         seed: int = 0,
         min_decided: float | None = 0.2,
         drop_whole_ties: bool = False,
@@ -77,25 +69,9 @@ class DensePairs(PlannedData[PairBatch]):
         time_range: tuple[float, float] = (0.0, 1.0),
         label_fraction: float = 1.0,
         flip_labels: float = 0.0,
-        window: int = 16,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-        allow_changed: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            {"train": train, "val": val},
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            window=window,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            multiprocessing_context=multiprocessing_context,
-            reader=reader,
-            allow_changed=allow_changed,
-        )
+        super().__init__({"train": train, "val": val}, seed=seed, **options)
         self.label_paths: dict[Split, Paths | None] = {"train": train_labels, "val": val_labels}
         self.draw = FlowDraw(seed, logit_mean, logit_std, flow_shift, *time_range)
         #: The ablations are of training; validation has all labels as they are.
@@ -128,6 +104,7 @@ class DensePairs(PlannedData[PairBatch]):
         if not taken.labels:
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
+        taken = _without_given(taken, rows, module.policy)
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
         if self.active_trainer.is_global_zero:
             level = logging.WARNING if any(taken.left_out.values()) else logging.INFO
@@ -170,3 +147,20 @@ class DensePairs(PlannedData[PairBatch]):
                 f"data.{split}_labels is not given; name the index file of the labels of {self.paths[split]}"
             )
         return join_labels(self.parts(split), load_indexes(paths, "vidpref/labels", self.reader))
+
+
+def _without_given(selected: SelectedPairs, rows: Sequence[PairRow], policy: Any) -> SelectedPairs:
+    """Labels of frames alone that the policy makes: one that is given has none, and is a segment by itself."""
+    labels = dict(selected.labels)
+    for position, frames in selected.labels.items():
+        row = rows[position]
+        if row.image_shape is None:
+            continue
+        condition = Condition(row.video.fps, torch.empty(row.image_shape, device="meta"))
+        predicted = policy.predicted_frames(row.latent_shape[1], condition).tolist()
+        labels[position] = FrameLabels(
+            tuple(label if made else 0 for label, made in zip(frames.frames, predicted, strict=True)),
+            tuple(segment if made else -1 for segment, made in zip(frames.segments, predicted, strict=True)),
+            frames.whole,
+        )
+    return replace(selected, labels=labels)

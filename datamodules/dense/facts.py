@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.rows import LabelRow, LatentRow, PairRow, VideoRow
 
 LATENTS, PROMPT = "latents.safetensors", "prompt.safetensors"
@@ -29,6 +30,15 @@ def video_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         ValueError: lists every fault.
     """
     return _spread(_checked(VideoRow, key, record, suffixes, ("mp4",)).to_json(), "caption")
+
+
+def video_pair_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
+    """The same for schema "vidpref/video_pairs".
+
+    Raises:
+        ValueError: lists every fault.
+    """
+    return _spread(_checked(VideoRow, key, record, suffixes, ("first.mp4", "second.mp4")).to_json(), "caption")
 
 
 def latent_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
@@ -80,7 +90,7 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
 
     Args:
         content: of ``key.latents.safetensors``.
-        names: the tensors wanted.
+        names: the tensors to read.
         shape: (C, F, H, W), what the index says of each.
 
     Returns:
@@ -89,30 +99,48 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
     Raises:
         ValueError: one is missing, of another shape, or not finite.
     """
-    found = _tensors(content, LATENTS)
+    latents = _tensors(content, LATENTS)
     for name in names:
-        if name not in found:
-            raise ValueError(f".{LATENTS} holds {sorted(found)}, not {name!r}; make the sample again, with {name!r}")
-        if list(found[name].shape) != list(shape):
-            raise ValueError(f".{LATENTS}: {name} is {list(found[name].shape)}, the index says {list(shape)}")
-        _require_finite(found[name], f".{LATENTS}: {name}")
-    return {name: found[name].float() for name in names}
+        if name not in latents:
+            raise ValueError(f".{LATENTS} holds {sorted(latents)}, not {name!r}; make the sample again, with {name!r}")
+        if list(latents[name].shape) != list(shape):
+            raise ValueError(f".{LATENTS}: {name} is {list(latents[name].shape)}, the index says {list(shape)}")
+        _require_finite(latents[name], f".{LATENTS}: {name}")
+    return {name: latents[name].float() for name in names}
 
 
-def read_prompt(content: bytes) -> Tensor:
-    """The prompt's embeddings, (n, D) float32 with n at least 1, from the content of ``key.prompt.safetensors``.
+def read_condition(content: bytes, facts: Mapping[str, Any]) -> Condition:
+    """What a sample gives the model beside its prompt: its frame rate, and the image's latents where it has them.
+
+    Args:
+        content: of ``key.latents.safetensors``.
+        facts: the sample's, in the index.
 
     Raises:
-        ValueError: there is none, it is empty, or not finite.
+        ValueError: the image's latents are missing, of another shape than the index says, or not finite.
     """
-    found = _tensors(content, PROMPT)
-    if "embeds" not in found or found["embeds"].ndim != 2 or not found["embeds"].numel():
-        shapes = {name: list(one.shape) for name, one in found.items()}
+    shape = facts.get("image_shape")
+    return Condition(facts["fps"], None if shape is None else read_latents(content, ("image",), shape)["image"])
+
+
+def read_prompt(content: bytes) -> Prompt:
+    """The prompt's embeddings by stream, float32, from the content of ``key.prompt.safetensors``.
+
+    Returns:
+        "embeds" (n, D) with n at least 1, and whatever streams the family has beside it.
+
+    Raises:
+        ValueError: there is no such stream, it is empty, or one is not finite.
+    """
+    streams = _tensors(content, PROMPT)
+    if "embeds" not in streams or streams["embeds"].ndim != 2 or not streams["embeds"].numel():
+        shapes = {name: list(stream.shape) for name, stream in streams.items()}
         raise ValueError(
             f".{PROMPT} holds {shapes}, not embeds (n, D) of a prompt; make the sample again, with a prompt"
         )
-    _require_finite(found["embeds"], f".{PROMPT}: embeds")
-    return found["embeds"].float()
+    for name, stream in streams.items():
+        _require_finite(stream, f".{PROMPT}: {name}")
+    return {name: stream.float() for name, stream in streams.items()}
 
 
 def tensor_fault(suffix: str, content: bytes, members: Collection[str], facts: Mapping[str, Any]) -> str | None:
@@ -121,6 +149,7 @@ def tensor_fault(suffix: str, content: bytes, members: Collection[str], facts: M
         if suffix == LATENTS and "latent_shape" in facts:
             names = ("first", "second") if "first.mp4" in members else ("clean",)
             read_latents(content, names, facts["latent_shape"])
+            read_condition(content, facts)
         elif suffix == PROMPT and "latent_shape" in facts:
             read_prompt(content)
         else:
@@ -130,7 +159,7 @@ def tensor_fault(suffix: str, content: bytes, members: Collection[str], facts: M
     return None
 
 
-def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str], wanted: Sequence[str]) -> _RowT:
+def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str], members: Sequence[str]) -> _RowT:
     """The row that a record holds, its key and the sample's members being right."""
     try:
         row = kind.from_json(record)
@@ -139,7 +168,7 @@ def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str]
         raise ValueError(f".json is not a {kind.__name__}: {error}") from error
     if row.key != key:
         faults.append(f"key: the row says {row.key!r}")
-    faults += [f".{suffix} is missing" for suffix in wanted if suffix not in suffixes]
+    faults += [f".{suffix} is missing" for suffix in members if suffix not in suffixes]
     if faults:
         raise ValueError("; ".join(faults))
     return row
@@ -147,14 +176,14 @@ def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str]
 
 def _spread(row: dict[str, Any], text: str) -> dict[str, Any]:
     """A row's JSON as facts: without key and text, the video's numbers beside the others."""
-    rest = {name: value for name, value in row.items() if name not in ("key", "video", text)}
-    return {**rest, **row["video"]}
+    facts = {name: value for name, value in row.items() if name not in ("key", "video", text)}
+    return {**facts, **row["video"]}
 
 
 def _gathered(facts: Mapping[str, Any]) -> dict[str, Any]:
     """`_spread` undone."""
-    rest = {name: value for name, value in facts.items() if name not in _VIDEO}
-    return {**rest, "video": {name: facts[name] for name in _VIDEO}}
+    row = {name: value for name, value in facts.items() if name not in _VIDEO}
+    return {**row, "video": {name: facts[name] for name in _VIDEO}}
 
 
 def _tensors(content: bytes, suffix: str) -> dict[str, Tensor]:
@@ -162,10 +191,10 @@ def _tensors(content: bytes, suffix: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        found: dict[str, Tensor] = load(content)
+        tensors: dict[str, Tensor] = load(content)
     except (SafetensorError, KeyError) as error:
         raise ValueError(f".{suffix} cannot be read: {error}") from error
-    return found
+    return tensors
 
 
 def _require_finite(tensor: Tensor, what: str) -> None:

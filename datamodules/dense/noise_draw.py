@@ -1,9 +1,10 @@
-"""What the data of a video diffusion model shares: the draw of time and noise, checks of latents, blank samples."""
+"""Draw of time and noise for a video diffusion model, checks of latents against a policy, and blank samples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.facts import PROMPT, read_prompt
-from datamodules.dense.rows import LatentRow, LatentSpace, PairRow
+from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import LatentRow, PairRow, PromptShapes
 from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
@@ -25,10 +28,10 @@ _LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class FlowDraw:
-    """Time and noise of a sample: a function of seed, key and the plan's epoch, whoever reads it.
+    """Draw of a sample's time and noise: a function of seed, key and the plan's epoch, in whichever process.
 
     Time is logit-normal, as the paper draws it (mean and std are Stable Diffusion 3's, our choice), then shifted as
-    `shift_time` does, and drawn again until it lies between `lowest` and `highest`.
+    `shift_time` does, and drawn again until it is between `lowest` and `highest`.
 
     Attributes:
         seed: the run's seed.
@@ -59,6 +62,7 @@ class FlowDraw:
 
     def time(self, key: str, epoch: int) -> float:
         """The sample's time in [0, 1]."""
+        # float64 and one draw at a time, so that a time does not depend on the batch that it is drawn in.
         random = generator(self.seed, key, "flow/time", epoch)
         while True:
             normal = torch.tensor(random.standard_normal(), dtype=torch.float64)
@@ -82,6 +86,7 @@ class FlowDraw:
         """The share of draws below a time."""
         if time in (0.0, 1.0):
             return time
+        # The inverse of `shift_time`, then of the sigmoid.
         unshifted = time / (self.shift - (self.shift - 1) * time)
         return NormalDist(self.mean, self.std).cdf(math.log(unshifted / (1 - unshifted)))
 
@@ -91,7 +96,8 @@ def policy_faults(index: Index, rows: Sequence[PairRow | LatentRow], draw: FlowD
     return [
         *_time_faults(draw, policy.times),
         *_space_faults(index, rows, policy.latent_space),
-        *_prompt_faults(index, rows, policy.prompt_length, policy.prompt_width),
+        *_prompt_faults(index, rows, policy.prompt_shapes),
+        *_condition_faults(index, rows, policy),
     ]
 
 
@@ -105,26 +111,53 @@ def _time_faults(draw: FlowDraw, made_for: tuple[float, float]) -> list[str]:
     ]
 
 
-def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], length: int, width: int) -> list[str]:
+def _prompt_faults(index: Index, rows: Sequence[PairRow | LatentRow], most: PromptShapes) -> list[str]:
+    """Prompts of another family, or of more tokens than the policy takes."""
+    faults = []
+    for position, row in enumerate(rows):
+        sample = f"{index.address(position)}: sample {row.key!r}"
+        shapes = row.prompt_shapes or most
+        if shapes.keys() != most.keys():
+            faults.append(
+                f"{sample}: a prompt of the streams {', '.join(shapes)}, the policy takes {', '.join(most)}; make the "
+                "sample again with this policy, or train the one that it was made with"
+            )
+            continue
+        faults += [
+            f"{sample}: a prompt embedding of {shape}{'' if name == 'embeds' else f' ({name})'}, the policy takes at "
+            f"most {most[name]}; raise model.policy.prompt_length, or make the sample again with this policy"
+            for name, shape in shapes.items()
+            if len(shape) != len(most[name]) or shape[-1] != most[name][-1] or shape[0] > most[name][0]
+        ]
+    return faults
+
+
+def _condition_faults(index: Index, rows: Sequence[PairRow | LatentRow], policy: Any) -> list[str]:
+    """The kinds of given images that the policy cannot take, or must have, each with the first sample."""
+    first: dict[tuple[Any, ...], int] = {}
+    for position, row in enumerate(rows):
+        first.setdefault((row.latent_shape, row.image_shape), position)
     return [
-        f"{index.address(position)}: sample {row.key!r}: a prompt embedding of {row.prompt_shape}, the policy takes at "
-        f"most ({length}, {width}); raise model.policy.prompt_length, or make the sample again with this policy"
-        for position, row in enumerate(rows)
-        if row.prompt_shape is not None and (row.prompt_shape[0] > length or row.prompt_shape[1] != width)
+        f"{index.address(position)}: sample {rows[position].key!r}: {why}"
+        for (latents, image), position in first.items()
+        if (why := policy.condition_fault(latents, image))
     ]
 
 
 def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], expected: LatentSpace) -> list[str]:
     """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
-    seen: dict[LatentSpace, list[int]] = {}
+    positions_of: dict[LatentSpace, list[int]] = {}
     for position, row in enumerate(rows):
-        seen.setdefault(row.latent_space, []).append(position)
-    return [
-        f"{index.address(held[0])}: sample {rows[held[0]].key!r} (and {len(held) - 1} others): latents of another "
-        f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were made for"
-        for space, held in seen.items()
-        if (faults := space.faults_against(expected))
-    ]
+        positions_of.setdefault(row.latent_space, []).append(position)
+    lines = []
+    for space, (first, *others) in positions_of.items():
+        if faults := space.faults_against(expected):
+            lines.append(
+                f"{index.address(first)}: sample {rows[first].key!r} (and {len(others)} others): latents of another "
+                f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were "
+                "made for"
+            )
+    return lines
 
 
 def shape_faults(index: Index, rows: Sequence[PairRow | LatentRow], batch_size: int) -> list[str]:
@@ -151,7 +184,7 @@ def require_none(faults: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blanks:
-    """Stand-ins for samples that are padding or could not be read: masked, but every rank makes its forward."""
+    """Blank samples in place of padding and of what could not be read: masked, but every rank makes its forward."""
 
     samples: SampleReader
 
@@ -159,16 +192,25 @@ class Blanks:
         """Zeros in the shape of the sample's latents."""
         return torch.zeros(*self.samples.index.entries[position].facts["latent_shape"])
 
-    def prompts(self, prompts: Sequence[Tensor | None]) -> list[Tensor]:
-        """The prompts of a batch, one token of zeros where there is none."""
-        width = next((prompt.shape[1] for prompt in prompts if prompt is not None), None) or self._width()
-        return [torch.zeros(1, width) if prompt is None else prompt for prompt in prompts]
+    def prompts(self, prompts: Sequence[Prompt | None]) -> list[Prompt]:
+        """The prompts of a batch, one token of zeros in each stream where there is none."""
+        if None not in prompts:
+            return [prompt for prompt in prompts if prompt is not None]
+        # A prompt that was dropped has no streams.
+        example = next((prompt for prompt in prompts if prompt), None) or self._any_prompt()
+        blank = {name: stream.new_zeros(1, *stream.shape[1:]) if stream.ndim > 1 else torch.zeros_like(stream)
+                 for name, stream in example.items()}  # fmt: skip
+        return [blank if prompt is None else prompt for prompt in prompts]
 
-    def _width(self) -> int:
-        """The width of any prompt embedding that can be read: a batch of blanks alone is the only one that asks."""
+    def condition(self, position: int) -> Condition:
+        """The sample's own, as the index has it; the image's latents are zeros."""
+        facts = self.samples.index.entries[position].facts
+        shape = facts.get("image_shape")
+        return Condition(facts["fps"], None if shape is None else torch.zeros(*shape))
+
+    def _any_prompt(self) -> Prompt:
+        """Any prompt that can be read: a batch of blanks alone is the only one that asks."""
         for position in range(len(self.samples.index)):
-            try:
-                return read_prompt(self.samples.read(position, [PROMPT])[PROMPT]).shape[1]
-            except ValueError:
-                continue
+            with suppress(ValueError):
+                return read_prompt(self.samples.read(position, [PROMPT])[PROMPT])
         raise ValueError(f"{self.samples.index.address(0)}: no sample has a prompt that can be read")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.batches import PairBatch
-from datamodules.dense.facts import LATENTS, PROMPT, read_latents, read_prompt
+from datamodules.dense.facts import LATENTS, PROMPT, read_condition, read_latents, read_prompt
+from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.noise_draw import Blanks, FlowDraw
 from datamodules.dense.pair_labels import FrameLabels
 from datamodules.stream.plan import PlannedBatch
@@ -22,7 +23,8 @@ class PairSample:
 
     first: Tensor
     second: Tensor
-    prompt: Tensor | None
+    prompt: Prompt | None
+    condition: Condition
     noise: Tensor
     t: float
     labels: FrameLabels
@@ -58,6 +60,7 @@ class PairRecipe(Recipe[PairBatch]):
             first=latents["first"],
             second=latents["second"],
             prompt=read_prompt(sample.members[PROMPT]),
+            condition=read_condition(sample.members[LATENTS], sample.entry.facts),
             noise=self.draw.noise(key, sample.epoch, shape),
             t=self.draw.time(key, sample.epoch),
             labels=self.labels[sample.position],
@@ -79,9 +82,11 @@ class PairRecipe(Recipe[PairBatch]):
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             epoch=planned.slots[0].epoch,
+            conditions=[pair.condition for pair in pairs],
         )
 
     def _blank(self, position: int) -> PairSample:
         zeros = self.blanks.latents(position)
         ties = (0,) * zeros.shape[1]
-        return PairSample(zeros, zeros, None, zeros, 0.5, FrameLabels(ties, ties, 0))
+        condition = self.blanks.condition(position)
+        return PairSample(zeros, zeros, None, condition, zeros, 0.5, FrameLabels(ties, ties, 0))

@@ -1,109 +1,28 @@
-"""The rows of a video diffusion model's shards, and the latent space in which its videos are stored.
+"""The rows of a video diffusion model's shards.
 
-Latents are (C, F, H, W) float32, normalised as the transformer sees them: (z - mean) / std per channel. Labels are +1
-where the pair's first video is better, -1 where its second one is, 0 for a tie.
+Latents are (C, F, H, W), normalised as the transformer sees them: (z - mean) / std per channel. Labels are +1 where the
+pair's first video is better, -1 where its second one is, 0 for a tie.
+
+A row is written with the fields of version 1 wherever these can hold it, so that a sample which needs nothing newer has
+the same bytes, and its index the same fingerprint, as before.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
-from operator import eq
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_args
 
+from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.segments import majority_label
 from datamodules.video.facts import Fault, VideoFacts
 
 #: structural: both videos start from one real video at noise level eta. vanilla: each from its own pure noise.
-PairKind = Literal["structural", "vanilla"]
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON types, lists instead of tuples, so that it equals what a file gives back."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(row)))
-    return plain
-
-
-@dataclass(frozen=True, slots=True)
-class LatentSpace:
-    """Where latents live: two videos' latents can be compared, or trained on, only if all of this agrees.
-
-    Attributes:
-        name: of the autoencoder's checkpoint or class.
-        mean: of each latent channel, taken off before the transformer sees it.
-        std: of each latent channel, divided by.
-        temporal_ratio: frames per latent frame; r k + 1 frames become k + 1.
-        spatial_ratio: pixels per latent, in each direction.
-        weights: a mark of the autoencoder's weights, which says that two are not the same one; "" = not known.
-    """
-
-    name: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    temporal_ratio: int
-    spatial_ratio: int
-    weights: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return _plain(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LatentSpace:
-        """What `to_json` wrote.
-
-        Raises:
-            TypeError: an unknown or a missing field.
-        """
-        numbers = {name: tuple(float(value) for value in data[name]) for name in ("mean", "std") if name in data}
-        return _one(cls(**{**data, **numbers}))
-
-    def shape(self, video: VideoFacts) -> tuple[int, int, int, int]:
-        """(C, F, H, W) of the latents of a video."""
-        frames = -(-(video.frames - 1) // self.temporal_ratio) + 1
-        return (len(self.mean), frames, video.height // self.spatial_ratio, video.width // self.spatial_ratio)
-
-    def faults_against(self, other: LatentSpace) -> list[str]:
-        """How this space differs from another one, one line for each field; empty = they are one, as far as is known.
-
-        Normalisation is compared up to rounding: it may have passed through another program's float32.
-        """
-        found = []
-        for one in fields(self):
-            mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            agree: Callable[[Any, Any], bool] = _AGREE.get(one.name, eq)
-            if not agree(mine, theirs):
-                found.append(f"{one.name} {_short(mine)} is not {_short(theirs)}")
-        return found
-
-
-@lru_cache
-def _one(space: LatentSpace) -> LatentSpace:
-    """The same object for equal spaces: all rows of an index share it."""
-    return space
-
-
-def _close(first: Sequence[float], second: Sequence[float]) -> bool:
-    return len(first) == len(second) and all(
-        abs(a - b) <= 1e-5 * max(1.0, abs(a), abs(b)) for a, b in zip(first, second, strict=True)
-    )
-
-
-#: How the fields of a latent space are compared that need not be equal.
-_AGREE: dict[str, Callable[[Any, Any], bool]] = {
-    "mean": _close,
-    "std": _close,
-    "weights": lambda first, second: first == second or not (first and second),
-}
-
-
-def _short(value: Any) -> str:
-    if not isinstance(value, tuple):
-        return repr(value)
-    shown = ", ".join(f"{one:g}" for one in value[:4])
-    return f"[{shown}{', ...' if len(value) > 4 else ''}] ({len(value)} channels)"
+#: imported: made elsewhere, by whatever model and from whatever noise.
+PairKind = Literal["structural", "vanilla", "imported"]
+#: Stream -> the shape of its tensor, see `datamodules.dense.inputs.Prompt`.
+PromptShapes = Mapping[str, tuple[int, ...]]
 
 
 def _empty(row: Any, names: Sequence[str]) -> list[Fault]:
@@ -113,29 +32,26 @@ def _empty(row: Any, names: Sequence[str]) -> list[Fault]:
 
 def _latent_faults(video: VideoFacts, shape: tuple[int, ...], space: LatentSpace) -> list[Fault]:
     """What does not fit between a video, its latents' shape and their space."""
-    if (video.frames - 1) % space.temporal_ratio:
-        return [
-            Fault("video", f"{video.frames} frames are not a multiple of {space.temporal_ratio} plus 1; cut the video")
-        ]
-    if shape == (wanted := space.shape(video)):
+    if why := space.frames_fault(video.frames):
+        return [Fault("video", f"{why}; cut the video")]
+    if shape == (expected := space.shape(video)):
         return []
     size = f"{video.frames} frames of {video.width} x {video.height}"
-    return [Fault("latent_shape", f"{list(shape)} does not fit {size}, which {space.name} makes {list(wanted)}")]
+    return [Fault("latent_shape", f"{list(shape)} does not fit {size}, which {space.name} makes {list(expected)}")]
 
 
-def _rebuilt(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row with what JSON has no type for."""
-    found = dict(data)
-    makers: dict[str, Any] = {
-        "video": lambda value: VideoFacts(**value),
-        "latent_space": LatentSpace.from_json,
-        "latent_shape": tuple,
-        "prompt_shape": lambda value: None if value is None else tuple(value),
-        "seeds": tuple,
-        "labels": tuple,
-        "verdicts": lambda value: None if value is None else tuple(map(tuple, value)),
-    }
-    return {name: makers[name](value) if name in makers else value for name, value in found.items()}
+#: Field -> what makes of its JSON the type that JSON has none for.
+_MAKERS: Mapping[str, Callable[[Any], Any]] = {
+    "video": lambda value: VideoFacts(**value),
+    "latent_space": LatentSpace.from_json,
+    "latent_shape": tuple,
+    "image_shape": lambda value: None if value is None else tuple(value),
+    "prompt_shapes": lambda value: {name: tuple(shape) for name, shape in value.items()},
+    "eta": lambda value: tuple(value) if isinstance(value, list) else value,
+    "seeds": lambda value: None if value is None else tuple(value),
+    "labels": tuple,
+    "verdicts": lambda value: None if value is None else tuple(map(tuple, value)),
+}
 
 
 class _Row:
@@ -144,8 +60,17 @@ class _Row:
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return _plain(self)
+        """The row as plain JSON types, lists instead of tuples, so that it equals what a file gives back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        if "prompt_shapes" in plain:
+            shapes = plain.pop("prompt_shapes")
+            if shapes is None or shapes.keys() == {"embeds"}:
+                plain["prompt_shape"] = shapes and shapes["embeds"]
+            else:
+                plain["prompt_shapes"] = shapes
+        if plain.get("image_shape", 0) is None:
+            del plain["image_shape"]
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -154,7 +79,11 @@ class _Row:
         Raises:
             TypeError: an unknown or a missing field.
         """
-        return cls(**_rebuilt(data))
+        given = dict(data)
+        # Version 1 knows prompts of one stream.
+        if (shape := given.pop("prompt_shape", None)) is not None:
+            given["prompt_shapes"] = {"embeds": shape}
+        return cls(**{name: _MAKERS[name](value) if name in _MAKERS else value for name, value in given.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +118,14 @@ class LatentRow(VideoRow):
     Attributes:
         latent_shape: (C, F, H, W) of the latents.
         latent_space: where they live.
-        prompt_shape: (n, D) of the caption's embedding; None = not known.
+        prompt_shapes: of the caption's embeddings; None = not known.
+        image_shape: of what is given of the video to a model that starts from an image; None = nothing is.
     """
 
     latent_shape: tuple[int, int, int, int]
     latent_space: LatentSpace
-    prompt_shape: tuple[int, int] | None = None
+    prompt_shapes: PromptShapes | None = None
+    image_shape: tuple[int, int, int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
@@ -212,13 +143,15 @@ class PairRow(_Row):
         prompt: what both were made for.
         video: frames, fps and size of each of the two.
         kind: see `PairKind`.
-        eta: the noise level that both started from, in (0, 1]; 1 for vanilla pairs.
-        seeds: of the first and of the second video's noise.
+        eta: the noise level that both started from, in (0, 1], 1 for vanilla pairs; or one for each; None = not known,
+            as of an imported pair.
+        seeds: of the first and of the second video's noise; None = not known, as of an imported pair.
         latent_shape: (C, F, H, W) of each one's latents.
         latent_space: where they live.
         source: where the real video comes from, for tables.
         sampler: how they were made (steps, shift, guidance_scale, adapter ...), plain JSON types.
-        prompt_shape: (n, D) of the prompt's embedding; None = not known.
+        prompt_shapes: of the prompt's embeddings; None = not known.
+        image_shape: of what is given of the videos to a model that starts from an image; None = nothing is.
     """
 
     key: str
@@ -226,26 +159,38 @@ class PairRow(_Row):
     prompt: str
     video: VideoFacts
     kind: PairKind
-    eta: float
-    seeds: tuple[int, int]
+    eta: float | tuple[float, float] | None
+    seeds: tuple[int, int] | None
     latent_shape: tuple[int, int, int, int]
     latent_space: LatentSpace
     source: str = ""
     sampler: dict[str, Any] = field(default_factory=dict)
-    prompt_shape: tuple[int, int] | None = None
+    prompt_shapes: PromptShapes | None = None
+    image_shape: tuple[int, int, int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
-        found = _empty(self, ("key", "video_id", "prompt"))
+        faults = _empty(self, ("key", "video_id", "prompt"))
         if self.kind not in get_args(PairKind):
-            found.append(Fault("kind", f"{self.kind!r} is none of {' and '.join(get_args(PairKind))}"))
-        if not 0 < self.eta <= 1:
-            found.append(Fault("eta", f"{self.eta:g} is not a noise level in (0, 1]; sample the pair again"))
-        elif self.kind == "vanilla" and self.eta != 1:
-            found.append(Fault("eta", f"{self.eta:g} in a vanilla pair, which starts from pure noise, eta 1"))
-        if self.seeds[0] == self.seeds[1]:
-            found.append(Fault("seeds", f"are both {self.seeds[0]}, so the videos are one; sample the pair again"))
-        return found + _latent_faults(self.video, self.latent_shape, self.latent_space)
+            faults.append(Fault("kind", f"{self.kind!r} is none of {' and '.join(get_args(PairKind))}"))
+        if self.kind != "imported":
+            faults += self._sampling_faults()
+        return faults + _latent_faults(self.video, self.latent_shape, self.latent_space)
+
+    def _sampling_faults(self) -> list[Fault]:
+        """What is wrong with noise levels and seeds; only an imported pair may have none."""
+        faults = []
+        etas = self.eta if isinstance(self.eta, tuple) else (self.eta, self.eta)
+        if None in etas or not all(0 < eta <= 1 for eta in etas if eta is not None):
+            shown = " and ".join(f"{eta:g}" for eta in dict.fromkeys(etas) if eta is not None) or "none"
+            faults.append(Fault("eta", f"{shown} is not a noise level in (0, 1]; sample the pair again"))
+        elif self.kind == "vanilla" and etas != (1, 1):
+            faults.append(Fault("eta", f"{etas[0]:g} in a vanilla pair, which starts from pure noise, eta 1"))
+        if self.seeds is None:
+            faults.append(Fault("seeds", "are missing; only a pair of kind imported has none"))
+        elif self.seeds[0] == self.seeds[1] and etas[0] == etas[1]:
+            faults.append(Fault("seeds", f"are both {self.seeds[0]}, so the videos are one; sample the pair again"))
+        return faults
 
 
 @dataclass(frozen=True, slots=True)

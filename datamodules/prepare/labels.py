@@ -294,20 +294,20 @@ def _fields(row: Mapping[str | None, Any]) -> dict[str, str]:
 
 def _row_faults(row: Mapping[str, str], has_repeat: bool) -> list[str]:
     """What is wrong with a row; where the file has a column ``repeat``, a row without it was cut short."""
-    found = [] if row["key"] else ["key is empty"]
+    faults = [] if row["key"] else ["key is empty"]
     if row["segment"].lower() != "whole" and not (row["segment"].isascii() and row["segment"].isdigit()):
-        found.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
+        faults.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
     if row["label"].lower() not in _LABELS:
-        found.append(f"label {row['label']!r} is none of first, second and tie")
+        faults.append(f"label {row['label']!r} is none of first, second and tie")
     if row.get("side", "").lower() not in ("", "first", "second"):
-        found.append(f"side {row['side']!r} is neither first nor second, the video that was shown on the left")
+        faults.append(f"side {row['side']!r} is neither first nor second, the video that was shown on the left")
     if row.get("time") and not _is_time(row["time"]):
-        found.append(f"time {row['time']!r} is no ISO 8601 time")
+        faults.append(f"time {row['time']!r} is no ISO 8601 time")
     if has_repeat and row["repeat"] not in ("0", "1"):
-        found.append(f"repeat {row['repeat']!r} is neither 0 nor 1; `vidpref label` repairs a line that was cut short")
+        faults.append(f"repeat {row['repeat']!r} is neither 0 nor 1; `vidpref label` repairs a line that was cut short")
     if row[""]:
-        found.append(f"has more fields than the first line: {row['']!r}")
-    return found
+        faults.append(f"has more fields than the first line: {row['']!r}")
+    return faults
 
 
 def _is_time(text: str) -> bool:

@@ -1,9 +1,13 @@
-"""Types and ranges of the fields of an index, so that one of somebody else's making is refused where it is read."""
+"""Types and ranges of the fields of an index, so that one of somebody else's making is refused where it is read.
+
+Version 2 has optional fields that version 1 has not. An index is written as version 1 where none of its samples uses
+one, so that it has the same fingerprint as before and is read by earlier releases.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 #: Faults that are listed; the others are counted.
@@ -17,8 +21,27 @@ _REQUIRED: Mapping[str, Sequence[str]] = {
     "vidpref/videos": ("video_id", *_VIDEO),
     "vidpref/latents": ("video_id", *_VIDEO, "latent_shape"),
     "vidpref/pairs": ("video_id", *_VIDEO, "latent_shape"),
+    "vidpref/video_pairs": ("video_id", *_VIDEO),
     "vidpref/labels": ("labels", "frames_per_segment"),
 }
+
+
+#: Facts that version 1 does not have.
+_SECOND = frozenset({"prompt_shapes", "image_shape", "negative", "visible"})
+
+
+def version_of(facts: Iterable[Mapping[str, Any]]) -> int:
+    """The lowest version of a schema that holds these samples' facts."""
+    return max(map(_fact_version, facts), default=1)
+
+
+def _fact_version(facts: Mapping[str, Any]) -> int:
+    newer_value = (
+        facts.get("kind") == "imported"
+        or isinstance(facts.get("eta"), list)
+        or any(name in facts and facts[name] is None for name in ("eta", "seeds"))
+    )
+    return 2 if newer_value or not _SECOND.isdisjoint(facts) else 1
 
 
 def field_faults(schema: str, content: Mapping[str, Any]) -> str:
@@ -116,6 +139,20 @@ def _video(value: Any) -> bool:
     return all(_CHECKS[name][0](value[name]) for name in _VIDEO)
 
 
+def _shape(value: Any, sizes: int, least: int = 1) -> bool:
+    return isinstance(value, list) and len(value) == sizes and all(_whole(size, least) for size in value)
+
+
+def _prompt_shapes(value: Any) -> bool:
+    if not isinstance(value, dict) or "embeds" not in value:
+        return False
+    return all(_shape(shape, 1) or (_shape(shape, 2, 0) and shape[1]) for shape in value.values())
+
+
+def _eta(value: Any) -> bool:
+    return value is None or _number(value) or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
+
+
 def _event(value: Any) -> bool:
     return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
 
@@ -141,10 +178,16 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "boxes": (lambda value: isinstance(value, list) and all(map(_box, value)), "a list of [x, y, width, height, time]"),
     "clip": (_video, "frames, fps, width and height of a video"),
     "clip_negative": (_video, "frames, fps, width and height of a video"),
-    "latent_shape": (
-        lambda value: isinstance(value, list) and len(value) == 4 and all(_whole(size, 1) for size in value),
-        "four whole numbers from 1 on",
-    ),
+    "latent_shape": (lambda value: _shape(value, 4), "four whole numbers from 1 on"),
+    "image_shape": (lambda value: _shape(value, 4), "four whole numbers from 1 on"),
+    "prompt_shape": (lambda value: value is None or _shape(value, 2), "two whole numbers from 1 on"),
+    "prompt_shapes": (_prompt_shapes, "the shape of each of a prompt's tensors by name, embeds among them"),
+    "kind": (lambda value: isinstance(value, str), "a text"),
+    "eta": (_eta, "a number, one for each video, or null"),
+    "seeds": (lambda value: value is None or _shape(value, 2, 0), "two whole numbers from 0 on, or null"),
+    # Of VistaDPO: a given rejected video, and the part of the frames that was visible when the sample was made.
+    "negative": (_video, "frames, fps, width and height of a video"),
+    "visible": (lambda value: value is None or (_box(value) and len(value) == 4), "[x, y, width, height] in pixels"),
     "labels": (
         lambda value: isinstance(value, list) and all(_whole(label, -math.inf) for label in value),
         "a list of whole numbers",

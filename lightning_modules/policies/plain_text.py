@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,11 @@ _MARKER = re.compile(r"[<\[({|].*[>\])}|]", re.DOTALL)
 
 #: Private-use characters, the first of as many as there are added tokens.
 _FIRST_STAND_IN = 0xF0000
+
+
+def stand_in(place: int) -> str:
+    """The other name of the added token at this place."""
+    return chr(_FIRST_STAND_IN + place)
 
 
 class PlainText:
@@ -37,29 +43,33 @@ class PlainText:
         self.control: dict[str, int] = {name: index for index, name in [*markers.items(), *special]}
         # Characters that the vocabulary lacks have this id too.
         self._control_ids = set(self.control.values()) - {tokenizer.unk_token_id}
-        self._expected: dict[tuple[str, str], list[int]] = {}
 
     def ids(self, before: str, text: str, after: str, where: str) -> list[int]:
-        """The ids of the three parts as one text, without what the tokenizer puts around it.
+        """The ids of a text between two parts of a template, see `interleaved`."""
+        return self.interleaved((before, after), (text,), where)
+
+    def interleaved(self, template: Sequence[str], texts: Sequence[str], where: str) -> list[int]:
+        """The ids of template, text, template, text ... template as one, without what the tokenizer puts around it.
 
         Args:
-            before: of the template; its special tokens become control ids.
-            text: of the user; nothing in it does.
-            after: as `before`.
-            where: what to call the text in an error.
+            template: n + 1 parts, whose special tokens become control ids.
+            texts: n texts of users; nothing in them does.
+            where: what to call them in an error.
 
         Raises:
-            ValueError: this tokenizer cannot but read a control token in the text.
+            ValueError: this tokenizer cannot but read a control token in a text.
         """
-        if (before, after) not in self._expected:
-            self._expected[before, after] = self._controls(self._native(before + after))
-        expected, unknown = self._expected[before, after], self.tokenizer.unk_token
-        ids = self._native(before + text + after)
-        if self._controls(ids) == expected and not (unknown and unknown in text):
+        *parts, ending = template
+        ids = self._native("".join(part for pair in zip(parts, texts, strict=True) for part in pair) + ending)
+        unknown = self.tokenizer.unk_token
+        names = [name for name in (*self.control, unknown) if name and any(name in text for text in texts)]
+        expected = self._controls(self._native("".join(template)))
+        if self._controls(ids) == expected and unknown not in names:
             return ids
         if self._renamed is not None:
-            ids = self._renamed_ids(before, text, after)
+            ids = self._renamed_ids(template, texts)
         if self._renamed is None or self._controls(ids) != expected:
+            text = next((text for text in texts if any(name in text for name in names)), texts[0])
             held = ", ".join(repr(name) for name in self.control if name in text)
             raise ValueError(
                 f"{where}: {text!r} holds {held}, which this tokenizer takes for a control token; take it out"
@@ -73,6 +83,11 @@ class PlainText:
     def _controls(self, ids: list[int]) -> list[int]:
         return [index for index in ids if index in self._control_ids]
 
+    def content(self) -> dict[str, Any]:
+        """What the tokenizer is made of, as `tokenizers` stores it."""
+        content: dict[str, Any] = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return content
+
     @cached_property
     def _renamed(self) -> tuple[Any, dict[int, int], dict[str, str]] | None:
         """A tokenizer with other names for control tokens, its ids of added tokens -> ours, and name -> other name.
@@ -83,7 +98,7 @@ class PlainText:
             return None
         from tokenizers import AddedToken, Tokenizer
 
-        content = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        content = self.content()
         bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         renamed = Tokenizer.from_str(json.dumps({**content, **bare}))
         indexes: dict[int, int] = {}
@@ -92,18 +107,19 @@ class PlainText:
             index, name = token.pop("id"), token.pop("content")
             other = name
             if name in self.control:
-                other = names[name] = chr(_FIRST_STAND_IN + place)
+                other = names[name] = stand_in(place)
             renamed.add_tokens([AddedToken(other, **token)])
             renamed_index = renamed.token_to_id(other)
             assert renamed_index is not None, "it was added just now"
             indexes[renamed_index] = index
         return renamed, indexes, names
 
-    def _renamed_ids(self, before: str, text: str, after: str) -> list[int]:
+    def _renamed_ids(self, template: Sequence[str], texts: Sequence[str]) -> list[int]:
         assert self._renamed is not None
         renamed, indexes, names = self._renamed
         # Longest first, as one name may begin another.
         pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
-        opening, closing = (pattern.sub(lambda match: names[match[0]], part) for part in (before, after))
-        ids = renamed.encode(opening + text + closing, add_special_tokens=False).ids
+        *parts, ending = (pattern.sub(lambda match: names[match[0]], part) for part in template)
+        whole = "".join(part for pair in zip(parts, texts, strict=True) for part in pair) + ending
+        ids = renamed.encode(whole, add_special_tokens=False).ids
         return [indexes.get(index, index) for index in ids]

@@ -1,4 +1,4 @@
-"""What the modules that sample from a flow policy share: loading it, noise with a seed of its own, denoising.
+"""What the modules that sample from a flow policy share: loading it, prompts, noise with a seed of its own, denoising.
 
 Whatever is random about a sample is drawn from the run's seed and the sample's own name, and a sample passes the
 transformer by itself: the result depends neither on the number of ranks nor on what else is in the batch.
@@ -7,7 +7,7 @@ transformer by itself: the result depends neither on the number of ranks nor on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from datamodules.stream.draws import generator
-from lightning_modules.policies.video_flow import VideoFlow
+from lightning_modules.policies.euler import guided_sigmas
+from lightning_modules.policies.video_flow import Condition, Prompt, VideoFlow
 from lightning_modules.policy_loading import load_policy, policy_settings, settings_and_contents, weights_of
 from lightning_modules.predict.cut_prompts import warn_of_cut_prompts
+from lightning_modules.predict.embedded_prompts import EmbeddedPrompts
 
 
 def video_seed(seed: int, name: str, purpose: str) -> int:
@@ -39,23 +41,26 @@ class FlowSampler(LightningModule):
     Args:
         policy: the model, with or without an adapter (``policy.adapter``).
         num_steps: steps of the full schedule.
-        flow_shift: of the schedule towards noise, see `shift_time`.
+        flow_shift: of the schedule towards noise, see `shift_time`; None = the family's own noise levels.
         guidance_scale: of classifier-free guidance; 1 and below is without.
         negative_prompt: what guidance leads away from.
         seed: of everything random.
+        denoise_rows: rows that pass the transformer at once, of which guidance takes two a video: fewer take less
+            memory and more time.
     """
 
     def __init__(
         self,
         policy: VideoFlow,
         num_steps: int,
-        flow_shift: float,
+        flow_shift: float | None,
         guidance_scale: float,
         negative_prompt: str,
         seed: int,
+        denoise_rows: Literal[1, 2, 4] = 4,
     ) -> None:
         super().__init__()
-        if num_steps < 1 or flow_shift <= 0 or seed < 0:
+        if num_steps < 1 or (flow_shift is not None and flow_shift <= 0) or seed < 0:
             raise ValueError(
                 f"num_steps {num_steps} and flow_shift {flow_shift} must be positive, and seed {seed} not be negative"
             )
@@ -65,8 +70,10 @@ class FlowSampler(LightningModule):
         self.guidance_scale = guidance_scale
         self.negative_prompt = negative_prompt
         self.seed = seed
+        self.denoise_rows = denoise_rows
         self._loaded = False
-        self._negative: Tensor | None = None
+        self._negative: Prompt | None = None
+        self._prompts = EmbeddedPrompts(policy)
 
     def configure_model(self) -> None:
         """Load the transformer; under FSDP2, sharded from the start."""
@@ -77,7 +84,12 @@ class FlowSampler(LightningModule):
     def on_predict_start(self) -> None:
         """Say which prompts are cut, before the first video."""
         guide = [("negative_prompt", self.negative_prompt)] if self.guidance_scale > 1 else []
-        warn_of_cut_prompts(self.trainer, self.policy, guide)
+        self._prompts.expect(self.trainer)
+        warn_of_cut_prompts(self.trainer, self.policy, guide, self._prompts.named)
+
+    def on_predict_end(self) -> None:
+        """Free autoencoder and text encoders."""
+        self.policy.release()
 
     @property
     def sharded(self) -> bool:
@@ -108,15 +120,21 @@ class FlowSampler(LightningModule):
             "adapter": policy.get("adapter"),
         }
 
-    def denoised(self, latents: Tensor, sigmas: Tensor, prompt: Tensor, name: str, longest: int) -> Tensor:
-        """Run the one Euler loop on the videos of one sample.
+    def levels(self, eta: float, latent_shape: Sequence[int]) -> Tensor:
+        """The noise levels of denoising from eta: by `flow_shift`, or the family's own."""
+        if self.flow_shift is None:
+            return self.policy.levels(self.num_steps, eta, latent_shape)
+        return guided_sigmas(self.num_steps, eta, self.flow_shift)
+
+    def denoised(self, latents: Tensor, sigmas: Tensor, prompt: Prompt, condition: Condition, name: str) -> Tensor:
+        """Run the one Euler loop on the videos of one sample, with autoencoder and text encoders out of the way.
 
         Args:
             latents: (n, C, F, H, W) at noise level ``sigmas[0]``.
             sigmas: (S + 1,) falling to 0.
-            prompt: (m, D) one prompt for all n.
+            prompt: one for all n.
+            condition: one for all n.
             name: the sample's, for the error.
-            longest: the longest `sigmas` of this run, which a sharded run takes for all.
 
         Returns:
             (n, C, F, H, W) clean latents.
@@ -126,8 +144,12 @@ class FlowSampler(LightningModule):
         """
         if self.sharded:
             # Ranks make their forwards together, so all need as many: steps from 0 to 0 change nothing.
-            sigmas = F.pad(sigmas, (0, longest - len(sigmas)))
-        clean = self.policy.denoise(latents, sigmas, [prompt] * len(latents), self.guidance_scale, self._guide())
+            sigmas = F.pad(sigmas, (0, self._longest() - len(sigmas)))
+        count, negative = len(latents), self._guide()
+        self.policy.release(keep_vae=True)
+        clean = self.policy.denoise(
+            latents, sigmas, [prompt] * count, [condition] * count, self.guidance_scale, negative, self.denoise_rows
+        )
         if not torch.isfinite(clean).all():
             raise FloatingPointError(
                 f"sample {name!r}: denoising ended in values that are not finite; look at the adapter, or compute in "
@@ -135,8 +157,12 @@ class FlowSampler(LightningModule):
             )
         return clean
 
-    def _guide(self) -> Tensor | None:
-        """(m, D) what guidance leads away from, embedded once; None without guidance."""
+    def _longest(self) -> int:
+        """The most noise levels of any sample of this run."""
+        return self.num_steps + 1
+
+    def _guide(self) -> Prompt | None:
+        """What guidance leads away from, embedded once; None without guidance."""
         if self.guidance_scale > 1 and self._negative is None:
             self._negative = self.policy.encode_prompt([self.negative_prompt], allow_empty=True)[0]
         return self._negative

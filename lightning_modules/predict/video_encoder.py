@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.dense.batches import VideoBatch
+from datamodules.dense.noise_draw import require_none
 from datamodules.dense.rows import LatentRow, VideoRow
+from datamodules.stream.planned_data import PlannedData
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import settings_and_contents
 from lightning_modules.predict.cut_prompts import warn_of_cut_prompts
+from lightning_modules.predict.embedded_prompts import EmbeddedPrompts
+
+#: Type in which latents and embeddings are stored.
+StoreType = Literal["float32", "bfloat16"]
 
 
-def encoded_video(policy: VideoFlow, row: VideoRow, frames: Tensor) -> Tensor:
-    """(C, F, H, W) float32 latents of one whole video: the autoencoder is causal, so pieces would be other latents.
+@contextmanager
+def named(key: str) -> Iterator[None]:
+    """Put a sample's name before whatever is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"sample {key!r}: {error}") from error
+
+
+def stored(tensors: Mapping[str, Tensor], dtype: StoreType) -> bytes:
+    """A member with these tensors."""
+    return tensor_bytes({name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()})
+
+
+def store_setting(dtype: StoreType) -> dict[str, str]:
+    """What a run records of it; the default is no news, so that a run which an earlier release began goes on."""
+    return {} if dtype == "float32" else {"store_dtype": dtype}
+
+
+def require_videos(trainer: Trainer, policy: VideoFlow) -> None:
+    """Refuse videos of a length or size that a policy's autoencoder cannot take, by what the index says of them.
 
     Args:
-        policy: whose autoencoder it is.
-        row: the video's, for the error.
-        frames: (T, 3, H, W) uint8.
+        trainer: its data module knows the index; without such a module there is nothing to check yet.
+        policy: the model; no weights are loaded.
 
     Raises:
-        ValueError: the autoencoder refuses the video; names the sample.
+        ValueError: lists the first of them and says how many there are.
     """
-    try:
-        return policy.encode_video([frames])[0]
-    except ValueError as error:
-        raise ValueError(f"sample {row.key!r}: {error}") from error
-
-
-def embedded_prompt(policy: VideoFlow, row: VideoRow) -> Tensor:
-    """(n, D) float32 embedding of a row's caption.
-
-    Raises:
-        ValueError: the caption is empty; names the sample.
-    """
-    try:
-        return policy.encode_prompt([row.caption])[0]
-    except ValueError as error:
-        raise ValueError(f"sample {row.key!r}: {error}") from error
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, PlannedData):
+        return
+    index, asked = data.index("predict"), set(getattr(data, "keys", ()))
+    require_none(
+        [
+            f"{index.address(position)}: sample {entry.key!r}: {why}"
+            for position, entry in enumerate(index.entries)
+            if entry.key in asked
+            and (why := policy.video_fault(*(entry.facts[name] for name in ("frames", "height", "width"))))
+        ]
+    )
 
 
 class VideoEncoder(LightningModule):
@@ -53,13 +76,16 @@ class VideoEncoder(LightningModule):
 
     Args:
         policy: whose autoencoder and text encoder; the latents fit every policy of the same latent space.
+        store_dtype: type of stored latents and embeddings; bfloat16 takes half the space.
     """
 
     schema = "vidpref/latents"
 
-    def __init__(self, policy: VideoFlow) -> None:
+    def __init__(self, policy: VideoFlow, store_dtype: StoreType = "float32") -> None:
         super().__init__()
         self.policy = policy
+        self.store_dtype = store_dtype
+        self._prompts = EmbeddedPrompts(policy)
 
     def made_from(self, trainer: Trainer) -> dict[str, Any]:
         """The videos and the policy that the latents depend on."""
@@ -69,25 +95,48 @@ class VideoEncoder(LightningModule):
             "module": type(self).__qualname__,
             "policy": settings_and_contents(self.policy),
             "latent_space": self.policy.latent_space.to_json(),
+            **store_setting(self.store_dtype),
         }
+
+    def setup(self, stage: str) -> None:
+        """Refuse videos that the autoencoder cannot take, before it is loaded.
+
+        Raises:
+            ValueError: names them.
+        """
+        require_videos(self.trainer, self.policy)
 
     def on_predict_start(self) -> None:
         """Say which captions are cut, before the first video."""
-        warn_of_cut_prompts(self.trainer, self.policy)
+        self._prompts.expect(self.trainer)
+        warn_of_cut_prompts(self.trainer, self.policy, known=self._prompts.named)
+
+    def on_predict_end(self) -> None:
+        """Free autoencoder and text encoders."""
+        self.policy.release()
 
     def predict_step(self, batch: VideoBatch, batch_idx: int) -> list[WrittenSample]:
         """One sample for each video of the batch."""
-        wanted = zip(batch.rows, batch.frames, batch.mask.tolist(), strict=True)
-        return [self._sample(row, frames) for row, frames, real in wanted if real]
+        slots = zip(batch.rows, batch.frames, batch.mask.tolist(), strict=True)
+        return [self._sample(row, frames) for row, frames, real in slots if real]
 
     def _sample(self, row: VideoRow, frames: Tensor) -> WrittenSample:
-        latents, prompt = encoded_video(self.policy, row, frames), embedded_prompt(self.policy, row)
-        shapes: dict[str, Any] = {"latent_shape": tuple(latents.shape), "prompt_shape": tuple(prompt.shape)}
-        known = {one.name: getattr(row, one.name) for one in fields(VideoRow)}
-        record = LatentRow(**known, **shapes, latent_space=self.policy.latent_space)
+        with named(row.key):
+            prompt = self._prompts.of(row.caption)
+            latents = self.policy.encode_video([frames])[0]
+            image = self.policy.condition(frames, row.video.fps).image
+        record = LatentRow(
+            **{attribute.name: getattr(row, attribute.name) for attribute in fields(VideoRow)},
+            latent_shape=tuple(latents.shape),  # type: ignore[arg-type]
+            latent_space=self.policy.latent_space,
+            prompt_shapes={name: tuple(stream.shape) for name, stream in prompt.items()},
+            image_shape=None if image is None else tuple(image.shape),  # type: ignore[arg-type]
+        )
         members = {
-            "latents.safetensors": tensor_bytes({"clean": latents.float()}),
-            "prompt.safetensors": tensor_bytes({"embeds": prompt.float()}),
+            "latents.safetensors": stored(
+                {"clean": latents} | ({} if image is None else {"image": image}), self.store_dtype
+            ),
+            "prompt.safetensors": stored(prompt, self.store_dtype),
             "json": json_bytes(record.to_json()),
         }
         return WrittenSample(row.key, members)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from callbacks.adapter_export import AdapterExport
 from datamodules.dense.batches import LatentBatch
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.supervised_flow import SupervisedFlow
 from tests.support.preference_fakes import Batches, make_trainer
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
-PROMPT_LENGTH, LORA = 8, WanLora(r=4, alpha=12)
+PROMPT_LENGTH, LORA = 8, FlowLora(r=4, alpha=12)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_batch(seed: int) -> LatentBatch:
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randn, 2, LATENT_CHANNELS, 3, 4, 4, generator=generator)
-    prompts = [torch.randn(3, TEXT_WIDTH, generator=generator) for _ in range(2)]
+    prompts = [{"embeds": torch.randn(3, TEXT_WIDTH, generator=generator)} for _ in range(2)]
     mask = torch.ones(2, dtype=torch.bool)
     return LatentBatch([f"a{seed}", f"b{seed}"], draw(), prompts, draw(), torch.rand(2), mask, {"supervised": 2.0}, 0)
 

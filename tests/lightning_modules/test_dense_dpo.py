@@ -49,7 +49,7 @@ def golden_case(items: float, given: Any, segments: Any = None, **settings: Any)
         keys=[f"g{number}" for number in range(count)],
         first=first,
         second=golden_video("x1"),
-        prompts=[torch.zeros(1, 2)] * count,
+        prompts=[{"embeds": torch.zeros(1, 2)}] * count,
         noise=golden_video("eps"),
         t=torch.tensor(FLOW["t"], dtype=torch.float64),
         labels=labels if labels.ndim == 2 else labels[:, None].expand(-1, frames),

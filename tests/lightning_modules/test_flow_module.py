@@ -17,17 +17,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from callbacks.reference.model import ReferenceModel
 from datamodules.dense.batches import LatentBatch, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.learning_rate import warmup_factor
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
-from lightning_modules.preference import warmup_factor
 from lightning_modules.supervised_flow import SupervisedFlow
 from tests.support.flow_fakes import Given
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
 #: (C, F, H, W) of the latents.
 SHAPE = (LATENT_CHANNELS, 3, 2, 4)
-LORA = WanLora(r=4, alpha=8)
+LORA = FlowLora(r=4, alpha=8)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def make_pairs(labels: list[list[int]], seed: int = 0) -> PairBatch:
         keys=[f"pair{seed}-{number}" for number in range(len(labels))],
         first=first,
         second=second,
-        prompts=[torch.randn(3 + number, TEXT_WIDTH, generator=generator) for number in range(len(labels))],
+        prompts=[{"embeds": torch.randn(3 + number, TEXT_WIDTH, generator=generator)} for number in range(len(labels))],
         noise=noise,
         t=torch.rand(len(labels), generator=generator),
         labels=each,
@@ -184,7 +184,7 @@ def test_a_bfloat16_sharded_step_on_cuda_is_near_float32(tmp_path: Path, bare_wa
         batch = make_pairs(LABELS)
         for name in ("first", "second", "noise", "t", "labels", "segments", "preference", "mask"):
             setattr(batch, name, getattr(batch, name).cuda())
-        batch.prompts = [one.cuda() for one in batch.prompts]
+        batch.prompts = [{"embeds": one["embeds"].cuda()} for one in batch.prompts]
         return batch
 
     exact, sharded = dense(bare_wan), dense(bare_wan, dtype="bfloat16")

@@ -37,7 +37,7 @@ def test_padding_alone_is_exactly_nothing_with_a_graph() -> None:
     loss = module.weighted(module.terms(batch), batch)["supervised"]
     loss.backward()
     assert loss.item() == 0
-    assert all(one.grad is not None and not one.grad.any() for one in module.trainable().values())
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.trainable().values())
 
 
 def test_training_lowers_the_error() -> None:
@@ -54,18 +54,19 @@ def test_training_lowers_the_error() -> None:
 
 def test_a_dropped_prompt_is_the_empty_one() -> None:
     module, batch = supervised(), latent_batch(3)
-    module.policy.encode_prompt = lambda prompts, allow_empty=False: [torch.full((1, 4), 9.0) for _ in prompts]  # type: ignore[method-assign]
+    empty = {"embeds": torch.full((1, 4), 9.0)}
+    module.policy.encode_prompt = lambda prompts, allow_empty=False: [empty] * len(prompts)  # type: ignore[method-assign]
     module.policy.release = lambda: None  # type: ignore[method-assign]
     seen: list[list[torch.Tensor]] = []
-    module.errors = lambda clean, noise, t, prompts: seen.append(prompts) or clean.mean((1, 3, 4))  # type: ignore[assignment,method-assign]
-    batch.prompts[1] = batch.prompts[1][:0]
+    module.errors = lambda clean, noise, t, prompts, conditions: seen.append(prompts) or clean.mean((1, 3, 4))  # type: ignore[assignment,method-assign]
+    batch.prompts[1] = {}
     for drop in (0.0, 0.1):
         module._trainer = SimpleNamespace(datamodule=SimpleNamespace(drop_prompts=drop))  # type: ignore[assignment]
         module.on_fit_start()
         assert (module._empty_prompt is None) is (drop == 0.0)
     module.terms(batch)
     assert seen[0][0] is batch.prompts[0]
-    assert torch.equal(seen[0][1], torch.full((1, 4), 9.0))
+    assert torch.equal(seen[0][1]["embeds"], torch.full((1, 4), 9.0))
 
 
 def test_the_learning_rate_rises_over_a_number_of_steps() -> None:

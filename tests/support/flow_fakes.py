@@ -14,9 +14,10 @@ from lightning.pytorch import LightningDataModule
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from datamodules.dense.batches import LatentBatch, PairBatch
+from datamodules.dense.batches import LatentBatch, PairBatch, Prompt
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.adapters import add_adapters, reference_mode
+from lightning_modules.policies.video_flow import error_weight
 
 #: Channels, latent frames, height and width of the batches' latents.
 SHAPE = (3, 5, 2, 4)
@@ -35,12 +36,15 @@ class TableFlow(nn.Module):
         super().__init__()
         self.velocities = nn.Parameter(velocities)
         self.reference = reference
-        self.asked: list[tuple[Tensor, Tensor, list[Tensor]]] = []
+        self.asked: list[tuple[Tensor, Tensor, list[Prompt]]] = []
         self._is_reference = False
 
-    def forward(self, noisy: Tensor, t: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    def forward(self, noisy: Tensor, t: Tensor, prompts: Sequence[Prompt], conditions: Sequence[Any] = ()) -> Tensor:
         self.asked.append((noisy, t, list(prompts)))
         return self.reference if self._is_reference else self.velocities
+
+    def error_weight(self, t: Tensor, error_of: Any = None) -> Tensor:
+        return error_weight(t, error_of or self.prediction)
 
     @contextmanager
     def reference_mode(self) -> Iterator[None]:
@@ -80,15 +84,18 @@ class TinyFlow(nn.Module):
     def net(self) -> Any:
         return self.model.get_base_model() if self.lora else self.model
 
-    def forward(self, noisy: Tensor, t: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    def forward(self, noisy: Tensor, t: Tensor, prompts: Sequence[Prompt], conditions: Sequence[Any] = ()) -> Tensor:
         self.passes.append(len(noisy))
-        seen = torch.stack([prompt.mean() for prompt in prompts]) + t
+        seen = torch.stack([prompt["embeds"].mean() for prompt in prompts]) + t
         body = self.net["body"](noisy.movedim(1, -1)) + seen.view(-1, 1, 1, 1, 1)
         velocity: Tensor = self.net["head"](torch.tanh(body)).movedim(-1, 1)
         return velocity.float()
 
     def reference_mode(self) -> Any:
         return reference_mode(self)
+
+    def error_weight(self, t: Tensor, error_of: Any = None) -> Tensor:
+        return error_weight(t, error_of or self.prediction)
 
 
 @dataclass
@@ -134,7 +141,7 @@ def pair_batch(
         keys=[f"p{number}" for number in numbers],
         first=one,
         second=other,
-        prompts=[torch.full((2 + number % 3, PROMPT_WIDTH), 0.1 * number) for number in numbers],
+        prompts=[{"embeds": torch.full((2 + number % 3, PROMPT_WIDTH), 0.1 * number)} for number in numbers],
         noise=noise,
         t=torch.tensor([0.1 + 0.8 * (number % 5) / 4 for number in numbers]),
         labels=each,

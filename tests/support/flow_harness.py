@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from datamodules.dense.batches import ItemKind, LatentBatch, PairBatch
-from datamodules.dense.rows import LatentSpace
+from datamodules.dense.latent_space import LatentSpace
 from datamodules.stream.planned_data import PlannedData
 from tests.support.flow_shards import SPACE, WIDTH
 
@@ -28,7 +28,11 @@ class FlowRecorder(LightningModule):
     def __init__(self, items: Mapping[str, ItemKind] = KINDS, space: LatentSpace = SPACE, **policy: Any) -> None:
         super().__init__()
         self.counted = dict(items)
-        takes = {"times": (0.0, 1.0), "prompt_length": 4, "prompt_width": WIDTH}
+        takes: dict[str, Any] = {
+            "times": (0.0, 1.0),
+            "prompt_shapes": {"embeds": (4, WIDTH)},
+            "condition_fault": lambda latents, image: None,
+        }
         self.policy = SimpleNamespace(latent_space=space, **takes | policy)
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[Any, ...]] = []

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save
 
-from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, PairRow
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import LabelRow, LatentRow, PairRow
 from datamodules.dense.segments import num_segments
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index

@@ -27,13 +27,13 @@ def write_tiny_wan(folder: str | Path, seed: int = 0, text_to_video: bool = True
     from diffusers import UniPCMultistepScheduler, WanPipeline
 
     folder = Path(folder)
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = WanPipeline(
             tokenizer=tokenizer,
-            text_encoder=_text_encoder(len(tokenizer)),
-            vae=_vae(),
+            text_encoder=tiny_text_encoder(len(tokenizer)),
+            vae=tiny_vae(),
             scheduler=UniPCMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
             ),
@@ -69,7 +69,8 @@ def _transformer(text_to_video: bool) -> Any:
     return model
 
 
-def _vae() -> Any:
+def tiny_vae() -> Any:
+    """A Wan autoencoder with statistics."""
     from diffusers import AutoencoderKLWan
 
     model = AutoencoderKLWan(
@@ -82,7 +83,8 @@ def _vae() -> Any:
     return model
 
 
-def _text_encoder(vocab_size: int) -> Any:
+def tiny_text_encoder(vocab_size: int) -> Any:
+    """A UMT5 encoder."""
     from transformers import UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
@@ -92,7 +94,7 @@ def _text_encoder(vocab_size: int) -> Any:
     return UMT5EncoderModel(config).eval()
 
 
-def _tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     """Every byte is a token, a text ends with </s>: like T5's, without its vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH
 
 #: Short, so that nothing waits for padding; alpha differs from r, so that a lost alpha shows.
-PROMPT_LENGTH, LORA = 24, WanLora(r=4, alpha=12)
+PROMPT_LENGTH, LORA = 24, FlowLora(r=4, alpha=12)
 PROMPTS = ["a red ball moves left", "it"]
 
 
@@ -46,7 +46,7 @@ def noisy_batch(batch: int = 2, seed: int = 0) -> dict[str, Any]:
     return {
         "noisy": torch.randn(batch, LATENT_CHANNELS, 3, 4, 4, generator=generator),
         "t": torch.rand(batch, generator=generator) * 0.8 + 0.1,
-        "prompts": [torch.randn(3 + 2 * row, TEXT_WIDTH, generator=generator) for row in range(batch)],
+        "prompts": [{"embeds": torch.randn(3 + 2 * row, TEXT_WIDTH, generator=generator)} for row in range(batch)],
     }
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the command, one file a verb; a file is imported when its verb is used.
+"""The verbs of the command, one file a verb; a file is imported when its verb is used: --help answers at once.
 
 Each file has `main(arguments) -> int`: the verb and the arguments behind it in, the exit status out.
 """

@@ -12,8 +12,10 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 
 import datamodules.dense.noise_draw
 from datamodules.dense.batches import FlowErrors, PairBatch, PairVideoBatch, VideoBatch
+from datamodules.dense.inputs import Condition
+from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.noise_draw import FlowDraw
-from datamodules.dense.rows import LabelRow, LatentRow, LatentSpace, VideoRow
+from datamodules.dense.rows import LabelRow, LatentRow, VideoRow
 from datamodules.video.facts import VideoFacts
 from tests.support.flow_shards import SPACE, VIDEO, pair_row
 
@@ -107,11 +109,14 @@ def test_batches_move_to_a_device_with_their_rows() -> None:
     assert pair.second[0].device.type == "meta"
     latents, labels = torch.zeros(1, 4, 4, 2, 4), torch.zeros(1, 4, dtype=torch.int8)
     batch = PairBatch(
-        ["a"], latents, latents, [latents[0, 0, 0]], latents, mask, labels, labels, labels, mask, {"p": 2.0}
+        ["a"], latents, latents, [{"embeds": latents[0, 0, 0]}], latents, mask, labels, labels, labels, mask, {"p": 2.0}
     )
     batch.reference = FlowErrors(latents[0, 0], latents[0, 0])
+    batch.conditions = [Condition(8.0, latents[0, :, :1]), Condition(8.0)]
     moved = move_data_to_device(batch, "meta")
-    assert moved.reference.second.device.type == moved.prompts[0].device.type == moved.t.device.type == "meta"
+    assert moved.reference.second.device.type == moved.prompts[0]["embeds"].device.type == moved.t.device.type == "meta"
+    assert moved.conditions[0].image.device.type == "meta"
+    assert moved.conditions[1] == Condition(8.0)
     assert (moved.keys, moved.denominators) == (["a"], {"p": 2.0})
 
 
@@ -119,7 +124,7 @@ def test_batches_move_to_a_device_with_their_rows() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_are_pinned_in_place() -> None:
     latents, mask = torch.zeros(1, 4, 4, 2, 4), torch.tensor([True])
-    batch = PairBatch(["a"], latents, latents, [latents[0]], latents, mask, mask, mask, mask, mask)
+    batch = PairBatch(["a"], latents, latents, [{"embeds": latents[0]}], latents, mask, mask, mask, mask, mask)
     assert batch.pin_memory() is batch
     assert batch.first.is_pinned()
-    assert batch.prompts[0].is_pinned()
+    assert batch.prompts[0]["embeds"].is_pinned()

@@ -68,13 +68,14 @@ def test_a_batch_holds_what_the_shards_hold(shards: FlowShards) -> None:
     for place, key in enumerate(batch.keys):
         assert torch.equal(batch.first[place], random_tensors(key, "first", *batch.first.shape[1:]))
         assert torch.equal(batch.second[place], random_tensors(key, "second", *batch.first.shape[1:]))
-        assert torch.equal(batch.prompts[place], random_tensors(key, "prompt", *batch.prompts[place].shape))
+        prompt = batch.prompts[place]["embeds"]
+        assert torch.equal(prompt, random_tensors(key, "prompt", *prompt.shape))
         first, middle, last = LABELS[int(key[1:]) % len(LABELS)]
         assert batch.labels[place].tolist() == [first, first, middle, last]
         total = first + middle + last
         assert batch.preference[place] == (total > 0) - (total < 0)
     assert batch.segments.tolist() == [[0, 0, 1, 2]] * len(KEYS)
-    assert len({one.shape[0] for one in batch.prompts}) > 1
+    assert len({one["embeds"].shape[0] for one in batch.prompts}) > 1
     assert batch.noise.shape == batch.first.shape == (10, 4, 4, 2, 4)
     assert batch.mask.all()
     assert (batch.labels.dtype, batch.preference.dtype, batch.t.dtype) == (torch.int8, torch.int8, torch.float32)
@@ -259,12 +260,12 @@ def test_ranks_without_a_pair_get_blanks_that_count_nowhere(shards: FlowShards) 
         blank = ~last.mask
         assert not last.labels[blank].any()
         assert not last.preference[blank].any()
-        assert [one.shape[1] for one in last.prompts] == [6] * 4
+        assert [one["embeds"].shape[1] for one in last.prompts] == [6] * 4
     assert sorted(seen) == KEYS
     alone = attached(dense(shards, **settings | {"batch_size": 1}), rank=10, world=11).val_dataloader()
     (batch,) = list(alone)
     assert not batch.mask.any()
-    assert batch.prompts[0].shape == (1, 6)
+    assert batch.prompts[0]["embeds"].shape == (1, 6)
 
 
 def test_a_configuration_gives_shares_and_ranges() -> None:

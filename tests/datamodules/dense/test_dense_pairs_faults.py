@@ -208,10 +208,10 @@ def test_times_that_the_policy_is_not_made_for_are_refused(tmp_path: Path) -> No
 
 
 def test_prompts_that_the_policy_cannot_take_are_told_before_training(tmp_path: Path) -> None:
-    shards = write_flow_shards(tmp_path, prompt_shape=(5, 6))
+    shards = write_flow_shards(tmp_path, prompt_shapes={"embeds": (5, 6)})
     message = r"pairs-000000\.tar: sample 'p00': a prompt embedding of \(5, 6\), the policy takes at most \(4, 6\)"
     with pytest.raises(ValueError, match=message):
         attached(DensePairs(*shards))
-    attached(DensePairs(*shards), FlowRecorder(prompt_length=5))
+    attached(DensePairs(*shards), FlowRecorder(prompt_shapes={"embeds": (5, 6)}))
     with pytest.raises(ValueError, match=r"at most \(5, 7\)"):
-        attached(DensePairs(*shards), FlowRecorder(prompt_length=5, prompt_width=7))
+        attached(DensePairs(*shards), FlowRecorder(prompt_shapes={"embeds": (5, 7)}))

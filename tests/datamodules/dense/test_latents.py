@@ -41,7 +41,8 @@ def test_a_batch_holds_what_the_shards_hold(videos: str) -> None:
     for batch in data.train_dataloader():
         for place, key in enumerate(batch.keys):
             assert torch.equal(batch.clean[place], random_tensors(key, "clean", *batch.clean.shape[1:]))
-            assert torch.equal(batch.prompts[place], random_tensors(key, "prompt", *batch.prompts[place].shape))
+            prompt = batch.prompts[place]["embeds"]
+            assert torch.equal(prompt, random_tensors(key, "prompt", *prompt.shape))
             assert torch.equal(batch.noise[place], data.draw.noise(key, 0, batch.clean.shape[1:]))
             assert batch.t[place] == torch.tensor(data.draw.time(key, 0), dtype=torch.float32)
         assert batch.denominators == {"supervised": 5.0}
@@ -120,8 +121,8 @@ def test_the_last_batch_is_filled_with_blanks(videos: str) -> None:
     assert batch.keys[:3] == ["v02", "v05", "v08"]
     assert batch.mask.tolist() == [True, True, True, False]
     assert not batch.clean[3].any()
-    assert not batch.prompts[3].any()
-    assert [one.shape[1] for one in batch.prompts] == [6] * 4
+    assert not batch.prompts[3]["embeds"].any()
+    assert [one["embeds"].shape[1] for one in batch.prompts] == [6] * 4
     assert batch.denominators == {"supervised": pytest.approx(10 / 3)}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ from lightning_modules.predict.guided_sampler import GuidedSampler
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import write_labels
 from tests.support.predict_fakes import trainer_with
+from tests.support.shown_videos import plain_video
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
 VIDEO = VideoFacts(5, 8.0, 16, 16)
@@ -116,6 +119,16 @@ def test_a_bad_video_stops_the_run_or_is_passed_over(tmp_path: Path) -> None:
     assert list(data.bad_samples) == ["v1"]
 
 
+def test_a_video_that_is_shown_at_another_size_than_its_row_says_is_refused(tmp_path: Path) -> None:
+    """Version 0.1.0 took all pixels for square."""
+    wide = plain_video((100, 90, 200), (16, 8), Fraction(2))
+    row = VideoRow("v0", "v0.mp4", "Caption.", replace(VIDEO, frames=4, width=8), "test", {})
+    members = {"mp4": wide, "json": json.dumps(row.to_json()).encode()}
+    write_shards([("v0", members)], tmp_path / "former", "vidpref/videos")
+    with pytest.raises(ValueError, match=r"sample 'v0': \.mp4: is shown at 16 x 16, the index says 8 x 16.*prepare it"):
+        batches(Videos(str(tmp_path / "former.index.json")))
+
+
 def test_shards_of_another_kind_and_another_verb_are_refused(shards: str) -> None:
     with pytest.raises(ValueError, match="Videos has no samples for `fit`"):
         Videos(shards).setup("fit")
@@ -178,11 +191,11 @@ def test_a_second_set_of_the_same_videos_is_trained_on_beside_the_first(tmp_path
         pairs = f"{tmp_path}/{name}.index.json"
         made.append((pairs, write_labels(pairs, [(1,)], f"labels-{name}")))
     paths, labels = map(list, zip(*made, strict=True))
-    settings = {"space": policy.latent_space, "prompt_length": 32, "prompt_width": TEXT_WIDTH}
+    settings = {"space": policy.latent_space, "prompt_shapes": {"embeds": (32, TEXT_WIDTH)}}
     data = attached(DensePairs(paths, labels, batch_size=4), FlowRecorder(**settings))
     (batch,) = data.train_dataloader()
     assert sorted(batch.keys) == ["more-v0", "more-v1", "v0", "v1"]
     first = dict(zip(batch.keys, batch.first, strict=True))
     assert not torch.equal(first["v0"], first["more-v0"]), "another key has other draws"
     rows = [pair_row(entry.key, entry.facts) for entry in data.index("train").entries]
-    assert {row.prompt_shape for row in rows} == {tuple(one.shape) for one in batch.prompts}
+    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(one["embeds"].shape) for one in batch.prompts}

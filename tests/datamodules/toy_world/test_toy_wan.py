@@ -93,7 +93,7 @@ def policy() -> WanPolicy:
 def sampled(policy: WanPolicy, motions: list[ShapeMotion]) -> list[torch.Tensor]:
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((len(motions), 16, 9, 4, 4), dtype=np.float32))
     prompts = policy.encode_prompt([str(motion) for motion in motions])
-    return policy.decode_video(policy.denoise(noise, guided_sigmas(20, 1.0), prompts, 1.0))
+    return policy.decode_video(policy.denoise(noise, guided_sigmas(20, 1.0), prompts, (), 1.0))
 
 
 def test_its_slow_shapes_are_what_the_prompt_says_and_its_fast_ones_break(policy: WanPolicy) -> None:

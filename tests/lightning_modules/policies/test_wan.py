@@ -60,7 +60,7 @@ def test_denoising_equals_the_pipelines(policy: WanPolicy, pipeline: Any, guidan
     latents = pipeline(PROMPTS, **settings, output_type="latent").frames
     video = pipeline(PROMPTS, **settings, output_type="pt").frames
 
-    ours = policy.denoise(noise, guided_sigmas(6, 1.0, shift), policy.encode_prompt(PROMPTS), guidance_scale)
+    ours = policy.denoise(noise, guided_sigmas(6, 1.0, shift), policy.encode_prompt(PROMPTS), (), guidance_scale)
     torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(policy._codec.decode(ours), video, rtol=0, atol=1e-4)
     for mine, theirs in zip(policy.decode_video(ours), video, strict=True):
@@ -77,8 +77,8 @@ def test_a_guided_start_and_a_negative_prompt_equal_the_pipelines(policy: WanPol
         guidance_scale=4.0, latents=start, output_type="latent", max_sequence_length=PROMPT_LENGTH,
     ).frames  # fmt: skip
     prompt, negative = policy.encode_prompt([PROMPTS[0], "blurry"])
-    torch.testing.assert_close(policy.denoise(start, sigmas, [prompt], 4.0, negative), wanted, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(policy.denoise(start, sigmas, [prompt], 4.0), wanted, atol=1e-2)
+    torch.testing.assert_close(policy.denoise(start, sigmas, [prompt], (), 4.0, negative), wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(policy.denoise(start, sigmas, [prompt], (), 4.0), wanted, atol=1e-2)
 
 
 def test_time_reaches_the_transformer_in_float32(path: Path, policy: WanPolicy) -> None:
@@ -174,8 +174,8 @@ def test_what_the_autoencoder_would_spoil_is_refused(policy: WanPolicy, videos: 
 def test_unpadded_prompts_give_the_pipelines_velocity(policy: WanPolicy, pipeline: Any) -> None:
     padded, _ = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False, max_sequence_length=PROMPT_LENGTH)
     prompts = policy.encode_prompt(PROMPTS)
-    assert [tuple(one.shape) for one in prompts] == [(len(text) + 1, TEXT_WIDTH) for text in PROMPTS]
-    assert not padded[1, len(prompts[1]) :].any(), "padding is 0"
+    assert [tuple(one["embeds"].shape) for one in prompts] == [(len(text) + 1, TEXT_WIDTH) for text in PROMPTS]
+    assert not padded[1, len(prompts[1]["embeds"]) :].any(), "padding is 0"
     batch = noisy_batch() | {"prompts": prompts}
     with torch.no_grad():
         wanted = pipeline.transformer(batch["noisy"], batch["t"] * 1000, padded, return_dict=False)[0]
@@ -188,17 +188,20 @@ def test_unpadded_prompts_give_the_pipelines_velocity(policy: WanPolicy, pipelin
 def test_a_prompt_is_cleaned_cut_and_never_empty(policy: WanPolicy) -> None:
     plain, dirty, long = policy.encode_prompt(["a & b", " a  &amp; b ", "b" * 99])
     torch.testing.assert_close(plain, dirty)
-    assert len(long) == PROMPT_LENGTH
+    assert len(long["embeds"]) == PROMPT_LENGTH
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         policy.encode_prompt(["a", " "])
-    assert policy.encode_prompt([""], allow_empty=True)[0].shape == (1, TEXT_WIDTH)
+    assert policy.encode_prompt([""], allow_empty=True)[0]["embeds"].shape == (1, TEXT_WIDTH)
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"prompts": [torch.zeros(2, TEXT_WIDTH), torch.zeros(PROMPT_LENGTH + 1, TEXT_WIDTH)]}, "prompt embedding 1"),
-        ({"prompts": [torch.zeros(2, 7)] * 2}, r"\(2, 7\), this model takes at most \(24, 24\)"),
+        (
+            {"prompts": [{"embeds": torch.zeros(count, TEXT_WIDTH)} for count in (2, PROMPT_LENGTH + 1)]},
+            "prompt embedding 1",
+        ),
+        ({"prompts": [{"embeds": torch.zeros(2, 7)}] * 2}, r"\(2, 7\), this model takes at most \(24, 24\)"),
         ({"noisy": torch.zeros(2, 4, 3, 5, 4)}, "do not divide into patches"),
     ],
 )
@@ -227,7 +230,7 @@ def test_training_never_meets_autoencoder_or_text_encoder(path: Path, monkeypatc
     assert copied._codec is policy._codec
     policy.release()
     assert policy._codec._vae is policy._codec._text is None
-    assert policy.encode_prompt(["a"])[0].shape == (2, TEXT_WIDTH)
+    assert policy.encode_prompt(["a"])[0]["embeds"].shape == (2, TEXT_WIDTH)
 
 
 def test_videos_are_encoded_without_a_transformer(path: Path, policy: WanPolicy) -> None:
@@ -243,12 +246,12 @@ def test_each_of_two_experts_keeps_to_its_noise_levels(path: Path, tmp_path: Pat
     assert (low.times, high.times) == ((0.0, 0.875), (0.875, 1.0))
     assert torch.equal(velocity_of(low), velocity_of(build_policy(other)))
     batch = noisy_batch()
-    guided = (batch["noisy"], guided_sigmas(4, 0.75), batch["prompts"], 1.0)
+    guided = (batch["noisy"], guided_sigmas(4, 0.75), batch["prompts"], (), 1.0)
     assert low.denoise(*guided).isfinite().all()
     with pytest.raises(ValueError, match=r"made for noise levels 0.875 to 1, not for 0.75"):
         high.denoise(*guided)
     with pytest.raises(ValueError, match=r"made for noise levels 0 to 0.875, not for 0.875"):
-        low.denoise(batch["noisy"], torch.tensor([0.875, 0.0]), batch["prompts"], 1.0)
+        low.denoise(batch["noisy"], torch.tensor([0.875, 0.0]), batch["prompts"], (), 1.0)
 
 
 def test_other_checkpoints_are_refused(path: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lightning_modules.policies.adapters import LoraSettings, snapshot_reference
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.predict.guided_sampler import guided_sigmas
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.wan_cases import (
@@ -135,7 +135,7 @@ def test_the_pipeline_with_the_exported_adapter_makes_our_video(
         return found
 
     ours = trained._codec.decode(
-        trained.denoise(noise, guided_sigmas(4, 1.0, 3.0), trained.encode_prompt(PROMPTS[:1]), 5.0)
+        trained.denoise(noise, guided_sigmas(4, 1.0, 3.0), trained.encode_prompt(PROMPTS[:1]), (), 5.0)
     )
     torch.testing.assert_close(ours, video(folder), rtol=0, atol=1e-4)
     assert (ours - video(None)).abs().max() > 0.01
@@ -213,7 +213,7 @@ def test_a_full_export_is_a_transformer_for_from_pretrained(path: Path, tmp_path
 
 
 def test_the_default_adapter_has_the_papers_rank_on_every_linear(path: Path) -> None:
-    policy = WanPolicy(str(path), lora=WanLora())
+    policy = WanPolicy(str(path), lora=FlowLora())
     policy.load(meta=True)
     ranks = {name: len(one) for name, one in policy.named_parameters() if "lora_A" in name}
     assert set(ranks.values()) == {128}
@@ -247,7 +247,7 @@ def test_adapters_that_do_not_fit_are_refused(
     with monkeypatch.context() as patched:
         patched.setattr(WanPipeline, "lora_state_dict", unreachable)
         refused(Path("nope"), r"no adapter at 'nope' \(Name or service not known\); give a folder")
-    refused(folder, r"has r = 4 and alpha = 12, `lora` says 8 and 8", lora=WanLora(8, 8))
+    refused(folder, r"has r = 4 and alpha = 12, `lora` says 8 and 8", lora=FlowLora(8, 8))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     weights = load_file(folder / FILE)

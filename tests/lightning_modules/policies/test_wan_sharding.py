@@ -14,9 +14,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.nn.parallel import DistributedDataParallel
 
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.predict.guided_sampler import guided_sigmas
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.wan_cases import LORA, PROMPT_LENGTH, noisy_batch, nudge, velocity_of
@@ -24,7 +24,7 @@ from tests.support.wan_cases import LORA, PROMPT_LENGTH, noisy_batch, nudge, vel
 pytestmark = pytest.mark.slow
 
 #: With a linear of the root group adapted too: there peft's own switch would stop adapters from training.
-ROOT_LORA = WanLora(r=4, alpha=12, targets=r"blocks\..*\.to_[qv]|proj_out")
+ROOT_LORA = FlowLora(r=4, alpha=12, targets=r"blocks\..*\.to_[qv]|proj_out")
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"lora": LORA, "activation_checkpointing": True},
     "lora in the root": {"lora": ROOT_LORA, "reference_adapter": True},
@@ -58,7 +58,9 @@ def flags(policy: nn.Module) -> dict[str, bool]:
 
 def sampled(policy: WanPolicy) -> Tensor:
     batch = noisy_batch(1)
-    return policy.denoise(batch["noisy"], guided_sigmas(3, 1.0), batch["prompts"], 3.0, torch.ones(1, 24))
+    return policy.denoise(
+        batch["noisy"], guided_sigmas(3, 1.0), batch["prompts"], (), 3.0, {"embeds": torch.ones(1, 24)}
+    )
 
 
 def sharded_work(path: str, name: str, folder: Path) -> dict[str, Any]:

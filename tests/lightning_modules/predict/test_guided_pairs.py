@@ -87,7 +87,7 @@ def test_a_pair_holds_what_denoising_ended_on(sample: WrittenSample, policy: Wan
     assert not torch.equal(stored["first"], stored["second"])
     torch.testing.assert_close(stored["clean"], policy.encode_video([VIDEOS["part/b"]])[0], atol=0, rtol=0)
     torch.testing.assert_close(
-        load(sample.members["prompt.safetensors"])["embeds"], policy.encode_prompt([row.prompt])[0]
+        load(sample.members["prompt.safetensors"])["embeds"], policy.encode_prompt([row.prompt])[0]["embeds"]
     )
     for name in ("first", "second"):
         shown = policy.decode_video(stored[name][None])[0]
@@ -100,8 +100,9 @@ def test_both_start_at_eta_from_noise_of_their_own_seed(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def denoise(latents: Tensor, sigmas: Tensor, prompts: Any, scale: float, negative: Tensor | None) -> Tensor:
-        seen.update(latents=latents, sigmas=sigmas, prompts=prompts, scale=scale, negative=negative)
+    def denoise(latents: Tensor, *others: Any) -> Tensor:
+        names = ("sigmas", "prompts", "conditions", "scale", "negative", "rows")
+        seen.update(zip(names, others, strict=True), latents=latents)
         return latents
 
     monkeypatch.setattr(policy, "denoise", denoise)
@@ -111,7 +112,8 @@ def test_both_start_at_eta_from_noise_of_their_own_seed(
         start = guided_latents(clean, seeded_noise(seed, clean.shape[1:])[None], row.eta)[0]
         torch.testing.assert_close(seen["latents"][place], start, atol=0, rtol=0)
     torch.testing.assert_close(seen["sigmas"], guided_sigmas(4, row.eta, 3.0), atol=0, rtol=0)
-    assert torch.equal(seen["prompts"][0], seen["prompts"][1])
+    assert torch.equal(seen["prompts"][0]["embeds"], seen["prompts"][1]["embeds"])
+    assert [condition.image for condition in seen["conditions"]] == [None, None]
     assert seen["scale"] == 2.0
     torch.testing.assert_close(seen["negative"], policy.encode_prompt(["blurred"])[0])
 

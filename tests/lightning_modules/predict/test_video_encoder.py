@@ -61,7 +61,9 @@ def test_latents_and_prompts_are_those_of_the_policy(folder: Path) -> None:
         assert tuple(stored.shape) == row.latent_shape == (4, 2, 2, 4)
         assert stored.dtype == torch.float32
         assert torch.equal(stored, policy.encode_video([frames])[0])
-        assert torch.equal(load(members["prompt.safetensors"])["embeds"], policy.encode_prompt([row.caption])[0])
+        assert torch.equal(
+            load(members["prompt.safetensors"])["embeds"], policy.encode_prompt([row.caption])[0]["embeds"]
+        )
 
 
 def test_the_index_says_what_the_latents_are_made_from(folder: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 from callbacks.writers.video_folder import VideoFolderWriter
 from datamodules.dense.prompts import Prompts
 from datamodules.video.codec import encode_mp4, probe
+from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.policies.wan_adapters import WanLora
 from lightning_modules.predict.flow_sampler import seeded_noise, video_seed
 from lightning_modules.predict.guided_sampler import guided_sigmas
 from lightning_modules.predict.video_sampler import VideoSampler
@@ -81,7 +81,7 @@ def test_a_video_is_the_policys_own_from_seeded_noise(base: Path, wan: Path) -> 
     policy = WanPolicy(str(wan), prompt_length=32)
     policy.load()
     noise = seeded_noise(video_seed(0, PROMPTS[0], "sample/1"), (1, 4, 2, 2, 4))
-    latents = policy.denoise(noise, guided_sigmas(3, 1.0, 3.0), policy.encode_prompt([PROMPTS[0]]), 2.0)
+    latents = policy.denoise(noise, guided_sigmas(3, 1.0, 3.0), policy.encode_prompt([PROMPTS[0]]), (), 2.0)
     assert videos(base)[f"{PROMPTS[0]}-1.mp4"] == encode_mp4(policy.decode_video(latents)[0], 8.0)
 
 
@@ -95,7 +95,7 @@ def test_a_video_does_not_depend_on_the_other_prompts(
 def test_an_adapter_starts_from_the_same_noise_and_ends_elsewhere(
     base: Path, wan: Path, sample: Callable[..., dict[str, bytes]], tmp_path: Path
 ) -> None:
-    policy = WanPolicy(str(wan), lora=WanLora(r=2, alpha=4), prompt_length=32)
+    policy = WanPolicy(str(wan), lora=FlowLora(r=2, alpha=4), prompt_length=32)
     policy.load()
     name = f"{PROMPTS[0]}-0.mp4"
     for number, scale in enumerate((0.0, 1.0)):
@@ -112,7 +112,7 @@ def test_an_adapter_starts_from_the_same_noise_and_ends_elsewhere(
 def test_an_adapter_that_was_trained_on_is_another_one(
     wan: Path, sample: Callable[..., dict[str, bytes]], tmp_path: Path
 ) -> None:
-    policy = WanPolicy(str(wan), lora=WanLora(r=2, alpha=4), prompt_length=32)
+    policy = WanPolicy(str(wan), lora=FlowLora(r=2, alpha=4), prompt_length=32)
     policy.load()
     policy.export(tmp_path / "last")
     sample(tmp_path, PROMPTS[:1], adapter=str(tmp_path / "last"))

@@ -1,0 +1,47 @@
+"""What a video diffusion model is given beside the noisy latents: the prompt's embeddings, and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+#: Stream -> its tensor without padding: (n, D) tokens or (D,) pooled. Every family has the stream "embeds"; some have
+#: more, as HunyuanVideo-1.5 "glyphs". An empty mapping stands for a prompt that was dropped.
+Prompt = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a model is given beside prompt and noise level.
+
+    Attributes:
+        fps: frames per second of the video.
+        image: normalised latents of what is given of the video, in the family's own form: (C, 1, h, w) of its first
+            frame, or (C, F, h, w) of that frame followed by black; None = nothing is given.
+        guidance: the guidance scale of a model that takes it as an input; None = the family's own for training.
+    """
+
+    fps: float
+    image: Tensor | None = None
+    guidance: float | None = None
+
+    # Without it Lightning would walk through the fields to move them, and it refuses frozen dataclasses.
+    def to(self, device: Any) -> Condition:
+        """The condition with its tensor on a device."""
+        return self if self.image is None else replace(self, image=self.image.to(device))
+
+    def pin_memory(self) -> Condition:
+        """The condition with its tensor page-locked."""
+        return self if self.image is None else replace(self, image=self.image.pin_memory())
+
+    def state(self) -> dict[str, Any]:
+        """As plain values and tensors, for a checkpoint."""
+        return {"fps": self.fps, "image": self.image, "guidance": self.guidance}
+
+
+def as_prompt(stored: Prompt | Tensor) -> Prompt:
+    """A prompt that a checkpoint holds; version 0.1.0 stored the one stream's tensor itself."""
+    return {"embeds": stored} if isinstance(stored, Tensor) else stored

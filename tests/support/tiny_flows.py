@@ -1,0 +1,334 @@
+"""Random checkpoints of every video diffusion family, of the real classes, small enough for a test session.
+
+A family is its policy, its pipeline written to a folder, and how that pipeline itself makes latents from noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.video.facts import VideoFacts
+from lightning_modules.policies.cogvideox import CogVideoXPolicy
+from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
+from lightning_modules.policies.hunyuan_video15 import HunyuanVideo15Policy
+from lightning_modules.policies.ltx import LTXPolicy
+from lightning_modules.policies.wan import WanPolicy
+from tests.support.tiny_wan import TEXT_WIDTH, random_video, tiny_text_encoder, tiny_tokenizer, tiny_vae
+
+#: With a word in quotation marks, which HunyuanVideo-1.5 reads letter by letter.
+PROMPT, NEGATIVE, FPS = 'a "red" ball', "blurry", 12.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of checkpoint.
+
+    Attributes:
+        policy: the class.
+        write: makes the pipeline, of random weights.
+        size: frames, height and width of a video.
+        settings: of the policy.
+        call: arguments of the pipeline's call that the family needs beside the common ones.
+        steps: of sampling; CogVideoX's scheduler steps to its next time only where they divide 1000.
+        guidance: given to the call, not to a guider of the pipeline.
+        own_levels: whether the policy's own noise levels must be the pipeline's.
+        unpack: the pipeline's latents -> (B, C, F, H, W).
+    """
+
+    policy: type[DiffusersVideoFlow]
+    write: Callable[[], Any]
+    size: tuple[int, int, int]
+    settings: dict[str, Any] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)
+    steps: int = 5
+    guidance: bool = True
+    own_levels: bool = True
+    pack: Callable[[Any, Tensor], Tensor] = lambda pipe, latents: latents
+    unpack: Callable[[Any, Tensor, Tensor], Tensor] = lambda pipe, latents, noise: latents
+
+    @property
+    def image(self) -> bool:
+        """Whether a video starts from an image."""
+        return self.settings.get("image_to_video", False) or self.write in (wan_image, wan_image_ti2v)
+
+    def save(self, folder: Path) -> Path:
+        """Write the pipeline as `save_pretrained` does."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.write().save_pretrained(folder)
+        return folder
+
+    def build(self, folder: Path, **settings: Any) -> Any:
+        """A loaded policy."""
+        policy = self.policy(str(folder), **{**self.settings, **settings})
+        policy.load()
+        return policy
+
+    def video(self, seed: int = 0) -> Tensor:
+        """(T, 3, H, W) uint8."""
+        return random_video(*self.size, seed=seed)
+
+    def noise(self, policy: Any, seed: int = 5) -> Tensor:
+        """(1, C, F, h, w) noise for a video."""
+        frames, height, width = self.size
+        shape = policy.latent_space.shape(VideoFacts(frames, FPS, width, height))
+        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+
+    def sampled(self, pipe: Any, policy: Any, noise: Tensor) -> Tensor:
+        """The latents that the family's own pipeline ends on."""
+        frames, height, width = self.size
+        if self.write is ltx_image:
+            # Of this pipeline, whoever gives the noise also puts the image into it.
+            noise = torch.cat([policy.condition(self.video(), FPS).image[None], noise[:, :, 1:]], dim=2)
+        given: dict[str, Any] = {
+            "prompt": PROMPT, "height": height, "width": width, "num_frames": frames, "latents": self.pack(pipe, noise),
+            "num_inference_steps": self.steps, "output_type": "latent", "negative_prompt": NEGATIVE,
+        }  # fmt: skip
+        if self.guidance:
+            given["guidance_scale"] = 3.0
+        if self.policy is not HunyuanVideo15Policy:
+            given["max_sequence_length"] = policy.prompt_length
+        else:
+            pipe.tokenizer_max_length = policy.prompt_length
+        if self.image:
+            given["image"] = self.video()[:1].float() / 255
+        with torch.no_grad():
+            latents = pipe(**given, **self.call).frames
+        return self.unpack(pipe, latents, noise)
+
+    def read(self, folder: Path) -> Any:
+        """diffusers' own pipeline, silent."""
+        from diffusers import DiffusionPipeline
+
+        pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=False)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def loud(model: Any) -> Any:
+    """Weights under which prompt, time and neighbours show in the output."""
+    for name, parameter in model.named_parameters():
+        nn.init.normal_(parameter, std=0.5 / max(1, parameter.shape[-1]) ** 0.5 if parameter.ndim > 1 else 0.1)
+        if "norm" in name and name.endswith("weight") and parameter.ndim == 1:
+            parameter.data.add_(1)
+    return model.eval()
+
+
+def _t5(width: int) -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(vocab_size=300, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0,
+                 pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
+    ).eval()  # fmt: skip
+
+
+def _wan_transformer(channels: int = 4) -> Any:
+    from diffusers import WanTransformer3DModel
+
+    return loud(
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=18, in_channels=channels, out_channels=4,
+            text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=72, num_layers=2, rope_max_seq_len=64,
+        )
+    )  # fmt: skip
+
+
+def _wan(image: bool, experts: bool, **config: Any) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline
+
+    tokenizer = tiny_tokenizer()
+    channels = 12 if image and not config.get("expand_timesteps") else 4
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "text_encoder": tiny_text_encoder(len(tokenizer)),
+        "vae": tiny_vae(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+        "transformer": _wan_transformer(channels),
+    }
+    if experts:
+        parts |= {"transformer_2": _wan_transformer(channels), "boundary_ratio": 0.9 if image else 0.875}
+    return (WanImageToVideoPipeline if image else WanPipeline)(**parts, **config)
+
+
+def wan_experts() -> Any:
+    """Wan2.2-A14B: two experts."""
+    return _wan(image=False, experts=True)
+
+
+def wan_ti2v() -> Any:
+    """Wan2.2-TI2V-5B, from text."""
+    return _wan(image=False, experts=False, expand_timesteps=True)
+
+
+def wan_image_ti2v() -> Any:
+    """The same checkpoint in the pipeline that takes an image."""
+    return _wan(image=True, experts=False, expand_timesteps=True)
+
+
+def wan_image() -> Any:
+    """Wan2.2-I2V-A14B: image on channels, two experts."""
+    return _wan(image=True, experts=True)
+
+
+def ltx(image: bool = False) -> Any:
+    """LTX-Video: packed latents, 8 frames and 8 pixels a latent."""
+    from diffusers import (
+        AutoencoderKLLTXVideo,
+        FlowMatchEulerDiscreteScheduler,
+        LTXImageToVideoPipeline,
+        LTXPipeline,
+        LTXVideoTransformer3DModel,
+    )
+
+    scaling = (True, True, True, False)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5, spatio_temporal_scaling=scaling,
+        decoder_spatio_temporal_scaling=scaling, patch_size=1, patch_size_t=1,
+    )  # fmt: skip
+    vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 8))
+    vae.latents_std.copy_(torch.linspace(0.5, 1.5, 8))
+    return (LTXImageToVideoPipeline if image else LTXPipeline)(
+        tokenizer=tiny_tokenizer(),
+        text_encoder=_t5(12),
+        vae=vae.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_image_seq_len=1024, max_image_seq_len=4096, base_shift=0.95,
+            max_shift=2.05, shift_terminal=0.1,
+        ),
+        transformer=loud(
+            LTXVideoTransformer3DModel(in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=8,
+                                       cross_attention_dim=16, num_layers=2, caption_channels=12)
+        ),
+    )  # fmt: skip
+
+
+def ltx_image() -> Any:
+    """LTX-Video from an image."""
+    return ltx(image=True)
+
+
+def hunyuan_video15() -> Any:
+    """HunyuanVideo-1.5: two text streams, 16 pixels a latent."""
+    from diffusers import (
+        AutoencoderKLHunyuanVideo15,
+        ClassifierFreeGuidance,
+        FlowMatchEulerDiscreteScheduler,
+        HunyuanVideo15Pipeline,
+        HunyuanVideo15Transformer3DModel,
+    )
+    from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    # The real template has 108 tokens before the prompt, which the pipeline cuts off.
+    tokenizer.chat_template = (
+        "{{ '<|im_start|>' * 108 }}{{ messages[1]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    text = Qwen2_5_VLTextModel(
+        Qwen2_5_VLTextConfig(
+            vocab_size=len(tokenizer), hidden_size=12, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+            num_key_value_heads=1, rope_scaling={"type": "mrope", "mrope_section": [1, 1, 1]},
+        )
+    )  # fmt: skip
+    return HunyuanVideo15Pipeline(
+        tokenizer=tokenizer,
+        text_encoder=text.eval(),
+        tokenizer_2=tiny_tokenizer(),
+        text_encoder_2=_t5(8),
+        vae=AutoencoderKLHunyuanVideo15(
+            latent_channels=4, block_out_channels=(8, 8, 16, 16, 16), layers_per_block=1
+        ).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+        guider=ClassifierFreeGuidance(guidance_scale=3.0),
+        transformer=loud(
+            HunyuanVideo15Transformer3DModel(
+                in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=10, num_layers=2,
+                num_refiner_layers=1, text_embed_dim=12, text_embed_2_dim=8, image_embed_dim=5, rope_axes_dim=(2, 4, 4),
+                target_size=32, task_type="t2v",
+            )
+        ),
+    )  # fmt: skip
+
+
+def cogvideox(rotary: bool = False, patch: int | None = None, shift: float = 3.0) -> Any:
+    """CogVideoX-2b: sine positions, snr shift 3."""
+    from diffusers import (
+        AutoencoderKLCogVideoX,
+        CogVideoXDDIMScheduler,
+        CogVideoXPipeline,
+        CogVideoXTransformer3DModel,
+    )
+
+    return CogVideoXPipeline(
+        tokenizer=tiny_tokenizer(),
+        text_encoder=_t5(12),
+        vae=AutoencoderKLCogVideoX(
+            block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2
+        ).eval(),
+        scheduler=CogVideoXDDIMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
+            rescale_betas_zero_snr=True, snr_shift_scale=shift, set_alpha_to_one=True, timestep_spacing="trailing",
+            clip_sample=False,
+        ),
+        transformer=loud(
+            CogVideoXTransformer3DModel(
+                num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
+                text_embed_dim=12, num_layers=2, sample_width=4, sample_height=4, sample_frames=9, patch_size=2,
+                patch_size_t=patch, max_text_seq_length=16, use_rotary_positional_embeddings=rotary,
+            )
+        ),
+    )  # fmt: skip
+
+
+def cogvideox_rotary() -> Any:
+    """CogVideoX-5b: rotary positions, snr shift 1."""
+    return cogvideox(rotary=True, shift=1.0)
+
+
+def cogvideox15() -> Any:
+    """CogVideoX-1.5: also two frames a token."""
+    return cogvideox(rotary=True, patch=2, shift=1.0)
+
+
+def _packed(pipe: Any, latents: Tensor) -> Tensor:
+    packed: Tensor = pipe._pack_latents(latents)
+    return packed
+
+
+def _unpacked(pipe: Any, latents: Tensor, noise: Tensor) -> Tensor:
+    unpacked: Tensor = pipe._unpack_latents(latents, *noise.shape[2:])
+    return unpacked
+
+
+def _swapped(pipe: Any, latents: Tensor, *_: Tensor) -> Tensor:
+    return latents.transpose(1, 2)
+
+
+_LTX: dict[str, Any] = {
+    "policy": LTXPolicy, "size": (17, 32, 64), "call": {"frame_rate": FPS}, "pack": _packed, "unpack": _unpacked,
+}  # fmt: skip
+_COG: dict[str, Any] = {
+    "policy": CogVideoXPolicy, "size": (9, 32, 32), "settings": {"prompt_length": 16}, "pack": _swapped,
+    "unpack": _swapped,
+}  # fmt: skip
+_WAN: dict[str, Any] = {"policy": WanPolicy, "size": (9, 32, 32), "own_levels": False}
+
+FAMILIES: dict[str, Family] = {
+    "wan-both": Family(**_WAN, write=wan_experts, settings={"prompt_length": 24, "transformer": "both"}),
+    "wan-ti2v": Family(**_WAN, write=wan_ti2v, settings={"prompt_length": 24}),
+    "wan-ti2v-image": Family(**_WAN, write=wan_image_ti2v, settings={"prompt_length": 24, "image_to_video": True}),
+    "wan-image": Family(**_WAN, write=wan_image, settings={"prompt_length": 24, "transformer": "both"}),
+    "ltx": Family(**_LTX, write=ltx, settings={"prompt_length": 24}),
+    "ltx-image": Family(**_LTX, write=ltx_image, settings={"prompt_length": 24, "image_to_video": True}),
+    "hunyuan15": Family(HunyuanVideo15Policy, hunyuan_video15, (9, 64, 64), {"prompt_length": 40}, guidance=False),
+    "cogvideox": Family(**_COG, write=cogvideox),
+    "cogvideox-rotary": Family(**_COG, write=cogvideox_rotary),
+}
