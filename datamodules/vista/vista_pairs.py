@@ -100,12 +100,16 @@ class VistaPairs(ContinuedData[VistaBatch]):
 
         Cached reference scores carry it (as `Index.made_from` of their side shards) and are refused under another.
         """
+        policy: Any = self.active_trainer.lightning_module.policy
+        # Of a policy that says so: how its processor lays frames out, as the pixel budget. Others are as in 0.1.0.
+        facts = policy.processor_facts() if hasattr(policy, "processor_facts") else {}
         return {
             "fingerprint": self.index(split).fingerprint,
             "seed": self.seed,
             "num_frames": self.num_frames,
             "negatives": self.negatives.describe(self.annotations(split).visible),
             "resample_each_epoch": self.resample_each_epoch,
+            **({"processor": facts} if facts else {}),
         }
 
     def setup(self, stage: str) -> None:

@@ -44,7 +44,7 @@ class AdaptedModel(nn.Module):
     """
 
     #: model_type -> the name of transformers' class; None = every type.
-    kinds: ClassVar[Mapping[str, str] | None]
+    kinds: ClassVar[Mapping[str, str] | None] = None
     #: The linears that get an adapter by default.
     linears: ClassVar[str] = adapters.LANGUAGE_LINEARS
     #: Whether the family's `hidden` takes packed views.
@@ -225,7 +225,8 @@ class AdaptedModel(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         head = self.base.get_output_embeddings()
         logits: Tensor = head(hidden.to(head.weight.dtype))
-        return logits
+        cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _reference_head(self, hidden: Tensor) -> Tensor:
         with self.reference_mode():

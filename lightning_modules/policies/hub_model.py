@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,15 @@ POLICIES: dict[str, str] = {
     "qwen2_vl": "QwenVLPolicy",
     "qwen2_5_vl": "QwenVLPolicy",
     "qwen3_vl": "QwenVLPolicy",
+}
+
+#: Policy -> its module.
+_MODULES = {
+    "VideoLlavaPolicy": "lightning_modules.policies.video_llava",
+    "PllavaPolicy": "lightning_modules.policies.pllava",
+    "LlavaVideoPolicy": "lightning_modules.policies.llava_video",
+    "QwenVLPolicy": "lightning_modules.policies.qwen_vl",
+    "AnyVideoLLM": "lightning_modules.policies.any_video_llm",
 }
 
 
@@ -63,17 +72,18 @@ def read_configuration(path: str, kinds: Mapping[str, str] | None = None) -> Any
         if kind is None or "auto_map" in content:
             raise ValueError(f"policy: {path!r} cannot be read ({load_failure(error)})") from error
         if kind in POLICIES and (kinds is None or kind not in kinds):
-            raise ValueError(_other_family(path, kind, kinds)) from error
+            raise ValueError(other_family(path, kind, kinds)) from error
         raise ValueError(
             f"policy: {path!r} holds a {kind} model, a model_type that this transformers does not know; update "
             "transformers, or give a checkpoint in the transformers format"
         ) from error
     if kinds is not None and config.model_type not in kinds:
-        raise ValueError(_other_family(path, config.model_type, kinds))
+        raise ValueError(other_family(path, config.model_type, kinds))
     return config
 
 
-def _other_family(path: str, kind: str, kinds: Mapping[str, str] | None) -> str:
+def other_family(path: str, kind: str, kinds: Iterable[str] | None) -> str:
+    """What to say of a checkpoint of another family, with the policy that takes it."""
     taken = "" if kinds is None else f", this policy takes {' and '.join(kinds)} ones"
     other = f"; {POLICIES[kind]} takes it" if kind in POLICIES else ""
     return f"policy: {path!r} holds a {kind} model{taken}{other}"
@@ -122,3 +132,15 @@ def switch_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+
+
+def policy_class(path: str) -> Any:
+    """The policy for a checkpoint, by its model type; `AnyVideoLLM` where none is made for it.
+
+    Raises:
+        ValueError: there is no checkpoint.
+    """
+    import importlib
+
+    name = POLICIES.get(raw_configuration(path).get("model_type", ""), "AnyVideoLLM")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.vista.samples import Box, View
 from lightning_modules.policies.chat import Chat, check_template
-from lightning_modules.policies.frames import FrameFit, distinct_frames, frame_pixels
+from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels
 from lightning_modules.policies.prefixes import PADDING, Prefix, left_padded
 from lightning_modules.policies.sharding import is_sharded
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM, asked_views
@@ -73,12 +73,12 @@ class TemplatePolicy(TransformersVideoLLM):
             return Box(0.0, 0.0, float(width), float(height))
         return super().visible(height, width)
 
-    def pixels(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, Tensor]:
-        """(U, 3, S, S) float32 distinct frames of all views, and (V, T) int64 which of them is where."""
-        frames, places = distinct_frames([prefix.inputs["frames"] for prefix in prefixes])
+    def pixels(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, list[list[int]]]:
+        """(U, 3, S, S) float32 distinct frames of all views, and per view which of them is where."""
+        frames, places = distinct_units([prefix.inputs["frames"] for prefix in prefixes])
         side = self.config.vision_config.image_size
         pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, side)
-        return pixels.to(self.device), places.to(self.device)
+        return pixels.to(self.device), places
 
     @torch.no_grad()
     def generate(

@@ -120,7 +120,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, Tensor]:
         """(U, P, W) states of the distinct frames, or their pixels where the tower trains; (V, T) which is where."""
         pixels, places = self.pixels(prefixes)
-        return pixels if self.train_tower else self._states(pixels), places
+        return pixels if self.train_tower else self._states(pixels), torch.tensor(places, device=self.device)
 
     def embed(self, packed: PackedViews, vision: tuple[Tensor, ...]) -> Tensor:
         """Token embeddings with projected frames in the video tokens' places.

@@ -13,7 +13,7 @@ from datamodules.vista.samples import AnswerScores, View
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
 from lightning_modules.policies import transformers_llm
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
-from lightning_modules.policies.frames import distinct_frames
+from lightning_modules.policies.frames import distinct_units
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from tests.support.video_llava_cases import SETTINGS, WITH_HEAD, build_policy
@@ -168,9 +168,9 @@ def test_the_tower_sees_each_frame_once_and_without_a_gradient(make: Make, views
 def test_frames_with_equal_sums_are_told_apart() -> None:
     swapped = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
     swapped[0, 0], swapped[1, 0] = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0, 1], [1, 0]])
-    found, places = distinct_frames([swapped, swapped.flip(0)])
-    assert len(found) == 2
-    assert places.tolist() == [[0, 1], [1, 0]]
+    units, places = distinct_units([swapped, swapped.flip(0)])
+    assert len(units) == 2
+    assert places == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
