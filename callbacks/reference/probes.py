@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import Condition, FlowErrors, PairBatch
+from datamodules.dense.batches import Condition, FlowErrors, PairBatch, Prompt
 from datamodules.dense.inputs import as_prompt
 from datamodules.vista.samples import AnswerScores, View, VistaBatch
 
@@ -156,7 +156,9 @@ class PairProbe(Probe[PairBatch]):
     def on(self, device: torch.device) -> PairBatch:
         """A fresh batch."""
         moved: dict[str, Any] = {name: getattr(self.kept, name).to(device) for name in self._TENSORS}
-        prompts = [{name: stream.to(device) for name, stream in prompt.items()} for prompt in self.kept.prompts]
+        prompts: list[Prompt] = [
+            {name: stream.to(device) for name, stream in prompt.items()} for prompt in self.kept.prompts
+        ]
         conditions = [condition.to(device) for condition in self.kept.conditions]
         return replace(self.kept, prompts=prompts, conditions=conditions, **moved)
 

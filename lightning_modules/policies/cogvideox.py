@@ -93,9 +93,10 @@ class CogVideoXPolicy(DiffusersVideoFlow):
         """Latents in a token; frames are padded."""
         return (1, self.config["patch_size"], self.config["patch_size"])
 
-    def frames_fault(self, frames: int) -> str | None:
-        """Why a video of so many frames would come back with others; 8 k + 1 do not."""
-        return self.latent_space.frames_fault(frames, 2 * self.latent_space.temporal_ratio)
+    @property
+    def frames_period(self) -> int:
+        """The decoder makes two latent frames at a time: of another number it gives back more frames than it got."""
+        return 2 * self.latent_space.temporal_ratio
 
     @cached_property
     def _table(self) -> Tensor:

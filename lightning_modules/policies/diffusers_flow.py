@@ -1,66 +1,44 @@
-"""What no family of video diffusion models owns: loading, adapters, reference, denoising, videos, prompts, exports."""
+"""What no family of video diffusion models owns, beside its networks: denoising, conditions, videos and prompts."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.rows import PromptShapes
 from datamodules.dense.time_schedule import shift_time
-from lightning_modules.policies import adapters
 from lightning_modules.policies.euler import euler, levels_from
-from lightning_modules.policies.flow_adapters import FlowLora, read_adapter, write_adapter
-from lightning_modules.policies.flow_codec import CodecParts, FlowCodec, Precision
-from lightning_modules.policies.flow_model import build_transformer, padded_stream, read_config, save_transformer
+from lightning_modules.policies.flow_codec import FlowCodec, Precision
+from lightning_modules.policies.flow_model import padded_stream, read_config
+from lightning_modules.policies.flow_networks import FlowNetworks
 from lightning_modules.policies.given_image import ImageUse, given_frames, image_fault, with_given
-from lightning_modules.policies.lora_targets import AdapterRoom
-from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.video_flow import Prediction, VideoFlow, error_weight
 
 #: Most families' transformers count time from 0 to this.
 TIME_SCALE = 1000.0
 
 
-class DiffusersVideoFlow(nn.Module, VideoFlow):
+class DiffusersVideoFlow(FlowNetworks, VideoFlow):
     """A video diffusion checkpoint of diffusers that is trained, sampled from and exported; a family is a subclass.
 
-    With `lora` or `adapter` an adapter trains; without either the whole transformer does (full fine-tuning, which the
-    paper found unstable). Building reads configurations only and `load` the transformer only; autoencoder and text
-    encoders load at the first `encode_video`, `decode_video` or `encode_prompt`.
+    Building reads configurations only and `load` the transformer only; autoencoder and text encoders load at the first
+    `encode_video`, `decode_video` or `encode_prompt`.
 
     Args:
         path: a pipeline's folder or hub id in the diffusers format.
-        lora: a new LoRA adapter; None = none.
-        adapter: a folder that `pipe.load_lora_weights` reads, to start from or to sample with. It trains on, and a
-            frozen copy of it is the reference, so that what supervised fine-tuning taught stays in the reference.
-        reference_adapter: keep a frozen adapter as the reference also where a new adapter trains; needed where the
-            reference is to follow the policy.
-        dtype: type of transformer and text encoders in memory; adapters are float32 always, and so is what the family
-            keeps in float32.
         prompt_length: tokens to which prompts are padded, as the pipeline does by default; longer ones are cut, which
             `predict` says before it begins.
-        weights: a folder that full fine-tuning exported, whose transformer takes the place of the pipeline's.
-        activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
         vae_dtype: type of the autoencoder in memory; bfloat16 halves its memory and moves latents by about a percent.
         vae_tiling: encode and decode in overlapping tiles: less memory, slightly other pixels at the seams.
-
-    Raises:
-        ValueError: `path` holds no pipeline of the family, or a setting contradicts another.
+        **options: see `FlowNetworks`.
     """
 
-    #: The family's class of transformer, and what is around it.
-    transformer: ClassVar[str]
-    codec_parts: ClassVar[CodecParts]
-    #: The lists of transformer blocks, each block a sharding unit.
-    block_lists: ClassVar[tuple[str, ...]] = ("blocks",)
     #: A weight that is the first to be computed with, by its name.
     first_weight: ClassVar[str]
     entry_points = ("velocity",)
@@ -69,39 +47,20 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
     def __init__(
         self,
         path: str,
-        lora: FlowLora | None = None,
-        adapter: str | None = None,
-        reference_adapter: bool = False,
-        dtype: Precision = "float32",
         prompt_length: int = 512,
-        weights: str | None = None,
-        activation_checkpointing: bool = False,
         vae_dtype: Precision = "float32",
         vae_tiling: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.path = path
-        self.lora = lora
-        self.adapter = adapter
-        self.reference_adapter = reference_adapter
-        self.dtype = dtype
+        super().__init__(path, **options)
         self.prompt_length = prompt_length
-        self.weights = weights
-        self.activation_checkpointing = activation_checkpointing
         # Settings that are not used are in no record of a run, so that runs which earlier releases began go on.
         if vae_dtype != "float32":
             self.vae_dtype = vae_dtype
         if vae_tiling:
             self.vae_tiling = vae_tiling
-        self.pipeline_index = read_config(path)
-        configs = [self.read_transformer_config(*self._source(name)) for name in self.networks]
-        self.config = configs[0]
-        self._adapter_configs = {name: self._adapter_config(name) for name in self.networks}
-        self._codec = FlowCodec(path, self.codec_parts, dtype, prompt_length, vae_dtype, vae_tiling)
+        self._codec = FlowCodec(path, self.codec_parts, self.dtype, prompt_length, vae_dtype, vae_tiling)
         self._empty_prompt: Prompt | None = None
-        self.model: Any = None
-        # Says where the policy is before it is loaded, or where it never is, as when videos are only encoded.
-        self.register_buffer("_place", torch.zeros(1), persistent=False)
 
     # What a family may say
 
@@ -126,21 +85,6 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
         Returns:
             (B, C, F, H, W) of any type.
         """
-
-    @property
-    @abstractmethod
-    def linears(self) -> str:
-        """The linears that get an adapter: a regular expression that a module's whole name must match."""
-
-    @property
-    def dead_modules(self) -> tuple[str, ...]:
-        """Modules whose weights get no gradient, so that no adapter can train there."""
-        return ()
-
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """The transformers of the pipeline that are loaded, by name."""
-        return ("transformer",)
 
     @property
     def prompt_shapes(self) -> PromptShapes:
@@ -173,104 +117,10 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
         steps = torch.arange(num_steps, -1, -1, dtype=torch.float64)
         return shift_time(steps / num_steps, self.shift(latent_shape))
 
-    def read_transformer_config(self, path: str, subfolder: str) -> dict[str, Any]:
-        """The configuration of a transformer.
-
-        Raises:
-            ValueError: there is none, or it is another family's.
-        """
-        config = read_config(path, subfolder)
-        if config.get("_class_name") != self.transformer:
-            raise ValueError(
-                f"policy: {path!r} holds a {config.get('_class_name')}, this policy takes a {self.transformer}"
-            )
-        return config
-
-    # Weights
-
-    def load(self, meta: bool = False) -> None:
-        """Bring in the transformer and its adapters; idempotent.
-
-        Args:
-            meta: build on the meta device and read no weights: `sharding.load_sharded` does that later.
-
-        Raises:
-            ValueError: the adapter does not fit the checkpoint.
-        """
-        if self.model is not None:
-            return
-        models = {name: self._load_network(name, meta) for name in self.networks}
-        # A single transformer is the model itself: checkpoints name its weights so.
-        model = nn.ModuleDict(models) if len(models) > 1 else models[self.networks[0]]
-        self.model = model if meta else model.to(self.device)
-        self.train()
-
-    def _load_network(self, name: str, meta: bool) -> Any:
-        config = self._adapter_configs[name]
-        model: Any = build_transformer(
-            *self._source(name), self.config, self.dtype, self.activation_checkpointing, meta
-        )
-        model.requires_grad_(config is None)
-        if config is None:
-            return model
-        second = self.reference_adapter or self.adapter is not None
-        new = self.lora if self.adapter is None else None
-        room = AdapterRoom.of(model, model, self._blocks_of(model), model.proj_out, self.dead_modules)
-        with torch.device("meta" if meta else "cpu"):
-            model = adapters.add_adapters(model, config, second, room, new)
-        if self.adapter is not None and not meta:
-            folder = self._adapter_folder(self.adapter, name)
-            adapters.load_weights(model, read_adapter(folder, self.codec_parts.pipeline)[1], folder)
-        return model
-
-    def _source(self, name: str) -> tuple[str, str]:
-        """Path and subfolder of a transformer's weights."""
-        if self.weights is None:
-            return self.path, name
-        return self.weights, name if len(self.networks) > 1 else ""
-
-    def _adapter_folder(self, folder: str, name: str) -> str:
-        """The folder of one transformer's adapter: of several, each but the first has a folder below."""
-        return folder if name == self.networks[0] else f"{folder.rstrip('/')}/{name}"
-
-    def _adapter_config(self, name: str) -> Any:
-        if self.adapter is not None:
-            folder = self._adapter_folder(self.adapter, name)
-            return adapters.existing_config(read_adapter(folder, self.codec_parts.pipeline)[0], self.lora, folder)
-        return None if self.lora is None else adapters.new_config(self.lora, self.linears)
-
-    def network(self, name: str) -> Any:
-        """A transformer as diffusers has it, in which adapters are in place."""
-        assert self.model is not None, "load() comes first"
-        model = self.model[name] if len(self.networks) > 1 else self.model
-        return model if self._adapter_configs[name] is None else model.get_base_model()
-
-    @property
-    def base(self) -> Any:
-        """The transformer, the first of several, as diffusers has it."""
-        return self.network(self.networks[0])
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        """Where the module is, loaded or not."""
-        return self.get_buffer("_place").device
-
     @property
     def latent_space(self) -> LatentSpace:
         """Where the latents live; of the autoencoder no more than its statistics is read for it."""
         return self._codec.space
-
-    def blocks(self) -> Iterator[nn.Module]:
-        """The transformer blocks, each a sharding unit."""
-        for name in self.networks:
-            yield from self._blocks_of(self.network(name))
-
-    def _blocks_of(self, network: Any) -> list[nn.Module]:
-        return [block for name in self.block_lists for block in getattr(network, name)]
-
-    def reference_mode(self) -> AbstractContextManager[None]:
-        """While it is entered, compute as the reference; without adapters, which switch nothing, as the model is."""
-        return adapters.reference_mode(self.model)
 
     # Denoising
 
@@ -374,9 +224,22 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
 
     # Videos and prompts
 
-    def frames_fault(self, frames: int) -> str | None:
-        """Why a video of so many frames cannot be encoded, with the nearest that can; None = it can."""
-        return self.latent_space.frames_fault(frames)
+    @property
+    def frames_period(self) -> int:
+        """Videos have a multiple of this many frames plus 1."""
+        return self.latent_space.temporal_ratio
+
+    def video_fault(self, frames: int, height: int, width: int) -> str | None:
+        """Why a video of this length and size cannot be encoded, with the nearest that can; None = it can."""
+        if why := self.latent_space.frames_fault(frames, self.frames_period):
+            return f"{why}: cut the video, or sample another number of frames"
+        multiples = [self.latent_space.spatial_ratio * patch for patch in self.patch[1:]]
+        if height % multiples[0] or width % multiples[1]:
+            return (
+                f"{width} x {height} pixels do not divide into patches of {self.latent_space.name}'s latents; "
+                f"height must be a multiple of {multiples[0]} and width one of {multiples[1]}"
+            )
+        return None
 
     def encode_video(self, frames: Sequence[Tensor]) -> Tensor:
         """B videos (T, 3, H, W) uint8 of one shape, T = r k + 1 -> (B, C, F, h, w) float32, normalised.
@@ -387,14 +250,9 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
         shapes = {tuple(video.shape) for video in frames}
         if len(shapes) != 1:
             raise ValueError(f"videos to encode together must have one shape, these have {sorted(shapes)}")
-        multiples = [self.latent_space.spatial_ratio * patch for patch in self.patch[1:]]
-        if any(size % multiple for size, multiple in zip(shapes.pop()[-2:], multiples, strict=True)):
-            raise ValueError(
-                f"a video of {tuple(frames[0].shape)} (T, 3, H, W) does not divide into latent patches; height must be "
-                f"a multiple of {multiples[0]} and width one of {multiples[1]}"
-            )
-        if why := self.frames_fault(len(frames[0])):
-            raise ValueError(f"a video of {tuple(frames[0].shape)} (T, 3, H, W): {why}; cut the video")
+        length, _, height, width = shapes.pop()
+        if why := self.video_fault(length, height, width):
+            raise ValueError(f"a video of {tuple(frames[0].shape)} (T, 3, H, W): {why}")
         return self._codec.encode(frames, self.device)
 
     def decode_video(self, latents: Tensor) -> list[Tensor]:
@@ -419,33 +277,3 @@ class DiffusersVideoFlow(nn.Module, VideoFlow):
     def release(self, keep_vae: bool = False) -> None:
         """Free autoencoder, unless it is kept on the CPU, and text encoders; they load again when needed."""
         self._codec.release(keep_vae)
-
-    # Exports
-
-    def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """Write what was trained: an adapter that the family's pipeline loads, or a transformer for `from_pretrained`.
-
-        Of several transformers, each but the first has a folder below, by its name. Under sharding every rank calls
-        it, since weights are gathered; rank 0 writes.
-
-        Args:
-            folder: where to; made if need be.
-            state_dict: full tensors of all that the export holds, named as in `self.state_dict()`; None = the weights
-                as they are now.
-        """
-        adapted = self._adapter_configs[self.networks[0]] is not None
-        if state_dict is None and is_sharded(self):
-            state_dict = full_state_dict(self, trained_only=adapted)
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
-            return
-        for name in self.networks:
-            several = len(self.networks) > 1
-            prefix = f"model.{name}." if several else "model."
-            own = None if state_dict is None else {
-                key.removeprefix(prefix): tensor for key, tensor in state_dict.items() if key.startswith(prefix)
-            }  # fmt: skip
-            model = self.model[name] if several else self.model
-            if adapted:
-                write_adapter(model, Path(self._adapter_folder(str(folder), name)), own, self.codec_parts.pipeline)
-            else:
-                save_transformer(model, folder / name if several else folder, own)

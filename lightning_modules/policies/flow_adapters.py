@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lightning_modules.policies.adapters import DEFAULT, LoraSettings
+from lightning_modules.policies.original_names import OriginalNames, write_original
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -98,7 +99,13 @@ def _guessed(folder: str, weights: Mapping[str, Tensor]) -> LoraConfig:
     return LoraConfig(r=rank, lora_alpha=rank, target_modules=sorted({name.split(".lora_")[0] for name in weights}))
 
 
-def write_adapter(adapted: PeftModel, folder: Path, state_dict: Mapping[str, Tensor] | None, pipeline: str) -> None:
+def write_adapter(
+    adapted: PeftModel,
+    folder: Path,
+    state_dict: Mapping[str, Tensor] | None,
+    pipeline: str,
+    original: OriginalNames | None = None,
+) -> None:
     """Write the trained adapter with its settings; without them alpha would become the rank where it is loaded.
 
     Args:
@@ -108,6 +115,7 @@ def write_adapter(adapted: PeftModel, folder: Path, state_dict: Mapping[str, Ten
         pipeline: the name of the pipeline's class, whose `load_lora_weights` is to read the adapter. One without that
             method has a transformer with `load_lora_adapter(folder, prefix=None, use_safetensors=True,
             weight_name="pytorch_lora_weights.safetensors")`.
+        original: also write it under the family's original names.
     """
     import diffusers
     from safetensors.torch import save_file
@@ -120,6 +128,8 @@ def write_adapter(adapted: PeftModel, folder: Path, state_dict: Mapping[str, Ten
     else:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / FILE, {"format": "pt", METADATA: json.dumps(settings, indent=2, sort_keys=True)})
+    if original is not None:
+        write_original(tensors, adapted.peft_config[DEFAULT], folder, FILE, original)
 
 
 def adapter_tensors(adapted: PeftModel, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

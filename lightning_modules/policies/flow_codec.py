@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.dense.inputs import Prompt
 from datamodules.dense.latent_space import LatentSpace
 from lightning_modules.policies.flow_model import read_config, weights_mark
+from lightning_modules.policies.plain_tokenizer import PlainTokenizer
 
 #: Type of weights in memory.
 Precision = Literal["float32", "bfloat16"]
@@ -105,18 +106,14 @@ class FlowCodec:
     def encode(self, frames: Sequence[Tensor], device: torch.device) -> Tensor:
         """B videos (T, 3, H, W) uint8 -> (B, C, F, h, w) float32, (mode - mean) / std; one video at a time.
 
+        T is the ratio k + 1: of another video the autoencoder would drop the last frames.
+
         Raises:
-            ValueError: a video with T other than the ratio k + 1, of whose end the autoencoder would drop frames.
+            ValueError: something else than frames of pixels.
         """
         for number, video in enumerate(frames):
-            why = self.space.frames_fault(len(video))
-            if video.dtype != torch.uint8 or video.ndim != 4 or video.shape[1] != 3 or why:
-                ratio = self.space.temporal_ratio
-                raise ValueError(
-                    f"video {number} is {tuple(video.shape)} {video.dtype}; frames must be (T, 3, H, W) uint8 with T a "
-                    f"multiple of {ratio} plus 1{f' ({why})' if why else ''}: cut the video, or sample another number "
-                    "of frames"
-                )
+            if video.dtype != torch.uint8 or video.ndim != 4 or video.shape[1] != 3:
+                raise ValueError(f"video {number} is {tuple(video.shape)} {video.dtype}, not (T, 3, H, W) uint8")
         pixels = (video.to(device).transpose(0, 1).float() / 127.5 - 1 for video in frames)
         return torch.cat([self.encode_pixels(video) for video in pixels])
 
@@ -185,7 +182,9 @@ class FlowCodec:
         import transformers
 
         return {
-            name: getattr(transformers, kind).from_pretrained(self.path, trust_remote_code=False, subfolder=name)
+            name: PlainTokenizer(
+                getattr(transformers, kind).from_pretrained(self.path, trust_remote_code=False, subfolder=name)
+            )
             for name, kind in self.parts.text.items()
             if name.startswith("tokenizer")
         }

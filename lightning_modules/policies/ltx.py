@@ -16,6 +16,7 @@ from lightning_modules.policies.diffusers_flow import TIME_SCALE, DiffusersVideo
 from lightning_modules.policies.flow_codec import CodecParts
 from lightning_modules.policies.flow_model import autoencoder_tensors, read_config
 from lightning_modules.policies.given_image import ImageUse, given_frames, token_times
+from lightning_modules.policies.original_names import OriginalNames
 
 
 def _statistics(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
@@ -71,6 +72,8 @@ class LTXPolicy(DiffusersVideoFlow):
     block_lists = ("transformer_blocks",)
     linears = r"transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))"
     first_weight = "proj_in.weight"
+    # Its blocks have the same names in diffusers.
+    original = OriginalNames(lambda name: name if name.startswith("transformer_blocks.") else None, alpha=False)
 
     def __init__(self, path: str, image_to_video: bool = False, prompt_length: int = 128, **options: Any) -> None:
         super().__init__(path, prompt_length=prompt_length, **options)

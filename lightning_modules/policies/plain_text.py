@@ -16,6 +16,11 @@ _MARKER = re.compile(r"[<\[({|].*[>\])}|]", re.DOTALL)
 _FIRST_STAND_IN = 0xF0000
 
 
+def stand_in(place: int) -> str:
+    """The other name of the added token at this place."""
+    return chr(_FIRST_STAND_IN + place)
+
+
 class PlainText:
     """Tokenises texts within parts of a template, whose own special tokens keep their meaning.
 
@@ -78,6 +83,11 @@ class PlainText:
     def _controls(self, ids: list[int]) -> list[int]:
         return [index for index in ids if index in self._control_ids]
 
+    def content(self) -> dict[str, Any]:
+        """What the tokenizer is made of, as `tokenizers` stores it."""
+        content: dict[str, Any] = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return content
+
     @cached_property
     def _renamed(self) -> tuple[Any, dict[int, int], dict[str, str]] | None:
         """A tokenizer with other names for control tokens, its ids of added tokens -> ours, and name -> other name.
@@ -88,7 +98,7 @@ class PlainText:
             return None
         from tokenizers import AddedToken, Tokenizer
 
-        content = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        content = self.content()
         bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         renamed = Tokenizer.from_str(json.dumps({**content, **bare}))
         indexes: dict[int, int] = {}
@@ -97,7 +107,7 @@ class PlainText:
             index, name = token.pop("id"), token.pop("content")
             other = name
             if name in self.control:
-                other = names[name] = chr(_FIRST_STAND_IN + place)
+                other = names[name] = stand_in(place)
             renamed.add_tokens([AddedToken(other, **token)])
             renamed_index = renamed.token_to_id(other)
             assert renamed_index is not None, "it was added just now"

@@ -135,8 +135,8 @@ class VideoFlow(Protocol):
             fps: frames per second.
         """
 
-    def frames_fault(self, frames: int) -> str | None:
-        """Why a video of so many frames cannot be encoded, with the nearest that can; None = it can."""
+    def video_fault(self, frames: int, height: int, width: int) -> str | None:
+        """Why a video of this length and size cannot be encoded, with the nearest that can; None = it can."""
 
     def levels(self, num_steps: int, eta: float, latent_shape: Sequence[int]) -> Tensor:
         """The family's own noise levels of denoising from eta: eta, those of its schedule below, 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,9 +14,11 @@ from datamodules.dense.inputs import Condition, Prompt
 from lightning_modules.policies.diffusers_flow import TIME_SCALE, DiffusersVideoFlow
 from lightning_modules.policies.flow_codec import CodecParts
 from lightning_modules.policies.given_image import ImageUse, given_frames, token_times
+from lightning_modules.policies.original_names import OriginalNames
 
 #: Frames of a latent frame, of which an image-to-video checkpoint has a mask each.
 WAN_TEMPORAL_RATIO = 4
+_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o"}
 
 
 def _statistics(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
@@ -41,6 +44,20 @@ def _clean(prompt: str) -> str:
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
     return str(prompt_clean(prompt))
+
+
+#: A block's linears in diffusers -> their names in Wan's own code.
+_ORIGINAL = {
+    **{f"attn1.{ours}": f"self_attn.{own}" for ours, own in _ATTENTION.items()},
+    **{f"attn2.{ours}": f"cross_attn.{own}" for ours, own in _ATTENTION.items()},
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+}
+
+
+def _original(name: str) -> str | None:
+    found = re.fullmatch(r"(blocks\.\d+)\.(.+)", name)
+    return f"{found[1]}.{_ORIGINAL[found[2]]}" if found and found[2] in _ORIGINAL else None
 
 
 WAN_PARTS = CodecParts(
@@ -84,6 +101,7 @@ class WanPolicy(DiffusersVideoFlow):
     codec_parts = WAN_PARTS
     linears = r"blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))"
     first_weight = "patch_embedding.weight"
+    original = OriginalNames(_original, alpha=True)
 
     def __init__(
         self,
@@ -174,10 +192,11 @@ class WanPolicy(DiffusersVideoFlow):
         times = token_times(t, given, patches) * TIME_SCALE
         if self.image_use == "channels":
             noisy = torch.cat([noisy, *_image_channels(noisy, conditions)], dim=1)
-        if self.expert != "both":
+        boundary = self._boundary
+        if self.expert != "both" or boundary is None:
             return _forward(self.base, noisy.to(embeds.dtype), times, embeds)
         velocity = noisy.new_zeros(len(noisy), self.config["out_channels"], *noisy.shape[2:])
-        high = t >= self._boundary
+        high = t >= boundary
         for name, rows in zip(self.networks, (high, ~high), strict=True):
             if rows.any():
                 velocity[rows] = _forward(

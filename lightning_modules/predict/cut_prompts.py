@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -31,18 +31,24 @@ def cut_prompts(policy: VideoFlow, prompts: Iterable[tuple[str, str]]) -> tuple[
     return lines, len(named)
 
 
-def warn_of_cut_prompts(trainer: Trainer, policy: VideoFlow, more: Iterable[tuple[str, str]] = ()) -> None:
+def warn_of_cut_prompts(
+    trainer: Trainer,
+    policy: VideoFlow,
+    more: Iterable[tuple[str, str]] = (),
+    known: Sequence[tuple[str, str]] | None = None,
+) -> None:
     """Warn once, on rank 0, of the prompts of this run that are cut: ten by name, and their number.
 
     Args:
         trainer: its data module knows the prompts (`prompts`); without such a module there is nothing to say.
         policy: the model.
         more: prompts that do not come from the data, by what they are called.
+        known: the prompts of the data, where they have been read.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     if not trainer.is_global_zero or not hasattr(data, "prompts"):
         return
-    lines, count = cut_prompts(policy, [*more, *data.prompts()])
+    lines, count = cut_prompts(policy, [*more, *(data.prompts() if known is None else known)])
     if lines:
         hidden = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
         title = (

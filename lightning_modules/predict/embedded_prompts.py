@@ -24,14 +24,16 @@ class EmbeddedPrompts:
 
     def __init__(self, policy: VideoFlow) -> None:
         self.policy = policy
-        self._texts: list[str] = []
+        #: Name and text of each prompt of the run, as far as they are known, and the texts without doubles.
+        self.named: list[tuple[str, str]] = []
+        self.texts: list[str] = []
         self._embedded: dict[str, Prompt] = {}
 
     def expect(self, trainer: Trainer) -> None:
         """Take the texts of a run from its data module, in the order of its samples, if it knows them."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        texts = [text for _, text in data.prompts()] if hasattr(data, "prompts") else []
-        self._texts = list(dict.fromkeys(texts))
+        self.named = data.prompts() if hasattr(data, "prompts") else []
+        self.texts = list(dict.fromkeys(text for _, text in self.named))
 
     def of(self, text: str) -> Prompt:
         """The embeddings of a text, on the policy's device.
@@ -40,7 +42,7 @@ class EmbeddedPrompts:
             ValueError: it is empty.
         """
         if text not in self._embedded:
-            following = dropwhile(lambda other: other != text, self._texts)
+            following = dropwhile(lambda other: other != text, self.texts)
             ahead = [other for other in islice(following, AHEAD) if other.strip()]
             # The text itself comes first: where it is empty, that is an error.
             self._embedded = {

@@ -84,8 +84,8 @@ class FlowSampler(LightningModule):
     def on_predict_start(self) -> None:
         """Say which prompts are cut, before the first video."""
         guide = [("negative_prompt", self.negative_prompt)] if self.guidance_scale > 1 else []
-        warn_of_cut_prompts(self.trainer, self.policy, guide)
         self._prompts.expect(self.trainer)
+        warn_of_cut_prompts(self.trainer, self.policy, guide, self._prompts.named)
 
     def on_predict_end(self) -> None:
         """Free autoencoder and text encoders."""

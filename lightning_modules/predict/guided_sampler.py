@@ -23,7 +23,7 @@ from lightning_modules.policies.euler import check_level, guided_sigmas
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
 from lightning_modules.predict.noise_level import Eta, check_eta, described, highest, noise_level
-from lightning_modules.predict.video_encoder import StoreType, named, store_setting, stored
+from lightning_modules.predict.video_encoder import StoreType, named, require_videos, store_setting, stored
 
 __all__ = ["GuidedSampler", "guided_latents", "guided_sigmas"]
 
@@ -95,6 +95,14 @@ class GuidedSampler(FlowSampler):
         self.eta = eta
         self.store_clean = store_clean
         self.store_dtype = store_dtype
+
+    def setup(self, stage: str) -> None:
+        """Refuse videos that the autoencoder cannot take, before any weights are loaded.
+
+        Raises:
+            ValueError: names them.
+        """
+        require_videos(self.trainer, self.policy)
 
     def made_from(self, trainer: Trainer) -> dict[str, Any]:
         """The videos and the settings that the pairs depend on."""

@@ -12,7 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.dense.batches import VideoBatch
+from datamodules.dense.noise_draw import require_none
 from datamodules.dense.rows import LatentRow, VideoRow
+from datamodules.stream.planned_data import PlannedData
 from datamodules.stream.predict_outputs import WrittenSample, json_bytes, tensor_bytes
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import settings_and_contents
@@ -40,6 +42,30 @@ def stored(tensors: Mapping[str, Tensor], dtype: StoreType) -> bytes:
 def store_setting(dtype: StoreType) -> dict[str, str]:
     """What a run records of it; the default is no news, so that a run which an earlier release began goes on."""
     return {} if dtype == "float32" else {"store_dtype": dtype}
+
+
+def require_videos(trainer: Trainer, policy: VideoFlow) -> None:
+    """Refuse videos of a length or size that a policy's autoencoder cannot take, by what the index says of them.
+
+    Args:
+        trainer: its data module knows the index; without such a module there is nothing to check yet.
+        policy: the model; no weights are loaded.
+
+    Raises:
+        ValueError: lists the first of them and says how many there are.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, PlannedData):
+        return
+    index, asked = data.index("predict"), set(getattr(data, "keys", ()))
+    require_none(
+        [
+            f"{index.address(position)}: sample {entry.key!r}: {why}"
+            for position, entry in enumerate(index.entries)
+            if entry.key in asked
+            and (why := policy.video_fault(*(entry.facts[name] for name in ("frames", "height", "width"))))
+        ]
+    )
 
 
 class VideoEncoder(LightningModule):
@@ -72,10 +98,18 @@ class VideoEncoder(LightningModule):
             **store_setting(self.store_dtype),
         }
 
+    def setup(self, stage: str) -> None:
+        """Refuse videos that the autoencoder cannot take, before it is loaded.
+
+        Raises:
+            ValueError: names them.
+        """
+        require_videos(self.trainer, self.policy)
+
     def on_predict_start(self) -> None:
         """Say which captions are cut, before the first video."""
-        warn_of_cut_prompts(self.trainer, self.policy)
         self._prompts.expect(self.trainer)
+        warn_of_cut_prompts(self.trainer, self.policy, known=self._prompts.named)
 
     def on_predict_end(self) -> None:
         """Free autoencoder and text encoders."""

@@ -12,6 +12,7 @@ from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
 from lightning_modules.policies.video_flow import Condition, VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
+from lightning_modules.predict.prompt_images import PromptImages
 from lightning_modules.predict.video_encoder import named
 
 
@@ -34,6 +35,10 @@ class VideoSampler(FlowSampler):
         negative_prompt: what guidance leads away from.
         seed: of the noise.
         denoise_rows: rows that pass the transformer at once; a video with guidance has two.
+        images: for a policy that starts from an image, a folder with one a prompt, ``PROMPT.jpg`` or ``.png``.
+
+    Raises:
+        ValueError: the number of frames or the size does not fit, or the policy starts from an image and has none.
     """
 
     def __init__(
@@ -49,19 +54,32 @@ class VideoSampler(FlowSampler):
         negative_prompt: str = "",
         seed: int = 0,
         denoise_rows: Literal[1, 2, 4] = 4,
+        images: str | None = None,
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
-        space = policy.latent_space
-        if why := policy.frames_fault(num_frames):
-            raise ValueError(f"num_frames is {num_frames}; {why}")
-        if height % space.spatial_ratio or width % space.spatial_ratio:
-            raise ValueError(f"{width} x {height} pixels: {space.name} wants multiples of {space.spatial_ratio}")
+        if why := policy.video_fault(num_frames, height, width):
+            raise ValueError(f"model.num_frames, height and width are {num_frames}, {height} and {width}: {why}")
         self.video = VideoFacts(num_frames, fps, width, height)
+        if images is None and policy.condition_fault(policy.latent_space.shape(self.video), None):
+            raise ValueError(
+                "the policy makes videos from an image, and there is none: give model.images, a folder with an image a "
+                "prompt, or a policy that makes videos from text"
+            )
+        self._images = None if images is None else PromptImages(images, height, width)
+        if images is not None:
+            self.images = images
+
+    def on_predict_start(self) -> None:
+        """Say what is missing or cut, before the first video."""
+        super().on_predict_start()
+        if self._images is not None:
+            self._images.require(self._prompts.texts)
 
     def made_from(self, trainer: Trainer) -> dict[str, Any]:
         """The settings that the videos depend on; not the prompts, so that some may be added later."""
         video = self.video
-        return {**self.settings(), "video": [video.frames, video.fps, video.width, video.height]}
+        images = {} if self._images is None else {"images": str(self._images.folder)}
+        return {**self.settings(), "video": [video.frames, video.fps, video.width, video.height], **images}
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[WrittenVideo]:
         """One video for each request of the batch."""
@@ -80,5 +98,9 @@ class VideoSampler(FlowSampler):
         shape = self.policy.latent_space.shape(self.video)
         noise = seeded_noise(seed, (1, *shape)).to(self.device)
         condition = Condition(self.video.fps)
+        if self._images is not None:
+            # Frames after the first say how many there are; a policy looks at no more than the first.
+            frames = self._images.frame(prompt).expand(self.video.frames, -1, -1, -1)
+            condition = self.policy.condition(frames, self.video.fps)
         latents = self.denoised(noise, self.levels(1.0, shape), embedded, condition, f"{prompt}-{index}")
         return encode_mp4(self.policy.decode_video(latents)[0], self.video.fps)

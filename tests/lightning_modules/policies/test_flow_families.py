@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from datamodules.dense.inputs import Condition
 from lightning_modules.policies.flow_adapters import FILE, FlowLora
+from lightning_modules.policies.original_names import FOLDER
 from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family
 from tests.support.wan_cases import nudge
 
@@ -103,6 +105,26 @@ def test_the_adapter_is_loaded_by_the_familys_own_loader_with_its_alpha(case: Ca
         torch.testing.assert_close(case.velocity(again), case.velocity(trained), rtol=0, atol=0)
 
 
+def test_original_names_are_read_by_diffusers_own_converter(case: Case, tmp_path: Path) -> None:
+    if case.policy.original is None:
+        with pytest.raises(ValueError, match="diffusers converts no original names of this family"):
+            case.family.policy(str(case.folder), **case.family.settings, lora=LORA, original_names=True)
+        return
+    trained = case.family.build(case.folder, lora=LORA, original_names=True)
+    nudge(trained)
+    trained.export(tmp_path)
+    names = load_file(tmp_path / FOLDER / FILE)
+    if case.policy.original.alpha:
+        assert names["diffusion_model.blocks.0.self_attn.q.alpha"] == 12
+        assert "diffusion_model.blocks.1.ffn.2.lora_down.weight" in names
+    assert all(name.startswith("diffusion_model.") for name in names)
+    pipe = case.family.read(case.folder)
+    pipe.load_lora_weights(tmp_path / FOLDER)
+    if len(trained.networks) > 1:
+        pipe.load_lora_weights(tmp_path / "transformer_2" / FOLDER, load_into_transformer_2=True)
+    assert close(case.family.sampled(pipe, case.policy, case.noise), case.denoised(trained))
+
+
 def test_every_trained_weight_gets_a_gradient(case: Case) -> None:
     policy = case.family.build(case.folder, lora=LORA)
     nudge(policy)
@@ -139,3 +161,14 @@ def test_latents_and_prompts_of_another_family_are_refused(case: Case) -> None:
         case.velocity(case.policy, prompts=[{"embeds": torch.zeros(2, 5)}] * 2)
     with pytest.raises(ValueError, match=r"k \+ 1.*nearest are (1 and 5|1 and 9)"):
         case.policy.encode_video([case.family.video()[:4]])
+
+
+def test_a_module_without_an_original_name_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    family = FAMILIES["wan-ti2v"]
+    policy = family.policy(
+        str(family.save(tmp_path)), lora=FlowLora(r=2, targets="all-linear"), original_names=True, **family.settings
+    )
+    with pytest.raises(ValueError, match=r"original_names: condition_embedder\..* has no original name"):
+        policy.load()
+    with pytest.raises(ValueError, match="original_names is for adapters"):
+        family.policy(str(tmp_path), original_names=True)
