@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from datamodules.csv_table import read_csv
 from datamodules.dense.facts import pair_row
@@ -71,24 +71,31 @@ def read_judgements(path: str | Path) -> list[Judgement]:
     """
     path = Path(path)
     header, lines = read_csv(path, "the CSV of labels")
-    _check_header(path, header)
-    rows = [(line, _fields(row)) for line, row in lines]
-    found: list[Judgement] = []
+    lacking = [name for name in _COLUMNS if name not in header]
+    if lacking or any(name not in _COLUMNS + _OPTIONAL for name in header):
+        raise ValueError(
+            f"{path}: the first line must name the columns {', '.join(_COLUMNS)} and, optionally, "
+            f"{', '.join(_OPTIONAL)}; it is {','.join(header)!r}"
+        )
+    judgements: list[Judgement] = []
     faults: list[str] = []
     seen: dict[tuple[Place, str], int] = {}
-    for line, row in rows:
-        if not (whys := _row_faults(row)):
+    for line, cells in lines:
+        # "" for the cells that a short row lacks.
+        row = {name: cells.get(name) or "" for name in (*_COLUMNS, *_OPTIONAL)}
+        row_faults = _row_faults(row, ",".join(cells.get(None) or []))
+        if not row_faults:
             segment = WHOLE if row["segment"].lower() == "whole" else int(row["segment"])
-            one = Judgement(line, Place(row["key"], segment), _LABELS[row["label"].lower()], row.get("annotator", ""))
-            if (before := seen.setdefault((one.place, one.annotator), line)) != line:
-                whys = [f"repeats line {before}; one row for each segment and annotator"]
-            found.append(one)
-        faults += [f"line {line}: {why}" for why in whys]
-    if not rows:
+            judgement = Judgement(line, Place(row["key"], segment), _LABELS[row["label"].lower()], row["annotator"])
+            if (before := seen.setdefault((judgement.place, judgement.annotator), line)) != line:
+                row_faults = [f"repeats line {before}; one row for each segment and annotator"]
+            judgements.append(judgement)
+        faults += [f"line {line}: {fault}" for fault in row_faults]
+    if not lines:
         faults.append("holds no rows")
     if faults:
         raise ValueError("\n".join([f"{path}: fix these rows, nothing was written:", *faults]))
-    return found
+    return judgements
 
 
 def majority(labels: Sequence[int]) -> int:
@@ -99,10 +106,10 @@ def majority(labels: Sequence[int]) -> int:
 
 def by_place(judgements: Sequence[Judgement]) -> dict[Place, dict[str, int]]:
     """What was judged -> annotator -> label."""
-    found: dict[Place, dict[str, int]] = defaultdict(dict)
-    for one in judgements:
-        found[one.place][one.annotator] = one.label
-    return dict(found)
+    labels: dict[Place, dict[str, int]] = defaultdict(dict)
+    for judgement in judgements:
+        labels[judgement.place][judgement.annotator] = judgement.label
+    return dict(labels)
 
 
 @locks_output("output")
@@ -136,16 +143,13 @@ def prepare_labels(
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judged = {place: majority(list(by.values())) for place, by in by_place(read_judgements(labels)).items()}
-    named = {place.key for place in judged}
-    faults = [f"key {key!r} is no pair of {pairs}" for key in sorted(named - set(known))]
-    rows: list[LabelRow] = []
-    for key in (key for key in known if key in named):
-        try:
-            rows.append(_label_row(known[key], judged, segment_seconds, judge))
-        except ValueError as error:
-            faults.append(f"key {key!r}: {error}")
+    rows, faults = _label_rows(known, judged, segment_seconds, judge)
+    faults = [
+        f"key {key!r} is no pair of {pairs}" for key in sorted({place.key for place in judged} - set(known))
+    ] + faults
     if faults:
         raise ValueError("\n".join([f"{labels}: nothing was written:", *faults]))
+    # At another rate a second is another number of frames; readers take each row's own then.
     lengths = {row.frames_per_segment for row in rows}
     made_from = {
         "fingerprint": index.fingerprint,
@@ -153,11 +157,26 @@ def prepare_labels(
         "frames_per_segment": lengths.pop() if len(lengths) == 1 else None,
         "segment_seconds": segment_seconds,
     }
-    written = write_shards(
-        _samples(rows), output, "vidpref/labels", samples_per_shard=samples_per_shard, made_from=made_from
-    )
+    samples = ((row.key, {"json": json_bytes(row.to_json())}) for row in rows)
+    written = write_shards(samples, output, "vidpref/labels", samples_per_shard=samples_per_shard, made_from=made_from)
     print(f"labels of {len(rows)} of {len(known)} pairs: {output}.index.json")
     return written
+
+
+def _label_rows(
+    pairs: Mapping[str, PairRow], judged: Mapping[Place, int], segment_seconds: float, judge: str
+) -> tuple[list[LabelRow], list[str]]:
+    """The labels of all pairs that were judged, and what is wrong with those of the others."""
+    rows: list[LabelRow] = []
+    faults: list[str] = []
+    named = {place.key for place in judged}
+    for key, pair in pairs.items():
+        if key in named:
+            try:
+                rows.append(_label_row(pair, judged, segment_seconds, judge))
+            except ValueError as error:
+                faults.append(f"key {key!r}: {error}")
+    return rows, faults
 
 
 def _label_row(row: PairRow, judged: Mapping[Place, int], segment_seconds: float, judge: str) -> LabelRow:
@@ -166,50 +185,32 @@ def _label_row(row: PairRow, judged: Mapping[Place, int], segment_seconds: float
     Raises:
         ValueError: segments without a label, or labels of segments that the pair does not have.
     """
-    mine = {place.segment: label for place, label in judged.items() if place.key == row.key}
-    whole = mine.pop(WHOLE, None)
+    labels = {place.segment: label for place, label in judged.items() if place.key == row.key}
+    whole = labels.pop(WHOLE, None)
     ratio = row.latent_space.temporal_ratio
-    if not mine:  # judged as a whole only: one segment that is the whole video
+    if not labels:  # judged as a whole only: one segment that is the whole video
         assert whole is not None, "a pair that is named has a label"
         return LabelRow(row.key, (whole,), max(row.video.frames, ratio), judge=judge, whole=whole)
     length = round(segment_seconds * row.video.fps)
-    wanted = range(num_segments(row.video.frames, length, ratio))
-    faults = [f"segment {number} has no label" for number in wanted if number not in mine]
+    segments = range(num_segments(row.video.frames, length, ratio))
+    faults = [f"segment {segment} has no label" for segment in segments if segment not in labels]
     faults += [
-        f"segment {number} does not exist, {len(wanted)} segments of {segment_seconds:g} s count from 0"
-        for number in sorted(number for number in mine if number is not None and number not in wanted)
+        f"segment {segment} does not exist, {len(segments)} segments of {segment_seconds:g} s count from 0"
+        for segment in sorted(segment for segment in labels if segment is not None and segment not in segments)
     ]
     if faults:
         raise ValueError("; ".join(faults))
-    return LabelRow(row.key, tuple(mine[number] for number in wanted), length, judge=judge, whole=whole)
+    return LabelRow(row.key, tuple(labels[segment] for segment in segments), length, judge=judge, whole=whole)
 
 
-def _samples(rows: Sequence[LabelRow]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    return ((row.key, {"json": json_bytes(row.to_json())}) for row in rows)
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    lacking = [name for name in _COLUMNS if name not in header]
-    strange = [name for name in header if name not in _COLUMNS + _OPTIONAL]
-    if lacking or strange:
-        raise ValueError(
-            f"{path}: the first line must name the columns {', '.join(_COLUMNS)} and, optionally, "
-            f"{', '.join(_OPTIONAL)}; it is {','.join(header)!r}"
-        )
-
-
-def _fields(row: Mapping[str | None, Any]) -> dict[str, str]:
-    """A row's fields, "" for those that it lacks; what stands behind the last column is field ""."""
-    rest = ",".join(row.get(None) or [])
-    return {**{name: value or "" for name, value in row.items() if name is not None}, "": rest}
-
-
-def _row_faults(row: Mapping[str, str]) -> list[str]:
-    found = [] if row["key"] else ["key is empty"]
+def _row_faults(row: Mapping[str, str], surplus: str) -> list[str]:
+    """What is wrong with a row; surplus is what it has behind its last column."""
+    faults = [] if row["key"] else ["key is empty"]
+    # isdigit alone lets digits of other scripts and superscripts through.
     if row["segment"].lower() != "whole" and not (row["segment"].isascii() and row["segment"].isdigit()):
-        found.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
+        faults.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
     if row["label"].lower() not in _LABELS:
-        found.append(f"label {row['label']!r} is none of first, second and tie")
-    if row[""]:
-        found.append(f"has more fields than the first line: {row['']!r}")
-    return found
+        faults.append(f"label {row['label']!r} is none of first, second and tie")
+    if surplus:
+        faults.append(f"has more fields than the first line: {surplus!r}")
+    return faults

@@ -1,4 +1,4 @@
-"""What is known of a video before it is decoded, and one thing that is wrong with a row."""
+"""Facts of a video that are known before it is decoded, and faults of the fields of a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with one row: which field, and why."""
+    """Fault of a row: which field, and why."""
 
     field: str
     why: str
@@ -18,7 +18,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What decoding needs to know of a video before its first byte is read."""
+    """Facts of a video: number of frames, frames per second, and size in pixels as shown."""
 
     frames: int
     fps: float

@@ -1,4 +1,4 @@
-"""What the index says of a sample: enough to say which frames every view needs before a byte is read."""
+"""Facts of a sample in the index: enough to know which frames every view needs before a byte is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "rejected.mp4", "f
 
 @dataclass(frozen=True, slots=True)
 class FrameSpan:
-    """Frames `first` to `last`, both included, of one of a sample's members, at `fps` frames per second."""
+    """Span of frames, `first` to `last`, both included, of one of a sample's members at `fps` frames per second."""
 
     member: FrameMember
     first: int
@@ -45,7 +45,7 @@ class FrameSpan:
 
 @dataclass(frozen=True, slots=True)
 class SampleFacts:
-    """One sample without its texts and pixels; the fields are those of `PreferenceRow`.
+    """Sample without its texts and pixels; the fields are those of `PreferenceRow`.
 
     Attributes:
         irrelevant: whether the sample has an irrelevant answer.
@@ -68,7 +68,9 @@ class SampleFacts:
     def from_index(cls, key: str, facts: Mapping[str, Any]) -> SampleFacts:
         """The facts that an index holds for one sample of the VistaDPO schema."""
         video = VideoFacts(*(facts[name] for name in ("frames", "fps", "width", "height")))
-        clip, clip_negative, negative = (VideoFacts(**facts[name]) if facts.get(name) else None for name in _CLIPS)
+        clip, clip_negative, negative = (
+            VideoFacts(**facts[name]) if facts.get(name) else None for name in ("clip", "clip_negative", "negative")
+        )
         event = facts.get("event")
         return cls(
             key=key,
@@ -122,11 +124,9 @@ class SampleFacts:
         """The frame on screen at that moment, or the picture that the boxes were drawn on; None = no box."""
         if not self.boxes:
             return None
+        # The picture is a moment by itself, wherever in the video it was taken.
         if self.key_frame:
             return FrameSpan("frame.jpg", 0, 0, self.video.fps)
         # The tolerance is for times that were written as rounded decimals.
         frame = min(int(self.moment() * self.video.fps + 0.01), self.video.frames - 1)
         return FrameSpan("mp4", frame, frame, self.video.fps)
-
-
-_CLIPS = ("clip", "clip_negative", "negative")

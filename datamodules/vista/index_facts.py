@@ -1,4 +1,4 @@
-"""What the index holds of a VistaDPO sample."""
+"""Facts of a VistaDPO sample for the index, and the check of a sample on its way into a shard."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
     Raises:
         ValueError: lists every fault.
     """
+    # `faults` too, as a record of a right form may hold values of wrong types.
     try:
         row = PreferenceRow.from_json(record)
         faults = [str(fault) for fault in row.faults()]
@@ -42,14 +43,14 @@ def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         raise ValueError(f".json is not a preference row: {error}") from error
     if row.key != key:
         faults.append(f"key: the row says {row.key!r}")
-    wanted = {
+    needed = {
         "mp4": True,
         "clip.mp4": row.clip is not None,
         "clip_negative.mp4": row.clip_negative is not None,
         "rejected.mp4": row.rejected_video is not None,
         "frame.jpg": row.key_frame,
     }
-    faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]
+    faults += [f".{suffix} is missing" for suffix, is_needed in needed.items() if is_needed and suffix not in suffixes]
     if faults:
         raise ValueError("; ".join(faults))
     return facts

@@ -152,7 +152,7 @@ class RelevantSegment(ClipNegative):
 
     Args:
         min_share: a side counts when it has at least this share of the event's frames, and two frames (our choice).
-            A sample whose event leaves no such side has no temporal term.
+            A sample whose event leaves no such side has no clip term.
     """
 
     least_frames = 1
@@ -175,6 +175,7 @@ class RelevantSegment(ClipNegative):
         if facts.clip_negative is not None:
             return FrameSpan("clip_negative.mp4", 0, facts.clip_negative.frames - 1, facts.clip_negative.fps)
         sides = self._sides(facts)
+        # By length, so that every place of the video is about equally likely.
         lengths = np.array([len(side) for side in sides])
         side = sides[random.choice(len(sides), p=lengths / lengths.sum())]
         return _segment(side, round(len(positive) / positive.fps * side.fps), random)
@@ -191,7 +192,7 @@ class RelevantSegment(ClipNegative):
 
 
 def _segment(span: FrameSpan, length: int, random: np.random.Generator) -> FrameSpan:
-    """A stretch of `length` frames at a random place of a span; all of a shorter span."""
+    """A segment of `length` frames at a random place of a span; all of a shorter span."""
     length = min(max(length, 1), len(span))
     first = span.first + int(random.integers(len(span) - length + 1))
     return FrameSpan(span.member, first, first + length - 1, span.fps)
