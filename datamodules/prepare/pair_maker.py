@@ -146,8 +146,8 @@ class PairMaker:
         lines = [f"{self.path}: read as {self.name} ({self.layout.title} layout){what}"]
         if self.labelled:
             counts = Counter(_LABELS[verdict] for _, verdict in self._labels)
-            said = ", ".join(f"{name} {counts[name]}" for name in _LABELS.values())
-            lines.append(f"  labels of whole videos in {_labels_path(prefix)}: {said}")
+            listed = ", ".join(f"{name} {counts[name]}" for name in _LABELS.values())
+            lines.append(f"  labels of whole videos in {_labels_path(prefix)}: {listed}")
         if self._undecided:
             lines.append(f"  left out, because no label is valid: {self._undecided}")
         changed = ", ".join(f"{name} {count}" for name, count in self._changed.items() if count)

@@ -196,7 +196,7 @@ class _Importer:
         self._kept.update(list(facts))
         self._video_alone += not preference.rejected
         given = {"mp4": video} | ({"rejected.mp4": rejected_video} if rejected_video else {})
-        yield Sample(preference, lambda: {suffix: one.content() for suffix, one in given.items()})
+        yield Sample(preference, lambda: {suffix: member.content() for suffix, member in given.items()})
 
     def _video(self, row: SourceRow, name: str, value: Any) -> ImportedVideo | None:
         try:
