@@ -82,9 +82,17 @@ class VideoRecipe(Recipe[VideoBatch]):
     index: Index
 
     def make_sample(self, sample: SampleRead) -> tuple[VideoRow, Tensor]:
-        """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames."""
+        """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames.
+
+        Raises:
+            ValueError: the video is undecodable, or shown at another size than its row says.
+        """
         row = replace(VideoRow.from_json(json.loads(sample.members["json"])), key=sample.entry.key)
-        return row, decode_frames(sample.members["mp4"], range(row.video.frames))
+        frames = decode_frames(sample.members["mp4"], range(row.video.frames))
+        height, width = frames.shape[2:]
+        if fault := row.video.size_fault(width, height):
+            raise ValueError(f".mp4: {fault}")
+        return row, frames
 
     def collate(self, samples: list[tuple[VideoRow, Tensor] | None], planned: PlannedBatch) -> VideoBatch:
         """The batch; a slot without a video gets black frames."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,9 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
         for name, value in asdict(video).items()
         if name in ("frames", "fps") and name in facts and abs(facts[name] - value) > 1e-3 * value
     ]
-    size = (facts.get("width", video.width), facts.get("height", video.height))
-    if size != (video.width, video.height):
-        # Version 0.1.0 took all pixels for square.
-        wrong.append(
-            f"is shown at {video.width} x {video.height}, the index says {size[0]} x {size[1]}, as it is stored or of "
-            "another video; prepare it again, with boxes in pixels as shown"
-        )
+    said = replace(video, **{name: facts[name] for name in ("width", "height") if name in facts})
+    if fault := said.size_fault(video.width, video.height):
+        wrong.append(fault)
     return "; ".join(wrong) or None
 
 

@@ -24,7 +24,12 @@ class SpanNegative:
     least_frames: int = 2
 
     def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Whether a sample can have this negative."""
+        """Whether a sample can have this negative: by its number of frames, whatever part of them a policy sees.
+
+        The index does not say which frames look alike. Of a still video, or one that changes only in borders that the
+        policy's processor crops, a reordered negative looks like its positive: the margin is 0 then, and the gradient
+        too; the sample counts in the term's mean all the same, since the plan has counted it before it is decoded.
+        """
         return len(positive) >= self.least_frames
 
     def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:

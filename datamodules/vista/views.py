@@ -159,7 +159,7 @@ class ViewMaker:
             find_partner: draws a sample of another video.
 
         Raises:
-            ValueError: a member is missing or undecodable.
+            ValueError: a member is missing or undecodable, or boxes are of another size than the video is shown at.
         """
 
         def draw(purpose: str) -> np.random.Generator:
@@ -182,6 +182,10 @@ class ViewMaker:
             times = span.times(self.num_frames, full.whole())
             choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames), times)
         frames = _decoded(choices, videos)
+        if "object" in frames and not full.key_frame:
+            height, width = frames["object"].shape[2:]
+            if fault := full.video.size_fault(width, height):
+                raise ValueError(f"{full.key}.mp4: {fault}")
         return [
             View(
                 0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row),

@@ -70,6 +70,7 @@ def build_policy(source: str, **settings: Any) -> Any:
     """
     from callbacks.cli.class_names import import_config_classes
 
+    # Short names are known, and subclasses listed, once their modules are imported.
     import_config_classes(("lightning_modules.policies",))
     if not source.endswith((".yaml", ".yml")):
         return _policy_of_a_checkpoint(path=source, **settings)
@@ -80,17 +81,17 @@ def build_policy(source: str, **settings: Any) -> Any:
     from lightning_modules.policies.video_llm import VideoLLM
 
     try:
-        found = _policy_in(yaml.safe_load(Path(source).read_text()))
+        section = _policy_in(yaml.safe_load(Path(source).read_text()))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"--policy {source}: cannot be read ({error})") from error
-    if found is None:
+    if section is None:
         raise ValueError(f"--policy {source}: has no model.init_args.policy; name a checkpoint's folder instead")
     # A new adapter is none yet, and beside a trained one it would have to agree with it.
-    settings = {**found.get("init_args", {}), "lora": None, **settings}
+    settings = {**section.get("init_args", {}), "lora": None, **settings}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--policy", type=VideoLLM)
     try:
-        parsed = parser.parse_object({"policy": {"class_path": found["class_path"], "init_args": settings}})
+        parsed = parser.parse_object({"policy": {"class_path": section["class_path"], "init_args": settings}})
     except ArgumentError as error:
         raise ValueError(f"--policy {source}: {readable(str(error))}") from error
     return parser.instantiate_classes(parsed).policy
