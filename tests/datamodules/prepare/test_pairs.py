@@ -325,6 +325,18 @@ def test_a_bad_row_is_named(media: Path, tmp_path: Path, change: dict[str, str],
     assert not list(tmp_path.glob("out*"))
 
 
+def test_bad_pairs_may_be_skipped_and_have_no_label(media: Path, tmp_path: Path) -> None:
+    row = {"path_A": "videos/a0.mp4", "path_B": "videos/b0.mp4", "prompt": "one", "VQ": "B"}
+    table = written(tmp_path, "t.csv", [row, row | {"path_B": "videos/none.mp4"}, row | {"prompt": "two", "VQ": "A"}])
+    index = prepare_pairs(table, tmp_path / "out", media=media, skip_bad=True)
+    assert [entry.key for entry in index.entries] == ["t-000002", "t-000004"]
+    assert labels_of(tmp_path / "out") == {"t-000002": "second", "t-000004": "first"}
+    (skipped,) = (tmp_path / "out.skipped.jsonl").read_text().splitlines()
+    assert (json.loads(skipped)["row"], json.loads(skipped)["content"]["path_B"]) == (3, "videos/none.mp4")
+    with pytest.raises(ValueError, match="are there already"):
+        prepare_pairs(table, tmp_path / "out", media=media, skip_bad=True)
+
+
 def test_an_axis_is_chosen_where_there_are_several(media: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="compares videos on several axes; choose one: --axis VQ or MQ or TA"):
         prepare_pairs(FORMATS / "videoalign.csv", tmp_path / "out", media=media)
