@@ -297,6 +297,15 @@ def test_a_bad_row_is_named_with_what_is_wrong(media: Path, tmp_path: Path, row:
     assert not list(tmp_path.glob("out*"))
 
 
+def test_all_faults_of_a_row_are_listed(media: Path, tmp_path: Path) -> None:
+    row = {**SWIFT, "videos": "clips/none.mp4", "rejected_videos": "clips/no.mp4", "rejected_response": ""}
+    other = {**SWIFT, "videos": "clips/none.mp4", "rejected_response": "A dog."}
+    with pytest.raises(ValueError, match="2 of 3 rows are bad") as caught:
+        prepare_preferences(written(tmp_path, "rows.jsonl", SWIFT, row, other), tmp_path / "out", media=media)
+    fields = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-2]]
+    assert fields == ["row 2, video", "row 2, rejected_video", "row 3, video", "row 3, rejected"]
+
+
 def test_faults_are_cut_at_ten_with_a_count(media: Path, tmp_path: Path) -> None:
     rows = written(tmp_path, "rows.jsonl", SWIFT, *({**SWIFT, "videos": f"clips/{n}.mp4"} for n in range(13)))
     with pytest.raises(ValueError, match="13 of 14 rows are bad") as caught:
