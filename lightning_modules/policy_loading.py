@@ -57,13 +57,13 @@ def weights_of(policy: Any) -> dict[str, str]:
 
     A path alone does not tell that a later training has written other weights under the same name.
     """
-    found = {}
+    hashes = {}
     for name in ("adapter", "weights"):
         folder = getattr(policy, name, None)
         files = sorted(Path(folder).glob("*.safetensors")) if isinstance(folder, str) else []
         if files:
-            found[name] = digest("".join(file_sha256(file) for file in files).encode())
-    return found
+            hashes[name] = digest("".join(file_sha256(file) for file in files).encode())
+    return hashes
 
 
 def _is_plain(value: Any) -> bool:

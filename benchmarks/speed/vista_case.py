@@ -62,14 +62,14 @@ class VistaCase:
         """The eight answers under their views that the loss asks for."""
         return [(view, answer) for view, answers in self.module.needs().items() for answer in answers]
 
-    def logits(self, wanted: list[Scored], tower: bool, keep: int = 0) -> Tensor:
+    def logits(self, scored: list[Scored], tower: bool, keep: int = 0) -> Tensor:
         """(n, T, V) logits of whole sequences by transformers' own forward, at the last `keep` positions (0: all)."""
-        every = [self.sequences[one] for one in wanted]
+        sequences = [self.sequences[name] for name in scored]
         if tower:
-            video = torch.stack([one.pixels for one in every])
-            inputs = {"input_ids": torch.stack([one.ids for one in every]), "pixel_values_videos": video}
+            video = torch.stack([sequence.pixels for sequence in sequences])
+            inputs = {"input_ids": torch.stack([sequence.ids for sequence in sequences]), "pixel_values_videos": video}
         else:
-            inputs = {"inputs_embeds": torch.stack([one.embeds for one in every])}
+            inputs = {"inputs_embeds": torch.stack([sequence.embeds for sequence in sequences])}
         logits: Tensor = self.policy.base(**inputs, use_cache=False, logits_to_keep=keep).logits
         return logits
 
@@ -155,7 +155,7 @@ def _views(options: VistaOptions, module: VistaDPO) -> list[View]:
 @torch.no_grad()
 def _sequences(policy: VideoLlavaPolicy, batch: VistaBatch) -> dict[Scored, Sequence]:
     """Every answer behind every view: the released schedule also runs those that no term uses."""
-    packed, found = batch.encoded.packed, {}
+    packed, sequences = batch.encoded.packed, {}
     texts = {name: packed.targets[packed.answers == row] for row, name in enumerate(batch.views[0].answers)}
     for row, view in enumerate(batch.views):
         prefix = packed.ids[row][packed.segments[row] == PREFIX]
@@ -165,5 +165,5 @@ def _sequences(policy: VideoLlavaPolicy, batch: VistaBatch) -> dict[Scored, Sequ
             ids = torch.cat([prefix, targets])
             video = (ids == policy.config.video_token_index)[:, None]
             embeds = policy.base.get_input_embeddings()(ids).masked_scatter(video, features)
-            found[view.name, name] = Sequence(ids, embeds, pixels, targets)
-    return found
+            sequences[view.name, name] = Sequence(ids, embeds, pixels, targets)
+    return sequences

@@ -176,10 +176,10 @@ class CachedSource(ReferenceSource):
         self._head_checked = False
 
     def setup(self, trainer: Trainer, module: PreferenceModule) -> None:
-        """Refuse a method whose scores no cache can hold.
+        """Refuse a method whose scores no cache can hold, and a cache of other views, before weights are loaded.
 
         Raises:
-            ValueError: it is a flow model's.
+            ValueError: it is a flow model's; or the cache was made from other frames, or of another pixel budget.
         """
         if not isinstance(module, AnswerModule):
             raise ValueError(
@@ -187,6 +187,11 @@ class CachedSource(ReferenceSource):
                 "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
                 "adapter, or copy for full fine-tuning"
             )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        for split in data.splits(trainer.state.fn) if hasattr(data, "splits") else ():
+            if data.paths[split] is not None and not data.resample_each_epoch:
+                # Which answers are scored is known later only: other callbacks may still add terms.
+                self._cache_of(data, split).check(data.views_fingerprint(split), (), (), (), skip=True)
 
     def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
         """Choose the cache of the split's shards, and refuse it where it does not fit the run.
@@ -200,6 +205,19 @@ class CachedSource(ReferenceSource):
         if data.paths[split] is None:
             return
         refuse_resampling(data)
+        index, cache = data.index(split), self._cache_of(data, split)
+        assert isinstance(module, AnswerModule)
+        hidden = [f"{view}/{answer}" for view, answer in module.kept_hidden()]
+        keys, skip = list(index.positions), data.on_bad_sample == "skip"
+        cache.check(data.views_fingerprint(split), names_of(module.needs()), hidden, keys, skip)
+        self._caches[split] = cache
+
+    def _cache_of(self, data: Any, split: Split) -> ReferenceCache:
+        """The cache of a split's shards.
+
+        Raises:
+            ValueError: none was made from them.
+        """
         index = data.index(split)
         caches = [ReferenceCache(path) for path in self.paths]
         # One cache can only be meant for these shards: then it says what differs.
@@ -209,11 +227,7 @@ class CachedSource(ReferenceSource):
                 f"none of {', '.join(self.paths)} was made from the {split} shards (fingerprint {index.fingerprint}); "
                 f"run `vidpref predict` on them with ReferenceCacheWriter, and name the cache in ReferenceModel.cache"
             )
-        assert isinstance(module, AnswerModule)
-        hidden = [f"{view}/{answer}" for view, answer in module.kept_hidden()]
-        keys, skip = list(index.positions), data.on_bad_sample == "skip"
-        fitting[0].check(data.views_fingerprint(split), names_of(module.needs()), hidden, keys, skip)
-        self._caches[split] = fitting[0]
+        return fitting[0]
 
     def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
         """The stored scores; hidden states come in the order in which the policy has them.

@@ -46,7 +46,7 @@ class Question:
 
     @property
     def fingerprint(self) -> str:
-        """Of what is asked: an answer to another question under the same key can be told by it."""
+        """Of what is asked: an answer to another question under the same key is recognised by it."""
         asked = [self.video, self.prompt, *([] if self.span is None else map(str, self.span))]
         return hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
 
@@ -140,12 +140,14 @@ class VideoQuestions(LightningDataModule):
         Raises:
             ValueError: faulty annotations, missing videos and files that are none at first sight (all of them).
         """
-        self.everything = {one.key: one for one in self.read()}
-        asked = [one for one in self.everything.values() if self.limit is None or one.unit < self.limit]
+        self.everything = {question.key: question for question in self.read()}
+        asked = [question for question in self.everything.values() if self.limit is None or question.unit < self.limit]
         if (folder := self.videos) is not None:
-            asked = [replace(one, path=self.find(one, folder)) for one in asked]
-            faults = {path: _fault(path) for path in {one.path for one in asked}}
-            self.missing = {one.key: f"{one.video}: {why}" for one in asked if (why := faults[one.path])}
+            asked = [replace(question, path=self.find(question, folder)) for question in asked]
+            faults = {path: _fault(path) for path in {question.path for question in asked}}
+            self.missing = {
+                question.key: f"{question.video}: {why}" for question in asked if (why := faults[question.path])
+            }
         else:
             self.missing = {}
         if self.missing and not self.allow_missing:
@@ -154,7 +156,7 @@ class VideoQuestions(LightningDataModule):
                 f"{len(videos)} videos are missing from {folder}; add them, or set allow_missing: true to score "
                 "the other questions:" + listed(videos)
             )
-        self._asked = [one for one in asked if one.key not in self.missing]
+        self._asked = [question for question in asked if question.key not in self.missing]
         self._skipped = frozenset()
         if not self._asked:
             raise ValueError(f"none of the {len(self.missing)} questions has its video in {self.videos}")
@@ -162,7 +164,7 @@ class VideoQuestions(LightningDataModule):
     @property
     def asked(self) -> list[str]:
         """The keys of the questions that have to be answered, by now or earlier; after `setup`."""
-        return [one.key for one in self._asked]
+        return [question.key for question in self._asked]
 
     @property
     def asked_now(self) -> list[str]:
@@ -177,8 +179,8 @@ class VideoQuestions(LightningDataModule):
         """This rank's batches; every rank has as many, and at least one."""
         share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
         world, rank = share["num_replicas"], share["rank"]
-        left = [one for one in self._asked if one.key not in self._skipped]
-        batches = [left[at : at + self.batch_size] for at in range(0, len(left), self.batch_size)]
+        left = [question for question in self._asked if question.key not in self._skipped]
+        batches = [left[start : start + self.batch_size] for start in range(0, len(left), self.batch_size)]
         # Without any batch Lightning would not call the test's hooks, and nothing would be scored.
         batches += [[] for _ in range(-len(batches) % world or (0 if batches else world))]
         dataset = QuestionBatches(batches[rank::world], self.num_frames, self.allow_missing)
@@ -198,21 +200,21 @@ class QuestionBatches(Dataset[QuestionBatch]):
 
     def __getitem__(self, index: int) -> QuestionBatch:
         batch, decoded = QuestionBatch(), dict[tuple[Path, Any], tuple[Tensor, Tensor]]()
-        for one in self.batches[index]:
-            if one.path is not None:
+        for question in self.batches[index]:
+            if question.path is not None:
                 try:
-                    if (one.path, one.span) not in decoded:
-                        decoded[one.path, one.span] = self._decoded(one.path, one.span)
+                    if (question.path, question.span) not in decoded:
+                        decoded[question.path, question.span] = self._decoded(question.path, question.span)
                 except ValueError as error:
                     if not self.allow_missing:
-                        raise ValueError(f"question {one.key}, video {one.path}: {error}") from error
-                    batch.skipped[one.key] = f"{one.video}: {error}"
+                        raise ValueError(f"question {question.key}, video {question.path}: {error}") from error
+                    batch.skipped[question.key] = f"{question.video}: {error}"
                     continue
-                frames, times = decoded[one.path, one.span]
+                frames, times = decoded[question.path, question.span]
                 batch.frames.append(frames)
                 batch.times.append(times)
-            batch.keys.append(one.key)
-            batch.prompts.append(one.prompt)
+            batch.keys.append(question.key)
+            batch.prompts.append(question.prompt)
         return batch
 
     def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:

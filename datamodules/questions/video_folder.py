@@ -54,7 +54,7 @@ class FrameChunk:
         frames: (n, 3, H, W) uint8; None where nobody wants them.
         first: the number of the first of them.
         last: whether the video ends here.
-        seen: what the watcher found, with the last chunk.
+        seen: the result of the watcher, with the last chunk.
         failed: why the video cannot be decoded, which ends it; "" = it can.
     """
 
@@ -73,7 +73,7 @@ class Watcher(Protocol):
         """Take in the next frames, (n, 3, H, W) uint8, of which the first has number `first`."""
 
     def result(self) -> dict[str, Any]:
-        """What was found, in plain types, after the last frame."""
+        """The result, in plain types, after the last frame."""
 
 
 class Watching(Protocol):
@@ -83,7 +83,7 @@ class Watching(Protocol):
         """The one that sees a video's frames in its process."""
 
     def sends(self, video: FolderVideo) -> bool:
-        """Whether the frames themselves are wanted too."""
+        """Whether the frames themselves are sent too."""
 
 
 class VideoFolder(LightningDataModule):
@@ -151,22 +151,22 @@ class VideoFolder(LightningDataModule):
             ValueError: lists every missing, left-over, unnamed, undecodable and too short video.
         """
         # A stranger's name is still a fault where there is a list of prompts: `compare` looks for it there.
-        found, faults = named_videos(self.folder, names_are_prompts=True)
+        named, faults = named_videos(self.folder, names_are_prompts=True)
         self.asked = None if self.prompts is None else read_asked(self.prompts, self.prompt_set)
         if self.asked is not None:
-            missing, extra = compare(found, self.asked, self.num_samples)
+            missing, extra = compare(named, self.asked, self.num_samples)
             faults |= missing | extra
-        found = [one for one in found if one.path.name not in faults][: self.limit]
+        named = [video for video in named if video.path.name not in faults][: self.limit]
         with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
-            probed = list(pool.map(self._probed, found))
-        faults |= {one.path.name: why for one, why in zip(found, probed, strict=True) if isinstance(why, str)}
+            probed = list(pool.map(self._probed, named))
+        faults |= {video.path.name: why for video, why in zip(named, probed, strict=True) if isinstance(why, str)}
         if faults and not self.allow_missing:
             lines = listed([f"{name}: {why}" for name, why in sorted(faults.items())])
             raise ValueError(
                 f"{len(faults)} videos of {self.folder} cannot be scored as asked; fix them, or set allow_missing: "
                 f"true to score the others:{lines}"
             )
-        self.videos = {one.key: one for one in probed if isinstance(one, FolderVideo)}
+        self.videos = {video.key: video for video in probed if isinstance(video, FolderVideo)}
         self.left_out = dict(sorted(faults.items()))
         self._skipped = frozenset()
         if not self.videos:
@@ -207,7 +207,7 @@ class VideoFolder(LightningDataModule):
 
 
 class Chunks(IterableDataset[FrameChunk]):
-    """The chunks of videos, one video after the other; a worker of several takes every so-manieth video."""
+    """The chunks of videos, one video after the other; a worker of several takes every n-th video."""
 
     def __init__(self, videos: Sequence[FolderVideo], chunk_frames: int, watching: Watching | None) -> None:
         self.videos = videos
@@ -269,7 +269,7 @@ def _prepared(worker: int) -> None:
 
 def by_prompt(videos: Mapping[str, FolderVideo]) -> dict[str, list[FolderVideo]]:
     """Prompt -> its videos in the order of their numbers."""
-    found: dict[str, list[FolderVideo]] = {}
+    by_prompt: dict[str, list[FolderVideo]] = {}
     for video in videos.values():
-        found.setdefault(video.prompt, []).append(video)
-    return {prompt: sorted(same, key=lambda one: one.index) for prompt, same in found.items()}
+        by_prompt.setdefault(video.prompt, []).append(video)
+    return {prompt: sorted(same, key=lambda video: video.index) for prompt, same in by_prompt.items()}

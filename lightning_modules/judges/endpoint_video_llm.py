@@ -70,7 +70,7 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
     ) -> None:
         super().__init__()
         asked_with = {"temperature": 0.0, **(options or {})}
-        self._judge = EndpointJudge(
+        self._judge = EndpointJudge(  # type: ignore[abstract]  # the protocol's `check` and `load` do nothing
             model, base_url, key_variable, cache=cache, concurrency=concurrency, attempts=attempts,
             backoff_s=backoff_s, timeout_s=timeout_s, options=asked_with, image_format=image_format,
             on_failed_question=on_failed_question, limit=limit,

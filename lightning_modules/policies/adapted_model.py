@@ -219,7 +219,9 @@ class AdaptedModel(nn.Module):
             state_dict = full_state_dict(self, trained_only=adapted and adapters.trains_whole(self.model))
         if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
             return
-        own = None if state_dict is None else {name.removeprefix("model."): one for name, one in state_dict.items()}
+        own = (
+            None if state_dict is None else {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
+        )
         if adapted:
             adapters.save_adapter(self.model, folder, own)
             return

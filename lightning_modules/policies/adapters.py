@@ -1,6 +1,6 @@
 """LoRA adapters through peft: building and loading them, and switching a policy to its reference.
 
-The trained adapter is called "default". A policy that was started from a trained adapter, or whose reference shall
+The trained adapter is called "default". A policy that was started from a trained adapter, or whose reference is to
 follow it, has a second one, "reference": a frozen copy. The switch below sets two private attributes of peft's layers,
 because peft's own switches (`disable_adapter`, `set_adapter`) also turn `requires_grad` off and on again, on parameters
 which under FSDP2 are not always the ones that they turned off: weights of the root group would stop training for good.
@@ -40,7 +40,7 @@ class LoraSettings:
         alpha: scale; the update is alpha / r times B A.
         targets: where it goes, in PEFT's forms: a regular expression that a module's whole name must match, a name or
             a list of names (whole, or their last parts, as q_proj), or `all-linear`: every linear layer of the language
-            decoder or the transformer but the output head. What lies in a part that adapters cannot train, as a frozen
+            decoder or the transformer but the output head. What is in a part that adapters cannot train, as a frozen
             vision tower, gets none. None = the linears of the family's blocks.
         some_blocks: blocks without an adapter are intended; otherwise one that the targets miss is an error.
     """
@@ -189,10 +189,10 @@ def load_weights(adapted: PeftModel, weights: Mapping[str, torch.Tensor], folder
 
     for name in adapted.peft_config:
         try:
-            found = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
+            report = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
         except RuntimeError as error:
             raise ValueError(f"adapter: {folder!r} does not fit this checkpoint: {error}") from error
-        lost = [key for key in found.missing_keys if _adapter_of(key) == name] + list(found.unexpected_keys)
+        lost = [key for key in report.missing_keys if _adapter_of(key) == name] + list(report.unexpected_keys)
         if lost:
             raise ValueError(
                 f"adapter: {folder!r} does not fit this checkpoint: {len(lost)} tensors have no counterpart, the first "
@@ -202,12 +202,12 @@ def load_weights(adapted: PeftModel, weights: Mapping[str, torch.Tensor], folder
 
 def trains_whole(module: nn.Module) -> bool:
     """Whether all of the adapter trains, so that what trains is all that its folder holds."""
-    return all(one.requires_grad for name, one in module.named_parameters() if _adapter_of(name) == DEFAULT)
+    return all(weight.requires_grad for name, weight in module.named_parameters() if _adapter_of(name) == DEFAULT)
 
 
 def has_adapter(module: nn.Module, name: str = DEFAULT) -> bool:
     """Whether any layer has an adapter of this name."""
-    return any(_adapter_of(one) == name for one, _ in module.named_parameters())
+    return any(_adapter_of(parameter) == name for parameter, _ in module.named_parameters())
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def reference_mode(module: nn.Module) -> Iterator[None]:
 
 def reference_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Name and parameter of everything in the frozen reference adapter."""
-    return ((name, one) for name, one in module.named_parameters() if _adapter_of(name) == REFERENCE)
+    return ((name, weight) for name, weight in module.named_parameters() if _adapter_of(name) == REFERENCE)
 
 
 def snapshot_reference(module: nn.Module, decay: float = 0.0) -> None:
@@ -277,7 +277,7 @@ def _switches(module: nn.Module) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    return [one for one in module.modules() if isinstance(one, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+    return [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper)]
 
 
 def _adapter_of(name: str) -> str | None:

@@ -11,7 +11,7 @@ from lightning_modules.policies.plain_text import PlainText
 
 @dataclass(frozen=True)
 class AnswerIds:
-    """Tokenises answers behind the ending of a prompt, as they stand in running text.
+    """Tokenises answers behind the ending of a prompt, as in running text.
 
     Attributes:
         plain: tokenises texts as plain text.

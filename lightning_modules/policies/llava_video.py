@@ -1,4 +1,4 @@
-"""LLaVA-NeXT-Video, LLaVA-OneVision and InternVL: frame by frame through the tower, one token each in the text."""
+"""LLaVA-NeXT-Video, LLaVA-OneVision and InternVL: frame by frame through the tower."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _file(path: str, name: str) -> Path | None:
     """A file of a folder or hub id; None = there is none."""
     from transformers.utils import cached_file
 
-    found = cached_file(
+    file = cached_file(
         path, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
-    return None if found is None else Path(found)
+    return None if file is None else Path(file)

@@ -23,7 +23,7 @@ class ProcessorPolicy(TransformersVideoLLM):
 
     Args:
         path: a checkpoint folder or hub id.
-        enable_thinking: what the chat template is told of thinking; False keeps the answer where it is scored.
+        enable_thinking: the chat template's variable of that name; False keeps the answer where it is scored.
         options: of every policy of transformers.
 
     Raises:

@@ -154,7 +154,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
 
 
 def freeze_unused_layers(tower: Any, selected: int | list[int]) -> None:
-    """Freeze what lies behind the selected features: it never gets a gradient, which DDP refuses.
+    """Freeze what is behind the selected features: it never gets a gradient, which DDP refuses.
 
     Args:
         tower: the CLIP vision model.

@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
+from callbacks.reference.cache_writer import ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
 from datamodules.vista.samples import View
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
@@ -46,6 +47,23 @@ def test_a_step_of_vista_dpo_with_its_reference(kind: str, folder: Path, shards:
     }
     assert moved
     assert all(value > 0 for value in moved.values())
+
+
+def test_a_cached_reference_of_another_pixel_budget_is_refused(folder: Path, shards: Path, tmp_path: Path) -> None:
+    """The cache holds what the processor made of frames: other settings or other defaults make other tokens."""
+
+    def module(**settings: Any) -> VistaDPO:
+        return VistaDPO(make_policy(checkpoint("qwen2_5_vl", folder), lora=LORA, **settings), warmup=0.0)
+
+    writer = ReferenceCacheWriter(str(tmp_path / "cache"))
+    trainer(tmp_path, callbacks=[writer]).predict(module(), pairs(shards))
+    cached = ReferenceModel("cached", str(tmp_path / "cache.index.json"))
+    trainer(tmp_path, max_steps=1, callbacks=[cached], limit_val_batches=0).fit(module(), pairs(shards))
+    other = module(max_pixels=28 * 28)
+    run = trainer(tmp_path, max_steps=1, callbacks=[ReferenceModel("cached", str(tmp_path / "cache.index.json"))])
+    with pytest.raises(ValueError, match=r"scores of other views: .*processor.max_pixels was 3136, is 784"):
+        run.fit(other, pairs(shards))
+    assert other.policy.model is None  # type: ignore[attr-defined]
 
 
 def rank_views(rank: int) -> list[View]:
