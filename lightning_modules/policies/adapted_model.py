@@ -145,6 +145,7 @@ class AdaptedModel(nn.Module):
             raise ValueError("policy.quantization is nf4: four-bit weights are not sharded; use another strategy")
         self.check_processor()
         model = self.build(meta)
+        # Some classes name their dropout in no configuration.
         hub_model.switch_dropout_off(model)
         if self._layout == "packed" and self.attn_implementation == "sdpa":
             use_shared_prefix_attention(model.get_decoder())

@@ -135,7 +135,7 @@ def build_model(
 
 def kept_modules(kind: Any, config: Any) -> list[str]:
     """The modules of a model that are not its decoder: towers, projectors, the output head."""
-    with torch.device("meta"):
+    with torch.device("meta"):  # for the names alone, which differ by family
         model = kind._from_config(config)
     decoder = model.get_decoder()
     return ["lm_head", *(f"model.{name}" for name, part in model.model.named_children() if part is not decoder)]

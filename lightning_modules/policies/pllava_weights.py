@@ -93,6 +93,7 @@ def merged_weights(path: str, base: str | None, lora_alpha: float | None, dtype:
         lora_alpha: the scale of its LoRA.
         dtype: of the result; the sum is in float32.
     """
+    # The base first: what was trained on top replaces it.
     state: dict[str, Tensor] = {}
     lora: dict[str, Tensor] = {}
     for source in (base, path) if base is not None else (path,):

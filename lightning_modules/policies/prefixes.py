@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -72,6 +72,23 @@ class PackedViews:
         return per_view if self.views == list(range(len(per_view))) else per_view[self.views]
 
 
+@dataclass(slots=True)
+class Encoded:
+    """What policy and reference share of a batch's views.
+
+    Attributes:
+        packed: the token ids, in the policy's layout.
+        vision: what `see` made of the views' pixels, without a gradient; the family's own.
+        kept: (K,) int64, the tokens (of N) whose hidden states are kept.
+        hidden_answer: (K,) int64, their answers; None when no hidden state is kept.
+    """
+
+    packed: PackedViews
+    vision: tuple[Any, ...]
+    kept: Tensor
+    hidden_answer: Tensor | None
+
+
 def pack_views(
     prefixes: Sequence[Sequence[int]],
     answers: Sequence[Sequence[Sequence[int]]],
@@ -91,10 +108,7 @@ def pack_views(
         layout: rows = every answer behind a copy of its prefix, alone in its row.
     """
     views = list(range(len(prefixes)))
-    starts = [torch.arange(len(prefix)) for prefix in prefixes]
-    if positions is not None:
-        pairs = zip(starts, positions, strict=True)
-        starts = [start if own is None else own.cpu() for start, own in pairs]
+    starts = _starts(prefixes, positions)
     if layout == "rows":
         views = [view for view, own in enumerate(answers) for _ in own]
         answers = [[answer] for own in answers for answer in own]
@@ -167,6 +181,13 @@ def left_padded(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     length = mask.shape[1]
     turn = (torch.arange(length, device=mask.device) + mask.sum(1, keepdim=True)) % length
     return values.gather(1, turn[..., None].expand_as(values)), mask.gather(1, turn)
+
+
+def _starts(prefixes: Sequence[Sequence[int]], positions: Sequence[Tensor | None] | None) -> list[Tensor]:
+    """The positions of each prefix."""
+    own = [None] * len(prefixes) if positions is None else positions
+    pairs = zip(prefixes, own, strict=True)
+    return [torch.arange(len(prefix)) if given is None else given.cpu() for prefix, given in pairs]
 
 
 def _positions(starts: Sequence[Tensor], answers: Sequence[Sequence[Sequence[int]]], length: int) -> Tensor:

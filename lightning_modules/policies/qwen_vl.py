@@ -96,6 +96,7 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
             zip((place for row in places for place in row), (g for g in grids for _ in range(g[0])), strict=True)
         )
         grid = torch.tensor([[1, *shapes[place][1:]] for place in range(len(pairs))], device=self.device)
+        # Each pair as a video of its own, so that nothing of another is seen.
         pixels = torch.cat(pairs).to(self.device, next(tower.parameters()).dtype)
         out = tower(pixels, grid_thw=grid, return_dict=True)
         sizes = [rows * columns // tower.spatial_merge_size**2 for _, rows, columns in grid.tolist()]

@@ -15,7 +15,8 @@ from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels
 from lightning_modules.policies.prefixes import PADDING, Prefix, left_padded
 from lightning_modules.policies.sharding import is_sharded
-from lightning_modules.policies.transformers_llm import TransformersVideoLLM, asked_views
+from lightning_modules.policies.transformers_llm import TransformersVideoLLM
+from lightning_modules.policies.video_llm import asked_views
 
 
 class TemplatePolicy(TransformersVideoLLM):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,27 +18,18 @@ from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewN
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies.adapted_model import AdaptedModel
 from lightning_modules.policies.frames import FrameFit, processor_region
-from lightning_modules.policies.prefixes import PADDING, Layout, PackedViews, Prefix, pack_views, shared_prefix_mask
+from lightning_modules.policies.prefixes import (
+    PADDING,
+    Encoded,
+    Layout,
+    PackedViews,
+    Prefix,
+    pack_views,
+    shared_prefix_mask,
+)
 from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
 from lightning_modules.policies.shared_attention import first_masked
-from lightning_modules.policies.video_llm import VideoLLM
-
-
-@dataclass(slots=True)
-class Encoded:
-    """What policy and reference share of a batch's views.
-
-    Attributes:
-        packed: the token ids, in the policy's layout.
-        vision: what `see` made of the views' pixels, without a gradient; the family's own.
-        kept: (K,) int64, the tokens (of N) whose hidden states are kept.
-        hidden_answer: (K,) int64, their answers; None when no hidden state is kept.
-    """
-
-    packed: PackedViews
-    vision: tuple[Any, ...]
-    kept: Tensor
-    hidden_answer: Tensor | None
+from lightning_modules.policies.video_llm import VideoLLM, asked_views
 
 
 class TransformersVideoLLM(AdaptedModel, VideoLLM):
@@ -305,10 +295,3 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
             raise ValueError(
                 f"{where}: {length} tokens, the checkpoint has {limit} positions; use fewer frames or shorter texts"
             )
-
-
-def asked_views(prompts: Sequence[str], frames: Sequence[Tensor], times: Sequence[Tensor] | None) -> list[View]:
-    """A view without answers for each prompt, to be asked."""
-    clocks = [None] * len(prompts) if times is None else times
-    rows = zip(prompts, frames, clocks, strict=True)
-    return [View(sample, "original", video, text, {}, clock) for sample, (text, video, clock) in enumerate(rows)]

@@ -101,3 +101,10 @@ class VideoLLM(Protocol):
 
     def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Write what was trained: a PEFT folder, or a full model folder that `from_pretrained` reads."""
+
+
+def asked_views(prompts: Sequence[str], frames: Sequence[Tensor], times: Sequence[Tensor] | None) -> list[View]:
+    """A view without answers for each prompt, to be asked."""
+    clocks = [None] * len(prompts) if times is None else times
+    rows = zip(prompts, frames, clocks, strict=True)
+    return [View(sample, "original", video, text, {}, clock) for sample, (text, video, clock) in enumerate(rows)]

@@ -22,7 +22,7 @@ from lightning_modules.policies.adapters import (
     reference_parameters,
     snapshot_reference,
 )
-from lightning_modules.policies.transformers_llm import Encoded
+from lightning_modules.policies.prefixes import Encoded
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES
 
