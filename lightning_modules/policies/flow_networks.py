@@ -184,7 +184,7 @@ class FlowNetworks(nn.Module):
         return self.network(self.networks[0])
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """Where the module is, loaded or not."""
         return self.get_buffer("_place").device
 

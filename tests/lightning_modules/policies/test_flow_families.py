@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.dense.inputs import Condition
 from lightning_modules.policies.flow_adapters import FILE, FlowLora
 from lightning_modules.policies.original_names import FOLDER
+from lightning_modules.policy_loading import policy_settings
 from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family
 from tests.support.wan_cases import nudge
 
@@ -133,6 +134,48 @@ def test_every_trained_weight_gets_a_gradient(case: Case) -> None:
     assert [name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()] == []
     blocks = sum(1 for _ in policy.blocks())
     assert len(trained) >= 2 * 6 * blocks, "A and B of at least six linears a block"
+
+
+def test_all_linears_leave_out_those_that_no_gradient_reaches(case: Case) -> None:
+    policy = case.family.build(case.folder, lora=FlowLora(r=2, targets="all-linear"))
+    nudge(policy)
+    case.velocity(policy).square().mean().backward()
+    trained = {name: weight for name, weight in policy.named_parameters() if weight.requires_grad}
+    assert [name for name, weight in trained.items() if weight.grad is None] == []
+
+
+def test_an_expert_that_is_not_asked_has_gradients_of_0(case: Case) -> None:
+    """DDP waits for every weight of every rank, and a rank may draw times of one expert alone."""
+    if len(case.policy.networks) == 1:
+        return
+    policy = case.family.build(case.folder, lora=LORA)
+    nudge(policy)
+    case.velocity(policy, t=torch.tensor([0.2, 0.3])).square().mean().backward()
+    gradients = {name: weight.grad for name, weight in policy.named_parameters() if weight.requires_grad}
+    idle = {name for name in gradients if name.startswith("model.transformer.")}
+    assert all((gradient is not None and bool(gradient.any())) is (name not in idle)
+               for name, gradient in gradients.items())  # fmt: skip
+    low = case.family.policy(str(case.folder), **case.family.settings | {"transformer": "transformer_2"})
+    low.load()
+    times = {"t": torch.tensor([0.2, 0.3])}
+    torch.testing.assert_close(case.velocity(low, **times), case.velocity(case.policy, **times), rtol=0, atol=1e-6)
+
+
+def test_the_autoencoders_type_and_tiles_change_little_and_are_recorded(case: Case) -> None:
+    video = case.family.video()
+    half = case.family.policy(str(case.folder), **case.family.settings, vae_dtype="bfloat16", vae_tiling=True)
+    ours, plain = half.encode_video([video]), case.policy.encode_video([video])
+    assert half._codec._autoencoder(torch.device("cpu")).use_tiling
+    assert ours.dtype == torch.float32
+    assert 0 < float((ours - plain).norm() / plain.norm()) < 0.1
+    assert half.decode_video(ours)[0].shape == video.shape
+    recorded = policy_settings(half)
+    assert (recorded["vae_dtype"], recorded["vae_tiling"]) == ("bfloat16", True)
+    assert policy_settings(case.policy).keys().isdisjoint({"vae_dtype", "vae_tiling"}), "as earlier releases recorded"
+    half.release(keep_vae=True)
+    assert half._codec._vae is not None
+    half.release()
+    assert half._codec._vae is None
 
 
 def test_given_frames_are_not_made_and_their_noise_is_not_looked_at(case: Case) -> None:
