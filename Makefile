@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vidpref needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,trl]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,trl,label]'
 	@touch $@
 
 demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table, runs/demo/report.html
@@ -32,7 +32,7 @@ test: $(STAMP) ## The tests a person runs before a commit
 test-slow: $(STAMP) ## Kill and resume, two processes, whole benchmark runs, the demo
 	$(BIN)/python -m pytest -m slow
 
-test-crash: $(STAMP) ## Kill every command at every fsync, rename and removal, and run it again (an hour)
+test-crash: $(STAMP) ## Kill every command at every fsync, rename and removal, and run it again (a quarter of an hour)
 	VIDPREF_CRASH_POINTS=all $(BIN)/python -m pytest tests/test_crash_points.py
 
 lint: $(STAMP) ## Style

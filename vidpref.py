@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = [argument for argument in arguments if argument != "--debug"]
         os.environ["VIDPREF_DEBUG"] = "1"  # for the processes that a strategy starts, too
     if not arguments or arguments[0] in ("-h", "--help", "help"):
+        # Without a verb too: somebody who types the bare name wants to know what there is.
         print(USAGE.format(verbs=table({name: verb.summary for name, verb in VERBS.items()})), end="")
         return 0
     name = arguments[0]
@@ -61,22 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report_error(error: Exception, arguments: Sequence[str]) -> None:
-    """Say on the error stream what went wrong: in one line where the message speaks to the user, else a traceback.
+    """Write to the error stream what went wrong: one line where the message speaks to the user, else a traceback.
 
     Args:
         error: what ended the command.
-        arguments: behind the verb; in them the setting is looked for that names a file.
+        arguments: the arguments after the verb, among which is the setting that names a file.
     """
     from callbacks.cli.config_errors import error_message
     from callbacks.cli.file_errors import file_fault
 
     fault = file_fault(error, arguments)
+    # "0" counts as unset: it is what people write to switch a variable off.
     if os.environ.get("VIDPREF_DEBUG", "0") not in ("", "0") or not (fault or is_readable(error)):
         traceback.print_exc()
         return
+    # Lightning starts the other ranks as commands of their own, whose lines are mixed on one terminal.
     rank = os.environ.get("LOCAL_RANK", "0")
-    where = "" if rank == "0" else f" (process {rank})"
-    sys.stderr.write(f"error{where}: {fault or error_message(error)}\n(--debug shows where in the code)\n")
+    process = "" if rank == "0" else f" (process {rank})"
+    sys.stderr.write(f"error{process}: {fault or error_message(error)}\n(--debug shows where in the code)\n")
 
 
 def is_readable(error: Exception) -> bool:
@@ -85,8 +88,7 @@ def is_readable(error: Exception) -> bool:
 
     from callbacks.cli.lost_processes import LostProcessError
 
-    speaking = ValueError | OSError | FloatingPointError | MisconfigurationException | LostProcessError
-    return isinstance(error, speaking)
+    return isinstance(error, ValueError | OSError | FloatingPointError | MisconfigurationException | LostProcessError)
 
 
 if __name__ == "__main__":

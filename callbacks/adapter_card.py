@@ -7,16 +7,19 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from lightning.pytorch import Trainer
 
 from callbacks.cli.run_record import run_facts
+from callbacks.metrics.throughput import SPEED_METRICS
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.preference import PreferenceModule
 
 CARD = "README.md"
+#: Under this key a checkpoint holds what the card of its export says of the run.
+CARD_KEY = "vidpref_card"
 #: A module's settings that a card names where it has them.
 _SETTINGS = ("beta", "rejected_weight", "irrelevant_weight", "alpha", "granularity", "form", "error_of")
 _ADAPTER_FILES = {"adapter_config.json": "peft", "pytorch_lora_weights.safetensors": "diffusers"}
@@ -24,26 +27,58 @@ _ADAPTER_FILES = {"adapter_config.json": "peft", "pytorch_lora_weights.safetenso
 
 @dataclass(frozen=True, slots=True)
 class RunNumbers:
-    """What a card says of the run itself.
+    """What a card says of the run itself; a run's checkpoints hold it, for an export that is made later.
 
     Attributes:
         steps: optimizer steps so far.
         data: what it was trained on, by name ("training data").
         scores: the last logged metrics.
+        scored_at: the optimizer step after which they were logged.
+        facts: command, code and versions of the run, as `run_facts` gives them.
     """
 
     steps: int
     data: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    scored_at: int = 0
+    facts: Mapping[str, Any] = field(default_factory=run_facts)
 
     @classmethod
-    def of(cls, trainer: Trainer) -> RunNumbers:
-        """Of a trainer as it is now: the metrics of validation, or of training where there was none."""
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> RunNumbers:
+        """What a checkpoint's card says; of one that has none, the steps."""
+        return cls(checkpoint["global_step"], **checkpoint.get(CARD_KEY, {}))
+
+    def to_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the card to a checkpoint, in plain types; the steps are there."""
+        checkpoint[CARD_KEY] = {name: value for name, value in asdict(self).items() if name != "steps"}
+
+
+class RunScores:
+    """The metrics for a run's card: those of the last validation, or of training where there was none."""
+
+    def __init__(self) -> None:
+        self._scores: dict[str, float] = {}
+        self._scored_at = 0
+        self._facts: dict[str, Any] | None = None
+
+    def restore(self, numbers: RunNumbers) -> None:
+        """Take over what a checkpoint holds."""
+        self._scores, self._scored_at = dict(numbers.scores), numbers.scored_at
+
+    def update(self, trainer: Trainer, prefix: Literal["train/", "val/"]) -> None:
+        """Take the metrics that a trainer holds now, but for those of speed; none = leave them as they are."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name not in SPEED_METRICS}
+        if scores := {name: value for name, value in logged.items() if name.startswith(prefix)}:
+            self._scores, self._scored_at = scores, trainer.global_step
+
+    def numbers(self, trainer: Trainer) -> RunNumbers:
+        """What a card says of a run as it is now."""
+        if not any(name.startswith("val/") for name in self._scores):
+            self.update(trainer, "train/")
         data: Any = getattr(trainer, "datamodule", None)
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        validated = {name: value for name, value in logged.items() if name.startswith("val/")}
-        scores = validated or {name: value for name, value in logged.items() if name.startswith("train/")}
-        return cls(trainer.global_step, dict(_data_rows(data)) if isinstance(data, PlannedData) else {}, scores)
+        rows = dict(_data_rows(data)) if isinstance(data, PlannedData) else {}
+        self._facts = self._facts or run_facts()
+        return RunNumbers(trainer.global_step, rows, self._scores, self._scored_at, self._facts)
 
 
 def _data_rows(data: PlannedData[Any]) -> Iterator[tuple[str, str]]:
@@ -87,7 +122,7 @@ def card(folder: Path, module: PreferenceModule, numbers: RunNumbers) -> str:
         "optimizer steps": str(numbers.steps),
         **numbers.data,
     }
-    facts = run_facts()
+    facts = numbers.facts
     code = facts["git_commit"]
     rows["command"] = f"`{shlex.join(['vidpref', *facts['command'][1:]])}`"
     rows["code"] = f"git commit {code}{' with local changes' if facts['git_dirty'] else ''}" if code else "no clone"
@@ -95,7 +130,10 @@ def card(folder: Path, module: PreferenceModule, numbers: RunNumbers) -> str:
     parts = [f"---\n{yaml.safe_dump(front, sort_keys=False)}---", f"# {method} on {base}", _table("", "", rows)]
     if numbers.scores:
         scores = {name: f"{value:.4g}" for name, value in sorted(numbers.scores.items())}
-        parts += ["The last logged scores:", _table("metric", "value", scores)]
+        parts += [
+            f"The last logged scores, after optimizer step {numbers.scored_at}:",
+            _table("metric", "value", scores),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from callbacks.adapter_card import RunNumbers, complete_export
+from callbacks.adapter_card import RunNumbers, RunScores, complete_export
 from datamodules.shards.files import replaced_folder
 from lightning_modules.preference import PreferenceModule
 
@@ -42,6 +42,7 @@ class AdapterExport(Callback):
         self.every_n_steps = every_n_steps
         self._written = 0
         self._trained = False
+        self._scores = RunScores()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Whether this start trains is not known yet."""
@@ -52,6 +53,19 @@ class AdapterExport(Callback):
         self._trained, self._written = True, trainer.global_step
         if trainer.is_global_zero:
             self._mark(trainer).unlink(missing_ok=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep its scores for the card."""
+        if not trainer.sanity_checking:
+            self._scores.update(trainer, "val/")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the card into the checkpoint: an export that is made of it later, without a training, has the same."""
+        self._scores.numbers(trainer).to_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over the scores of the starts before."""
+        self._scores.restore(RunNumbers.from_checkpoint(checkpoint))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -90,7 +104,7 @@ class AdapterExport(Callback):
         with replaced_folder(target) if trainer.is_global_zero else nullcontext(target) as partial:
             module.policy.export(partial)
             if trainer.is_global_zero:
-                complete_export(partial, module, RunNumbers.of(trainer))
+                complete_export(partial, module, self._scores.numbers(trainer))
         trainer.strategy.barrier("export")
         return target
 

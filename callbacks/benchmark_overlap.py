@@ -1,4 +1,4 @@
-"""Warns when the training data holds videos of a benchmark that the run will be judged by."""
+"""The check of training data for videos of a benchmark by which the run will be judged."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from datamodules.questions.video_names import benchmark_names
 
 
 class BenchmarkOverlap(Callback):
-    """Compares the training shards with a benchmark before the first step, and warns with the number and the first few.
+    """Callback that warns, before the first step, of training videos that a benchmark has too.
 
-    Rank 0 compares, the others wait, however long it takes.
+    The warning has their number and the first few. Rank 0 compares, the others wait, however long it takes.
 
     Args:
         questions: the benchmark's annotations, published files or folders of them; compares names, from the indexes
@@ -43,31 +43,27 @@ class BenchmarkOverlap(Callback):
         Raises:
             ValueError: a file that cannot be read; on every rank, so that none waits for one that is gone.
         """
-        given = trainer.datamodule.paths["train"]  # type: ignore[attr-defined]
-        found, fault = list[Shared](), ""
+        paths = trainer.datamodule.paths["train"]  # type: ignore[attr-defined]
+        indexes = [paths] if isinstance(paths, str) else list(paths)
+        shared, fault = list[Shared](), ""
         # Decoding may last longer than a collective waits; Lightning's own barrier of `prepare_data` does not give up.
         with _InfiniteBarrier():
             if trainer.is_global_zero:
                 try:
-                    found = self._shared([given] if isinstance(given, str) else list(given))
+                    if self.questions is not None:
+                        shared += shared_by_id(indexes, benchmark_names(self.questions, self.mapping))
+                    if self.videos is not None:
+                        shared += shared_by_frames(indexes, self.videos)
                 except (OSError, ValueError) as error:
                     fault = str(error)
         fault = trainer.strategy.broadcast(fault)
         if fault:
             raise ValueError(fault)
-        if found:
-            first = ", ".join(f"{one.train} ({one.benchmark}, by {one.by})" for one in found[:5])
+        if shared:
+            first = ", ".join(f"{video.train} ({video.benchmark}, by {video.by})" for video in shared[:5])
             warnings.warn(
-                f"{len(found)} training samples show a video of the benchmark, so its score will not measure what was "
-                f"learned from other videos: {first}{' ...' if len(found) > 5 else ''}. `vidpref prepare overlap` "
+                f"{len(shared)} training samples show a video of the benchmark, so its score will not measure what was "
+                f"learned from other videos: {first}{' ...' if len(shared) > 5 else ''}. `vidpref prepare overlap` "
                 "lists them all",
                 stacklevel=2,
             )
-
-    def _shared(self, indexes: list[str]) -> list[Shared]:
-        found: list[Shared] = []
-        if self.questions is not None:
-            found += shared_by_id(indexes, benchmark_names(self.questions, self.mapping))
-        if self.videos is not None:
-            found += shared_by_frames(indexes, self.videos)
-        return found

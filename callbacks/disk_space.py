@@ -22,7 +22,7 @@ _COPIES_IN_A_CHECKPOINT = 3
 
 @dataclass(frozen=True, slots=True)
 class DiskNeed:
-    """What one folder of a run will hold.
+    """The disk space that one folder of a run needs.
 
     Attributes:
         folder: it need not exist yet.
@@ -41,7 +41,7 @@ class DiskNeed:
 
     @property
     def missing(self) -> int:
-        """Bytes beside what lies there already, as from an earlier start of the run."""
+        """Bytes still to be written, beside what an earlier start of the run has left there."""
         there = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
         return max(0, self.count * self.size - there)
 
@@ -59,9 +59,10 @@ def disk_needs(trainer: Trainer, policy: Any, steps: int | None) -> list[DiskNee
         policy: built, on any device.
         steps: optimizer steps of the whole run; None = unknown, and what is written every N steps is counted once.
     """
-    parameters = list(policy.parameters())
-    trained = sum(one.numel() * one.element_size() for one in parameters if one.requires_grad)
-    exported = trained if has_adapter(policy) else sum(one.numel() * one.element_size() for one in parameters)
+    sizes = [(weights.numel() * weights.element_size(), weights.requires_grad) for weights in policy.parameters()]
+    trained = sum(size for size, trains in sizes if trains)
+    # Without an adapter an export is the whole model.
+    exported = trained if has_adapter(policy) else sum(size for size, _ in sizes)
     needs = []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ModelCheckpoint):
@@ -74,12 +75,14 @@ def disk_needs(trainer: Trainer, policy: Any, steps: int | None) -> list[DiskNee
             needs.append(DiskNeed(folder, "checkpoints", count, _COPIES_IN_A_CHECKPOINT * trained))
         elif isinstance(callback, AdapterExport):
             folder = callback.folder_of(trainer)
+            # The last export, and a new one that is written beside it.
             count = 2 + (_times(steps, callback.every_n_steps) if callback.every_n_steps else 0)
             needs.append(DiskNeed(folder, "exports", count, exported))
     return needs
 
 
 def _times(steps: int | None, every: int) -> int:
+    """How often something happens every so many of a run's steps."""
     return 1 if steps is None or every < 1 else max(1, steps // every)
 
 
@@ -87,6 +90,7 @@ def disk_faults(needs: Sequence[DiskNeed]) -> list[str]:
     """The disks that have not room for what is written to them."""
     disks: dict[int, list[DiskNeed]] = defaultdict(list)
     for need in needs:
+        # Folders on one device share its free space.
         disks[os.stat(need.existing).st_dev].append(need)
     faults = []
     for parts in disks.values():
@@ -101,5 +105,5 @@ def disk_faults(needs: Sequence[DiskNeed]) -> list[str]:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes for people."""
+    """A size in bytes as text, in GB or MB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -58,7 +58,7 @@ def export_run(run: str, checkpoint: str | None = None, output: str | None = Non
     target = Path(output) if output is not None else folder / "exports" / path.stem
     with replaced_folder(target) as partial:
         policy.export(partial)
-        complete_export(partial, module, RunNumbers(content["global_step"]))
+        complete_export(partial, module, RunNumbers.from_checkpoint(content))
     print(f"exported: {target} (optimizer step {content['global_step']} of {path})")
 
 

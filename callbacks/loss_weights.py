@@ -195,6 +195,7 @@ class LossWeights(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the weights, and warn where the schedules are other ones now."""
+        # Not the terms that the method no longer has; validation applies the others, training its own schedules.
         self._restored = {name: value for name, value in state_dict["weights"].items() if name in self._weights}
         if state_dict["schedules"] != self.state_dict()["schedules"]:
             rank_zero_warn(

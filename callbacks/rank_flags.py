@@ -1,4 +1,4 @@
-"""What one rank knows and all have to act on, agreed on beside the training's own communication."""
+"""Flags that one rank raises and all act on, sent beside the training's own communication."""
 
 from __future__ import annotations
 

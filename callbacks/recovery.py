@@ -40,6 +40,7 @@ class Recovery(ModelCheckpoint):
         self.every_n_steps = every_n_steps
         self._flags: RankFlags | None = None
         self._saved_at = 0.0
+        self._validated = False
 
     @property
     def state_key(self) -> str:
@@ -82,15 +83,19 @@ class Recovery(ModelCheckpoint):
         """An epoch's end is no reason."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation's end is no reason."""
+        """A validation's end is no reason, but what was written at its step does not hold its scores."""
+        self._validated = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what training ended with."""
+        """Write what training ended with, the scores of a validation after the last step, too."""
+        if self._validated:
+            self._last_global_step_saved = 0
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Write it now, unless it holds this step already; all ranks call it together."""
         if not self._should_skip_saving_checkpoint(trainer):
+            self._validated = False
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._saved_at = time.monotonic()
 

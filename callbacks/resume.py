@@ -71,7 +71,7 @@ class Resume(Callback):
 
 
 def set_place(loop: dict[str, Any], place: RunPlace, trainer: Trainer, validated: int) -> None:
-    """Write a place into the saved state of Lightning's fit loop, in the form from which Lightning goes on rightly.
+    """Write a place into the saved state of Lightning's fit loop, in the form from which Lightning goes on there.
 
     Args:
         loop: the saved state; changed in place.
@@ -79,6 +79,7 @@ def set_place(loop: dict[str, Any], place: RunPlace, trainer: Trainer, validated
         trainer: with the settings of this start.
         validated: the optimizer step after which validation last ended.
     """
+    # Every key is Lightning's own; tests stop runs at every kind of place and compare the runs that go on.
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
     steps = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
     # Written after the last batch of an epoch, but before what comes at its end.

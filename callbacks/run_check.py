@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from callbacks.cli.checkpoint_io import whole_checkpoint
-from callbacks.disk_space import disk_faults, disk_needs
+from callbacks.disk_space import disk_faults, disk_needs, gigabytes
 from callbacks.loss_weights import LossWeights
 from callbacks.reference.model import ReferenceModel
-from callbacks.reference.sources import SPLITS
+from callbacks.reference.sources import SPLITS, Split
 from datamodules.stream.plan import TrainPlan
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import require_trained
+from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.preference import PreferenceModule
 
 
@@ -42,7 +44,7 @@ class RunCheck:
         try:
             part()
         except (ValueError, OSError) as error:
-            self.faults.append(str(error))
+            self.faults.append(load_failure(error))
             return False
         return True
 
@@ -73,18 +75,21 @@ def check_run(
         ranks: processes that get different data; None = those of the trainer.
     """
     check = RunCheck()
-    # As Lightning does when it starts; it will do so again.
-    trainer.strategy._lightning_module = module
-    module.trainer = trainer
-    if data is not None:
-        data.trainer = trainer
-        trainer.datamodule = data  # type: ignore[attr-defined]
+    if not is_overridden("training_step", module):
+        check.faults.append(
+            f"{type(module).__name__} has nothing to train; for another verb than fit name it: "
+            "`vidpref check predict --config ...`, `vidpref check test ...`, `vidpref check validate ...`"
+        )
+        return check
+    attach(trainer, module, data)
     if isinstance(module, PreferenceModule):
         check.attempt(lambda: module.setup(TrainerFn.FITTING))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LossWeights | ReferenceModel):
                 check.attempt(partial(callback.setup, trainer, module, TrainerFn.FITTING))
-    policy = _meta_policy(module, check)
+    policy = meta_policy(module, check) if isinstance(module, PreferenceModule) else None
+    if policy is not None:
+        _training_facts(policy, check)
     steps = None
     if isinstance(data, PlannedData):
         faults = data.faults(TrainerFn.FITTING)
@@ -98,7 +103,9 @@ def check_run(
                     if data.paths.get(split) is not None:
                         check.faults += data.text_faults(split, policy.text_faults)
             if policy is not None:
-                _check_reference(trainer, module, policy, check)
+                # As the callback does, which reads no cache of a validation that is switched off.
+                splits = SPLITS if trainer.limit_val_batches else SPLITS[:1]
+                check_reference(trainer, module, policy, check, splits)
             if checkpoint is not None:
                 _check_resume(checkpoint, data, policy, check)
     if policy is not None:
@@ -108,13 +115,26 @@ def check_run(
     return check
 
 
-def _meta_policy(module: LightningModule, check: RunCheck) -> Any:
+def attach(trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
+    """Make trainer, module and data known to each other, as Lightning does when it starts; it will do so again."""
+    trainer.strategy._lightning_module = module
+    module.trainer = trainer
+    if data is not None:
+        data.trainer = trainer
+        trainer.datamodule = data  # type: ignore[attr-defined]
+
+
+def meta_policy(module: Any, check: RunCheck) -> Any:
     """The policy on the meta device, with tokenizer and adapters but without weights; None = it cannot be built so."""
-    if not isinstance(module, PreferenceModule) or "meta" not in inspect.signature(module.policy.load).parameters:
+    policy = getattr(module, "policy", None)
+    if "meta" not in inspect.signature(getattr(policy, "load", len)).parameters:
         return None
-    policy: Any = copy.deepcopy(module.policy)
-    if not check.attempt(lambda: policy.load(meta=True)):
-        return None
+    policy = copy.deepcopy(policy)
+    return policy if check.attempt(lambda: policy.load(meta=True)) else None
+
+
+def _training_facts(policy: Any, check: RunCheck) -> None:
+    """Say what trains; nothing is a fault."""
     trained = _trained(policy)
     if not trained:
         check.faults.append("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
@@ -122,17 +142,26 @@ def _meta_policy(module: LightningModule, check: RunCheck) -> Any:
     layers = {name.partition(".lora_")[0] for name in trained if ".lora_" in name}
     how = f"LoRA in {len(layers)} layers" if layers else f"{len(trained)} tensors of the model itself"
     check.facts.append(f"{count / 1e6:,.2f} million parameters train: {how}")
-    return policy
 
 
-def _check_reference(trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck) -> None:
-    """List why a reference cannot be what it is configured to be: a cache of other views, more than adapters trains."""
+def check_reference(
+    trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck, splits: Sequence[Split]
+) -> None:
+    """List why a reference cannot be what it is configured to be: a cache of other views, more than adapters trains.
+
+    Of a copy, which is there with its weights only, say what it takes.
+    """
     loaded = module.policy
     module.policy = policy
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        # A copy is not to be had without its weights.
-        if isinstance(callback, ReferenceModel) and callback.mode != "copy":
-            for split in SPLITS:
+        if isinstance(callback, ReferenceModel) and callback.mode == "copy":
+            size = sum(parameter.numel() * parameter.element_size() for parameter in policy.parameters())
+            check.facts.append(
+                f"the reference is a second copy of the policy: {gigabytes(size)} more of memory, on each device that "
+                "holds a whole model, or as a share of it under FSDP"
+            )
+        elif isinstance(callback, ReferenceModel):
+            for split in splits:
                 check.attempt(partial(callback.source.prepare, trainer, cast(PreferenceModule, module), split))
     module.policy = loaded
 

@@ -58,14 +58,16 @@ class StopSignals(Callback):
         """Listen, in place of Lightning, which would from the end of the set-up on."""
         self._trainer, self._process, self._running = trainer, os.getpid(), False
         self._flags = RankFlags(trainer)
+        # A child knows its parent's process id only, which may be that of a shell or a scheduler instead.
         self._ranks = [self._process] * trainer.world_size
         if trainer.world_size > 1:
             dist.all_gather_object(self._ranks, self._process)
         trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                self._former.setdefault(number, signal.signal(number, self._note))
+            for signum in STOP_SIGNALS:
+                # setdefault: `setup` may come twice, and the second time the handler in place is ours.
+                self._former.setdefault(signum, signal.signal(signum, self._note))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen no longer."""
@@ -120,32 +122,33 @@ class StopSignals(Callback):
 
     # Parts
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """The handler: keeps the signal for the batch's end, and hands it on to the other ranks."""
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        """The handler: keeps the signal for the batch's end, and sends it to the other ranks."""
         if os.getpid() != self._process:
             return  # a process that was forked off, as a loader's worker
         if self.received is None:
-            self.received = signal.Signals(number)
-            self._hand_on(number)
+            self.received = signal.Signals(signum)
+            self._send_on(signum)
         if not self._running:
             raise SystemExit(STOPPED)
 
-    def _hand_on(self, number: int) -> None:
-        """Tell the ranks that Lightning started on this machine, by way of the one that started them."""
+    def _send_on(self, signum: int) -> None:
+        """Send a signal to the ranks that Lightning started on this machine, by way of the one that started them."""
         assert self._trainer is not None, "setup comes first"
         environment = getattr(self._trainer.strategy, "cluster_environment", None)
         started: list[subprocess.Popen[bytes]] = getattr(self._trainer.strategy.launcher, "procs", [])
         for process in started:
-            process.send_signal(number)
+            process.send_signal(signum)
         self._children = list(started)
         # Lightning watches this list, and would kill this process while it saves because another has ended in order.
         started.clear()
         parent = os.getppid()
         if isinstance(environment, LightningEnvironment) and environment.local_rank() > 0 and parent in self._ranks:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(parent, number)
+                os.kill(parent, signum)
 
     def _agreed(self) -> bool:
+        """Whether any rank has received a signal; all ranks ask together."""
         assert self._flags is not None, "setup comes first"
         return self._flags.any(self.received is not None)
 
@@ -176,8 +179,8 @@ class StopSignals(Callback):
         raise SystemExit(STOPPED)
 
     def _restore(self) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
+        for signum, handler in self._former.items():
+            signal.signal(signum, handler)
         self._former = {}
 
 

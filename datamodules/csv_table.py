@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,11 @@ def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str
             reader = csv.DictReader(file)
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [(reader.line_num, _stripped(row)) for row in reader]
+            # The line is the reader's, since a quoted cell may span several.
+            rows: list[tuple[int, dict[str | None, Any]]] = [
+                (reader.line_num, {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()})
+                for row in reader
+            ]
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; give {what}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -37,7 +40,3 @@ def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f"{path}: the first line names {', '.join(map(repr, twice))} twice; give each column one name")
     return header, rows
-
-
-def _stripped(row: Mapping[Any, Any]) -> dict[str | None, Any]:
-    return {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}

@@ -6,7 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.dense.facts import label_sample_facts, latent_sample_facts, pair_sample_facts, video_sample_facts
+from datamodules.dense.facts import (
+    label_sample_facts,
+    latent_sample_facts,
+    pair_sample_facts,
+    video_pair_sample_facts,
+    video_sample_facts,
+)
 from datamodules.shards.index import Index
 from datamodules.shards.scan import FactsOf
 from datamodules.shards.writer import index_tar_shards, write_tar_shards
@@ -23,6 +29,7 @@ FACTS: dict[str, FactsOf] = {
     "vidpref/videos": video_sample_facts,
     "vidpref/latents": latent_sample_facts,
     "vidpref/pairs": pair_sample_facts,
+    "vidpref/video_pairs": video_pair_sample_facts,
     "vidpref/labels": label_sample_facts,
 }
 

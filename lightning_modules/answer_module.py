@@ -1,4 +1,4 @@
-"""What the methods on a video-language model share: which answers are scored, and how a batch becomes scores."""
+"""Base of the methods on a video-language model: which answers are scored, and how a batch becomes scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_modules.preference import PreferenceModule
 
 
 class AnswerModule(PreferenceModule):
-    """A method whose terms are made of the log-probabilities of answers under views.
+    """Base module of the methods whose terms are made of log-probabilities of answers under views.
 
     A subclass says which answers it scores under which view (`needs`); the data module makes those and no others.
     """
@@ -19,19 +19,18 @@ class AnswerModule(PreferenceModule):
     policy: VideoLLM
 
     def configure_model(self) -> None:
-        """Load the weights, and refuse texts that the policy cannot take, before workers start and a step is made.
+        """Refuse texts that the policy cannot take, then load the weights; workers start and steps are made later.
 
         Raises:
             ValueError: lists the samples of all data sets that this verb reads.
         """
-        super().configure_model()
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not (hasattr(data, "text_faults") and hasattr(self.policy, "text_faults")):
-            return
-        splits = [split for split in data.splits(self.trainer.state.fn) if data.paths[split] is not None]
-        faults = [fault for split in splits for fault in data.text_faults(split, self.policy.text_faults)]
-        if faults:
-            raise ValueError("\n".join(faults))
+        if hasattr(data, "text_faults") and hasattr(self.policy, "text_faults"):
+            splits = [split for split in data.splits(self.trainer.state.fn) if data.paths[split] is not None]
+            faults = [fault for split in splits for fault in data.text_faults(split, self.policy.text_faults)]
+            if faults:
+                raise ValueError("\n".join(faults))
+        super().configure_model()
 
     @abstractmethod
     def needs(self) -> Needs:
@@ -51,6 +50,7 @@ class AnswerModule(PreferenceModule):
         Raises:
             ValueError: as `encoded`.
         """
+        # Called as a module, not by a method: a sharded network gathers its weights in its forward's hooks.
         scores: AnswerScores = (policy or self.policy)(self.encoded(batch))  # type: ignore[operator]
         return scores
 
@@ -63,8 +63,8 @@ class AnswerModule(PreferenceModule):
         if batch.encoded is None:
             try:
                 batch.encoded = self.policy.encode(batch.views, self.kept_hidden())
-            except ValueError as error:  # it knows of places in the batch only
-                keys = ", ".join(f"sample {place} is {key!r}" for place, key in enumerate(batch.keys))
+            except ValueError as error:  # it names positions in the batch, not keys
+                keys = ", ".join(f"sample {position} is {key!r}" for position, key in enumerate(batch.keys))
                 raise ValueError(f"{error} ({keys})") from error
         return batch.encoded
 

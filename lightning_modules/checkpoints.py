@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a module that trains a part of its parameters, and what a resumed run takes from it."""
+"""Checkpoints of a module that trains a part of its parameters: what they hold, and what a resumed run takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 #: Under this key a checkpoint lists the parameters it holds, so that a resume can tell when one is missing.
 TRAINED_KEY = "vidpref_trained"
-#: Under this key lie the optimizer's settings as they were configured, one dictionary a parameter group.
+#: Under this key are the optimizer's settings as they were configured, one dictionary a parameter group.
 SETTINGS_KEY = "vidpref_optimizer_settings"
 
 
@@ -30,16 +30,18 @@ def keep_trained(checkpoint: dict[str, Any], module: LightningModule, trained: M
     checkpoint["state_dict"] = state
     checkpoint[TRAINED_KEY] = sorted(trained)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    every = list(names.values())
+    all_names = list(names.values())
     for saved, optimizer in zip(checkpoint.get("optimizer_states", ()), module.trainer.optimizers, strict=False):
         if saved:
             own = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-            by_position = every if isinstance(module.trainer.strategy, ModelParallelStrategy) else own
+            # torch numbers the parameters of the optimizer, but FSDP2's gathered state those of the whole module.
+            by_position = all_names if isinstance(module.trainer.strategy, ModelParallelStrategy) else own
             # torch leaves the names where an optimizer has no state, as plain SGD.
-            named = {i: i if isinstance(i, str) else by_position[i] for g in saved["param_groups"] for i in g["params"]}
-            saved["state"] = {named[i]: value for i, value in saved["state"].items()}
+            keys = [key for group in saved["param_groups"] for key in group["params"]]
+            named = {key: key if isinstance(key, str) else by_position[key] for key in keys}
+            saved["state"] = {named[key]: value for key, value in saved["state"].items()}
             for group in saved["param_groups"]:
-                group["params"] = [named[i] for i in group["params"]]
+                group["params"] = [named[key] for key in group["params"]]
 
 
 def require_trained(checkpoint: Mapping[str, Any], trained: Mapping[str, nn.Parameter]) -> None:
@@ -74,7 +76,7 @@ def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
 def use_configured(
     optimizer: Optimizer, scheduler: Any, now: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Set what was configured otherwise than in the checkpoint; loading its optimizer brought the former back.
+    """Set what is configured otherwise than in the checkpoint; loading its optimizer brought the former values back.
 
     Args:
         optimizer: with its state restored.
@@ -84,6 +86,7 @@ def use_configured(
     """
     if not before:
         return
+    # `initial_lr` is the configured rate, which the scheduler put there; `lr` is that of the step.
     scheduler.base_lrs = [settings["initial_lr"] for settings in now]
     for group, new, old, factor in zip(optimizer.param_groups, now, before, scheduler.lr_lambdas, strict=True):
         # Only these: some optimizers keep state among their settings.

@@ -11,9 +11,10 @@ from torch import Tensor
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.segments import Granularity
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.losses.flow import DenseForm, dense_dpo_loss, dense_rewards, flow_dpo_loss, flow_rewards
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 #: segments: every latent frame has the label of its segment. whole: one label for the video.
 

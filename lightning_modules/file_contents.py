@@ -1,4 +1,4 @@
-"""What is in the files that a model is loaded from: a path alone does not say that they were replaced."""
+"""Hashes of the files that a model is loaded from: a path alone does not say that they were replaced."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ def _content(path: Path) -> str:
     with ThreadPoolExecutor(max_workers=8) as pool:  # hashing leaves the interpreter free
         hashes = list(pool.map(_file_hash, files))
     names = [path.name if file == path else file.relative_to(path).as_posix() for file in files]
-    facts = [[name, file.stat().st_size, one] for name, file, one in zip(names, files, hashes, strict=True)]
+    facts = [[name, file.stat().st_size, sha256] for name, file, sha256 in zip(names, files, hashes, strict=True)]
     return digest(json.dumps(facts).encode())
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The files that count below a folder, in order; a linked folder is one of them unless it leads back up."""
+    # A circle of links would have no end.
     real = folder.resolve()
     if real in above:
         return
@@ -53,7 +54,7 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _file_hash(file: Path) -> str:
-    """The sha256 of a file, read once in a process as long as size and time stay."""
+    """The sha256 of a file, read once in a process as long as its size and time stay: they are the cache's key."""
     facts = file.stat()
     return _hash_of_version(file.resolve(), facts.st_size, facts.st_mtime_ns)
 

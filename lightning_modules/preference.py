@@ -6,9 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -27,10 +26,10 @@ from lightning_modules.checkpoints import (
     use_configured,
 )
 from lightning_modules.first_gradients import require_gradients
-from lightning_modules.logged import forget
+from lightning_modules.learning_rate import Schedule, warmup_factor
 from lightning_modules.policy_loading import load_policy
-
-Schedule = Literal["constant", "linear", "cosine"]
+from lightning_modules.step_losses import StepLosses
+from lightning_modules.terms import Term
 
 
 class Policy(Protocol):
@@ -54,56 +53,8 @@ class StepBatch(Protocol):
     denominators: dict[str, float]
 
 
-@dataclass(slots=True)
-class Term:
-    """One named part of the loss, before it is averaged and weighted.
-
-    Attributes:
-        values: (n,) float32, one loss for each item that takes part: a sample, a pair, a frame, as the method has it.
-        samples: the position in the batch of the sample that each value comes from.
-        chosen_rewards: (n,) implicit rewards in nats, already scaled by beta, or None for a term without a preference.
-        rejected_rewards: likewise, of the other side.
-        draw: what two equal rewards count in the accuracy: 0 as TRL has it, 0.5 as diffusion's DPO has it.
-    """
-
-    values: Tensor
-    samples: list[int]
-    chosen_rewards: Tensor | None = None
-    rejected_rewards: Tensor | None = None
-    draw: float = 0.0
-
-    def detach(self) -> Self:
-        """The same numbers without their graph, for callbacks."""
-        tensors: dict[str, Any] = {
-            item.name: value.detach() for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)
-        }
-        return replace(self, **tensors)
-
-
-def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
-    """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule.
-
-    Args:
-        step: optimizer step, from 0.
-        total: all optimizer steps.
-        warmup: below 1 a share of all steps, above 1 a number of steps.
-        schedule: what follows the warm-up.
-    """
-    rising = max(1, round(warmup if warmup > 1 else warmup * total))
-    if warmup > 0 and step < rising:
-        return (step + 1) / rising
-    done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
-    match schedule:
-        case "constant":
-            return 1.0
-        case "linear":
-            return 1.0 - done
-        case "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * done))
-
-
 class PreferenceModule(LightningModule, ABC):
-    """A policy trained by a weighted sum of named terms.
+    """Module of a policy that is trained by a weighted sum of named terms.
 
     A subclass says how a batch is scored (`scores`, alike for policy and reference) and turns it into terms (`terms`).
     A term's denominator is the number of its items in the whole optimizer step and travels in the batch, so the loss
@@ -147,8 +98,7 @@ class PreferenceModule(LightningModule, ABC):
         #: The optimizer's settings as configured, now and in the checkpoint that the run goes on from.
         self._settings: list[dict[str, Any]] = []
         self._former_settings: list[dict[str, Any]] = []
-        #: The micro-batches' logged values of the optimizer step that is under way.
-        self._begun: tuple[int, list[Tensor]] = (-1, [])
+        self._step_losses = StepLosses()
         #: Items in the loss of this rank since the run began, until the first gradients were checked; then None.
         self._unchecked_items: int | None = 0
 
@@ -194,6 +144,7 @@ class PreferenceModule(LightningModule, ABC):
         parameters = list(self.trainable().values())
         if not parameters:
             raise ValueError("nothing trains: give the policy a `lora`, or `lora: null` for full fine-tuning")
+        # Adapters are float32 whatever the model is; this is full fine-tuning of a 16-bit model.
         rounded = [name for name, values in self.trainable().items() if values.dtype in (torch.bfloat16, torch.float16)]
         if rounded:
             raise ValueError(
@@ -230,11 +181,12 @@ class PreferenceModule(LightningModule, ABC):
         """One micro-batch: the weighted sum of the terms; their detached parts go to the callbacks."""
         terms = self.terms(batch)
         means = self.weighted(terms, batch)
+        # Weighted per micro-batch: `LossWeights` changes weights between optimizer steps only.
         loss = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         self._require_finite(loss, means, batch)
         if self._unchecked_items is not None:
             self._unchecked_items += sum(len(term.samples) for term in terms.values())
-        self._log_losses(loss, means, terms, len(batch.keys))
+        self._step_losses.log(self, loss, means, terms, len(batch.keys))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
 
@@ -245,6 +197,7 @@ class PreferenceModule(LightningModule, ABC):
             self._unchecked_items = None
 
     def _require_finite(self, loss: Tensor, means: Mapping[str, Tensor], batch: StepBatch) -> None:
+        # One number for the device to wait for; the parts are read only for the message.
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {float(mean):g}" for name, mean in means.items())
             raise FloatingPointError(
@@ -252,35 +205,17 @@ class PreferenceModule(LightningModule, ABC):
                 f"{', '.join(batch.keys)}. Look at these samples, or lower the learning rate"
             )
 
-    def _log_losses(
-        self, loss: Tensor, means: Mapping[str, Tensor], terms: Mapping[str, Term], batch_size: int
-    ) -> None:
-        """Log the means over the step's micro-batches so far: the trainer logs what the last of them hands it.
-
-        A micro-batch's values are divided by denominators of the whole step, so that only their mean says anything. A
-        term without an item on any rank has no loss: a logged 0 would read as solved.
-        """
-        items = [len(term.samples) for term in terms.values()]
-        values = torch.stack([loss, *means.values(), *(loss.new_tensor(float(count)) for count in items)]).detach()
-        step, before = self._begun
-        self._begun = (self.global_step, [*before, values] if step == self.global_step else [values])
-        step_values = torch.stack(self._begun[1]).mean(0)
-        counts = self.trainer.strategy.reduce(step_values[1 + len(means) :], reduce_op="sum").tolist()
-        losses = {f"train/loss/{name}": value for name, value in zip(means, step_values[1:], strict=False)}
-        empty = {f"train/loss/{name}" for name, count in zip(means, counts, strict=True) if not count}
-        logged = {"train/loss": step_values[0]} | {name: value for name, value in losses.items() if name not in empty}
-        self.log_dict(logged, batch_size=batch_size, sync_dist=True)
-        forget(self.trainer, empty)
-
     def on_validation_epoch_start(self) -> None:
-        """Start the means of every term afresh."""
+        """Start the means of every term from nothing, also after a validation that broke off."""
         self._validation = {name: MeanMetric().to(self.device) for name in self.active()}
         for metric in self._validation.values():
-            metric.update(torch.zeros((), device=self.device), weight=0.0)  # a rank may have no such sample
+            # A metric that was never updated warns when it is computed, and a rank may have no such sample.
+            metric.update(torch.zeros((), device=self.device), weight=0.0)
 
     def validation_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """The terms of a batch, averaged over its items at the epoch's end."""
         terms = self.terms(batch)
+        # Sums of these items, without denominators: those of a validation are counted by its metrics.
         sums = {name: term.values.sum() for name, term in terms.items()}
         self._require_finite(torch.stack(list(sums.values())).sum(), sums, batch)
         for name, term in terms.items():
@@ -289,14 +224,14 @@ class PreferenceModule(LightningModule, ABC):
         return {"terms": terms, "keys": batch.keys}
 
     def on_validation_epoch_end(self) -> None:
-        """Log every term's mean over all items and ranks, and their weighted sum."""
-        total = torch.zeros((), device=self.device)
-        for name, metric in self._validation.items():
-            mean = metric.compute()
-            if torch.isfinite(mean):  # 0 / 0 where no rank had one
-                self.log(f"val/loss/{name}", mean, sync_dist=True)
-                total = total + self.weights[name] * mean
-        self.log("val/loss", total, sync_dist=True)
+        """Log every term's mean over all items and ranks, and their weighted sum; without any item nothing."""
+        means = {name: metric.compute() for name, metric in self._validation.items()}
+        # 0 / 0 where no rank had an item of the term.
+        means = {name: mean for name, mean in means.items() if torch.isfinite(mean)}
+        if means:
+            total = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+            losses = {"val/loss": total} | {f"val/loss/{name}": mean for name, mean in means.items()}
+            self.log_dict(losses, sync_dist=True)
 
     # Checkpoints
 

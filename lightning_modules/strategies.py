@@ -13,7 +13,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 
 class AdapterFSDP(ModelParallelStrategy):
-    """Lightning's `ModelParallelStrategy` with three defaults that this project cannot do without.
+    """FSDP2 strategy: Lightning's `ModelParallelStrategy` with three defaults that this project depends on.
 
     The data-parallel size is the number of processes (Lightning's ``auto`` is the number of nodes, which shards
     nothing). Checkpoints are one file, written by rank 0, so that they resume under any strategy and any number of
@@ -52,6 +52,7 @@ class AdapterFSDP(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """Make every process a data-parallel rank, then start the process group and the device mesh."""
+        # Only here is the number of processes known; the mesh is made from it in the base class.
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 

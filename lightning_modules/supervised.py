@@ -7,12 +7,13 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from datamodules.vista.samples import Needs, VistaBatch
 from lightning_modules.answer_module import AnswerModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_llm import VideoLLM
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 
 class Supervised(AnswerModule):
-    """Mean negative log-likelihood per token of the chosen answer, averaged over samples.
+    """Supervised module: mean negative log-likelihood per token of the chosen answer, averaged over samples.
 
     Every sample counts the same, however long its answer is, so that a one-word "No." teaches as much as a sentence.
 

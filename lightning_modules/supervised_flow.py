@@ -7,12 +7,13 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from datamodules.dense.batches import ItemKind, LatentBatch, Prompt
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_flow import VideoFlow
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 
 class SupervisedFlow(FlowModule):
-    """The mean velocity error on encoded real videos, every video counting the same.
+    """Supervised module of a flow model: the mean velocity error on encoded real videos, each counting the same.
 
     Args:
         policy: the video flow model.
@@ -43,6 +44,7 @@ class SupervisedFlow(FlowModule):
 
     def terms(self, batch: LatentBatch) -> dict[str, Term]:
         """The one term: (n,) the error of each video that is no padding, over all of its latent frames."""
+        # A dropped prompt arrives with no token; the model's own empty prompt has some.
         empty = self._empty_prompt
         prompts = [prompt if len(prompt) or empty is None else empty for prompt in batch.prompts]
         errors_BF = self.errors(batch.clean, batch.noise, batch.t, prompts, conditions=batch.conditions)  # noqa: N806

@@ -14,14 +14,14 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_modules.preference import Schedule, warmup_factor
+from lightning_modules.learning_rate import Schedule, warmup_factor
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
 
 
 class VideoAutoencoder(LightningModule):
-    """Squared error of reconstruction plus a small KL term; ends as a pipeline folder with measured latent statistics.
+    """Autoencoder module: squared error of reconstruction plus a small KL term, exported with latent statistics.
 
     Args:
         path: a pipeline folder; its `vae` is trained, the rest is copied to ``<default_root_dir>/exports/last``.
@@ -92,6 +92,7 @@ class VideoAutoencoder(LightningModule):
         assert self.vae is not None
         batches = islice(iter(self.trainer.datamodule.train_dataloader()), self.measured_batches)  # type: ignore[attr-defined]
         latents = [self.vae.encode(_scaled(batch.to(self.device))).latent_dist.mode() for batch in batches]
+        # float64: a sum over all latents of many batches.
         by_channel = torch.cat(latents).transpose(0, 1).flatten(1).double()
         return {"latents_mean": by_channel.mean(1).tolist(), "latents_std": by_channel.std(1).tolist()}
 

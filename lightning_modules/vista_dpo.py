@@ -10,10 +10,11 @@ from torch import Tensor
 
 from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
 from lightning_modules.answer_module import AnswerModule
+from lightning_modules.learning_rate import Schedule
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.video_llm import VideoLLM
-from lightning_modules.preference import Schedule, Term
+from lightning_modules.terms import Term
 
 #: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
 CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {
@@ -35,7 +36,7 @@ class VistaWeights:
 
 
 class VistaDPO(AnswerModule):
-    """L = response + video + 0.4 clip + 0.2 object + 0.1 token, with a gradient through every level.
+    """VistaDPO module: L = response + video + 0.4 clip + 0.2 object + 0.1 token, with a gradient through every level.
 
     Each level is a DPO loss on the chosen answer under a view and under its negative; the response term sets the chosen
     answer against the relevant-but-wrong and the irrelevant one; the token term is TDPO2 on chosen and rejected.
@@ -84,6 +85,7 @@ class VistaDPO(AnswerModule):
         for term, views in CONTRASTS.items():
             if term in active:
                 for view in views:
+                    # The original video has the chosen answer already where another term asked for it.
                     answers.setdefault(view, ["chosen"])
         return {view: tuple(names) for view, names in answers.items()}
 
@@ -104,6 +106,7 @@ class VistaDPO(AnswerModule):
             if name in active:
                 terms[name] = self._contrast(batch, rewards, positive, negative)
         if "token" in active:
+            # The head of the reference, where it is a copy with one of its own.
             kl = self.policy.kl(batch.reference, policy, batch.reference_head)
             terms["token"] = self._token(batch, rewards, kl)
         return terms
@@ -119,8 +122,9 @@ class VistaDPO(AnswerModule):
         has_irrelevant = torch.tensor(
             [sample in irrelevant_rows for sample in samples], dtype=torch.bool, device=rewards.device
         )
-        both = self.irrelevant_weight > 0
-        rejected_weight = torch.where(has_irrelevant, self.rejected_weight, 1.0 if both else self.rejected_weight)
+        # Where the method scores no irrelevant answers at all, the configured weight holds for every sample.
+        alone = 1.0 if self.irrelevant_weight > 0 else self.rejected_weight
+        rejected_weight = torch.where(has_irrelevant, self.rejected_weight, alone)
         irrelevant_weight = torch.where(has_irrelevant, self.irrelevant_weight, 0.0)
         values = response_loss(chosen, rejected, irrelevant, self.beta, rejected_weight, irrelevant_weight)
         rejected = rejected_weight * rejected + irrelevant_weight * irrelevant

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule
 
 import vidpref
 from callbacks.cli.run_record import CONFIG_KEY
-from tests.support import command_fakes  # an imported class has a short name
+from tests.support import command_fakes
+from tests.support.experiment import EXPERIMENT, Run, metrics, run
 from tests.support.other_writer import other_writer
 from tests.support.paths import ROOT
 
-EXPERIMENT = """
-model:
-  class_path: TinyModule
-  init_args:
-    policy:
-      class_path: TinyPolicy
-      init_args: {path: nowhere}
-    optimizer:
-      class_path: SGD
-      init_args: {lr: 0.01}
-data:
-  class_path: TinyData
-  init_args: {train: nothing}
-trainer:
-  default_root_dir: run
-  accelerator: cpu
-  max_epochs: 2
-  log_every_n_steps: 1
-  enable_progress_bar: false
-  enable_model_summary: false
-ckpt_path: last
-"""
-
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`vidpref VERB --config experiment.yaml FLAGS...` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VIDPREF_DEBUG", raising=False)
-    Path("experiment.yaml").write_text(EXPERIMENT)
-
-    def call(verb: str, *flags: str) -> int:
-        return vidpref.main([verb, "--config", "experiment.yaml", *flags])
-
-    return call
-
-
-# Help
+__all__ = ["run"]
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,9 +53,6 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
-
-
-# Fit, resume, record
 
 
 def test_a_second_fit_in_the_same_folder_is_told_of_the_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,11 +89,6 @@ def test_checkpoints_that_are_not_read_are_named(run: Run, recwarn: pytest.Warni
     (said,) = [str(one.message) for one in recwarn if "does not read" in str(one.message)]
     assert said.startswith("this run starts at the first step, and does not read run/checkpoints/epoch=1-step=6.ckpt, ")
     assert said.endswith("last.ckpt; to go on from one give --ckpt_path FILE")
-
-
-def metrics(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_short_run_logs_although_nothing_says_how_often(run: Run, tmp_path: Path) -> None:
@@ -192,9 +142,6 @@ def test_saved_config_runs_again(run: Run, tmp_path: Path) -> None:
     assert again["model"]["init_args"]["beta"] == 0.25
 
 
-# A checkpoint never beats a flag
-
-
 @pytest.mark.parametrize("ckpt_path", ["last", "run/checkpoints/last.ckpt"])
 def test_flag_beats_checkpoint_and_the_difference_is_listed(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], ckpt_path: str
@@ -211,81 +158,6 @@ def test_flag_beats_checkpoint_and_the_difference_is_listed(
     assert used["model"]["init_args"]["beta"] == 0.5
 
 
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--model.betta", "0.3"], "unknown key 'model.betta'"),
-        (["--model.betta", "0.3"], "did you mean 'beta'?"),
-        (["--model.policy.shape.widht", "3"], "unknown key 'model.policy.shape.widht'"),
-        (["--model.optimizer.lrr", "3"], "lrr"),
-        (["--trainer.max_step", "3"], "did you mean 'trainer.max_steps'?"),
-        (["--model.beta", "much"], "'model.beta': Expected a <class 'float'>. Got value: much"),
-        (["--trainer.callbacks+=Throughputt"], "no class is called 'Throughputt'; did you mean 'Throughput'?"),
-        (["--config", "absent.yaml"], "absent.yaml"),
-    ],
-)
-def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
-    assert command_fakes.exit_status(lambda: run("fit", *flags)) == 2
-    assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("init_args: {train: nothing}", "init_args: {train: x, trian: y}", "unknown key 'data.trian'"),
-        ("init_args: {path: nowhere}", "init_args: {path: x, pth: y}", "unknown key 'model.policy.pth'"),
-        ("init_args: {lr: 0.01}", "init_args: {lrr: 0.01}", "unknown key 'model.optimizer.lrr'"),
-        ("init_args: {train: nothing}", "init_args: {}", "missing 'data.train'"),
-        ("max_epochs: 2", "max_epoch: 2", "unknown key 'trainer.max_epoch'"),
-        ("ckpt_path: last", "ckpt_pth: last", "unknown key 'ckpt_pth'; did you mean 'ckpt_path'?"),
-    ],
-)
-def test_bad_key_in_a_file_is_named(
-    run: Run, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
-) -> None:
-    assert old in EXPERIMENT
-    Path("experiment.yaml").write_text(EXPERIMENT.replace(old, new))
-    assert command_fakes.exit_status(lambda: run("fit")) == 2
-    shown = capsys.readouterr().err
-    assert said in shown
-    assert "NoneType" not in shown
-    assert "usage:" not in shown
-
-
-def test_bad_input_ends_with_a_message_and_no_traceback(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", "--model.fail_at", "1") == 1
-    said = capsys.readouterr().err
-    assert "error: sample sample-2 is bad" in said
-    assert "Traceback" not in said
-
-
-def test_a_setting_that_a_class_refuses_is_told_in_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", "--trainer.callbacks+=Throughput", "--trainer.callbacks.window=0") == 1
-    said = capsys.readouterr().err.partition("error: ")[2].splitlines()
-    assert said[0].startswith("window is 0; give the number of micro-batches")
-    assert said[1:] == ["(--debug shows where in the code)"]
-
-
-def test_debug_shows_the_traceback(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VIDPREF_DEBUG", "0")  # restored afterwards: --debug sets it
-    assert run("fit", "--model.fail_at", "1", "--debug") == 1
-    assert "Traceback" in capsys.readouterr().err
-    assert os.environ["VIDPREF_DEBUG"] == "1"
-
-
-def test_a_fault_of_ours_shows_its_traceback(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command_fakes.TinyModule, "training_step", lambda self, batch, batch_idx: 1 / 0 and None)
-    assert run("fit") == 1
-    assert "ZeroDivisionError" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_print_config(run: Run, capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert command_fakes.exit_status(lambda: run(verb, "--print_config")) == 0
@@ -293,9 +165,6 @@ def test_print_config(run: Run, capsys: pytest.CaptureFixture[str], verb: str) -
     assert shown["model"]["class_path"] == "tests.support.command_fakes.TinyModule"
     assert shown["trainer"]["use_distributed_sampler"] is False
     assert shown["trainer"]["inference_mode"] is False
-
-
-# Composition
 
 
 def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,42 +182,3 @@ def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys:
     assert names == ["LearningRateMonitor", "Throughput"]
     assert shown["trainer"]["devices"] == 1
     assert shown["model"]["init_args"]["beta"] == 0.3
-
-
-def test_what_a_verb_cannot_do_is_said_before_anything_is_computed(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run("predict") == 1
-    assert "nothing would write what TinyModule predicts" in capsys.readouterr().err
-    monkeypatch.setattr(command_fakes.TinyModule, "test_step", LightningModule.test_step)
-    assert run("test", "--ckpt_path", "null") == 1
-    assert "TinyModule has nothing to test; `vidpref test` takes a benchmark" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("kept", [0, 0.5])
-def test_a_recovery_checkpoint_that_was_cut_short_is_one_line(
-    run: Run, capsys: pytest.CaptureFixture[str], kept: float
-) -> None:
-    assert run("fit") == 0
-    path = Path("run/checkpoints/last.ckpt")
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    capsys.readouterr()
-    assert run("fit", "--trainer.max_epochs=3") == 1
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
-    assert "last.ckpt: is no whole checkpoint" in line
-    assert "give another one by --ckpt_path" in line
-
-
-def test_a_run_on_a_full_disk_ends_in_one_line_that_names_the_file_and_the_setting(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # another number than a full disk's, the same way
-    try:
-        assert run("fit") == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    (line,) = [one for one in told.splitlines() if one.startswith("error: ")]
-    assert "config.yaml (trainer.default_root_dir): the file is larger than is allowed; raise the limit" in line

@@ -1,6 +1,7 @@
 """Killed before any fsync, rename or removal, the same command again leaves the bytes of a run that nobody killed.
 
-`make test-crash` tries every point of every command; the ordinary slow tests a share of them, drawn by a fixed seed.
+`make test-crash` tries every point of every command; the ordinary slow tests a share of them, drawn by a fixed seed and
+cut where the time is over. Both say how many they tried, of how many.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from tests.support.crash_runs import KILLED, Forks
 from tests.support.crash_world import COMMANDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
-#: Points of each command in the share: together with the unbroken runs at most eight minutes.
-SHARE = 4
+#: Points of each command in the share, and the seconds that all commands may take, unbroken runs included: the last
+#: point that is begun ends within eight minutes.
+SHARE, SECONDS = 8, 420.0
 EVERY_POINT = os.environ.get("VIDPREF_CRASH_POINTS") == "all"
 
 
@@ -38,13 +41,41 @@ def files(folder: Path, skips: tuple[str, ...]) -> dict[str, bytes]:
     }
 
 
-def points(count: int, name: str) -> list[int]:
-    every = list(range(1, count + 1))
-    return every if EVERY_POINT else sorted(random.Random(name).sample(every, min(SHARE, count)))
+@pytest.fixture(scope="module")
+def started() -> float:
+    """When the first of the commands began."""
+    return time.monotonic()
+
+
+def points(count: int, name: str, until: float) -> Iterator[int]:
+    """Points of a command by a fixed seed, the share of them until a moment; or all in order."""
+    every = range(1, count + 1)
+    if EVERY_POINT:
+        yield from every
+        return
+    for number, point in enumerate(random.Random(name).sample(every, min(SHARE, count))):
+        if number and time.monotonic() > until:
+            return
+        yield point
+
+
+def test_the_share_is_drawn_by_a_seed_and_cut_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.test_crash_points.EVERY_POINT", False)
+    share = list(points(40, "fit", time.monotonic() + 60))
+    assert len(set(share)) == SHARE
+    assert set(share) <= set(range(1, 41))
+    assert list(points(40, "fit", time.monotonic() + 60)) == share
+    assert list(points(40, "fit", time.monotonic() - 1)) == share[:1], "one at least, however slow the machine is"
+    assert sorted(points(3, "fit", time.monotonic() + 60)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_killed_at_any_point_the_same_command_goes_on(name: str, forks: Forks, tmp_path: Path) -> None:
+def test_killed_at_any_point_the_same_command_goes_on(
+    name: str, forks: Forks, started: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began, place = time.monotonic(), list(COMMANDS).index(name)
+    # What a command leaves of its part of the time is for those after it.
+    until = began + (started + SECONDS - began) / (len(COMMANDS) - place)
     command, inputs = COMMANDS[name], tmp_path / "inputs"
     inputs.mkdir()
     command.prepare(inputs)
@@ -54,8 +85,9 @@ def test_killed_at_any_point_the_same_command_goes_on(name: str, forks: Forks, t
     assert count > 0
     expected = files(whole, command.skips)
     assert expected
-    failed = []
-    for point in points(count, name):
+    failed, tried = [], 0
+    for point in points(count, name, until):
+        tried += 1
         folder = Path(shutil.copytree(inputs, tmp_path / "killed"))
         status, _, _ = forks.run(folder, command.arguments, ends_at=point)
         assert status == KILLED
@@ -68,4 +100,6 @@ def test_killed_at_any_point_the_same_command_goes_on(name: str, forks: Forks, t
             differ = sorted(one for one in found.keys() | expected.keys() if found.get(one) != expected.get(one))
             failed.append(f"point {point} of {count}: other bytes: {', '.join(differ)}")
         shutil.rmtree(folder)
+    with capsys.disabled():
+        print(f"{name}: killed at {tried} of {count} points, {time.monotonic() - began:.0f} s")
     assert failed == []

@@ -15,7 +15,7 @@ def test_the_demo_runs_and_both_methods_do_what_they_should(tmp_path: Path) -> N
     assert main(["--output", str(output), "--seed", "0"]) == 0
     page = (output / "report.html").read_text()
     for told in (
-        "Both journeys on the toy worlds, seed 0",
+        "Both methods on the toy worlds, seed 0",
         "<svg",
         "reward accuracy",
         "DenseDPO: videos before and after",

@@ -17,6 +17,7 @@ from tests.support.tiny_video_llava import save_tiny_video_llava
 
 pytestmark = pytest.mark.slow
 DDP = (f"{ROOT}/configs/strategy/ddp.yaml", "--trainer.devices=2", "--data.batch_size=1")
+FSDP = (f"{ROOT}/configs/strategy/fsdp.yaml", *DDP[1:], "--trainer.strategy.param_dtype=float32")
 ONE = ("--data.batch_size=2", "--data.num_workers=1")
 
 
@@ -37,7 +38,9 @@ def run(folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    ("flags", "rank"), [(ONE, 0), (DDP, 0), (DDP, 1), (DDP, -1)], ids=["one process", "rank 0", "rank 1", "all ranks"]
+    ("flags", "rank"),
+    [(ONE, 0), (DDP, 0), (DDP, 1), (DDP, -1), (FSDP, 1)],
+    ids=["one process", "rank 0", "rank 1", "all ranks", "rank 1 of a sharded model"],
 )
 def test_fit_stops_and_goes_on(world: Path, tmp_path: Path, flags: tuple[str, ...], rank: int) -> None:
     """The signal comes in the first micro-batch of the second step, to one rank or to all of them and their workers."""
@@ -54,7 +57,7 @@ def test_fit_stops_and_goes_on(world: Path, tmp_path: Path, flags: tuple[str, ..
     assert not (tmp_path / "run/exports").exists()
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]
 
-    if rank > 0 or (rank == 0 and flags is DDP):
+    if flags is DDP and rank >= 0:
         return  # as with all ranks
     again = run(tmp_path, "run", *flags)
     assert again.returncode == 0, again.stdout + again.stderr

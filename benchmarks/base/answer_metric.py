@@ -1,4 +1,4 @@
-"""A torchmetrics Metric over named answers: exact under padding, repeated questions and any number of processes."""
+"""Metric over answers by key: exact under padding, repeated questions and any number of processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class AnswerMetric(Metric):
-    """Collects answers by key and scores all of them at once, with a benchmark's pure function.
+    """Metric that collects answers by key and scores all of them at once, with a benchmark's pure function.
 
-    An answer counts once however often it is given, on whichever rank: that is what makes padding and uneven ranks
-    exact, which an average of averages is not. In a `MetricCollection` set `compute_groups=False`: groups are formed by
+    An answer counts once however often it is given, on whichever rank; so padding and uneven ranks change no score, as
+    they would an average of averages. In a `MetricCollection` set `compute_groups=False`: groups are formed by
     equal states, and all of these metrics have the same kind of state.
     """
 
@@ -30,14 +30,15 @@ class AnswerMetric(Metric):
         self.add_state("packed", default=[], dist_reduce_fx="cat")
 
     def update(self, items: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take in answers; every rank must call it at least once, be it with none.
+        """Add answers; every rank must call it at least once, even with none.
 
         Args:
-            items: question's key -> what is known of it, plain JSON types. "at", a number, orders the items of all
-                ranks; without it the keys do.
+            items: question's key -> its answer and what scoring needs, in plain JSON types. "at", a number, orders the
+                items of all ranks; without it the keys do.
         """
         lines = "".join(f"{json.dumps([key, item])}\n" for key, item in items.items()).encode()
-        # Also without items: ranks that gather states of different types would wait for each other for ever.
+        # As bytes, because a state must be a tensor. Also without items: ranks that gather states of different types
+        # would wait for each other for ever.
         self.packed.append(torch.frombuffer(bytearray(lines), dtype=torch.uint8).to(self.device) if lines
                            else torch.zeros(0, dtype=torch.uint8, device=self.device))  # fmt: skip
 
@@ -52,8 +53,8 @@ class AnswerMetric(Metric):
 
     def _items(self) -> dict[str, dict[str, Any]]:
         content = bytes(dim_zero_cat(self.packed).cpu().numpy()) if len(self.packed) else b""
-        found = dict(json.loads(line) for line in content.splitlines())
-        return dict(sorted(found.items(), key=lambda one: (one[1].get("at", 0), one[0])))
+        items = dict(json.loads(line) for line in content.splitlines())
+        return dict(sorted(items.items(), key=lambda key_and_item: (key_and_item[1].get("at", 0), key_and_item[0])))
 
     @abstractmethod
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Answers on disk as they come: one JSON line an answer, one file a rank, joined at the end.
 
-Whoever starts a benchmark again in the same folder asks only what is not answered there. A line is
-{"key", "asked": fingerprint of the question, "predict": what was said, ...}.
+A benchmark that is started again in the same folder asks only what is not answered there. A line is
+{"key", "asked": fingerprint of the question, "predict": the answer's text, ...}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datamodules.shards.files import replaced_file
 from datamodules.stream.predict_outputs import differences, plain
 from lightning_modules.file_contents import warn_uncompared
 
-#: What was said to one question: at least {"predict": str}.
+#: The answer to one question: at least {"predict": str}.
 Answer = dict[str, Any]
 
 #: All answers of a finished evaluation, and of an unfinished one the folder of the ranks' files.
@@ -35,7 +35,7 @@ SETTINGS_FILE = "answers.settings.json"
 
 
 class AnswerLog:
-    """The answers in a benchmark's output folder. All ranks must see the same folder.
+    """Log of the answers in a benchmark's output folder. All ranks must see the same folder.
 
     Args:
         folder: the output folder.
@@ -45,10 +45,10 @@ class AnswerLog:
         self.folder = folder
         self._file: int | None = None
 
-    # Before anything is asked
+    # Before questions are asked
 
     def begin(self, settings: Mapping[str, Any], fresh: bool) -> None:
-        """Say what the answers to come depend on; on rank 0 alone, so it refuses nothing.
+        """Write the settings on which the next answers depend; on rank 0 only, so that it refuses nothing.
 
         Args:
             settings: plain types.
@@ -56,7 +56,7 @@ class AnswerLog:
         """
         if fresh:
             self._remove_parts()
-            # Results too: were this start interrupted, they would be taken for its own.
+            # Results, too: if this start were interrupted, they would be taken for its own.
             for name in (ANSWERS_FILE, SETTINGS_FILE, RESULTS_FILE, DETAILS_FILE, UNITS_FILE):
                 (self.folder / name).unlink(missing_ok=True)
         answered = (self.folder / ANSWERS_FILE).is_file() or bool(self.parts())
@@ -64,60 +64,57 @@ class AnswerLog:
             write_json(self.folder / SETTINGS_FILE, plain(settings))
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse to go on under other settings; on all ranks, so that all stop.
+        """Refuse to continue under other settings; on all ranks, so that all stop.
 
         Raises:
             ValueError: lists every setting that differs.
         """
         before = json.loads((self.folder / SETTINGS_FILE).read_bytes())
-        found = differences(before, plain(settings))
-        if found:
+        changed = differences(before, plain(settings))
+        if changed:
             raise ValueError(
                 f"the answers in {self.folder} were given under other settings; take another model.output, or set "
-                "model.fresh: true to forget them:\n  " + "\n  ".join(found)
+                "model.fresh: true to forget them:\n  " + "\n  ".join(changed)
             )
         warn_uncompared(self.folder, before, plain(settings))
 
     def read(self) -> dict[str, Answer]:
-        """The answers that are there, by key.
+        """The answers by key.
 
         Raises:
             ValueError: a file holds something else, or two answers to one question.
         """
-        found: dict[str, Answer] = {}
-        whole = self.folder / ANSWERS_FILE
-        for path in (*([whole] if whole.is_file() else []), *self.parts()):
-            found |= unique(read_lines(path, growing=path != whole), path)
-        return found
+        answers: dict[str, Answer] = {}
+        joined = self.folder / ANSWERS_FILE
+        # The ranks' files come later: they hold what was answered after the files were last joined.
+        for path in (*([joined] if joined.is_file() else []), *self.parts()):
+            answers |= unique(read_lines(path, growing=path != joined), path)
+        return answers
 
-    # While it is asked
+    # While questions are asked
 
     def append(self, rank: int, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write answers in one go; what a killed process leaves is at most one line without an end."""
+        """Write answers by one system call, so that a killed process leaves at most one line without an end."""
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         if content:
             if self._file is None:
-                self._file = self._open(rank)
+                path = self.folder / PARTS_FOLDER / f"rank-{rank:05d}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+                # A killed process's last line has no end; it is cut off, and its question asked again.
+                os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)
             os.write(self._file, content)
 
-    def _open(self, rank: int) -> int:
-        path = self.folder / PARTS_FOLDER / f"rank-{rank:05d}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(file, whole)  # a killed process's last line is asked again
-        return file
-
     def close(self) -> None:
-        """Write nothing more; a later `append` opens the file again."""
+        """Close the file; a later `append` opens it again."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
-    # When all is answered
+    # When all questions are answered
 
     def join(self, order: Sequence[str]) -> None:
-        """Put all answers into one file; on rank 0, when all ranks are through.
+        """Join all answers into one file; on rank 0, when all ranks have written theirs.
 
         Args:
             order: the questions' keys; answers to others come last.
@@ -132,12 +129,12 @@ class AnswerLog:
     # The ranks' files
 
     def parts(self) -> list[Path]:
-        """The files that ranks of an unfinished evaluation have written, in order; no other name is one."""
+        """The files that ranks of an unfinished evaluation have written, in order; files of other names are ignored."""
         folder = self.folder / PARTS_FOLDER
         return sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name)) if folder.is_dir() else []
 
     def _remove_parts(self) -> None:
-        """Remove them, and their folder unless it has something else in it."""
+        """Remove the ranks' files, and their folder unless it has something else in it."""
         for path in self.parts():
             path.unlink()
         with contextlib.suppress(OSError):  # it is not there, or not empty
@@ -149,31 +146,31 @@ def read_lines(path: Path, growing: bool = False) -> list[tuple[str, Answer]]:
 
     Args:
         path: the file.
-        growing: a rank appends to it, so that a last line without an end was never finished and does not count.
+        growing: a rank appends to it, so that a last line without an end is unfinished and does not count.
 
     Raises:
         ValueError: names the lines that are no answers.
     """
-    found, faults = [], []
+    answers, faults = [], []
     lines = path.read_bytes().split(b"\n")
     if growing or not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
-            one = json.loads(line)
-            key, predict = str(one.pop("key")), one["predict"]
+            answer = json.loads(line)
+            key, predict = str(answer.pop("key")), answer["predict"]
             if predict is None:
-                raise ValueError("nothing was said")
+                raise ValueError("null is no answer")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             faults.append(f'line {number} is no object with "key" and "predict"')
             continue
         try:
-            found.append((key, {**one, "predict": prediction_text(predict)}))
+            answers.append((key, {**answer, "predict": prediction_text(predict)}))
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     if faults:
         raise ValueError(f"{path} has {len(faults)} lines that are no answers:{listed(faults)}")
-    return found
+    return answers
 
 
 def unique(answers: Sequence[tuple[str, Answer]], path: Path) -> dict[str, Answer]:
@@ -196,32 +193,35 @@ def line_of(question: Question, answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked_as_now(answers: Mapping[str, Answer], questions: Mapping[str, Question], place: Path) -> dict[str, Answer]:
-    """The answers without "asked", by which they are seen to belong to the questions.
+    """The answers without "asked", after a check that they were given to the questions that are asked now.
 
     Raises:
-        ValueError: lists all that were given to other questions than those asked now.
+        ValueError: lists all that were given to other questions.
     """
-    other = [key for key, one in answers.items() if key in questions and one.get("asked") != questions[key].fingerprint]
+    other = [
+        key for key, answer in answers.items() if key in questions and answer.get("asked") != questions[key].fingerprint
+    ]
     if other:
         raise ValueError(
             f"{len(other)} answers in {place} were given to other questions (another version of the annotation files, "
             "or another prompt); use the version that was asked:" + listed(other)
         )
-    return {key: without_asked(one) for key, one in answers.items()}
+    return {key: without_asked(answer) for key, answer in answers.items()}
 
 
 def without_asked(answer: Answer) -> Answer:
-    """What was said, without the question's fingerprint."""
+    """An answer without its question's fingerprint."""
     return {name: value for name, value in answer.items() if name != "asked"}
 
 
 def check_same(kept: Mapping[str, Answer], recorded: Mapping[str, Answer], place: Path) -> None:
-    """Refuse kept answers that are about others than those recorded now.
+    """Refuse kept answers that were made from other recorded ones than those of this run.
 
     Raises:
         ValueError: lists all of them.
     """
-    other = [key for key, one in kept.items() if key not in recorded or {**one, **recorded[key]} != one]
+    # A kept answer may have more than the recorded one: the judge's replies.
+    other = [key for key, answer in kept.items() if key not in recorded or {**answer, **recorded[key]} != answer]
     if other:
         raise ValueError(
             f"{len(other)} answers in {place} are not those of model.predictions; take another model.output, or set "

@@ -1,4 +1,4 @@
-"""How far a headline number could be off by the choice of questions: percentile bootstrap intervals."""
+"""Percentile bootstrap intervals: how far a headline number depends on the choice of questions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Intervals = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A number over several parts.
+    """Number over several parts.
 
     Attributes:
         members: the parts.
@@ -34,16 +34,16 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What intervals are drawn from: how much every unit (pair, video, prompt) brings to every score.
+    """Sample that intervals are drawn from: the contribution of every unit (pair, video, prompt) to every score.
 
     Kept beside the results, so that the difference of two runs on the same units has an interval as well.
 
     Attributes:
-        hits: part -> (units, names) how much of each score a unit brings.
+        hits: part -> (units, names) a unit's contribution to each score.
         counts: part -> (units, names) what it counts in the denominator.
         names: of the scores.
-        pools: name -> which parts it is made of.
-        draws: part -> what its units are, a text; parts with the same text are drawn alike.
+        pools: name -> the parts that it is made of.
+        draws: part -> a text that identifies its units; parts with the same text are drawn alike.
     """
 
     hits: Mapping[str, NDArray[np.float64]]
@@ -56,9 +56,9 @@ class Units:
         """In plain types."""
         return {
             "names": list(self.names),
-            "hits": {part: one.tolist() for part, one in self.hits.items()},
-            "counts": {part: one.tolist() for part, one in self.counts.items()},
-            "pools": {name: {"members": list(one.members), "kind": one.kind} for name, one in self.pools.items()},
+            "hits": {part: rows.tolist() for part, rows in self.hits.items()},
+            "counts": {part: rows.tolist() for part, rows in self.counts.items()},
+            "pools": {name: {"members": list(pool.members), "kind": pool.kind} for name, pool in self.pools.items()},
             "draws": dict(self.draws),
         }
 
@@ -66,36 +66,41 @@ class Units:
     def from_json(cls, content: Mapping[str, Any]) -> Units:
         """As `to_json` wrote it."""
         arrays = [{part: np.array(rows, np.float64) for part, rows in content[name].items()} for name in _ARRAYS]
-        pools = {name: Pool(one["members"], one["kind"]) for name, one in content["pools"].items()}
+        pools = {name: Pool(pool["members"], pool["kind"]) for name, pool in content["pools"].items()}
         return cls(arrays[0], arrays[1], content["names"], pools, content["draws"])
 
     def drawn(self, seed: int, resamples: int) -> dict[str, NDArray[np.float64]]:
         """Address of every score -> its value in each draw; draws depend on the seed and the number of units alone."""
+        # Seeded by the text and not by the place: a part's draws do not depend on which other parts there are.
         sums = {
             part: _draws(hits, self.counts[part], [seed, crc32(self.draws.get(part, part).encode())], resamples)
             for part, hits in self.hits.items()
         }
-        shares = {part: _ratio(*one) for part, one in sums.items()}
+        shares = {part: _ratio(*hits_and_counts) for part, hits_and_counts in sums.items()}
         for name, pool in self.pools.items():
             if pool.kind == "mean":
                 shares[name] = np.mean([shares[part] for part in pool.members], axis=0)
             else:
                 shares[name] = _ratio(*np.sum([sums[part] for part in pool.members], axis=0))
-        return {f"{part}/{name}": share[:, at] for part, share in shares.items() for at, name in enumerate(self.names)}
+        return {
+            f"{part}/{name}": share[:, column]
+            for part, share in shares.items()
+            for column, name in enumerate(self.names)
+        }
 
 
 _ARRAYS = ("hits", "counts")
-#: Where `recorded_units` collects what intervals are drawn from; None = nobody asks.
+#: List to which `intervals` adds its units while `recorded_units` is entered; None = not entered.
 _RECORDED: ContextVar[list[Units] | None] = ContextVar("recorded_units", default=None)
 
 
 @contextmanager
 def recorded_units() -> Iterator[list[Units]]:
-    """While it is entered, the units of all `intervals` are in the list that it gives."""
-    found: list[Units] = []
-    token = _RECORDED.set(found)
+    """While it is entered, the units of all calls of `intervals` are added to the list that it yields."""
+    units: list[Units] = []
+    token = _RECORDED.set(units)
     try:
-        yield found
+        yield units
     finally:
         _RECORDED.reset(token)
 
@@ -112,28 +117,28 @@ def intervals(
 ) -> Intervals:
     """Intervals of hits / counts for every part and pool.
 
-    The units (pairs, videos) of each part are drawn again with replacement, as many as there are, and every number is
-    computed from each draw; what lies between the quantiles is its interval.
+    The units (pairs, videos) of each part are resampled with replacement, as many as there are, and every number is
+    computed from each draw; its interval is from one quantile of these to the other.
 
     Args:
-        hits: part -> (units, len(names)) how much of each score a unit brings.
+        hits: part -> (units, len(names)) a unit's contribution to each score.
         counts: part -> (units, len(names)) what it counts in the denominator.
         names: of the scores.
-        pools: name -> which parts it is made of.
+        pools: name -> the parts that it is made of.
         seed: of the draws; a part's draws do not depend on which other parts there are.
         resamples: how many draws.
-        level: the share of draws that lies within.
-        units: part -> what its units are, a text. Parts with the same units in the same order are drawn alike: what is
-            hard about a unit shows in all of them. None = every part has its own.
+        level: the share of draws within the interval.
+        units: part -> a text that identifies its units. Parts with the same units in the same order are drawn alike,
+            because a hard unit is hard in all of them. None = every part has its own.
 
     Returns:
         "PART/NAME" -> [low, high], also for pools; a score whose denominator is 0 in every draw is left out.
     """
-    arrays = [{part: np.asarray(one, np.float64) for part, one in given.items()} for given in (hits, counts)]
-    asked = Units(arrays[0], arrays[1], names, pools, units or {})
+    arrays = [{part: np.asarray(rows, np.float64) for part, rows in given.items()} for given in (hits, counts)]
+    sample = Units(arrays[0], arrays[1], names, pools, units or {})
     if (recorded := _RECORDED.get()) is not None:
-        recorded.append(asked)
-    return _ends(asked.drawn(seed, resamples), level)
+        recorded.append(sample)
+    return _ends(sample.drawn(seed, resamples), level)
 
 
 def paired_intervals(
@@ -141,12 +146,12 @@ def paired_intervals(
 ) -> Intervals:
     """Intervals of the second run's scores minus the first's on the same units in the same order: a paired bootstrap.
 
-    Each draw takes the same units from both runs, so that what is hard about a unit cancels out.
+    Each draw takes the same units from both runs, so that how hard a unit is cancels out.
 
     Raises:
         ValueError: the runs have other parts, scores or numbers of units.
     """
-    shapes = [{part: one.shape for part, one in units.hits.items()} for units in (first, second)]
+    shapes = [{part: rows.shape for part, rows in units.hits.items()} for units in (first, second)]
     if shapes[0] != shapes[1] or list(first.names) != list(second.names) or dict(first.pools) != dict(second.pools):
         raise ValueError("the two runs were not scored on the same units")
     before, after = first.drawn(seed, resamples), second.drawn(seed, resamples)
@@ -157,7 +162,9 @@ def _ends(drawn: Mapping[str, NDArray[np.float64]], level: float) -> Intervals:
     """The quantiles of each score's draws; one that is nan in every draw is left out."""
     quantiles = [(1 - level) / 2, (1 + level) / 2]
     known = {address: share[~np.isnan(share)] for address, share in drawn.items()}
-    return {a: [float(end) for end in np.quantile(share, quantiles)] for a, share in known.items() if len(share)}
+    return {
+        address: [float(end) for end in np.quantile(share, quantiles)] for address, share in known.items() if len(share)
+    }
 
 
 def _draws(hits: ArrayLike, counts: ArrayLike, seed: Sequence[int], resamples: int) -> NDArray[np.float64]:

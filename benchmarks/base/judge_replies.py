@@ -1,4 +1,4 @@
-"""Reading the replies of a judge that gives scores."""
+"""Parsing of a judge's replies with scores, and counts of those that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_modules.judges.replies import spoken
 
-#: What a reply can raise on its way through `dictionary_in` and the dictionary that it should be.
+#: The errors of `dictionary_in`, and of looking up fields in what it returns.
 UNPARSED = (
     SyntaxError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
@@ -26,20 +26,20 @@ _FENCED = re.compile(r"\A\s*```\w*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 
 def dictionary_in(text: str) -> Any:
-    """What a text of Python or JSON says, also within a code fence; a dictionary where a judge answers as asked.
+    """The value of a Python or JSON literal, also within a code fence; a dictionary where a judge answers as asked.
 
     The published scripts read Python alone and without a fence: a judge that answers in JSON (null, true) or in a fence
     would score 0 on everything.
 
     Raises:
-        any of `UNPARSED`: it is neither.
+        any of `UNPARSED`: the text is neither.
     """
     fenced = _FENCED.match(text)
-    inner = text if fenced is None else fenced[1]
+    literal = text if fenced is None else fenced[1]
     try:
-        return ast.literal_eval(inner)
+        return ast.literal_eval(literal)
     except UNPARSED:
-        return json.loads(inner)
+        return json.loads(literal)
 
 
 def whole_score(score: Any) -> int:
@@ -86,7 +86,7 @@ def dimension_score(scores: Sequence[int | None]) -> dict[str, float]:
 
 
 def unparsed_cell(counts: Sequence[int] | None) -> str:
-    """A cell of the column "unparsed": "20 of 40"; a dash where no judge has a say."""
+    """A cell of the column "unparsed": "20 of 40"; a dash for a number that no judge makes."""
     return "-" if counts is None else f"{counts[0]} of {counts[1]}"
 
 

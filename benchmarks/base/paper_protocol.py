@@ -1,4 +1,4 @@
-"""How a paper measured a number and how a run did, and why the two may not be comparable."""
+"""Protocols of measurement, a paper's and a run's, and why their numbers may not be comparable."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ SAME_SIZE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How something was measured; None = not known.
+    """Protocol of a measurement; None = not known.
 
     Attributes:
         annotations: part -> sha256 of its file of questions.
         questions: part -> how many questions its file holds.
         settings: the questions' settings that move numbers (prompt ...).
         parameters: of the model.
-        judge: whose verdicts a number is made of.
+        judge: the judge whose verdicts a number is made of.
         left_out: how many questions were left out.
         limit: how many units of each part were asked; None = all.
         unread: how many replies could not be read.
-        remarks: what stands against any comparison.
+        remarks: reasons against any comparison.
     """
 
     annotations: Mapping[str, str] | None = None
@@ -38,11 +38,11 @@ class Protocol:
 
     @classmethod
     def of_run(cls, about: Mapping[str, Any], settings: Mapping[str, Any], unread: int = 0) -> Protocol:
-        """That of one of our runs, from what lies beside its results."""
+        """The protocol of one of our runs, from the "about" of its results."""
         sources = about["annotations"]
         return cls(
-            annotations={part: one["sha256"] for part, one in sources.items()},
-            questions={part: one["questions"] for part, one in sources.items() if "questions" in one},
+            annotations={part: source["sha256"] for part, source in sources.items()},
+            questions={part: source["questions"] for part, source in sources.items() if "questions" in source},
             settings=settings,
             parameters=about["parameters"],
             judge=about["judge"],
@@ -53,10 +53,15 @@ class Protocol:
         )
 
     def differences(self, ours: Protocol, judged: bool) -> Iterator[str]:
-        """Why a number measured by `ours` is not comparable with one of this paper's; `judged`: a judge had a say."""
+        """Why numbers measured by another protocol are not comparable with this paper's.
+
+        Args:
+            ours: the protocol of a run.
+            judged: whether a judge's verdicts are in the numbers.
+        """
         yield from self.remarks
         known = (self.annotations, self.questions, self.settings)
-        if not self.remarks and all(one is None for one in known):
+        if not self.remarks and all(value is None for value in known):
             yield "how the paper asked is not known here"
         theirs, mine = self.annotations or self.questions, ours.annotations or ours.questions or {}
         if theirs is not None and set(theirs) != set(mine):
@@ -78,6 +83,7 @@ class Protocol:
         yield from self._sizes(ours)
 
     def _questions(self, ours: Protocol) -> Iterator[str]:
+        """Differences in the questions, by their files' hashes where the paper's are known, else by their number."""
         theirs, mine = self.annotations or {}, ours.annotations or {}
         other = [part for part in theirs if part in mine and theirs[part] != mine[part]]
         if other:

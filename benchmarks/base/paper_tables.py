@@ -1,6 +1,6 @@
-"""Published tables as data: read, checked, and put beside our numbers.
+"""Published tables as data: read, checked, and compared with our numbers.
 
-Each file in `papers/` is a paper; its first lines say where its numbers are from. A row is addressed as
+Each file in `papers/` is a paper; its first lines name the source of its numbers. A row is addressed as
 PAPER/TABLE/ROW: `vista_dpo/table1/Video-LLaVA + VistaDPO`.
 """
 
@@ -22,18 +22,18 @@ FOLDER = Path(__file__).parents[1] / "papers"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a number of a table means.
+    """Column of a table, with the meaning of its numbers.
 
     Attributes:
         name: as the table heads it.
-        meaning: in words, with the direction that is better.
+        meaning: in words, with the better direction.
         benchmark: our benchmark that measures it; None = nothing here does.
-        score: where it is in that benchmark's results, "PART/SCORE".
-        scale: ours times this is the paper's.
-        digits: behind the point, as printed.
-        low: the least that the number can be.
-        high: the most that it can be.
-        judged: it is made of a judge's verdicts.
+        score: its address in that benchmark's results, "PART/SCORE".
+        scale: our number times this is on the paper's scale.
+        digits: after the decimal point, as printed.
+        low: the smallest possible number.
+        high: the largest possible number.
+        judged: whether it is made of a judge's verdicts.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class PaperTable:
-    """One table of a paper.
+    """Table of a paper.
 
     Attributes:
         paper: the paper's name, with its arXiv number.
         number: as the paper numbers it, "1" or "3b".
-        title: what it is about.
+        title: its topic.
         columns: in the paper's order.
         rows: name -> its numbers by column; None where the paper has none.
-        parameters: row -> how large its model is, where that is known.
-        protocols: benchmark -> how the paper measured.
+        parameters: row -> the number of its model's parameters, where that is known.
+        protocols: benchmark -> the paper's protocol.
     """
 
     paper: str
@@ -77,42 +77,48 @@ class PaperTable:
 
 @dataclass(frozen=True, slots=True)
 class PaperRow:
-    """A row, to compare with."""
+    """Row of a table."""
 
     table: PaperTable
     name: str
 
     def of(self, benchmark: str) -> list[tuple[Column, float | None]]:
         """The columns that a benchmark measures, with the row's numbers."""
-        every = zip(self.table.columns, self.table.rows[self.name], strict=True)
-        return [(column, value) for column, value in every if column.benchmark == benchmark]
+        row = zip(self.table.columns, self.table.rows[self.name], strict=True)
+        return [(column, value) for column, value in row if column.benchmark == benchmark]
 
     def compared(self, benchmark: str, results: Mapping[str, Any], ours: Protocol) -> dict[str, Any]:
-        """Our numbers beside the row's, as plain types.
+        """Our numbers and the row's, as plain types.
+
+        Args:
+            benchmark: the columns to compare are those that it measures.
+            results: ours.
+            ours: the protocol by which they were measured.
 
         Returns:
             "source", "row", "columns", "numbers": a list of {"column", "meaning", "score", "digits", "ours", "paper",
             "difference" = ours minus the paper's}, on the paper's scale; "not_comparable": reasons, empty when the
             number was measured as the paper's.
         """
-        numbers, own = [], self.of(benchmark)
-        for column, paper in own:
+        numbers, columns = [], self.of(benchmark)
+        for column, paper in columns:
             raw = number_at(results, column.score or "")
-            mine = None if raw is None else raw * column.scale
+            number = None if raw is None else raw * column.scale
             numbers.append(
                 {
                     "column": column.name,
                     "meaning": column.meaning,
                     "score": column.score,
                     "digits": column.digits,
-                    "ours": mine,
+                    "ours": number,
                     "paper": paper,
-                    "difference": None if mine is None or paper is None else mine - paper,
+                    "difference": None if number is None or paper is None else number - paper,
                 }
             )
         known = self.table.protocols.get(benchmark, Protocol())
         theirs = replace(known, parameters=self.table.parameters.get(self.name))
-        judged = any(column.judged and number_at(results, column.score or "") is not None for column, _ in own)
+        # A judged column without a number of ours makes nothing incomparable.
+        judged = any(column.judged and number_at(results, column.score or "") is not None for column, _ in columns)
         reasons = list(theirs.differences(ours, judged))
         return {
             "source": self.table.source,
@@ -128,26 +134,26 @@ def find_row(address: str, benchmark: str | None = None) -> PaperRow:
 
     Args:
         address: of the row.
-        benchmark: refuse a row without numbers of this benchmark; None = take any.
+        benchmark: refuse a row without numbers of this benchmark; None = any row.
 
     Raises:
         ValueError: there is no such row, or nothing in it that the benchmark measures.
     """
-    paper, _, rest = address.partition("/")
-    table, _, row = rest.partition("/")
-    have = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-    if paper not in have:
-        raise ValueError(f"no paper {paper!r} (in {address!r}, PAPER/TABLE/ROW); there are {', '.join(have)}")
+    paper, _, table_and_row = address.partition("/")
+    table, _, row = table_and_row.partition("/")
+    papers = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    if paper not in papers:
+        raise ValueError(f"no paper {paper!r} (in {address!r}, PAPER/TABLE/ROW); there are {', '.join(papers)}")
     tables = read_paper(FOLDER / f"{paper}.yaml")
     if table not in tables:
         raise ValueError(f"{paper} has no table {table!r}; it has {', '.join(tables)}")
     if row not in tables[table].rows:
         raise ValueError(f"{paper}/{table} has no row {row!r}; it has: {'; '.join(tables[table].rows)}")
-    found = PaperRow(tables[table], row)
-    if benchmark is not None and not found.of(benchmark):
+    paper_row = PaperRow(tables[table], row)
+    if benchmark is not None and not paper_row.of(benchmark):
         measured = sorted({column.benchmark for column in tables[table].columns if column.benchmark})
         raise ValueError(f"{paper}/{table} has no number of {benchmark}; it is about {', '.join(measured) or 'others'}")
-    return found
+    return paper_row
 
 
 def read_paper(path: Path) -> dict[str, PaperTable]:
@@ -159,61 +165,62 @@ def read_paper(path: Path) -> dict[str, PaperTable]:
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     faults: list[str] = []
-    columns = {name: _column(name, one, faults) for name, one in content["columns"].items()}
-    found = {
-        name: _table(f"{content['paper']} (arXiv {content['arxiv']})", name, one, columns, content, faults)
-        for name, one in content["tables"].items()
-    }
+    columns = {name: _column(name, column, faults) for name, column in content["columns"].items()}
+    paper = f"{content['paper']} (arXiv {content['arxiv']})"
+    tables = {name: _table(paper, name, table, columns, content, faults) for name, table in content["tables"].items()}
     if faults:
         raise ValueError(f"{path} has {len(faults)} faults:\n  " + "\n  ".join(faults))
-    return found
+    return tables
 
 
-def _column(name: str, one: Mapping[str, Any], faults: list[str]) -> Column:
-    unknown = set(one) - {"heading", "meaning", "benchmark", "score", "scale", "digits", "low", "high", "judged"}
-    if unknown or not one.get("meaning"):
+def _column(name: str, entry: Mapping[str, Any], faults: list[str]) -> Column:
+    """A column from its YAML; what is wrong with it is added to `faults`."""
+    unknown = set(entry) - {"heading", "meaning", "benchmark", "score", "scale", "digits", "low", "high", "judged"}
+    if unknown or not entry.get("meaning"):
         faults.append(f"column {name}: {'no field ' + ', '.join(sorted(unknown)) if unknown else 'has no meaning'}")
-    if ("benchmark" in one) != ("score" in one):
+    if ("benchmark" in entry) != ("score" in entry):
         faults.append(f"column {name}: benchmark and score belong together")
-    kept = {key: value for key, value in one.items() if key not in unknown | {"heading", "meaning"}}
-    return Column(name=str(one.get("heading", name)), meaning=str(one.get("meaning", "")), **kept)
+    fields = {key: value for key, value in entry.items() if key not in unknown | {"heading", "meaning"}}
+    return Column(name=str(entry.get("heading", name)), meaning=str(entry.get("meaning", "")), **fields)
 
 
 def _table(
     paper: str,
     key: str,
-    one: Mapping[str, Any],
+    entry: Mapping[str, Any],
     columns: Mapping[str, Column],
     content: Mapping[str, Any],
     faults: list[str],
 ) -> PaperTable:
-    unknown = [name for name in one["columns"] if name not in columns]
+    """A table from its YAML and the paper's; what is wrong with it is added to `faults`."""
+    unknown = [name for name in entry["columns"] if name not in columns]
     faults += [f"{key}: no column {name}" for name in unknown]
-    own = tuple(columns[name] for name in one["columns"] if name not in unknown)
-    rows = {str(row): tuple(values) for row, values in one["rows"].items()}
+    own = tuple(columns[name] for name in entry["columns"] if name not in unknown)
+    rows = {str(row): tuple(values) for row, values in entry["rows"].items()}
     for row, values in rows.items():
-        if len(values) != len(one["columns"]):
-            faults.append(f"{key}, row {row}: {len(values)} numbers for {len(one['columns'])} columns")
+        if len(values) != len(entry["columns"]):
+            faults.append(f"{key}, row {row}: {len(values)} numbers for {len(entry['columns'])} columns")
         faults += _out_of_range(f"{key}, row {row}", own, values)
-    if not str(one.get("number", "")) or not one.get("title"):
+    if not str(entry.get("number", "")) or not entry.get("title"):
         faults.append(f"{key}: needs its number and a title")
+    # A size belongs to the rows of its family, "Video-LLaVA" and "Video-LLaVA + VistaDPO", or to a whole table.
     sizes = {row: float(size) for family, size in content.get("parameters", {}).items() for row in rows
-             if row == family or row.startswith(f"{family} + ") or one.get("model") == family}  # fmt: skip
+             if row == family or row.startswith(f"{family} + ") or entry.get("model") == family}  # fmt: skip
     protocols = {
         name: Protocol(
             annotations=how.get("annotations"),
             questions=how.get("questions"),
             settings=how.get("settings"),
             judge=how.get("judge"),
-            remarks=(*how.get("remarks", ()), *one.get("remarks", ())),
+            remarks=(*how.get("remarks", ()), *entry.get("remarks", ())),
         )
         for name, how in content.get("protocols", {}).items()
     }
-    return PaperTable(paper, str(one.get("number")), str(one.get("title")), own, rows, sizes, protocols)
+    return PaperTable(paper, str(entry.get("number")), str(entry.get("title")), own, rows, sizes, protocols)
 
 
 def _out_of_range(place: str, columns: Sequence[Column], values: Sequence[Any]) -> Iterator[str]:
-    for column, value in zip(columns, values, strict=False):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if value is not None and not (number and column.low <= value <= column.high):
+    for column, value in zip(columns, values, strict=False):  # another length is a fault of its own
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not (is_number and column.low <= value <= column.high):
             yield f"{place}: {column.name} is {value!r}, not from {column.low:g} to {column.high:g}"

@@ -1,4 +1,4 @@
-"""One reading of a recorded prediction for all benchmarks: what in a file is an answer, and what is none."""
+"""Reading of a recorded prediction, one for all benchmarks: which values in a file are an answer's text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datamodules.questions.files import listed
 
 
 class NotText(str):
-    """A recorded prediction that is no answer, as JSON; kept until the faults of all files are listed together."""
+    """Recorded prediction that is no text, as JSON; kept until the faults of all files are listed together."""
 
     __slots__ = ()
 
@@ -20,10 +20,10 @@ def prediction_text(value: Any) -> str:
     """A recorded prediction as the text that the published scorers read.
 
     A text is itself. A finite number is its digits: an open question may be answered by 3, and tables are saved so.
-    True, false, lists, objects and NaN (what pandas writes for an empty cell) were never said by a model.
+    True, false, lists, objects and NaN (which pandas writes for an empty cell) are no model's replies.
 
     Raises:
-        ValueError: the value is none of an answer's.
+        ValueError: the value is neither a text nor a finite number.
     """
     if isinstance(value, str) and not isinstance(value, NotText):
         return value
@@ -34,7 +34,7 @@ def prediction_text(value: Any) -> str:
 
 
 def require_texts(predictions: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names the predictions which are no text, by the places under which they are given."""
+    """Raise a ValueError that lists the predictions that are no text; `predictions` is place -> prediction."""
     faults = []
     for place, value in predictions.items():
         try:
@@ -45,10 +45,10 @@ def require_texts(predictions: Mapping[str, Any]) -> None:
         raise ValueError(f"{len(faults)} predictions cannot be scored:{listed(faults)}")
 
 
-def said_in(record: Mapping[str, Any], *names: str) -> str | None:
-    """What was said, in the first of these fields that a record has; None where there is none, or it is null.
+def recorded_text(record: Mapping[str, Any], *names: str) -> str | None:
+    """The prediction in the first of these fields that a record has; None where there is none, or it is null.
 
-    Something that is no answer comes back as `NotText`, which `RecordedFiles.matched` lists.
+    A value that is no text is returned as `NotText`, which `RecordedFiles.matched` lists.
     """
     value = next((record[name] for name in names if name in record), None)
     if value is None:

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: read whatever their shape, matched with the questions, every fault listed."""
+"""Predictions made elsewhere: read from files, matched with the questions, every fault listed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base.answers import Answer, read_lines, without_asked
-from benchmarks.base.prediction_text import NotText, said_in
+from benchmarks.base.prediction_text import NotText, recorded_text
 from datamodules.questions.base import Question
 from datamodules.questions.files import listed
 
-#: What tells a question from others, and its answer; None = none was recorded.
-Said = tuple[Hashable, Answer | None]
+#: A question's identity (what tells it from others) and its answer; None = none was recorded.
+Identified = tuple[Hashable, Answer | None]
 
 
 @dataclass(slots=True)
 class Recorded:
-    """What a file of predictions holds for the questions that are asked.
+    """Recorded answers to the questions that are asked, and the faults of their files.
 
     Attributes:
         answers: question's key -> answer.
         missing: keys of asked questions without an answer.
-        doubled: keys of questions with more than one; they have an answer where all that was said is the same.
-        unknown: what was answered besides, readable; the sign of another version of the questions.
-        unreadable: what is no record of an answer, with its place.
-        absent: files that are not there.
-        called: what files are called; "" where they were named one by one.
+        doubled: keys of questions with more than one; they have an answer where all of these are the same.
+        unknown: answered questions that are not asked, in words; a sign of another version of the questions.
+        unreadable: records that hold no answer, with their places.
+        absent: files that do not exist.
+        pattern: of the files' names; "" where the user gave one file.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Recorded:
     unknown: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
-    called: str = ""
+    pattern: str = ""
 
     def counts(self) -> dict[str, int]:
         """How many of each fault there are, for the results."""
@@ -45,56 +45,55 @@ class Recorded:
         return {name: len(getattr(self, name)) for name in names} | {"absent_files": len(self.absent)}
 
     def left_out(self) -> dict[str, str]:
-        """Key -> why, of the questions that have no answer, or none that is certain."""
-        torn = [key for key in self.doubled if key not in self.answers]
-        return dict.fromkeys(self.missing, "no recorded answer") | dict.fromkeys(torn, "several recorded answers")
+        """Key -> reason, of the questions that have no answer, or several that differ."""
+        ambiguous = [key for key in self.doubled if key not in self.answers]
+        return dict.fromkeys(self.missing, "no recorded answer") | dict.fromkeys(ambiguous, "several recorded answers")
 
     def check(self, path: Path, allow_missing: bool) -> None:
         """Refuse predictions that do not fit the questions.
 
         Args:
             path: where they were read, for the message.
-            allow_missing: score the rest; still an error when nothing is left.
+            allow_missing: score the others; still an error when nothing is left.
 
         Raises:
-            ValueError: names the questions that are missing, doubled or unknown, and what could not be read; one line
-                where that is all there is.
+            ValueError: lists the questions that are missing, doubled or unknown, and what could not be read.
         """
-        called = f" (they are called {self.called}; set model.name, or add them)" if self.called else ""
+        hint = f" (they are called {self.pattern}; set model.name, or add them)" if self.pattern else ""
         named = {
-            f"files are not there{called}": self.absent,
+            f"files do not exist{hint}": self.absent,
             "records cannot be read": self.unreadable,
             "questions lack an answer": self.missing,
             "questions are answered more than once": self.doubled,
             "answers are to questions that are not asked": self.unknown,
         }
         if not (self.answers or self.doubled or self.unknown) and (self.absent or self.unreadable):
-            # Nothing was read at all: that every question lacks an answer follows, and would bury the cause.
+            # Nothing was read at all: that every question lacks an answer follows, and would hide the cause.
             named.pop("questions lack an answer")
-            if len(lines := [f"{one} does not exist{called}" for one in self.absent] + self.unreadable) == 1:
+            if len(lines := [f"{path} does not exist{hint}" for path in self.absent] + self.unreadable) == 1:
                 raise ValueError(f"{path} does not fit the questions, and nothing in it was read: {lines[0]}")
-        faults = [f"{len(keys)} {what}:" + listed(keys, "    ") for what, keys in named.items() if keys]
+        faults = [f"{len(keys)} {fault}:" + listed(keys, "    ") for fault, keys in named.items() if keys]
         if not self.answers or (faults and not allow_missing):
             raise ValueError(
                 f"{path} does not fit the questions (another version of them?); score the version that was asked, "
-                "or set data.allow_missing: true to score the rest:" + listed(faults)
+                "or set data.allow_missing: true to score the others:" + listed(faults)
             )
 
 
 class RecordedFiles:
-    """Files of predictions made elsewhere. What is wrong with their shape is collected and listed with all else.
+    """Reader of files of predictions made elsewhere. Faults of their form are collected and listed with all others.
 
     Args:
-        called: what files are called, for the message; "" where the user names them.
+        pattern: of the files' names, for the message; "" where the user gives one file.
     """
 
-    def __init__(self, called: str = "") -> None:
-        self.called = called
+    def __init__(self, pattern: str = "") -> None:
+        self.pattern = pattern
         self.unreadable: list[str] = []
         self.absent: list[str] = []
 
     def content(self, path: Path) -> Any:
-        """A JSON file; None where it is not there or is something else."""
+        """The content of a JSON file; None where it does not exist or is something else."""
         try:
             return json.loads(path.read_bytes())
         except OSError:
@@ -112,39 +111,30 @@ class RecordedFiles:
         if content is not None and not isinstance(content, list):
             self.unreadable.append(f"{place} holds no list of records")
         rows = content if isinstance(content, list) else []
-        self.unreadable += [f"{place}: row {at} is no record" for at, row in enumerate(rows) if not _is_record(row)]
-        return [row for row in rows if _is_record(row)]
+        self.unreadable += [f"{place}: row {i} is no record" for i, row in enumerate(rows) if not isinstance(row, dict)]
+        return [row for row in rows if isinstance(row, dict)]
 
     def named(self, place: str, content: Any) -> dict[str, dict[str, Any]]:
         """The records in an object, by their names; none where there is no content."""
-        if content is not None and not _is_record(content):
+        if content is not None and not isinstance(content, dict):
             self.unreadable.append(f"{place} holds no records by their names")
-        rows = content if _is_record(content) else {}
-        self.unreadable += [f"{place}: {name} is no record" for name, row in rows.items() if not _is_record(row)]
-        return {name: row for name, row in rows.items() if _is_record(row)}
+        rows = content if isinstance(content, dict) else {}
+        self.unreadable += [f"{place}: {name} is no record" for name, row in rows.items() if not isinstance(row, dict)]
+        return {name: row for name, row in rows.items() if isinstance(row, dict)}
 
-    def matched(self, said: Sequence[Said], identities: Mapping[str, Hashable], asked: Sequence[str]) -> Recorded:
-        """`matched`, with what could not be read, and without predictions that are no text."""
-        for identity, answer in said:
-            for value in (answer or {}).values():
-                if isinstance(value, NotText):
-                    self.unreadable.append(f"{_place(identity)}: its prediction is {value[:60]}, no text")
-        readable = [(identity, None if _unreadable(answer) else answer) for identity, answer in said]
-        found = matched(readable, identities, asked)
-        return replace(found, unreadable=self.unreadable, absent=self.absent, called=self.called)
-
-
-def _is_record(row: Any) -> bool:
-    return isinstance(row, dict)
-
-
-def _unreadable(answer: Answer | None) -> bool:
-    return any(isinstance(value, NotText) for value in (answer or {}).values())
-
-
-def _place(identity: Hashable) -> str:
-    """An identity in a message: the fields that it is made of."""
-    return " / ".join(map(str, identity)) if isinstance(identity, tuple) else str(identity)
+    def matched(
+        self, answers: Sequence[Identified], identities: Mapping[str, Hashable], asked: Sequence[str]
+    ) -> Recorded:
+        """`matched`, with the faults of the files, and without predictions that are no text."""
+        readable: list[Identified] = []
+        for identity, answer in answers:
+            bad = [value for value in (answer or {}).values() if isinstance(value, NotText)]
+            place = " / ".join(map(str, identity)) if isinstance(identity, tuple) else str(identity)
+            self.unreadable += [f"{place}: its prediction is {value[:60]}, no text" for value in bad]
+            # The question counts as recorded without an answer: it is in the file.
+            readable.append((identity, None if bad else answer))
+        recorded = matched(readable, identities, asked)
+        return replace(recorded, unreadable=self.unreadable, absent=self.absent, pattern=self.pattern)
 
 
 def text_of(record: Mapping[str, Any], *names: str) -> str | None:
@@ -154,75 +144,78 @@ def text_of(record: Mapping[str, Any], *names: str) -> str | None:
 
 
 def answer_of(record: Mapping[str, Any], *names: str) -> Answer | None:
-    """A record's answer, in the first of these fields that there is (see `said_in`); None = nothing was recorded."""
-    said = said_in(record, *names)
-    return None if said is None else {"predict": said}
+    """A record's answer, in the first of these fields that it has (see `recorded_text`); None = no answer."""
+    text = recorded_text(record, *names)
+    return None if text is None else {"predict": text}
 
 
 def fields(record: Mapping[str, Any], *names: str) -> tuple[Hashable, ...]:
-    """The fields of a record that tell its question, of whatever type they are."""
+    """The fields of a record that identify its question, of any JSON types, as a tuple that can be a key."""
     values = [record.get(name) for name in names]
     return tuple(json.dumps(value) if isinstance(value, list | dict) else value for value in values)
 
 
 def matched(
-    said: Sequence[Said],
+    answers: Sequence[Identified],
     identities: Mapping[str, Hashable],
     asked: Sequence[str],
-    described: Mapping[Hashable, str] | None = None,
+    names: Mapping[Hashable, str] | None = None,
 ) -> Recorded:
     """Find each question's answer by what identifies the question.
 
-    Questions that cannot be told apart (the same one twice in a published file) get their answers in the file's order.
+    Questions with equal identities (the same one twice in a published file) get their answers in the file's order.
 
     Args:
-        said: (identity, answer) in the file's order; None = the question is there and its answer is not.
+        answers: (identity, answer) in the file's order; None = the question is in the file and its answer is not.
         identities: key -> identity of every question of the annotation files.
         asked: keys of the questions that are asked.
-        described: identity -> how to name it in a message; None = as it is.
+        names: identity -> its name in a message; None = the identity itself.
     """
-    keys: dict[Hashable, list[str]] = {}
+    keys_of: dict[Hashable, list[str]] = {}
     for key, identity in identities.items():
-        keys.setdefault(identity, []).append(key)
-    answers: dict[Hashable, list[Answer | None]] = {}
-    for identity, answer in said:
-        answers.setdefault(identity, []).append(answer)
-    wanted, found = set(asked), Recorded()
-    for identity, every in answers.items():
-        own = keys.get(identity)
-        if own is None:
-            found.unknown.append((described or {}).get(identity, str(identity)))
+        keys_of.setdefault(identity, []).append(key)
+    answers_of: dict[Hashable, list[Answer | None]] = {}
+    for identity, answer in answers:
+        answers_of.setdefault(identity, []).append(answer)
+    to_answer, recorded = set(asked), Recorded()
+    for identity, rows in answers_of.items():
+        keys = keys_of.get(identity)
+        if keys is None:
+            recorded.unknown.append((names or {}).get(identity, str(identity)))
             continue
-        given = [one for one in every if one is not None]
-        if len(given) > len(own):
-            found.doubled += [key for key in own if key in wanted]
-            if all(one == given[0] for one in given):
-                found.answers |= {key: given[0] for key in own if key in wanted}
+        given = [answer for answer in rows if answer is not None]
+        if len(given) > len(keys):
+            recorded.doubled += [key for key in keys if key in to_answer]
+            if all(answer == given[0] for answer in given):
+                recorded.answers |= {key: given[0] for key in keys if key in to_answer}
         else:
-            in_place = every if len(every) <= len(own) else given
-            pairs = zip(own, in_place, strict=False)
-            found.answers |= {key: one for key, one in pairs if key in wanted and one is not None}
-    doubled = set(found.doubled)
-    found.missing = [key for key in asked if key not in found.answers and key not in doubled]
-    return found
+            # A row without an answer keeps its place among equal questions, unless there are more rows than questions.
+            in_place = rows if len(rows) <= len(keys) else given
+            pairs = zip(keys, in_place, strict=False)
+            recorded.answers |= {key: answer for key, answer in pairs if key in to_answer and answer is not None}
+    doubled = set(recorded.doubled)
+    recorded.missing = [key for key in asked if key not in recorded.answers and key not in doubled]
+    return recorded
 
 
 def recorded_lines(path: Path, questions: Mapping[str, Question], asked: Sequence[str]) -> Recorded:
-    """The answers in a file that a benchmark wrote (`answers.jsonl`), found by what was asked.
+    """The answers in a file that a benchmark wrote (`answers.jsonl`), found by the fingerprints of their questions.
 
-    Answers to parts that are not asked do not count; keys may have moved since.
+    Answers to parts that are not asked do not count; keys may have changed since.
 
     Raises:
         ValueError: no such file, or lists the lines that are no answers.
     """
     if not path.is_file():
         raise ValueError(f"the recorded answers {path} do not exist")
-    parts = {one.part for one in questions.values()}
-    lines = [(key, key.split("/")[0], answer) for key, answer in read_lines(path)]
-    said = [((part, answer.get("asked")), key, answer) for key, part, answer in lines if part in parts]
-    return matched(
-        [(identity, without_asked(one)) for identity, _, one in said],
-        {key: (one.part, one.fingerprint) for key, one in questions.items()},
-        asked,
-        {identity: key for identity, key, _ in said},
-    )
+    parts = {question.part for question in questions.values()}
+    answers: list[Identified] = []
+    names: dict[Hashable, str] = {}
+    for key, answer in read_lines(path):
+        part = key.split("/")[0]
+        if part in parts:
+            identity = part, answer.get("asked")
+            answers.append((identity, without_asked(answer)))
+            names[identity] = key
+    identities = {key: (question.part, question.fingerprint) for key, question in questions.items()}
+    return matched(answers, identities, asked, names)

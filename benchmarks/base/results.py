@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: JSON files that appear whole or not at all, and where the numbers come from."""
+"""A benchmark's results as JSON files: their names, addresses and marks of numbers, and the facts of the run."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from benchmarks.base.bootstrap import Units
+from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals, Units
 from callbacks.cli.run_record import run_facts
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import digest
 
-#: The published result format of a benchmark, and under `ABOUT` what the numbers belong to; and all the rest.
+#: The published result format of a benchmark, with what the numbers belong to under `ABOUT`; and everything else.
 RESULTS_FILE = "results.json"
 DETAILS_FILE = "details.json"
 ABOUT = "about"
-#: What every unit brings to the scores, for the interval of a difference between two runs.
+#: Every unit's contribution to the scores, for the interval of a difference between two runs.
 UNITS_FILE = "units.json"
 #: Addresses of numbers in pixels.
 PIXELS = ("mean_flow",)
-#: Where quality, semantic and total are that have a proxy among their dimensions.
+#: The key of quality, semantic and total where a proxy is among their dimensions.
 OF_PROXIES = "of_proxies"
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
-    """Write a JSON file so that a reader never sees half of it; without an indent for what no person reads."""
+    """Write a JSON file so that a reader never sees half of it; without an indent where no person reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
 
 
 def number_at(results: Mapping[str, Any], address: str) -> float | None:
     """The number at an address, "PART/SCORE" or just "SCORE"; None where there is none."""
-    found: Any = results
+    value: Any = results
     for name in address.split("/"):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return None if isinstance(found, bool) or not isinstance(found, int | float) else float(found)
+        value = value.get(name) if isinstance(value, Mapping) else None
+    # A bool is an int to Python, and no score.
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 
 def shown(address: str, value: float, percent: bool = True) -> str:
-    """How a number of the results reads: shares in percent, judges' scores as they are.
+    """A number of the results as text: shares in percent, judges' scores as they are.
 
     Args:
-        address: its place in the results.
+        address: of the number in the results.
         value: the number.
         percent: whether the benchmark's numbers are shares; VisionReward's are within +-1 and published as they are.
     """
@@ -61,7 +62,7 @@ def shown(address: str, value: float, percent: bool = True) -> str:
 
 
 def unit_of(address: str, percent: bool = True) -> str:
-    """What a number that `shown` shows counts: %, px, judges' scores, or the bare number."""
+    """The unit of a number as `shown` writes it: %, px, the range of judges' scores, or that of a bare number."""
     if address in PIXELS:
         return "px"
     if not percent:
@@ -76,43 +77,53 @@ def headlines(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]
 
 
 def marks(about: Mapping[str, Any]) -> dict[str, str]:
-    """Address -> why its number is not what its name says: a proxy, somebody else's, a total of proxies."""
-    proxies = {name: "proxy" for name, one in about.get("networks", {}).items() if one.get("proxy")}
-    found: dict[str, str] = proxies | about.get("marks", {})
-    return found
+    """Address -> mark of a number that is not what its name says: a proxy, a merged one, a total of proxies."""
+    proxies = {name: "proxy" for name, network in about.get("networks", {}).items() if network.get("proxy")}
+    every: dict[str, str] = proxies | about.get("marks", {})
+    return every
 
 
 def write_units(folder: Path, asked: Iterable[Sequence[str]], units: Sequence[Units]) -> None:
-    """Keep what intervals were drawn from beside the results.
+    """Write the units of which intervals were drawn beside the results.
 
     Args:
         folder: the output folder.
-        asked: what was scored, in order, each with all that makes it the same in another run: key and fingerprint.
+        asked: the scored questions or videos in order, each as what identifies it in another run: key and fingerprint.
         units: of every call that drew intervals.
     """
-    same = digest(json.dumps([list(one) for one in asked]).encode())
-    write_json(folder / UNITS_FILE, {"asked": same, "units": [one.to_json() for one in units]}, None)
+    # A hash is enough: two runs are paired only where all of their questions are the same.
+    fingerprint = digest(json.dumps([list(identity) for identity in asked]).encode())
+    write_json(folder / UNITS_FILE, {"asked": fingerprint, "units": [part.to_json() for part in units]}, None)
+
+
+def run_about(facts: Mapping[str, Any], ends: Intervals) -> dict[str, Any]:
+    """What every benchmark's numbers belong to: the run, and the intervals with how they were drawn.
+
+    Args:
+        facts: of the run, see `provenance`.
+        ends: the interval of each number, drawn with the run's seed (0 without one).
+    """
+    intervals = {"level": LEVEL, "resamples": RESAMPLES, "seed": facts["seed"] or 0, "of": ends}
+    return {name: facts[name] for name in ("seed", "versions", "git_commit", "git_dirty")} | {"intervals": intervals}
 
 
 def provenance(trainer: Trainer) -> dict[str, Any]:
     """Seed, devices, command, commit, versions and configuration (None for a run that was started from Python)."""
     facts = run_facts()
-    # Decoding and resizing move numbers too; torch's own string names the CUDA build.
-    more = {"torch": str(torch.__version__)} | {name: version(name) for name in ("torchvision", "av")}
-    seed = os.environ.get("PL_GLOBAL_SEED")  # where `seed_everything` leaves it
+    # Decoding and resizing move numbers, too; torch's own version names the CUDA build.
+    libraries = {"torch": str(torch.__version__)} | {name: version(name) for name in ("torchvision", "av")}
+    seed = os.environ.get("PL_GLOBAL_SEED")  # set by `seed_everything`
+    # The configuration that the command line resolved, as plain types.
+    configs = (
+        yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, SaveConfigCallback)
+    )
     return {
         **facts,
-        "versions": facts["versions"] | more,
+        "versions": facts["versions"] | libraries,
         "seed": None if seed is None else int(seed),
         "devices": f"{trainer.world_size} x {type(trainer.accelerator).__name__.removesuffix('Accelerator')}",
         "precision": trainer.precision,
-        "config": _config(trainer),
+        "config": next(configs, None),
     }
-
-
-def _config(trainer: Trainer) -> Any:
-    """The configuration that the command line resolved, as plain types."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, SaveConfigCallback):
-            return yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
-    return None

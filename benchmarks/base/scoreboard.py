@@ -1,4 +1,4 @@
-"""A benchmark's numbers in the terminal: ours with their intervals, and the paper's beside them."""
+"""Scoreboard in the terminal: a benchmark's numbers with their intervals, and the paper's beside them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from benchmarks.base.results import headlines, marks, number_at, shown
 
 
 def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any]) -> Group:
-    """What a person reads when a test is over.
+    """The tables and lines that are printed at the end of a test.
 
     Args:
         title: the benchmark's name.
         results: the published result format.
-        about: what lies beside it, see `Benchmark`.
+        about: what the numbers belong to, see `Benchmark`.
     """
     intervals: Mapping[str, list[float]] = about["intervals"]["of"]
     percent = about.get("percent", True)
     unparsed: Mapping[str, list[int]] = about.get("unparsed", {})
     marked = marks(about)
     table = Table("score", title=title)
-    names = ["ours", f"{about['intervals']['level']:.0%} interval", *(["unparsed"] if unparsed else [])]
-    for name in names:
+    for name in ("ours", f"{about['intervals']['level']:.0%} interval", *(["unparsed"] if unparsed else [])):
         table.add_column(name, justify="right", no_wrap=True)
     if marked:
         table.add_column("mark")
@@ -42,7 +41,10 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
     parts: list[Table | Text] = [table]
     if warning := unparsed_warning(unparsed):
         parts.append(Text(f"{warning}.", style="bold red"))
-    parts += [Text(_sentence(remark)) for remark in about.get("remarks", ())]
+    for remark in about.get("remarks", ()):
+        # A remark about a score begins with that score's name, which keeps its small letter.
+        starts_with_name = remark.split(" ")[0].endswith(":")
+        parts.append(Text(f"{remark if starts_with_name else remark[:1].upper() + remark[1:]}."))
     if about["left_out"]:
         parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))
     if about["limit"] is not None:
@@ -52,26 +54,21 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
     return Group(*parts)
 
 
-def _sentence(remark: str) -> str:
-    """A remark with a capital and a full stop; one about a score begins with that score's name as it is."""
-    first = remark if remark.split(" ")[0].endswith(":") else f"{remark[:1].upper()}{remark[1:]}"
-    return f"{first}."
-
-
 def _beside(paper: Mapping[str, Any], marked: Mapping[str, str]) -> list[Table | Text]:
-    """The paper's row beside ours, and why the two may not be comparable; a number of ours with a mark bears it."""
+    """The paper's row beside ours, and why the two may not be comparable; our numbers are shown with their marks."""
     table = Table(paper["columns"], title=f"{paper['source']}: {paper['row']}")
     for name in ("ours", "paper", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in paper["numbers"]:
-        ours, difference = one["ours"], one["difference"]
-        mark = f" ({marked[one['score']]})" if one["score"] in marked else ""
+    for number in paper["numbers"]:
+        ours, published, difference = number["ours"], number["paper"], number["difference"]
+        digits = number["digits"]
+        mark = f" ({marked[number['score']]})" if number["score"] in marked else ""
         table.add_row(
-            one["column"],
-            "-" if ours is None else f"{ours:.{one['digits']}f}{mark}",
-            "-" if one["paper"] is None else f"{one['paper']:.{one['digits']}f}",
-            "-" if difference is None else f"{difference:+.{one['digits']}f}",
+            number["column"],
+            "-" if ours is None else f"{ours:.{digits}f}{mark}",
+            "-" if published is None else f"{published:.{digits}f}",
+            "-" if difference is None else f"{difference:+.{digits}f}",
         )
     reasons = paper["not_comparable"]
-    told = "Not comparable with the paper: " + "; ".join(reasons) + "." if reasons else "Asked as in the paper."
-    return [table, Text(told)]
+    line = "Not comparable with the paper: " + "; ".join(reasons) + "." if reasons else "Asked as in the paper."
+    return [table, Text(line)]

@@ -1,8 +1,8 @@
-"""What a judge is asked about a description of an EventHallusion video.
+"""Questions to a judge about descriptions of EventHallusion's videos.
 
 The benchmark's own judge has a text for each split, published without a licence, so that it cannot be part of this
-project. The wording here is this project's, with the same question in it: accuracies of descriptions are comparable
-among its runs, not with published ones, and the results say so.
+project. The wording here is this project's own, for the same question: accuracies of descriptions are comparable among
+its runs, not with published ones, and the results say so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning_modules.judges.base import JudgeQuestion
 
-#: What the results say about the judge's text.
+#: The remark in the results about the judge's text.
 WORDING = (
     "the judge was asked about descriptions in this project's words, not in the authors', which are published "
     "without a licence: compare description accuracies with those of other runs of this project, not with the papers'"
@@ -42,7 +42,7 @@ def judge_question(key: str, split: str, record: Mapping[str, Any], description:
         key: the description's key.
         split: "entire", "interleave" or "misleading".
         record: the published record of the video, without `faults`.
-        description: what was said of the video.
+        description: the answer about the video.
     """
     truth = record["event_info"][TRUTHS[split]]
     # Not str.format: a description may hold braces.
@@ -55,5 +55,5 @@ def faults(split: str, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if split not in TEXTS:
         return [f"there is no question to the judge about split {split!r}, only about {', '.join(TEXTS)}"]
     name = TRUTHS[split]
-    lacking = [video for video, one in records.items() if not isinstance(one["event_info"].get(name), str)]
+    lacking = [video for video, record in records.items() if not isinstance(record["event_info"].get(name), str)]
     return [f"{split}/{video} has no event_info.{name}, with which its description is compared" for video in lacking]

@@ -12,8 +12,8 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
-from benchmarks.base.prediction_text import said_in
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.prediction_text import recorded_text
+from benchmarks.base.predictions import Identified, Recorded, RecordedFiles, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.event_hallusion.judge import WORDING, faults, judge_question
 from benchmarks.event_hallusion.scores import (
@@ -40,7 +40,7 @@ JUDGEMENT = "judgement"
 
 
 class EventHallusion(JudgedBenchmark):
-    """Asks a policy about events by yes or no, has it describe the videos, and has a judge compare the descriptions.
+    """Benchmark of yes-or-no questions about events, and of descriptions that a judge compares with what happens.
 
     Into `output` go `predictions_NAME.json` (the published format), `results.json` (accuracies by split and both
     overalls, and under "about" what the numbers belong to), `details.json` and `answers.jsonl`.
@@ -50,7 +50,7 @@ class EventHallusion(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a file of the published format, or an `answers.jsonl`; null with
             `policy`.
-        judge: compares descriptions with what happens; null = descriptions count only where recorded answers bring
+        judge: compares descriptions with what happens; null = descriptions count only where recorded answers have
             judgements. Its questions are worded by this project, see `benchmarks.event_hallusion.judge`.
         attempts: how often the judge is asked the same until its reply begins with yes or no.
         max_new_tokens: the longest answer, in tokens.
@@ -79,19 +79,19 @@ class EventHallusion(JudgedBenchmark):
 
     @property
     def questions(self) -> EventQuestions:
-        """The data module that asks."""
-        asks: EventQuestions = self.asked_by(EventQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: EventQuestions = self.data_module(EventQuestions)
+        return questions
 
     def setup(self, stage: str) -> None:
-        """With a look at the judge.
+        """Check the judge, then everything that all benchmarks check.
 
         Raises:
-            ValueError: a policy is to describe videos and nobody compares, or the annotations do not say with what.
+            ValueError: a policy is to describe videos and there is no judge, or annotations lack what it compares with.
         """
         described = self.questions.described
         if described and self.policy is not None and self.judge is None:
-            raise ValueError("descriptions need someone who compares them: give model.judge, or data.parts: [binary]")
+            raise ValueError("descriptions need a judge that compares them: give model.judge, or data.parts: [binary]")
         annotations = self.questions.annotations
         unusable = [fault for split in described for fault in faults(split, annotations[split].records)]
         if unusable and self.judge is not None:
@@ -104,14 +104,14 @@ class EventHallusion(JudgedBenchmark):
     # Answers
 
     def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
-        """Each description is compared with what happens."""
+        """For a description, the question whether it agrees with what happens."""
         if not is_description(question.key):
             return {}
         record = self.questions.record(question)
         return {JUDGEMENT: judge_question(question.key, question.part, record, answer["predict"])}
 
     def readable(self, reply: str) -> bool:
-        """Whether it is a yes or a no."""
+        """Whether a reply is a yes or a no."""
         return parse_judgement(reply) is not None
 
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
@@ -122,33 +122,39 @@ class EventHallusion(JudgedBenchmark):
 
     def recorded(self, path: Path) -> Recorded:
         """Published predictions, found by video and question; or the lines of an `answers.jsonl`."""
-        asks = self.questions
+        questions = self.questions
         if path.suffix == ".jsonl":
-            return recorded_lines(path, asks.everything, asks.asked)
-        files, said = RecordedFiles(), list[Said]()
+            return recorded_lines(path, questions.everything, questions.asked)
+        files, answers = RecordedFiles(), list[Identified]()
         published = files.content(path)
-        for split in asks.annotations if isinstance(published, dict) else ():
+        for split in questions.annotations if isinstance(published, dict) else ():
             for video, record in files.named(f"{path.name}: {split}", published.get(split)).items():
-                if "binary" in asks.parts:
+                if "binary" in questions.parts:
                     place = f"{path.name}: {split}/{video}.qa"
-                    asked = files.records(place, record.get("qa"))
-                    said += [((split, video, *fields(one, "question")), _prediction(one)) for one in asked]
-                if split in asks.described:
-                    said.append(((split, video, None), self._description(record)))
+                    for row in files.records(place, record.get("qa")):
+                        # The published scorer counts a null as neither yes nor no, so that it is an answer.
+                        predicted = {"predict": recorded_text(row, "prediction") or ""} if "prediction" in row else None
+                        answers.append(((split, video, *fields(row, "question")), predicted))
+                if split in questions.described:
+                    answers.append(((split, video, None), self._description(record)))
         if not isinstance(published, dict | None):
             files.unreadable.append(f"{path.name} holds no splits by their names")
-        return files.matched(said, {key: self._identity(one) for key, one in asks.everything.items()}, asks.asked)
+        identities = {key: self._identity(question) for key, question in questions.everything.items()}
+        return files.matched(answers, identities, questions.asked)
 
     def _description(self, record: Mapping[str, Any]) -> Answer | None:
-        """A description; without a judge here, one that nobody compared is no answer."""
+        """A description; without a judge in this run, one without a recorded judgement is no answer."""
         if self.judge is not None:
             return answer_of(record, "desc")
         reply = record.get(JUDGEMENT)
-        return None if reply is None else {"predict": said_in(record, "desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
+        if reply is None:
+            return None
+        return {"predict": recorded_text(record, "desc") or "", REPLIES: {JUDGEMENT: str(reply)}}
 
     def _identity(self, question: Question) -> tuple[str, str, str | None]:
-        number = question.key.rpartition("/")[2]
-        text = None if number == DESCRIPTION else self.questions.record(question)["questions"][int(number)]["question"]
+        """Split, video and the question's text, which is None for the description."""
+        name = question.key.rpartition("/")[2]
+        text = None if name == DESCRIPTION else self.questions.record(question)["questions"][int(name)]["question"]
         return question.part, question.video, text
 
     # Scores
@@ -162,24 +168,26 @@ class EventHallusion(JudgedBenchmark):
         return {f"predictions_{self.name}.json": predictions}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of both accuracies, videos resampled within each split."""
+        """The intervals of both accuracies, videos resampled within each split."""
         rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
-        hits = {split: np.array([hit for hit, _ in one]) for split, one in rows.items()}
-        counts = {split: np.array([count for _, count in one]) for split, one in rows.items()}
+        hits = {split: np.array([hit for hit, _ in tallies]) for split, tallies in rows.items()}
+        counts = {split: np.array([count for _, count in tallies]) for split, tallies in rows.items()}
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
-        """Of the descriptions' accuracies: a judgement that is neither yes nor no counts as not accepted."""
-        described = {part: scores for part, scores in results.items() if "videos" in scores}
-        return {
-            f"{part}/description_accuracy": (round(one["description_unmatched"] * one["videos"]), one["videos"])
-            for part, one in described.items()
-        }
+        """Those of the descriptions' accuracies: a judgement that is neither yes nor no counts as not accepted."""
+        counts = {}
+        for part, scores in results.items():
+            if "videos" in scores:
+                # The results have the published share; from it the count.
+                unmatched = round(scores["description_unmatched"] * scores["videos"])
+                counts[f"{part}/description_accuracy"] = (unmatched, scores["videos"])
+        return counts
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """In which words the judge was asked, where there is one."""
+        """A remark on the wording of the judge's questions, where there is a judge."""
         return (WORDING,) if self.judge_name is not None and self.questions.described else ()
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,8 +199,3 @@ class EventHallusion(JudgedBenchmark):
             if JUDGEMENT in record and not self.readable(record[JUDGEMENT])
         }
         return {"unparsed_replies": unread}
-
-
-def _prediction(one: Mapping[str, Any]) -> Answer | None:
-    """A yes-or-no answer; the published scorer counts a null as neither."""
-    return {"predict": said_in(one, "prediction") or ""} if "prediction" in one else None

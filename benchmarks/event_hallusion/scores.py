@@ -1,8 +1,8 @@
 """EventHallusion (arXiv 2409.16597): yes-or-no questions about events, and descriptions that a judge has compared.
 
-Three splits: entire (common events), interleave ("Mix" in tables, an unexpected event amid common ones) and misleading
-(questions that suggest a wrong event). Within a split every answer is the same, so that a model which always says one
-word scores 1 on some of them: report all three.
+Three splits: entire (common events), interleave ("Mix" in tables, an unexpected event among common ones) and misleading
+(questions that suggest a wrong event). Within a split every right answer is the same, so that a model which always
+gives it scores 1: report all three.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ def score(predictions: dict[str, dict[str, dict]], allow_missing: bool = False) 
     if not predictions:
         raise ValueError("no predictions to score: give at least one split")
     splits = {split: _checked(split, records, allow_missing) for split, records in predictions.items()}
-    made_of = {split: [split] for split in splits} | pools(splits)
-    return {name: _scores([splits[split] for split in members]) for name, members in made_of.items()}
+    members_of = {split: [split] for split in splits} | pools(splits)
+    return {name: _scores([splits[split] for split in members]) for name, members in members_of.items()}
 
 
 def pools(splits: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The two overalls: which splits they are made of."""
+    """The two overall scores, each with the splits that it pools."""
     members_of = {"all": list(splits), "all_but_misleading": [split for split in splits if split != MISLEADING]}
     return {name: members for name, members in members_of.items() if members}
 
 
 def parse_answer(prediction: str | None) -> str | None:
-    """The answer "Yes." or "No.", by how the prediction begins in upper or lower case; None where it begins otherwise.
+    """The answer "Yes." or "No.", by the beginning of the prediction in upper or lower case; None for another one.
 
-    This is the published rule, with what follows from it: " Yes" and "**Yes**" are neither, "Not really" is a no, and
+    This is the published rule, with its consequences: " Yes" and "**Yes**" are neither, "Not really" is a no, and
     "Yesterday" a yes.
     """
     return {"yes": "Yes.", "no": "No.", None: None}[_beginning(prediction)]
 
 
 def parse_judgement(reply: str | None) -> bool | None:
-    """Whether the judge accepts a description: as `parse_answer`, but without thoughts and "*" (bold face)."""
+    """Whether the judge accepts a description: as `parse_answer`, without thinking aloud and "*" (bold face)."""
     return {"yes": True, "no": False, None: None}[
         _beginning(None if reply is None else spoken(prediction_text(reply)).replace("*", ""))
     ]
@@ -78,7 +78,7 @@ def _beginning(text: str | None) -> str | None:
 
 
 def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> list[Record]:
-    """The split's records, each with the same of both parts unless some may be missing."""
+    """The split's records, after a check that each has the same of both parts, unless some may be missing."""
     if not records:
         raise ValueError(f"split {split} has no videos; leave it out")
     for part in ("qa", "judgement"):
@@ -89,17 +89,18 @@ def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> 
     if neither:
         raise ValueError(f'split {split} has neither "qa" nor "judgement"; ask its questions first')
     lacking = [
-        f"{video}.{number}"
+        f"{video}.{index}"
         for video, record in records.items()
-        for number, asked in enumerate(record.get("qa", ()))
-        if "prediction" not in asked
+        for index, question in enumerate(record.get("qa", ()))
+        if "prediction" not in question
     ]
     if lacking:
         raise ValueError(f'split {split}: no "prediction" in {", ".join(lacking)}; predict these questions first')
-    given = {f"{split}/{video}.qa.{at}": one["prediction"]
-             for video, record in records.items() for at, one in enumerate(record.get("qa", ()))}  # fmt: skip
-    given |= {f"{split}/{video}.judgement": one["judgement"] for video, one in records.items() if "judgement" in one}
-    require_texts({place: said for place, said in given.items() if said is not None})
+    texts = {f"{split}/{video}.qa.{index}": question["prediction"]
+             for video, record in records.items() for index, question in enumerate(record.get("qa", ()))}  # fmt: skip
+    texts |= {f"{split}/{video}.judgement": r["judgement"] for video, r in records.items() if "judgement" in r}
+    # A null is a prediction that is neither yes nor no.
+    require_texts({place: text for place, text in texts.items() if text is not None})
     return list(records.values())
 
 
@@ -107,13 +108,13 @@ def _scores(splits: Sequence[Sequence[Record]]) -> dict[str, float]:
     """Both parts' scores over some splits; a part that one of these lacks is left out."""
     scores: dict[str, float] = {}
     if all(any("qa" in record for record in records) for records in splits):
-        asked = [one for records in splits for record in records for one in record.get("qa", ())]
-        answers = [parse_answer(one["prediction"]) for one in asked]
-        right = sum(given == one["answer"] for given, one in zip(answers, asked, strict=True))
+        questions = [question for records in splits for record in records for question in record.get("qa", ())]
+        answers = [parse_answer(question["prediction"]) for question in questions]
+        right = sum(answer == question["answer"] for answer, question in zip(answers, questions, strict=True))
         scores |= {
-            "binary_accuracy": right / len(asked),
-            "binary_unmatched": answers.count(None) / len(asked),
-            "questions": len(asked),
+            "binary_accuracy": right / len(questions),
+            "binary_unmatched": answers.count(None) / len(questions),
+            "questions": len(questions),
         }
     if all(any("judgement" in record for record in records) for records in splits):
         replies = [record["judgement"] for records in splits for record in records if "judgement" in record]
@@ -127,10 +128,10 @@ def _scores(splits: Sequence[Sequence[Record]]) -> dict[str, float]:
 
 
 class EventHallusionMetric(AnswerMetric):
-    """`score` over answers that come one by one, in any order and from any rank.
+    """Metric of `score` over answers in any order and from any rank.
 
-    `update` takes question's key -> {"answer": "Yes." or "No.", "predict": what was said} for "SPLIT/VIDEO/NUMBER", and
-    {"judgement": the judge's reply} for "SPLIT/VIDEO/description". What is not given is not counted.
+    `update` takes question's key -> {"answer": "Yes." or "No.", "predict": the reply} for "SPLIT/VIDEO/NUMBER", and
+    {"judgement": the judge's reply} for "SPLIT/VIDEO/description". Only given items count.
     """
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -152,24 +153,26 @@ def records_of(items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str,
     """
     predictions: Predictions = {}
     for key, item in items.items():
-        split, video, number = key.split("/")
+        split, video, name = key.split("/")
         annotation = annotations.get(split, {}).get(video, {})
-        said = {"desc": item.get("predict"), "judgement": item.get("judgement")} if number == DESCRIPTION else {}
-        said = {name: text for name, text in said.items() if text is not None}
-        if said or (number != DESCRIPTION and "predict" in item):
-            record = predictions.setdefault(split, {}).setdefault(video, dict(annotation)) | said
-            predictions[split][video] = record
-            if number != DESCRIPTION:
-                question = annotation["questions"][int(number)]["question"] if annotation else ""
-                one = {"question": question, "answer": item["answer"], "prediction": item["predict"]}
-                record.setdefault("qa", []).append(one)
-    return {split: {video: one for video, one in records.items() if "qa" in one or "judgement" in one}
+        if name == DESCRIPTION:
+            texts = {"desc": item.get("predict"), "judgement": item.get("judgement")}
+            texts = {field: text for field, text in texts.items() if text is not None}
+            if texts:
+                predictions.setdefault(split, {}).setdefault(video, dict(annotation)).update(texts)
+        elif "predict" in item:
+            record = predictions.setdefault(split, {}).setdefault(video, dict(annotation))
+            question = annotation["questions"][int(name)]["question"] if annotation else ""
+            asked = {"question": question, "answer": item["answer"], "prediction": item["predict"]}
+            record.setdefault("qa", []).append(asked)
+    # A description that no judge has compared is not scored.
+    return {split: {video: record for video, record in records.items() if "qa" in record or "judgement" in record}
             for split, records in predictions.items()}  # fmt: skip
 
 
 def tally(record: Record) -> tuple[tuple[int, int], tuple[int, int]]:
     """(right answers, accepted descriptions), (questions, descriptions) of a video."""
-    asked = record.get("qa", ())
-    right = sum(parse_answer(one["prediction"]) == one["answer"] for one in asked)
+    questions = record.get("qa", ())
+    right = sum(parse_answer(question["prediction"]) == question["answer"] for question in questions)
     judged = "judgement" in record
-    return (right, int(judged and parse_judgement(record["judgement"]) is True)), (len(asked), int(judged))
+    return (right, int(judged and parse_judgement(record["judgement"]) is True)), (len(questions), int(judged))

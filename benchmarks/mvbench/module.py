@@ -1,8 +1,8 @@
 """MVBench (arXiv 2311.17005): multiple choice in twenty tasks, read as lmms-eval or as the benchmark's own script does.
 
 The headline is the unweighted mean of the tasks. A reply is searched for a letter; one without any is wrong, and is
-counted. lmms-eval leaves empty replies out instead, which a silent model would gain by; the benchmark's own script
-counts an empty reply as right.
+counted. lmms-eval leaves empty replies out instead, which favours a silent model; the benchmark's own script counts an
+empty reply as right.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from benchmarks.base.answer_metric import AnswerMetric
 from benchmarks.base.answers import Answer
 from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.predictions import Identified, Recorded, RecordedFiles, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from datamodules.questions.base import Question
 from datamodules.questions.mvbench import TASKS, MVBenchQuestions
 from lightning_modules.policies.video_llm import VideoLLM
 
-#: Marks that are taken out before a letter is looked for.
+#: Marks that are removed before a letter is looked for.
 _MARKS = ';/[]"{}()=+\\_->@`,?!<'
 _LETTER_FIRST = re.compile(r"([A-E])\.\s*.+$", re.IGNORECASE)
 #: With a bracket in front or not, and behind it a bracket, a full stop that ends the word, or nothing.
@@ -36,13 +36,14 @@ _LETTER_ALONE = re.compile(r"\b[A-E]\b", re.IGNORECASE)
 def parse_choice(reply: str) -> str | None:
     """The letter that a reply names, "A" to "E"; None where it names none.
 
-    A letter with a full stop in front counts, else the first letter that stands alone once punctuation is gone, in
-    upper or lower case. The published reading has its price: in "It is a dog." the article is choice A.
+    A letter with a full stop at the beginning counts, else the first lone letter once punctuation is removed, in upper
+    or lower case. By this published rule the article in "It is a dog." is choice A.
     """
     text = reply.strip()
-    if found := _LETTER_FIRST.match(text):
-        return found[1].upper()
+    if match := _LETTER_FIRST.match(text):
+        return match[1].upper()
     text = re.sub(r"[\n\t]", " ", text).strip()
+    # As published: a mark becomes a space, or nothing where it is next to a space or the reply has a 1,000 in it.
     between_digits = re.search(r"\d,\d", text) is not None
     bare = text
     for mark in _MARKS:
@@ -84,10 +85,10 @@ def score(
     empty = [task for task, pairs in predictions.items() if not pairs]
     if empty or not predictions:
         raise ValueError(f"no replies to score in {', '.join(empty) or 'any task'}; leave these tasks out")
-    found = {task: _task_score(pairs, read) for task, pairs in predictions.items()}
-    sums = {name: sum(one[name] for one in found.values()) for name in ("questions", "unparsed", "empty")}
-    mean = sum(one["accuracy"] for one in found.values()) / len(found)
-    return {**found, "all": {"accuracy": mean, **sums, "tasks": len(found)}}
+    scores = {task: _task_score(pairs, read) for task, pairs in predictions.items()}
+    sums = {name: sum(task[name] for task in scores.values()) for name in ("questions", "unparsed", "empty")}
+    mean = sum(task["accuracy"] for task in scores.values()) / len(scores)
+    return {**scores, "all": {"accuracy": mean, **sums, "tasks": len(scores)}}
 
 
 def _task_score(pairs: Sequence[tuple[str, str]], read: Callable[[str], str | None]) -> dict[str, float]:
@@ -102,9 +103,9 @@ def _task_score(pairs: Sequence[tuple[str, str]], read: Callable[[str], str | No
 
 
 class MVBenchMetric(AnswerMetric):
-    """`score` over answers that come one by one, in any order and from any rank.
+    """Metric of `score` over answers in any order and from any rank.
 
-    `update` takes question's key ("TASK/ROW") -> {"answer": the right letter, "predict": what was said}.
+    `update` takes question's key ("TASK/ROW") -> {"answer": the right letter, "predict": the reply}.
     """
 
     #: The letter that a reply names; `MVBench` chooses the reading that belongs to the prompt.
@@ -112,15 +113,15 @@ class MVBenchMetric(AnswerMetric):
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The results."""
-        found: dict[str, list[tuple[str, str]]] = {}
+        replies: dict[str, list[tuple[str, str]]] = {}
         for key, item in items.items():
             if "predict" in item:
-                found.setdefault(key.split("/")[0], []).append((item["answer"], item["predict"]))
-        return score(found, self.read)
+                replies.setdefault(key.split("/")[0], []).append((item["answer"], item["predict"]))
+        return score(replies, self.read)
 
 
 class MVBench(Benchmark):
-    """Asks a policy multiple-choice questions, or takes recorded answers.
+    """Benchmark of multiple-choice questions in twenty tasks.
 
     Into `output` go `TASK_NAME.json` (the annotation with "predict"), `results.json`, `details.json` and
     `answers.jsonl`.
@@ -151,64 +152,64 @@ class MVBench(Benchmark):
 
     @property
     def questions(self) -> MVBenchQuestions:
-        """The data module that asks."""
-        asks: MVBenchQuestions = self.asked_by(MVBenchQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: MVBenchQuestions = self.data_module(MVBenchQuestions)
+        return questions
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """With whose numbers these compare."""
+        """A remark on which published numbers these are comparable with."""
         return (self.questions.chosen.compares,)
 
     def setup(self, stage: str) -> None:
-        """With the reading of replies that belongs to the prompt."""
+        """Choose the reading of replies that belongs to the prompt, then check what all benchmarks check."""
         self.metric.read = self._read
         super().setup(stage)
 
     @property
     def _read(self) -> Callable[[str], str | None]:
-        """How a letter is found: behind the benchmark's own prompt as its script does, else as lmms-eval does."""
+        """The reading of a reply: as the benchmark's own script for its own prompt, else as lmms-eval."""
         return parse_first_choice if self.questions.answer_start else parse_choice
 
     def how_measured(self) -> str:
-        """With the reading of replies."""
-        own = "MVBench's own script: the letter with which a reply begins"
-        return f"{self.protocol}; read as by {own if self.questions.answer_start else _LMMS_EVAL}"
+        """The protocol, with the reading of replies."""
+        own_script = "MVBench's own script: the letter with which a reply begins"
+        return f"{self.protocol}; read as by {own_script if self.questions.answer_start else _LMMS_EVAL}"
 
     def recorded(self, path: Path) -> Recorded:
         """Files that a run wrote, found by video and question; or the lines of an `answers.jsonl`."""
-        asks = self.questions
+        questions = self.questions
         if path.suffix == ".jsonl":
-            return recorded_lines(path, asks.everything, asks.asked)
+            return recorded_lines(path, questions.everything, questions.asked)
         files = RecordedFiles("TASK_NAME.json")
-        said: list[Said] = [
+        answers: list[Identified] = [
             (_identity(task, row), answer_of(row, "predict"))
-            for task in asks.tasks
+            for task in questions.tasks
             for row in files.rows(path / prediction_file(task, self.name))
         ]
-        identities = {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()}
-        return files.matched(said, identities, asks.asked)
+        identities = {key: _identity(q.part, questions.record(q)) for key, q in questions.everything.items()}
+        return files.matched(answers, identities, questions.asked)
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The annotation's records with "predict", and "letter", the right one."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        records: dict[str, list[dict[str, Any]]] = {}
         for key, answer in answers.items():
-            one: Question = self.questions.everything[key]
-            record = {**self.questions.record(one), "predict": answer["predict"], "letter": one.answer}
-            found.setdefault(one.part, []).append(record)
-        return found
+            question: Question = self.questions.everything[key]
+            record = {**self.questions.record(question), "predict": answer["predict"], "letter": question.answer}
+            records.setdefault(question.part, []).append(record)
+        return records
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each task."""
         return {prediction_file(task, self.name): rows for task, rows in predictions.items()}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every task and their mean, questions drawn again within each task."""
+        """The intervals of every task and of their mean, questions resampled within each task."""
         hits = {
             task: np.array([[self._read(row["predict"]) == row["letter"]] for row in rows])
             for task, rows in predictions.items()
         }
-        counts = {task: np.ones_like(one) for task, one in hits.items()}
+        counts = {task: np.ones_like(task_hits) for task, task_hits in hits.items()}
         return intervals(hits, counts, ["accuracy"], {"all": Pool(list(hits), "mean")}, seed)
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,4 +230,5 @@ def prediction_file(task: str, name: str) -> str:
 
 
 def _identity(task: str, row: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """The task, and the fields of its record that tell a question from others."""
     return task, *fields(row, "video", "question", "start", "candidates")

@@ -1,4 +1,4 @@
-"""What a test set of open-ended questions adds up to: the judge's numbers, and those that need no judge."""
+"""Scores of a test set of open-ended questions: the judge's numbers, and those that need no judge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.open_qa.wups import MISSING, wordnet_similarity, wups
 from datamodules.questions.files import listed
 from datamodules.questions.open_qa import Dataset
 
-#: The name of the judge's one reply about an answer.
+#: The name of the judge's reply about an answer.
 VERDICT = "verdict"
 #: WUPS at these thresholds.
 WUPS_THRESHOLDS = (0.0, 0.9)
@@ -26,23 +26,24 @@ def score(records: Sequence[Record], dataset: Dataset = "activitynet_qa") -> dic
 
     Args:
         records: one for each answered question.
-        dataset: whose types these questions have.
+        dataset: the test set, whose question types count.
 
     Returns:
         Where a judge has replied: "accuracy" and "average_score" with their counts (see `protocol.judged_accuracy`).
         And always "exact_match" and "normalized_exact_match" (see `protocol.exact_match`), and "wups" ("wups_0",
-        "wups_90") where nltk and WordNet are there; shares in [0, 1].
+        "wups_90") where nltk and WordNet are installed; shares in [0, 1].
 
     Raises:
         ValueError: no records, questions that come twice, or replies to some answers only (all are listed).
     """
-    said = {str(one["question_id"]): one["predict"] for one in records}
+    predictions = {str(record["question_id"]): record["predict"] for record in records}
     results: dict[str, Any] = {}
     if judged(records):
-        results |= judged_accuracy([parse_answer_verdict(one[REPLIES][VERDICT]) for one in records])
-    typed = [{name: value for name, value in one.items() if name != "type" or value is not None} for one in records]
-    results["exact_match"] = exact_match(said, typed, dataset=dataset)
-    results["normalized_exact_match"] = exact_match(said, typed, normalize=True, dataset=dataset)
+        results |= judged_accuracy([parse_answer_verdict(record[REPLIES][VERDICT]) for record in records])
+    # A test set without types has None for each question; `exact_match` expects no such field then.
+    typed = [{name: value for name, value in row.items() if name != "type" or value is not None} for row in records]
+    results["exact_match"] = exact_match(predictions, typed, dataset=dataset)
+    results["normalized_exact_match"] = exact_match(predictions, typed, normalize=True, dataset=dataset)
     if wups_fault() is None:
         results["wups"] = _wups(records)
     return results
@@ -52,9 +53,9 @@ def judged(records: Sequence[Record]) -> bool:
     """Whether a judge has replied to all of these, rather than to none.
 
     Raises:
-        ValueError: to some of them; lists the others.
+        ValueError: it has replied to some of them; lists the others.
     """
-    without = [str(one["question_id"]) for one in records if VERDICT not in one.get(REPLIES, {})]
+    without = [str(record["question_id"]) for record in records if VERDICT not in record.get(REPLIES, {})]
     if without and len(without) < len(records):
         raise ValueError(
             f"{len(without)} of {len(records)} answers were never shown to the judge; give model.judge to have them "
@@ -64,7 +65,7 @@ def judged(records: Sequence[Record]) -> bool:
 
 
 def wups_fault() -> str | None:
-    """Why there is no WUPS; None where there is."""
+    """Why WUPS cannot be computed; None where it can."""
     try:
         wordnet_similarity()
     except (ImportError, LookupError):
@@ -73,12 +74,13 @@ def wups_fault() -> str | None:
 
 
 def _wups(records: Sequence[Record]) -> dict[str, float]:
+    """The mean at each threshold."""
     similarity, singular = wordnet_similarity()
 
     def words(text: str) -> list[str]:
         return [singular(word) for word in normalized(text).split()]
 
-    pairs = [(words(one["predict"]), words(str(one["answer"]))) for one in records]
+    pairs = [(words(record["predict"]), words(str(record["answer"]))) for record in records]
     return {
         f"wups_{threshold * 100:.0f}": sum(wups(*pair, threshold, similarity) for pair in pairs) / len(pairs)
         for threshold in WUPS_THRESHOLDS
@@ -86,13 +88,13 @@ def _wups(records: Sequence[Record]) -> dict[str, float]:
 
 
 class OpenQaMetric(AnswerMetric):
-    """`score` over answers that come one by one, in any order and from any rank.
+    """Metric of `score` over answers in any order and from any rank.
 
-    `update` takes question's key ("DATASET/ID") -> {"answer": the right one, "predict": what was said}, and perhaps
-    "type" and "replies".
+    `update` takes question's key ("DATASET/ID") -> {"answer": the right one, "predict": the reply}, and perhaps "type"
+    and "replies".
 
     Args:
-        dataset: whose types these questions have.
+        dataset: the test set, whose question types count.
     """
 
     def __init__(self, dataset: Dataset = "activitynet_qa", **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, intervals
 from benchmarks.base.judge_replies import UnparsedCounts
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines, text_of
+from benchmarks.base.predictions import Identified, Recorded, RecordedFiles, answer_of, fields, recorded_lines, text_of
 from benchmarks.base.source import Source
 from benchmarks.open_qa.metric import VERDICT, OpenQaMetric, judged, wups_fault
 from benchmarks.open_qa.protocol import normalized, parse_answer_verdict, question_keys
@@ -28,12 +28,12 @@ from datamodules.questions.open_qa_files import OpenRecord
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
-#: Where published files of predictions keep a question, and what was said.
-_QUESTIONS, _SAID = ("Q", "question"), ("pred", "answer")
+#: The fields of a question and of its answer in published files of predictions.
+_QUESTION_FIELDS, _ANSWER_FIELDS = ("Q", "question"), ("pred", "answer")
 
 
 class OpenQa(JudgedBenchmark):
-    """Asks a policy open-ended questions, and a judge about the answers; exact match also by the questions' types.
+    """Benchmark of open-ended questions, scored by a judge and by exact match, which also is by the questions' types.
 
     Into `output` go `predictions_NAME.json` (Video-ChatGPT's format), `judged_NAME.json` (its combined file),
     `results.json`, `details.json` and `answers.jsonl`.
@@ -44,7 +44,7 @@ class OpenQa(JudgedBenchmark):
         predictions: recorded answers to score again: Video-ChatGPT's list of {"video_name", "Q", "A", "pred"},
             ActivityNet-QA's of {"question_id", "answer"}, Video-LLaVA's lines of {"id", "question", "answer", "pred"},
             or an `answers.jsonl`; null with `policy`.
-        judge: says whether answers are right; null = only the numbers that need none.
+        judge: decides whether answers are right; null = only the numbers that need no judge.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
     """
@@ -79,20 +79,20 @@ class OpenQa(JudgedBenchmark):
 
     @property
     def questions(self) -> OpenQuestions:
-        """The data module that asks.
+        """The data module of the questions.
 
         Raises:
             ValueError: it asks another test set's questions.
         """
-        asks: OpenQuestions = self.asked_by(OpenQuestions)
-        if asks.dataset != self.dataset:
-            raise ValueError(f"{type(self).__name__} is about {self.dataset}, data.dataset is {asks.dataset}")
-        return asks
+        questions: OpenQuestions = self.data_module(OpenQuestions)
+        if questions.dataset != self.dataset:
+            raise ValueError(f"{type(self).__name__} is about {self.dataset}, data.dataset is {questions.dataset}")
+        return questions
 
     # Answers
 
     def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
-        """Is the answer right?"""
+        """The question whether an answer is right."""
         texts = {
             "question": self.questions.records[question.key].question,
             "answer": question.answer,
@@ -101,25 +101,25 @@ class OpenQa(JudgedBenchmark):
         return {VERDICT: ZERO_SHOT.about(question.key, texts)}
 
     def readable(self, reply: str) -> bool:
-        """Whether it holds a verdict."""
+        """Whether a reply holds a verdict."""
         return parse_answer_verdict(reply) is not None
 
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
-        """With the question's type."""
+        """The answer with the right one and the question's type."""
         return {**super().item(question, answer), "type": self.questions.records[question.key].kind}
 
     def recorded(self, path: Path) -> Recorded:
         """Recorded answers, found by the question's id where they have it, else by video and question."""
-        asks = self.questions
+        questions = self.questions
         files = RecordedFiles()
-        rows = _lines(path, files) if path.suffix == ".jsonl" else files.rows(path)
-        if rows is None:
-            return recorded_lines(path, asks.everything, asks.asked)
-        identify = _Identities(asks.file.records)
-        said: list[Said] = [(identify.of_row(row), answer_of(row, *_SAID)) for row in rows]
-        named = {identity for identity, _ in said}
-        identities = {key: identify.of_question(one, named) for key, one in asks.records.items()}
-        return files.matched(said, identities, asks.asked)
+        rows = _json_lines(path, files) if path.suffix == ".jsonl" else files.rows(path)
+        if rows is None:  # an `answers.jsonl`
+            return recorded_lines(path, questions.everything, questions.asked)
+        identify = _Identities(questions.file.records)
+        answers: list[Identified] = [(identify.of_row(row), answer_of(row, *_ANSWER_FIELDS)) for row in rows]
+        named = {identity for identity, _ in answers}
+        identities = {key: identify.of_question(record, named) for key, record in questions.records.items()}
+        return files.matched(answers, identities, questions.asked)
 
     # Scores
 
@@ -129,18 +129,18 @@ class OpenQa(JudgedBenchmark):
         rows = []
         for key, answer in answers.items():
             record = records[key]
-            named = {
+            row = {
                 "question_id": record.question_id,
                 "video_name": record.video,
                 "Q": record.question,
                 "A": record.answer,
+                "pred": answer["predict"],
             }
-            more = {REPLIES: answer[REPLIES]} if REPLIES in answer else {}
-            rows.append({**named, "pred": answer["predict"], **more})
+            rows.append(row | ({REPLIES: answer[REPLIES]} if REPLIES in answer else {}))
         return {self.dataset: rows}
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
-        """The predictions, and the judge's verdicts where there are some; null for those that could not be read."""
+        """The predictions, and the judge's verdicts where there are some; null for one that could not be read."""
         rows = predictions[self.dataset]
         plain = [{name: value for name, value in row.items() if name != REPLIES} for row in rows]
         files: dict[str, Any] = {f"predictions_{self.name}.json": plain}
@@ -148,32 +148,38 @@ class OpenQa(JudgedBenchmark):
             verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
             keys = question_keys([row["video_name"] for row in rows])
             files[f"judged_{self.name}.json"] = {
-                key: [None if verdict is None else verdict._asdict(), _asked(row)]
+                key: [
+                    None if verdict is None else verdict._asdict(),
+                    {"q": row["Q"], "a": row["A"], "pred": row["pred"]},
+                ]
                 for key, verdict, row in zip(keys, verdicts, rows, strict=True)
             }
         return files
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the headline numbers, questions resampled."""
+        """The intervals of the headline numbers, questions resampled."""
         rows = predictions[self.dataset]
-        hits = [_equal(row) for row in rows]
+        hits = [[int(row["pred"] == row["A"]), int(normalized(row["pred"]) == normalized(row["A"]))] for row in rows]
         counts: list[list[int]] = [[1, 1]] * len(rows)
         names = ["exact_match/All", "normalized_exact_match/All"]
         if judged(rows):
             verdicts = [parse_answer_verdict(row[REPLIES][VERDICT]) for row in rows]
-            decided = [one is not None and one.pred in ("yes", "no") for one in verdicts]
+            # Denominators as in `judged_accuracy`: yes and no for the accuracy, all parsed verdicts for the score.
+            decided = [verdict is not None and verdict.pred in ("yes", "no") for verdict in verdicts]
             hits = [
-                [*hit, *((0, 0) if one is None else (int(one.pred == "yes"), one.score))]
-                for hit, one in zip(hits, verdicts, strict=True)
+                [*equal, *((0, 0) if verdict is None else (int(verdict.pred == "yes"), verdict.score))]
+                for equal, verdict in zip(hits, verdicts, strict=True)
             ]
-            counts = [[1, 1, int(known), int(one is not None)] for known, one in zip(decided, verdicts, strict=True)]
+            counts = [
+                [1, 1, int(known), int(verdict is not None)] for known, verdict in zip(decided, verdicts, strict=True)
+            ]
             names += ["accuracy", "average_score"]
         ends = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)
-        order = ["accuracy", "average_score", *names[:2]]
+        order = ["accuracy", "average_score", *names[:2]]  # the judge's numbers are shown first
         return {name: ends[f"/{name}"] for name in order if f"/{name}" in ends}
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
-        """Of both numbers that the judge makes: verdicts that cannot be read count for neither."""
+        """Those of both of the judge's numbers: verdicts that cannot be read count for neither."""
         if "unparsed" not in results:
             return {}
         total = sum(results[name] for name in ("yes", "no", "neither", "unparsed"))
@@ -183,7 +189,7 @@ class OpenQa(JudgedBenchmark):
         """Which numbers are absent and why, and the replies that could not be read."""
         absent = {"wups": wups_fault()} if wups_fault() else {}
         if self.judge_name is None:
-            absent["accuracy"] = "nobody judged the answers; give model.judge"
+            absent["accuracy"] = "no judge read the answers; give model.judge"
         unread = {
             row["question_id"]: row[REPLIES][VERDICT]
             for row in predictions[self.dataset]
@@ -220,21 +226,13 @@ class ActivityNetQa(OpenQa):
     dataset = "activitynet_qa"
 
 
-def _asked(row: Mapping[str, Any]) -> dict[str, str]:
-    return {"q": row["Q"], "a": row["A"], "pred": row["pred"]}
-
-
-def _equal(row: Mapping[str, Any]) -> list[int]:
-    return [int(row["pred"] == row["A"]), int(normalized(row["pred"]) == normalized(row["A"]))]
-
-
-def _lines(path: Path, files: RecordedFiles) -> list[dict[str, Any]] | None:
-    """The records of a file with one a line; None where it is an `answers.jsonl`, as its first readable line tells."""
+def _json_lines(path: Path, files: RecordedFiles) -> list[dict[str, Any]] | None:
+    """The records of a file with one a line; None where its first readable line is one of an `answers.jsonl`."""
     content = path.read_bytes() if path.is_file() else b""
     if not path.is_file():
         files.absent.append(str(path))
     rows = []
-    # Not splitlines: other ends of lines than this one may stand within JSON texts.
+    # Not splitlines: other line separators than this one may be within JSON texts.
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             rows += [json.loads(line)] if line.strip() else []
@@ -246,24 +244,28 @@ def _lines(path: Path, files: RecordedFiles) -> list[dict[str, Any]] | None:
 
 
 class _Identities:
-    """Which question a recorded answer is for: the one that its id names, else the one with its video and question."""
+    """Identities of recorded answers: the question that an id names, else the one with its video and text.
+
+    Args:
+        records: all questions of the annotation file.
+    """
 
     def __init__(self, records: Sequence[OpenRecord]) -> None:
-        self._by_id = {one.question_id: one for one in records}
-        self._places = {(one.video, one.question) for one in records}
+        self._by_id = {record.question_id: record for record in records}
+        self._known = {(record.video, record.question) for record in records}
 
     def of_row(self, row: Mapping[str, Any]) -> Hashable:
-        """An id, or (video, question). An id that says something else than these is a row's number, no question's."""
+        """An id, or (video, question). An id that contradicts these is a row's number, and not a question's."""
         name, (video,) = text_of(row, "question_id", "id"), fields(row, "video_name")
-        place = video, text_of(row, *_QUESTIONS)
-        one = self._by_id.get(name or "")
-        if one is not None and place[1] in (None, one.question) and video in (None, one.video):
+        question = text_of(row, *_QUESTION_FIELDS)
+        record = self._by_id.get(name or "")
+        same_video = record is not None and video in (None, record.video)
+        if record is not None and same_video and question in (None, record.question):
             return name
-        if place in self._places:
-            return place
-        # Another wording of the question that the id names.
-        same_video = one is not None and video in (None, one.video)
-        return name if same_video or place == (None, None) else place
+        if (video, question) in self._known:
+            return video, question
+        # Another wording of the question that the id names; or nothing but an id.
+        return name if same_video or (video, question) == (None, None) else (video, question)
 
     def of_question(self, record: OpenRecord, named: Container[Hashable]) -> Hashable:
         """As `of_row` names it, where `named` are the names of all rows."""

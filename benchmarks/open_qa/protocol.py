@@ -1,8 +1,8 @@
-"""Open-ended question answering: what a judge's replies add up to, and scores that need no judge.
+"""Open-ended question answering: scores from a judge's replies, and scores that need no judge.
 
 The judged protocol is Video-ChatGPT's (MSVD-QA, MSRVTT-QA, TGIF-QA, ActivityNet-QA: right or wrong, and a score from 0
 to 5; and its own bench of five dimensions: a score). Numbers depend on the judge, so results must name it. Replies are
-parsed as lmms-eval does, without what a model thought aloud, and also where they are JSON; one that cannot be read is
+parsed as lmms-eval does, without a model's thinking aloud, and also where they are JSON; one that cannot be read is
 None, and is counted.
 """
 
@@ -28,11 +28,11 @@ _ARTICLES = ("a", "an", "the")
 
 
 class AnswerVerdict(NamedTuple):
-    """A judge's opinion of one answer.
+    """Verdict of a judge on one answer.
 
     Attributes:
-        pred: "yes", "no", or what it said instead.
-        score: from 0 to 5, cut to a whole number.
+        pred: "yes", "no", or the judge's other word.
+        score: from 0 to 5, rounded down to a whole number.
     """
 
     pred: str
@@ -56,7 +56,7 @@ def answer_verdict_of(judged: Mapping[str, Any]) -> AnswerVerdict:
         KeyError, AttributeError, ValueError, TypeError, OverflowError: it holds no "pred" or no score.
     """
     pred = judged["pred"].lower()
-    pred = next((word for word in ("yes", "no") if word in pred), pred)
+    pred = next((word for word in ("yes", "no") if word in pred), pred)  # as published
     return AnswerVerdict(pred, whole_score(judged["score"]))
 
 
@@ -122,14 +122,14 @@ def exact_match(
         annotations: published records with "question_id", "answer" and, where the test set has types, "type" as a
             number.
         normalize: compare `normalized` answers; otherwise the strings must be equal.
-        dataset: whose types these are.
+        dataset: the test set, whose question types count.
 
     Returns:
         "All", and where questions have types every one that occurs, in [0, 1]; in ActivityNet-QA also "Free" (all
         types but motion and relations). The published script's "Free" differs: it divides by a wrong count.
 
     Raises:
-        ValueError: no questions, one that lacks its prediction, or one asked twice.
+        ValueError: no questions, one without a prediction, or one that is asked twice.
     """
     ids = Counter(str(record["question_id"]) for record in annotations)
     faults = [f"{key} has no prediction" for key in ids if key not in predictions]
@@ -138,8 +138,8 @@ def exact_match(
         raise ValueError("cannot score these questions: " + ("; ".join(faults) or "there are none"))
     groups: dict[str, list[bool]] = {"All": []}
     for record in annotations:
-        said, answer = predictions[str(record["question_id"])], str(record["answer"])
-        hit = normalized(said) == normalized(answer) if normalize else said == answer
+        prediction, answer = predictions[str(record["question_id"])], str(record["answer"])
+        hit = normalized(prediction) == normalized(answer) if normalize else prediction == answer
         groups["All"].append(hit)
         if "type" in record:
             kind = TYPES[dataset][int(record["type"])]

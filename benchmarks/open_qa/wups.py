@@ -1,4 +1,4 @@
-"""WUPS (Malinowski and Fritz; NExT-QA's form): how near two short answers are in WordNet. An extra: needs nltk.
+"""WUPS (Malinowski and Fritz; NExT-QA's form): similarity of two short answers in WordNet. Optional: needs nltk.
 
 The pure rules are those of NExT-OE's scorer. Which words are compared is our own choice, that of `protocol.normalized`
 with singular nouns, where the published scripts lemmatise with pywsd and leave out stop words: numbers are near the
@@ -15,7 +15,7 @@ from math import prod
 #: Similarity of two different words, from 0 to 1; 0 where one of them is unknown.
 Similarity = Callable[[str, str], float]
 
-#: How to get what is needed.
+#: The message where nltk or WordNet is missing.
 MISSING = "WUPS needs nltk and its WordNet: pip install nltk && python -m nltk.downloader wordnet"
 
 
@@ -23,22 +23,22 @@ def word_similarity(first: str, second: str, threshold: float, similarity: Simil
     """Similarity of two words: 1 for equal ones; below `threshold` a tenth of itself."""
     if first == second:
         return 1.0
-    found = similarity(first, second)
-    return found if found >= threshold else 0.1 * found
+    value = similarity(first, second)
+    return value if value >= threshold else 0.1 * value
 
 
 def one_way(first: Sequence[str], second: Sequence[str], threshold: float, similarity: Similarity) -> float:
-    """The product, over the first's words, of each one's best match; words without any match are left out."""
+    """The product of the best matches of the first answer's words; words without any match are left out."""
     best = [max((word_similarity(a, b, threshold, similarity) for b in second), default=0.0) for a in first]
-    matched = [one for one in best if one > 0]
-    return prod(matched) if matched else 0.0
+    matched = [value for value in best if value > 0]
+    return prod(matched) if matched else 0.0  # the product of nothing would be 1
 
 
 def wups(prediction: Sequence[str], truth: Sequence[str], threshold: float, similarity: Similarity) -> float:
     """WUPS@threshold of one answer, in [0, 1].
 
     Args:
-        prediction: words of what was said.
+        prediction: words of the predicted answer.
         truth: words of the right answer.
         threshold: 0 for the headline number, 0.9 for the strict one.
         similarity: of two different words.
@@ -57,7 +57,7 @@ def wordnet_similarity() -> tuple[Similarity, Callable[[str], str]]:
         LookupError: its WordNet was not downloaded.
     """
     wordnet = import_module("nltk.corpus").wordnet
-    wordnet.ensure_loaded()
+    wordnet.ensure_loaded()  # nltk loads corpora lazily; here a missing one is noticed
 
     @cache
     def similarity(first: str, second: str) -> float:

@@ -1,4 +1,4 @@
-"""Scores of two videos beside what people prefer: shared by VideoReward and VideoScore."""
+"""Base of benchmarks on pairs of videos: a judge's scores compared with people's preferences."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from lightning_modules.judges.base import Judge
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _LIST = re.compile(r"\[[^\[\]]*\]")
 
-#: Scores of a video by what is scored; None where a reply could not be read.
+#: Scores of a video: what is scored -> score.
 Scores = Mapping[str, float]
 
 
 class RatedPair(NamedTuple):
-    """A pair with its scores.
+    """Pair of videos with its scores.
 
     Attributes:
         first: scores of A; None = unknown.
         second: scores of B; None = unknown.
-        preferred: what people were asked -> "A", "B" or "same".
+        preferred: people's choice in each dimension, "A", "B" or "same".
     """
 
     first: Scores | None
@@ -47,7 +47,7 @@ class RatedPair(NamedTuple):
 def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
     """The scores in a reply: its last JSON object with a number for each name.
 
-    Where no object is one, its last list of as many numbers: a reply may also list the scale that it scores on.
+    Without such an object, its last list of as many numbers: a reply may also list the scale that it scores on.
     """
     objects, lists = _OBJECT.findall(reply), _LIST.findall(_OBJECT.sub("", reply))
     for text in (*reversed(objects), *reversed(lists)):
@@ -56,23 +56,20 @@ def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
         except ValueError:
             continue
         values = [scores.get(name) for name in names] if isinstance(scores, dict) else scores
-        if len(values) == len(names) and all(_is_number(value) for value in values):
-            return dict(zip(names, map(float, values), strict=True))
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+        if len(values) == len(names) == len(numbers):
+            return dict(zip(names, map(float, numbers), strict=True))
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 class PairMetric(AnswerMetric):
-    """A benchmark's score over replies that come one by one, in any order and from any rank.
+    """Metric of a benchmark's `score` over replies in any order and from any rank.
 
-    `update` takes video's key -> {"predict": the reply, "video": its path, "pairs": [[number, side,
+    `update` takes video's key -> {"predict": the reply, "video": its path, "pairs": [[pair's number, side,
     preferred]]}, for every pair that it is in, on side 0 or 1.
 
     Args:
-        benchmark: whose `score` it is.
+        benchmark: the class whose `score` is computed.
     """
 
     def __init__(self, benchmark: type[PairRatings], **kwargs: Any) -> None:
@@ -86,15 +83,15 @@ class PairMetric(AnswerMetric):
 
 
 class PairRatings(RatingBenchmark):
-    """Has a judge score every video of a table of pairs.
+    """Base class of benchmarks in which a judge scores every video of a table of pairs.
 
     Args:
-        judge: who scores the videos; None with `predictions`.
+        judge: scores the videos; None with `predictions`.
         output: the folder for the results.
         predictions: recorded scores; None with `judge`.
     """
 
-    #: What a judge scores.
+    #: The dimensions that a judge scores.
     scored: ClassVar[tuple[str, ...]]
     #: Names of what `counted` counts.
     counted_names: ClassVar[tuple[str, ...]]
@@ -120,23 +117,30 @@ class PairRatings(RatingBenchmark):
 
     @property
     def questions(self) -> PairQuestions:
-        """The data module that asks."""
-        asks: PairQuestions = self.asked_by(PairQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: PairQuestions = self.data_module(PairQuestions)
+        return questions
+
+    def readable(self, reply: str) -> bool:
+        """Whether it holds all scores."""
+        return parse_scores(reply, self.scored) is not None
 
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
         """The reply, and the pairs that it is for."""
-        asks = self.questions
-        pairs = [[*place, dict(asks.pairs[place[0]].preferred)] for place in asks.pairs_with(question.video)]
+        questions = self.questions
+        pairs = [
+            [number, side, dict(questions.pairs[number].preferred)]
+            for number, side in questions.pairs_with(question.video)
+        ]
         return {"predict": answer["predict"], "video": question.video, "pairs": pairs}
 
     def recorded(self, path: Path) -> Recorded:
-        """A table with a row a video, or lines of replies."""
+        """A table with a row for each video, or lines of replies."""
         if path.suffix == ".jsonl":
             return super().recorded(path)
-        asks = self.questions
-        return matched(read_table(path, self.scored), {key: one.video for key, one in asks.everything.items()},
-                       asks.asked)  # fmt: skip
+        questions = self.questions
+        identities = {key: question.video for key, question in questions.everything.items()}
+        return matched(read_table(path, self.scored), identities, questions.asked)
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """The pairs both of whose videos have a reply."""
@@ -144,13 +148,13 @@ class PairRatings(RatingBenchmark):
 
     @classmethod
     def pair_of(cls, row: Mapping[str, Any]) -> RatedPair:
-        """A pair with its replies read."""
+        """A pair with the scores in its replies."""
         first, second = (parse_scores(text, cls.scored) for text in row["replies"])
         return RatedPair(first, second, row["preferred"])
 
     @classmethod
     def pairs_of(cls, predictions: Mapping[str, Any]) -> list[RatedPair]:
-        """All pairs with their replies read."""
+        """All pairs with the scores in their replies."""
         return [cls.pair_of(row) for row in predictions[VIDEOS]]
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,14 +162,14 @@ class PairRatings(RatingBenchmark):
         return {f"pairs_{self.name}.json": predictions[VIDEOS]}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every accuracy, pairs resampled; a threshold stays as it was found."""
+        """The intervals of every accuracy, pairs resampled; a threshold stays that of all pairs."""
         counted = self.counted(self.pairs_of(predictions))
-        hits = {name: one[0] for name, one in counted.items()}
-        counts = {name: one[1] for name, one in counted.items()}
+        hits = {name: pair_hits for name, (pair_hits, _) in counted.items()}
+        counts = {name: pair_counts for name, (_, pair_counts) in counted.items()}
         return intervals(hits, counts, self.counted_names, {}, seed)
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
-        """Of every accuracy: pairs with a reply that cannot be read count as wrong."""
+        """Those of every accuracy: pairs with a reply that cannot be read count as wrong."""
         return {
             f"{name}/{kind}": (scores["unparsed"], scores["pairs"])
             for name, scores in results.items()
@@ -174,35 +178,36 @@ class PairRatings(RatingBenchmark):
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""
-        said = {
+        replies = {
             video: reply
             for row in predictions[VIDEOS]
             for video, reply in zip(row["videos"], row["replies"], strict=True)
         }
-        return {"unparsed_replies": {video: one for video, one in said.items() if not parse_scores(one, self.scored)}}
+        unread = {video: reply for video, reply in replies.items() if not parse_scores(reply, self.scored)}
+        return {"unparsed_replies": unread}
 
 
 def read_table(path: Path, names: Sequence[str]) -> list[tuple[str, Answer]]:
     """(video's path, its scores as a reply) from a table with `path` and a column NAME or `reward_NAME` each.
 
     Raises:
-        ValueError: no such table in UTF-8, it lacks columns, or lists every row without a path or with cells too many.
+        ValueError: no such table in UTF-8, it lacks columns, or lists every row without a path or with too many cells.
     """
     header, lines = read_csv(path, "the table of recorded scores")
-    columns = {name: next((one for one in (f"reward_{name}", name) if one in header), "") for name in ("path", *names)}
-    lost = [name for name, column in columns.items() if not column]
-    if lost:
-        raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(header)}")
+    columns = {name: next((c for c in (f"reward_{name}", name) if c in header), "") for name in ("path", *names)}
+    absent = [name for name, column in columns.items() if not column]
+    if absent:
+        raise ValueError(f"{path} has no columns {', '.join(absent)}; it has {', '.join(header)}")
     rows = [row for _, row in lines]
-    refuse(path, [f"row {at}: has no path" for at, row in enumerate(rows) if not row[columns["path"]]]
-           + [f"row {at}: has more cells than columns" for at, row in enumerate(rows) if None in row])  # fmt: skip
-    return [
-        (
-            Path(row[columns["path"]]).as_posix(),
-            {"predict": "{" + ", ".join(f'"{name}": {row[columns[name]] or "null"}' for name in names) + "}"},
-        )
-        for row in rows
-    ]
+    # Python's csv puts surplus cells under the key None.
+    refuse(path, [f"row {i}: has no path" for i, row in enumerate(rows) if not row[columns["path"]]]
+           + [f"row {i}: has more cells than columns" for i, row in enumerate(rows) if None in row])  # fmt: skip
+    answers: list[tuple[str, Answer]] = []
+    for row in rows:
+        # As the text of a reply, which is read like a judge's: an empty or other cell is an unread one.
+        reply = "{" + ", ".join(f'"{name}": {row[columns[name]] or "null"}' for name in names) + "}"
+        answers.append((Path(row[columns["path"]]).as_posix(), {"predict": reply}))
+    return answers
 
 
 def _joined(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -210,9 +215,9 @@ def _joined(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     sides: dict[int, dict[int, tuple[str, str]]] = {}
     preferred: dict[int, Mapping[str, str]] = {}
     for item in items:
-        for number, side, choice in item["pairs"]:
+        for number, side, choices in item["pairs"]:
             sides.setdefault(number, {})[side] = item["video"], item["predict"]
-            preferred[number] = choice
+            preferred[number] = choices
     return [
         {
             "videos": [sides[number][side][0] for side in (0, 1)],

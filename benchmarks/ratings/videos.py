@@ -1,4 +1,4 @@
-"""VisionReward as a test: a judge answers its list of questions about every video of a folder."""
+"""VisionReward as a benchmark: a judge answers its list of questions about every video of a folder."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COLUMNS: Mapping[str, str] = {
     "TC": "temporal_consistency",
     "DD": "dynamic_degree",
 }
-#: How a reply becomes an answer: exactly "yes" as published, or its first word for judges that talk.
+#: How a reply becomes an answer: exactly "yes" as published, or by its first word, for judges that write sentences.
 Reading = Literal["published", "first_word"]
 _FIRST_WORD = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 def read_reply(reply: str, reading: Reading) -> str:
-    """The answer "yes" or "no"; what was said where it is neither, which counts as no."""
+    """The answer "yes" or "no"; the reply itself where it is neither, which counts as no."""
     if reading == "published":
         return reply
     match = _FIRST_WORD.match(reply)
@@ -75,20 +75,20 @@ def summary(videos: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         raise ValueError("no video has all its answers")
     rows = [rate(answers) for answers in videos.values()]
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    nine = {name: value for name, value in means.items() if name[0].isupper()}
+    nine = {name: value for name, value in means.items() if name[0].isupper()}  # "Alignment" ..., not "score"
     return {
         **{name: value for name, value in means.items() if name not in nine},
         **({"dimensions": nine} if nine else {}),
         "videos": len(rows),
-        "unparsed": sum(one not in ("yes", "no") for answers in videos.values() for one in answers),
+        "unparsed": sum(answer not in ("yes", "no") for answers in videos.values() for answer in answers),
     }
 
 
 class VisionRewardMetric(AnswerMetric):
-    """`summary` over answers that come one by one, in any order and from any rank.
+    """Metric of `summary` over answers in any order and from any rank.
 
-    `update` takes question's key -> {"predict": the answer, "video": about which, "number": to which question, "of":
-    how many there are}. A video that lacks answers is left out.
+    `update` takes question's key -> {"predict": the answer, "video": its name, "number": the question's, "of": the
+    number of questions}. A video that lacks answers is left out.
     """
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -97,13 +97,13 @@ class VisionRewardMetric(AnswerMetric):
 
 
 class VisionReward(RatingBenchmark):
-    """Has a judge answer VisionReward's questions about every video.
+    """Benchmark of generated videos by a judge's answers to VisionReward's questions.
 
     Into `output` go `videos_NAME.json` (every video's numbers and answers), `results.json`, `details.json` and
     `answers.jsonl`.
 
     Args:
-        judge: who looks at the videos; the published numbers are of VisionReward's own model. Null with `predictions`.
+        judge: answers about the videos; the published numbers are of VisionReward's own model. Null with `predictions`.
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded replies to score: the `answers.jsonl` of another run, or lines of {"key", "reply"} with
             the key "videos/FILE/NN", NN being the question from 00; null with `judge`.
@@ -129,12 +129,12 @@ class VisionReward(RatingBenchmark):
 
     @property
     def questions(self) -> ChecklistQuestions:
-        """The data module that asks."""
-        asks: ChecklistQuestions = self.asked_by(ChecklistQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: ChecklistQuestions = self.data_module(ChecklistQuestions)
+        return questions
 
     def setup(self, stage: str) -> None:
-        """With a look at the list.
+        """Check the list of questions, then what all benchmarks check.
 
         Raises:
             ValueError: it is neither of the published lists.
@@ -147,24 +147,30 @@ class VisionReward(RatingBenchmark):
             )
         super().setup(stage)
 
+    def readable(self, reply: str) -> bool:
+        """Whether it is a yes or a no."""
+        return read_reply(reply, self.reading) in ("yes", "no")
+
     def item(self, question: Question, answer: Answer) -> dict[str, Any]:
-        """The answer, and where it belongs."""
-        number = int(question.key.rpartition("/")[2])
-        of = len(self.questions.checklist)
-        said = read_reply(answer["predict"], self.reading)
-        return {"predict": said, "video": question.video, "number": number, "of": of}
+        """The answer, with its video and question."""
+        return {
+            "predict": read_reply(answer["predict"], self.reading),
+            "video": question.video,
+            "number": int(question.key.rpartition("/")[2]),
+            "of": len(self.questions.checklist),
+        }
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """Every video with all its answers, and its numbers."""
         videos = _by_video(list(answers.values()))
-        return {VIDEOS: [{"video": video, **rate(given), "answers": given} for video, given in videos.items()]}
+        return {VIDEOS: [{"video": video, **rate(own), "answers": own} for video, own in videos.items()]}
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """One file with all videos."""
         return {f"videos_{self.name}.json": predictions[VIDEOS]}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the score and DenseDPO's columns, videos resampled."""
+        """The intervals of the score and of DenseDPO's columns, videos resampled."""
         rows = predictions[VIDEOS]
         names = [name for name in ("score", *COLUMNS.values()) if name in rows[0]]
         hits = np.array([[row[name] for name in names] for row in rows])
@@ -172,29 +178,30 @@ class VisionReward(RatingBenchmark):
         return {address.removeprefix("/"): ends for address, ends in ends_of.items()}
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
-        """Of every number: an answer that is neither yes nor no counts as no."""
-        asked = results["videos"] * len(self.questions.checklist)
-        return {name: (results["unparsed"], asked) for name in ("score", *COLUMNS.values()) if name in results}
+        """Those of every number: an answer that is neither yes nor no counts as no."""
+        total = results["videos"] * len(self.questions.checklist)
+        return {name: (results["unparsed"], total) for name in ("score", *COLUMNS.values()) if name in results}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
-        """How replies were read, and how often each was said that is neither yes nor no."""
-        said = Counter(one for row in predictions[VIDEOS] for one in row["answers"] if one not in ("yes", "no"))
-        return {"reading": self.reading, "unparsed_replies": dict(said.most_common())}
+        """How replies were read, and the replies that are neither yes nor no with their counts."""
+        answers = [answer for row in predictions[VIDEOS] for answer in row["answers"]]
+        unread = Counter(answer for answer in answers if answer not in ("yes", "no"))
+        return {"reading": self.reading, "unparsed_replies": dict(unread.most_common())}
 
     def settings(self) -> dict[str, Any]:
-        """With the list: another one has other answers under the same numbers."""
+        """Those of every benchmark, and the list's length: another list has other questions under these numbers."""
         return {**super().settings(), "questions": len(self.questions.checklist)}
 
 
 def _by_video(items: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Video -> its answers in the list's order; without the videos that lack some."""
     answers_of: dict[str, dict[int, str]] = {}
-    of: dict[str, int] = {}
+    num_questions: dict[str, int] = {}
     for item in items:
         answers_of.setdefault(item["video"], {})[item["number"]] = item["predict"]
-        of[item["video"]] = item["of"]
+        num_questions[item["video"]] = item["of"]
     return {
         video: [answers[number] for number in sorted(answers)]
         for video, answers in answers_of.items()
-        if len(answers) == of[video]
+        if len(answers) == num_questions[video]
     }

@@ -64,14 +64,14 @@ def pairwise_accuracy(rows: Sequence[tuple[float, float, float, float]]) -> floa
 
 
 class VideoScore(PairRatings):
-    """Accuracy of a judge's five scores, and of their mean, on people's choices.
+    """Benchmark of a judge's five scores, and of their mean, by people's choices.
 
     Into `output` go `pairs_NAME.json`, `results.json`, `details.json` and `answers.jsonl`. A reply is a JSON list of
     five numbers in the order of `ASPECTS` (what VideoScore's own scripts write as "ans"), or an object with the
     aspects' names. The data module reads one column of people's choices.
 
     Args:
-        judge: who scores the videos; null with `predictions`.
+        judge: scores the videos; null with `predictions`.
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded scores: a table with `path` and a column for each aspect, or the `answers.jsonl` of
             another run; null with `judge`.
@@ -84,10 +84,10 @@ class VideoScore(PairRatings):
     counted_names = ("accuracy",)
 
     def setup(self, stage: str) -> None:
-        """With a look at the table.
+        """Check the table, then what all benchmarks check.
 
         Raises:
-            ValueError: it is read for several choices.
+            ValueError: it is read for several dimensions.
         """
         if len(self.questions.dimensions) != 1:
             raise ValueError(f"VideoScore is about one choice a pair; data.dimensions are {self.questions.dimensions}")
@@ -117,14 +117,14 @@ def _hits(pairs: Sequence[RatedPair]) -> dict[str, list[bool]]:
     hits_of: dict[str, list[bool]] = {name: [] for name in ("overall", *ASPECTS)}
     for pair in pairs:
         (choice,) = pair.preferred.values()
-        people = _PREFERENCES[choice]
+        preferences = _PREFERENCES[choice]
         for name, hits in hits_of.items():
             if pair.first is None or pair.second is None:
                 hits.append(False)
             else:
-                hits.append(agrees(_one(pair.first, name), _one(pair.second, name), *people))
+                hits.append(agrees(_score(pair.first, name), _score(pair.second, name), *preferences))
     return hits_of
 
 
-def _one(scores: Scores, name: str) -> float:
+def _score(scores: Scores, name: str) -> float:
     return overall([scores[aspect] for aspect in ASPECTS]) if name == "overall" else scores[name]

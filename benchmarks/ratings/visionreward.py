@@ -1,7 +1,7 @@
 """VisionReward (arXiv 2412.21059) for video: yes-or-no questions about quality, as one score or as dimensions.
 
-A question counts +1 for the answer "yes", in exactly these letters, and -1 for anything else. The score takes 29
-selected questions with learned weights. The dimensions take all 64, unweighted.
+A question counts +1 for the answer "yes", in exactly these letters, and -1 for anything else. The score is that of 29
+selected questions with learned weights. The dimensions are those of all 64, unweighted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WEIGHTS = (
     0.02562797122879315, 0.4389890596048526, 0.26857694964769424, 0.42925171836383774, 0.00846154228462919,
     0.12757277121689847, 0.05798205026065391, 0.1446334304609205, 0.39418111694677266,
 )  # fmt: skip
-#: Which of the 64 questions the score takes, counted from 1.
+#: The questions of the score among the 64, counted from 1.
 SELECTED = (
     1, 2, 4, 5, 6, 10, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 27, 32, 34, 36, 38, 44, 50, 52, 53, 54, 56, 60,
 )  # fmt: skip
@@ -106,10 +106,12 @@ def dense_dpo_columns(answers: Sequence[str]) -> dict[str, float]:
 
 
 def _mean_of(signs: np.ndarray, questions: Sequence[int]) -> float:
+    """The mean over questions that are counted from 1."""
     return float(np.mean(signs[np.asarray(questions) - 1]))
 
 
 def _signs(answers: Sequence[str], expected: int) -> np.ndarray:
+    """+1 for yes, -1 for anything else."""
     if len(answers) != expected:
         raise ValueError(f"{len(answers)} answers to {expected} questions; ask every question once, in order")
     return np.array([1.0 if answer == "yes" else -1.0 for answer in answers])

@@ -18,7 +18,7 @@ from benchmarks.report.score_tables import notes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table of the given runs, and write what else was asked for."""
+    """Print the tables of the given runs; with `--html` and `--markdown` write them, too."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, in the order of the table")
     parser.add_argument("--html", type=Path, help="write a web page here")

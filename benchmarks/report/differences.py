@@ -1,4 +1,4 @@
-"""A tuned run against the base: the difference of every score, with a paired interval on the same questions."""
+"""Differences of a tuned run's scores from the base's, with paired intervals on the same questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.report.runs import Tested
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One run minus another on one benchmark.
+    """Difference of two runs on one benchmark.
 
     Attributes:
         scores: address -> the difference, in the results' own scale.
@@ -23,7 +23,7 @@ class Difference:
     intervals: Intervals
 
     def text(self, address: str, percent: bool) -> str:
-        """How a difference reads: "+3.0 (+1.0 to +5.0)"; a dash where a run lacks the number."""
+        """The difference as text, "+3.0 (+1.0 to +5.0)"; a dash where a run lacks the number."""
         if address not in self.scores:
             return "-"
         ends = [_signed(address, end, percent) for end in self.intervals.get(address, ())]
@@ -31,35 +31,38 @@ class Difference:
 
 
 def difference(base: Tested, tuned: Tested) -> Difference:
-    """The tuned run's scores minus the base's; those that the two measured in other ways are left out."""
+    """The tuned run's scores minus the base's, without those that the two measured in different ways."""
     marked = marks(base.about), marks(tuned.about)
     addresses = dict.fromkeys([*base.headlines, *tuned.headlines])
     scores = {}
     for address in addresses:
         before, after = number_at(base.results, address), number_at(tuned.results, address)
+        # Equal marks: a proxy minus the published measure is no difference.
         if before is not None and after is not None and marked[0].get(address) == marked[1].get(address):
             scores[address] = after - before
-    found: Intervals = {}
+    intervals: Intervals = {}
     if not unpaired(base, tuned):
         for first, second in zip(base.units["units"], tuned.units["units"], strict=True):
             ends = paired_intervals(Units.from_json(first), Units.from_json(second))
-            # A score without a part, or a part with one score alone, is addressed by the one name.
-            found |= {address.strip("/"): one for address, one in ends.items()}
-    return Difference(scores, found)
+            # A score without a part, or a part with only one score, has an address of one name.
+            intervals |= {address.strip("/"): pair for address, pair in ends.items()}
+    return Difference(scores, intervals)
 
 
 def unpaired(base: Tested, tuned: Tested) -> str:
     """Why two runs' units cannot be paired; "" = they can."""
     if not base.units or not tuned.units:
-        return "results of an earlier version do not say what each question brought"
+        return "results of an earlier version do not have each question's contribution"
     if base.units["asked"] != tuned.units["asked"]:
         return "they were asked other questions, or some were left out of one"
-    forms = [[(one["names"], {part: len(rows) for part, rows in one["hits"].items()}) for one in run.units["units"]]
-             for run in (base, tuned)]  # fmt: skip
-    return "" if forms[0] == forms[1] else "they have other scores"
+    shapes = [
+        [(units["names"], {part: len(rows) for part, rows in units["hits"].items()}) for units in run.units["units"]]
+        for run in (base, tuned)
+    ]
+    return "" if shapes[0] == shapes[1] else "they have other scores"
 
 
 def _signed(address: str, value: float, percent: bool) -> str:
-    """With its sign, also where it is 0."""
+    """A number with its sign, also where it is 0."""
     text = shown(address, abs(value), percent)
     return f"{'-' if value < 0 else '+'}{text}"

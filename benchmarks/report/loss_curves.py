@@ -1,4 +1,4 @@
-"""The loss curves of several runs: one small chart for each term, a line for each run."""
+"""Loss curves of several runs: one small chart for each term, a line for each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.report.runs import Curve, Run
 __all__ = ["color_of", "loss_chart"]
 
 COLUMNS = 3
-#: A line through noise is drawn as the mean over this share of a curve's points.
+#: The running mean is over this share of a curve's points.
 SMOOTHED_SHARE = 0.05
 
 
@@ -29,9 +29,9 @@ def loss_chart(runs: Sequence[Run]) -> str:
             tidy(axes, term)
             axes.grid(axis="y", color="#808080", alpha=0.25, linewidth=0.6)
             axes.set_xlabel("optimizer step")
-            for number, run in enumerate(runs):
+            for index, run in enumerate(runs):
                 if term in run.curves:
-                    _draw(axes, run.curves[term], color_of(number))
+                    _draw(axes, run.curves[term], color_of(index))
             charts.append(svg_of(figure))
     return in_rows(charts, COLUMNS)
 
@@ -40,6 +40,7 @@ def _draw(axes: object, curve: Curve, color: str) -> None:
     """The curve thin, and its running mean over it."""
     window = max(1, round(len(curve.values) * SMOOTHED_SHARE))
     values = np.array(curve.values)
+    # Padded by its ends, so that the mean has a value at every step.
     padded = np.pad(values, (window // 2, window - 1 - window // 2), mode="edge")
     mean = np.convolve(padded, np.full(window, 1 / window), mode="valid")
     axes.plot(curve.steps, values, color=color, alpha=0.3, linewidth=0.8)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Several runs in one place, in Markdown and as a web page that needs no other file."""
+"""Report of several runs, in Markdown and as a web page that needs no other file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page below the scores.
+    """Section of the page, below the scores.
 
     Attributes:
         title: its heading.
-        text: what there is to see.
+        text: its first paragraph.
         table: shown below the text; None = no table.
         png: a picture; None = no picture.
-        alt: what the picture shows, in words.
+        alt: the picture's text alternative.
     """
 
     title: str
@@ -61,16 +61,16 @@ def views_section(png: bytes) -> Section:
 
 
 def tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
-    """Title -> table, of all that the runs were tested on; the first is the one to show on top."""
-    found: dict[str, Table] = {}
+    """Title -> table, for every benchmark that some run was tested on; the first is shown on top."""
+    by_title: dict[str, Table] = {}
     if any(HALLUCER in run.tests for run in runs) or not any(run.tests for run in runs):
-        found[HALLUCER] = main_table(runs, paper)
+        by_title[HALLUCER] = main_table(runs, paper)
     subsets = subset_table(runs)
     if subsets.rows:
-        found["Overall accuracy by subset, %"] = subsets
+        by_title["Overall accuracy by subset, %"] = subsets
     for benchmark, table in interval_tables(runs, paper).items():
-        found[f"{benchmark}, with intervals"] = table
-    return found
+        by_title[f"{benchmark}, with intervals"] = table
+    return by_title
 
 
 def markdown(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> str:
@@ -91,31 +91,31 @@ def web_page(
 
     template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    # A long name may be broken behind these signs, and not within a word.
+    # A long name may be broken after these signs, and not within a word.
     environment.filters["broken"] = lambda name: Markup(re.sub(r"([/_])", r"\1<wbr>", str(escape(name))))  # noqa: S704
-    legend = [Row(run.name, color_of(number), []) for number, run in enumerate(runs)]
+    legend = [Row(run.name, color_of(index), []) for index, run in enumerate(runs)]
     return environment.from_string(template).render(
         title=title,
         lead=LEAD,
         tables=tables(runs, paper),
         hallucer=HALLUCER,
         notes=notes(runs),
-        # Our own drawings: the one thing that is not escaped.
+        # SVG of our own, and the only content that is not escaped.
         chart=Markup(loss_chart(runs)),  # noqa: S704
         scores=Markup(score_chart(runs)),  # noqa: S704
         legend=legend,
         trained=[row for row, run in zip(legend, runs, strict=True) if run.curves],
         sections=sections,
-        runs=[{"name": run.name, "starts": [_told(start) for start in starts(run)]} for run in runs],
+        runs=[{"name": run.name, "starts": [_printed(start) for start in starts(run)]} for run in runs],
     )
 
 
 def starts(run: Run) -> list[dict[str, Any]]:
-    """The records of a run's starts; those of a test that was started from Python lie in its details."""
-    return run.records or [one.details for one in run.tests.values() if one.details.get("command")]
+    """The records of a run's starts; that of a test which was started from Python is in its details."""
+    return run.records or [test.details for test in run.tests.values() if test.details.get("command")]
 
 
-def _told(start: Mapping[str, Any]) -> dict[str, Any]:
+def _printed(start: Mapping[str, Any]) -> dict[str, Any]:
     """A start's command line and facts, ready to print."""
     commit = start.get("git_commit")
     facts = {

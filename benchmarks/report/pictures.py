@@ -1,4 +1,4 @@
-"""What the reports' pictures share: frames in a row, a colour for text, a figure as PNG."""
+"""Style of the reports' pictures: frames side by side, a colour for text, reproducible PNG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Text in a grey that is readable on white and on black: the pictures themselves have no background.
+#: Colour of text, readable on white and on black: the pictures have no background.
 GREY = "#808080"
 
 
@@ -21,15 +21,15 @@ def strip_of(frames: Tensor) -> NDArray[np.uint8]:
     count, _, height, width = frames.shape
     gap = max(1, width // 24)
     strip = np.zeros((height, count * (width + gap) - gap, 4), np.uint8)
-    for number, frame in enumerate(frames.permute(0, 2, 3, 1).cpu().numpy()):
-        left = number * (width + gap)
+    for index, frame in enumerate(frames.permute(0, 2, 3, 1).cpu().numpy()):
+        left = index * (width + gap)
         strip[:, left : left + width, :3] = frame
         strip[:, left : left + width, 3] = 255
     return strip
 
 
 def png_of(figure: Figure) -> bytes:
-    """The figure, without a background; equal figures give equal bytes."""
+    """The figure as PNG, without a background; equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None})
     return buffer.getvalue()

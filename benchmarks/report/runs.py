@@ -1,4 +1,4 @@
-"""What a run's folder tells: benchmark results, reward accuracy, loss curves, and what was run."""
+"""Reading of a run's folder: benchmark results, reward accuracy, loss curves, and the records of its starts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ REWARD_ACCURACY = "val/rewards/accuracies"
 #: Written by `RunRecord` at each start: command, commit, versions.
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.csv"
-#: The benchmark that results without a name are of.
+#: The benchmark of results without a name: those of an earlier version.
 HALLUCER = "VideoHallucer"
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A quantity over optimizer steps."""
+    """Curve of a quantity over optimizer steps."""
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -32,15 +32,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One benchmark's results.
+    """Test of a run on one benchmark.
 
     Attributes:
         benchmark: its name.
         results: the published result format.
         about: what the numbers belong to, with intervals; empty in results of an earlier version.
-        details: what lies beside the results.
-        units: what every unit brings to the scores, see `benchmarks.base.results.write_units`; empty in results of an
-            earlier version.
+        details: everything else that the benchmark wrote.
+        units: every unit's contribution to the scores, see `benchmarks.base.results.write_units`; empty in results of
+            an earlier version.
     """
 
     benchmark: str
@@ -52,8 +52,8 @@ class Tested:
     @property
     def intervals(self) -> dict[str, list[float]]:
         """Headline number's address -> [low, high]."""
-        found: dict[str, list[float]] = self.about.get("intervals", {}).get("of", {})
-        return found
+        ends: dict[str, list[float]] = self.about.get("intervals", {}).get("of", {})
+        return ends
 
     @property
     def headlines(self) -> list[str]:
@@ -69,15 +69,15 @@ class Tested:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of a report.
+    """Run of a model, one row of a report.
 
     Attributes:
-        name: the folder's name, or as much of its path as tells it from other runs (`read_runs`).
-        folder: where it was read.
+        name: the folder's name, or as much of its path as makes it differ from other runs (`read_runs`).
+        folder: the run's folder.
         tests: benchmark -> its results; empty = not tested.
         reward_accuracy: the last one on held-out pairs; None = not validated.
         curves: term -> loss, "total" for the weighted sum; empty = not trained.
-        records: one for each start: command, seed, commit, versions.
+        records: command, seed, commit and versions of each start.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What lies beside VideoHallucer's results; empty = not tested on it."""
+        """The details of VideoHallucer's results; empty = not tested on it."""
         return self.tests[HALLUCER].details if HALLUCER in self.tests else {}
 
 
@@ -105,12 +105,12 @@ def read_run(folder: Path) -> Run:
         ValueError: there is nothing to report in it, or results of more than one test on the same benchmark.
     """
     metrics = sorted(folder.rglob(METRICS_FILE), key=_start)
-    found = [(path, _tested(path)) for path in sorted(folder.rglob(RESULTS_FILE))]
-    if not metrics and not found:
+    results = [(path, _tested(path)) for path in sorted(folder.rglob(RESULTS_FILE))]
+    if not metrics and not results:
         raise ValueError(f"{folder} holds neither {RESULTS_FILE} nor {METRICS_FILE}; give the folder of a run")
-    tests = {one.benchmark: one for _, one in found}
-    if len(tests) < len(found):
-        listed = ", ".join(f"{path.parent} ({one.benchmark})" for path, one in found)
+    tests = {test.benchmark: test for _, test in results}
+    if len(tests) < len(results):
+        listed = ", ".join(f"{path.parent} ({test.benchmark})" for path, test in results)
         raise ValueError(f"{folder} holds the results of several tests on one benchmark; give one of {listed}")
     accuracies = [value for path in metrics for _, value in _series(path, REWARD_ACCURACY)]
     return Run(
@@ -124,7 +124,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Several runs, named apart: `base/test` and `vista/test` where both folders are called `test`.
+    """Several runs with distinct names: `base/test` and `vista/test` where both folders are called `test`.
 
     Raises:
         ValueError: as `read_run`, or a folder that is given twice.
@@ -134,7 +134,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:
-    """The end of each path, as long as it must be to tell it from the others."""
+    """The shortest end of each path that no other path has."""
     if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise ValueError(f"{twice} is given twice")
     ends = [["/".join(folder.parts[-count:]) for count in range(1, len(folder.parts) + 1)] for folder in folders]
@@ -142,7 +142,7 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _tested(path: Path) -> Tested:
-    """The results in a file, and what lies beside it."""
+    """The results in a file, with the details and units beside it."""
     results = json.loads(path.read_bytes())
     about = results.pop(ABOUT, {})
     beside = path.with_name(DETAILS_FILE)
@@ -153,14 +153,14 @@ def _tested(path: Path) -> Tested:
 
 
 def _start(path: Path) -> tuple[bool, str, int]:
-    """Orders the starts of a run: fit before validate, then by the logger's version number."""
+    """Sort key of the starts of a run: fit before validate, then the logger's version number, 10 after 9."""
     number = re.fullmatch(r"version_(\d+)", path.parent.name)
     parent = str(path.parent.parent if number else path.parent)
     return "validate" in path.parts, parent, int(number[1]) if number else -1
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """What was run, with the seed from the configuration beside it."""
+    """The record of a start, with the seed from the configuration beside it."""
     record: dict[str, Any] = json.loads(path.read_bytes())
     config = path.with_name("config.yaml")
     seed = re.search(r"^seed_everything: (\d+)", config.read_text(), re.MULTILINE) if config.is_file() else None
@@ -168,7 +168,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _curves(metrics: list[Path]) -> dict[str, Curve]:
-    """Term -> its loss; where a later start repeats steps, the later one counts."""
+    """Term -> its loss; where a later start repeats steps, its values count."""
     points: dict[str, dict[int, float]] = {}
     for path in metrics:
         with path.open(newline="") as file:
@@ -177,6 +177,7 @@ def _curves(metrics: list[Path]) -> dict[str, Curve]:
             series = list(_series(path, name))
             match = LOSS.fullmatch(name)
             kept = points.setdefault(match["term"] or "total" if match else name, {})
+            # A killed run logged steps after its last checkpoint; the resumed one has made them again.
             for step in [step for step in kept if series and step >= series[0][0]]:
                 del kept[step]
             kept.update(series)

@@ -1,4 +1,4 @@
-"""Several runs' benchmark results beside each other, with the paper's rows below them."""
+"""Tables of several runs' benchmark results, with the paper's rows below them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from benchmarks.report.runs import HALLUCER, Run, Tested
 from benchmarks.report.tables import Cell, Row, Table, shares
 
 HEADER = ("run", "basic, %", "hallucinated, %", "overall, %", "reward accuracy, %", "AUC, 0 to 1", "yes bias, %")
-#: Where the first columns of the header are in the results.
+#: Addresses of the header's first columns in the results.
 ADDRESSES = ("all/basic_accuracy", "all/halluc_accuracy", "all/accuracy")
-#: The column behind a run's numbers that a judge's replies are made into.
+#: The column of unread replies, after a run's numbers that a judge makes.
 UNPARSED = "unparsed"
-#: The colour of what is not a run of ours.
+#: The colour of rows that are no runs of ours.
 GREY = "#808080"
 NO_COLOR = "transparent"
 
 
 def main_table(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> Table:
-    """VideoHallucer and the reward's accuracy; a dash stands for what was not measured."""
+    """VideoHallucer's scores and the rewards' accuracy; a dash where nothing was measured."""
     accuracies = [[number_at(run.results or {}, address) for run in runs] for address in ADDRESSES]
     rewards = [run.reward_accuracy for run in runs]
     aucs = [(run.details.get("auc") or {}).get("all") for run in runs]
-    leans = [run.details["bias"]["all"]["pct_diff"] if run.details else None for run in runs]
+    biases = [run.details["bias"]["all"]["pct_diff"] if run.details else None for run in runs]
     columns = [shares(column, "percent", bars=True) for column in (*accuracies, rewards)]
     columns.append(shares(aucs, "plain", bars=True))
-    columns.append([Cell("-" if lean is None else f"{100 * lean:+.1f}") for lean in leans])
-    return Table(HEADER, [*_rows(runs, columns), *_paper_rows(paper, HALLUCER, ADDRESSES, len(HEADER) - 1)])
+    columns.append([Cell("-" if bias is None else f"{100 * bias:+.1f}") for bias in biases])
+    published = []
+    for row in paper:
+        if numbers := _numbers(row, HALLUCER):
+            texts = [numbers.get(address, "-") for address in ADDRESSES]
+            texts += ["-"] * (len(columns) - len(texts))
+            published.append(Row(_title(row), GREY, [Cell(text) for text in texts]))
+    return Table(HEADER, [*_rows(runs, columns), *published])
 
 
 def subset_table(runs: Sequence[Run]) -> Table:
@@ -44,16 +50,16 @@ def subset_table(runs: Sequence[Run]) -> Table:
 
 
 def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict[str, Table]:
-    """Benchmark -> a row for each number: its unit, every run's with its interval, what the first run gained, papers'.
+    """Benchmark -> table of a row for each number: its unit, every run's with its interval, differences, papers'.
 
     The first run is the base that the others are compared with, see `differences`. A number that is not what its name
-    says bears its mark. A benchmark without intervals is left out.
+    says has its mark. A benchmark without intervals is left out.
     """
-    found: dict[str, Table] = {}
+    by_benchmark: dict[str, Table] = {}
     for benchmark, tests in _tests(runs).items():
-        published = {_named(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
+        published = {_title(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
         (base_name, base), *tuned = tests
-        differences = {f"{name} minus {base_name}": difference(base, one) for name, one in tuned}
+        differences = {f"{name} minus {base_name}": difference(base, test) for name, test in tuned}
         percent = base.about.get("percent", True)
         rows = [
             Row(
@@ -61,17 +67,17 @@ def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict
                 NO_COLOR,
                 [
                     Cell(unit_of(address, percent)),
-                    *(cell for _, one in tests for cell in _cells(one, address)),
-                    *(Cell(one.text(address, percent)) for one in differences.values()),
+                    *(cell for _, test in tests for cell in _cells(test, address)),
+                    *(Cell(gain.text(address, percent)) for gain in differences.values()),
                     *(Cell(numbers.get(address, "-")) for numbers in published.values()),
                 ],
             )
-            for address in dict.fromkeys(address for _, one in tests for address in one.headlines)
+            for address in dict.fromkeys(address for _, test in tests for address in test.headlines)
         ]
-        if rows and any(one.intervals for _, one in tests):
-            names = [title for name, one in tests for title in (name, *([UNPARSED] if one.unparsed else []))]
-            found[benchmark] = Table(("score", "unit", *names, *differences, *published), rows)
-    return found
+        if rows and any(test.intervals for _, test in tests):
+            names = [title for name, test in tests for title in (name, *([UNPARSED] if test.unparsed else []))]
+            by_benchmark[benchmark] = Table(("score", "unit", *names, *differences, *published), rows)
+    return by_benchmark
 
 
 def _tests(runs: Sequence[Run]) -> dict[str, list[tuple[str, Tested]]]:
@@ -82,33 +88,19 @@ def _tests(runs: Sequence[Run]) -> dict[str, list[tuple[str, Tested]]]:
 
 def _cells(tested: Tested, address: str) -> list[Cell]:
     """A run's number with its interval and mark and, where a judge was asked, how many replies could not be read."""
-    replies = [Cell(unparsed_cell(tested.unparsed.get(address)))] if tested.unparsed else []
-    return [_with_interval(tested, address), *replies]
-
-
-def _with_interval(tested: Tested, address: str) -> Cell:
     value, ends = number_at(tested.results, address), tested.intervals.get(address)
-    if value is None:
-        return Cell("-")
-    percent = tested.about.get("percent", True)
-    within = f" ({shown(address, ends[0], percent)} to {shown(address, ends[1], percent)})" if ends else ""
-    mark = marks(tested.about).get(address)
-    return Cell(shown(address, value, percent) + within + (f", {mark}" if mark else ""))
+    text = "-"
+    if value is not None:
+        percent = tested.about.get("percent", True)
+        interval = f" ({shown(address, ends[0], percent)} to {shown(address, ends[1], percent)})" if ends else ""
+        mark = marks(tested.about).get(address)
+        text = shown(address, value, percent) + interval + (f", {mark}" if mark else "")
+    replies = [Cell(unparsed_cell(tested.unparsed.get(address)))] if tested.unparsed else []
+    return [Cell(text), *replies]
 
 
 def _rows(runs: Sequence[Run], columns: Sequence[Sequence[Cell]]) -> list[Row]:
-    return [Row(run.name, color_of(number), [column[number] for column in columns]) for number, run in enumerate(runs)]
-
-
-def _paper_rows(paper: Sequence[PaperRow], benchmark: str, addresses: Sequence[str], cells: int) -> list[Row]:
-    """A row for each published one that has numbers of the benchmark."""
-    found = []
-    for row in paper:
-        if numbers := _numbers(row, benchmark):
-            texts = [numbers.get(address, "-") for address in addresses]
-            texts += ["-"] * (cells - len(texts))
-            found.append(Row(_named(row), GREY, [Cell(text) for text in texts]))
-    return found
+    return [Row(run.name, color_of(index), [column[index] for column in columns]) for index, run in enumerate(runs)]
 
 
 def _numbers(row: PaperRow, benchmark: str) -> dict[str, str]:
@@ -118,44 +110,44 @@ def _numbers(row: PaperRow, benchmark: str) -> dict[str, str]:
     }
 
 
-def _named(row: PaperRow) -> str:
+def _title(row: PaperRow) -> str:
     return f"{row.name}, {row.table.source}"
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the tables must know: left-out questions, proxies, other questions or papers.
+    """Remarks for a reader of the tables: left-out questions, proxies, other questions or papers.
 
-    What is the same for several runs is said once, with their names before it.
+    A remark about several runs comes once, after their names.
     """
-    found = []
+    lines = []
     for benchmark, tests in _tests(runs).items():
-        said: dict[str, list[str]] = {}
-        for name, one in tests:
-            for remark in _remarks(one):
-                said.setdefault(remark, []).append(name)
+        names_of: dict[str, list[str]] = {}
+        for name, test in tests:
+            for remark in _remarks(test):
+                names_of.setdefault(remark, []).append(name)
         (base_name, base), *tuned = tests
-        for name, one in tuned:
-            if one.intervals and base.intervals and (why := unpaired(base, one)):
-                said.setdefault(f"no interval of the difference to {base_name}: {why}", []).append(name)
-        found += [f"{', '.join(names)}: {remark}." for remark, names in said.items()]
+        for name, test in tuned:
+            if test.intervals and base.intervals and (reason := unpaired(base, test)):
+                names_of.setdefault(f"no interval of the difference to {base_name}: {reason}", []).append(name)
+        lines += [f"{', '.join(names)}: {remark}." for remark, names in names_of.items()]
         hashes = {
-            tuple(sorted((part, source["sha256"]) for part, source in one.details["annotations"].items()))
-            for _, one in tests
-            if one.details.get("annotations")
+            tuple(sorted((part, source["sha256"]) for part, source in test.details["annotations"].items()))
+            for _, test in tests
+            if test.details.get("annotations")
         }
         if len(hashes) > 1:
-            found.append(
+            lines.append(
                 f"{benchmark}: the runs were tested on different questions, so their numbers cannot be compared."
             )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(lines))
 
 
-def _remarks(one: Tested) -> Iterator[str]:
-    """What a reader must know of one run's test, without a full stop."""
-    if skipped := one.details.get("skipped"):
+def _remarks(test: Tested) -> Iterator[str]:
+    """Remarks on one run's test, without full stops."""
+    if skipped := test.details.get("skipped"):
         yield f"{len(skipped)} questions were left out, because their video or their answer is missing or damaged"
-    if warning := unparsed_warning(one.unparsed):
+    if warning := unparsed_warning(test.unparsed):
         yield warning
-    yield from one.about.get("remarks", ())
-    if reasons := one.about.get("paper", {}).get("not_comparable"):
-        yield f"not comparable with {one.about['paper']['source']}: {'; '.join(reasons)}"
+    yield from test.about.get("remarks", ())
+    if reasons := test.about.get("paper", {}).get("not_comparable"):
+        yield f"not comparable with {test.about['paper']['source']}: {'; '.join(reasons)}"

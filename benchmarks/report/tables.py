@@ -16,7 +16,13 @@ _ANY_WIDTH = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number of a table: how it reads, as a share of 100 where a bar makes sense, and whether none is better."""
+    """Cell of a table.
+
+    Attributes:
+        text: the number as text, perhaps with its interval and mark.
+        share: the number as a share of 100, for a bar; None = no bar.
+        best: whether no number of the column is better.
+    """
 
     text: str
     share: float | None = None
@@ -24,19 +30,19 @@ class Cell:
 
     @property
     def number(self) -> str:
-        """The text without what `within` has of it."""
+        """The text without interval and mark."""
         return self.text.removesuffix(self.within) if self.within else self.text
 
     @property
     def within(self) -> str:
-        """The interval in brackets and the mark, which a page shows in small below the number; "" = none."""
-        starts = [at for sign in (" (", ", ") if (at := self.text.find(sign)) > 0]
+        """The interval in brackets and the mark, which a page shows in small letters below the number; "" = none."""
+        starts = [start for sign in (" (", ", ") if (start := self.text.find(sign)) > 0]
         return self.text[min(starts) :] if starts else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run's line in a table."""
+    """Row of a table: a run's name, its colour in charts, and its cells."""
 
     name: str
     color: str
@@ -45,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the first name of the header stands over the runs."""
+    """Table of a report; the first name of the header is that of the column of runs."""
 
     header: tuple[str, ...]
     rows: list[Row]
@@ -54,11 +60,14 @@ class Table:
         """The table in Markdown, the best numbers bold."""
         lines = [self.header, ("---", *["---:"] * (len(self.header) - 1))]
         lines += [(row.name, *(f"**{c.text}**" if c.best else c.text for c in row.cells)) for row in self.rows]
-        return "".join(f"| {' | '.join(map(_in_markdown, line))} |\n" for line in lines)
+        # A cell must hold neither a line's end nor a cell's.
+        texts = [[" ".join(text.split()).replace("|", "\\|") for text in line] for line in lines]
+        return "".join(f"| {' | '.join(line)} |\n" for line in texts)
 
     def show(self, console: Console) -> None:
-        """Print the table; columns that the terminal is too narrow for stand in further tables below."""
+        """Print the table; columns that do not fit into the terminal are in further tables below."""
         start, end = 0, len(self.header) - 1
+        # As many columns as fit, at least one; then the others.
         while True:
             table = self._columns(start, end)
             needed = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).minimum
@@ -71,25 +80,20 @@ class Table:
                 end -= 1
 
     def _columns(self, start: int, end: int) -> RichTable:
-        """The names, and these of the other columns; no number is ever cut."""
+        """The names with the columns from start to end; no number is ever cut."""
         table = RichTable()
-        table.add_column(Text(self.header[0]), overflow="fold")  # a name that ends in dots is none
-        for number in range(start, end):
-            words = [*self.header[1 + number].split(), *(row.cells[number].text for row in self.rows)]
-            table.add_column(Text(self.header[1 + number]), justify="right", min_width=max(map(len, words)))
+        table.add_column(Text(self.header[0]), overflow="fold")  # by default rich would cut long names
+        for column in range(start, end):
+            words = [*self.header[1 + column].split(), *(row.cells[column].text for row in self.rows)]
+            table.add_column(Text(self.header[1 + column]), justify="right", min_width=max(map(len, words)))
         for row in self.rows:
             cells = [Text(cell.text, style="bold" if cell.best else "") for cell in row.cells[start:end]]
             table.add_row(Text(row.name), *cells)
         return table
 
 
-def _in_markdown(text: str) -> str:
-    """A cell's text, which must hold neither a line's end nor a cell's."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def shares(values: Sequence[float | None], form: Literal["percent", "plain"], bars: bool) -> list[Cell]:
-    """A column of shares; the largest is the best where there is something to be better than."""
+    """A column of shares; the largest is the best, unless all are equal."""
     known = [value for value in values if value is not None]
     largest = max(known) if len(set(known)) > 1 else None
     return [

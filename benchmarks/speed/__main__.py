@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[type[Options], Callable[[Any], dict[str, Any]], str]] 
     "dpo": (DpoOptions, dpo, "plain DPO's step against TRL's DPOTrainer"),
     "dense": (DenseOptions, dense, "DenseDPO's step with the reference by adapters off, and by a frozen copy"),
 }
-#: Options that are given without a value, and as `--no_...`.
+#: Switches: options without a value, and as `--no_...`.
 SWITCHES = {
     "memory": "measure every row's peak memory, each in a process of its own",
     "tower": "add rows with the vision tower in the loop",
@@ -33,19 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None = the process's own.
     """
-    # Before transformers is imported, here and in the processes that measure memory.
+    # Before transformers is imported, here and in the processes that measure memory: it reads them then.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     parser = ArgumentParser(prog="python -m benchmarks.speed", description="speed and memory of a training step")
     subcommands = parser.add_subcommands()
     for name, (options, _, text) in COMMANDS.items():
-        one = ArgumentParser(description=text)
-        switches = {name: told for name, told in SWITCHES.items() if name in options.__dataclass_fields__}
-        one.add_class_arguments(options, skip=set(switches))
-        for switch, told in switches.items():
+        command = ArgumentParser(description=text)
+        switches = {switch: help for switch, help in SWITCHES.items() if switch in options.__dataclass_fields__}
+        command.add_class_arguments(options, skip=set(switches))
+        for switch, description in switches.items():
             default = options.__dataclass_fields__[switch].default
-            one.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=told)
-        subcommands.add_subcommand(name, one, help=text)
+            command.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=description)
+        subcommands.add_subcommand(name, command, help=text)
     parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     options, run, _ = COMMANDS[parsed.subcommand]
     chosen = options(**vars(parsed[parsed.subcommand]))

@@ -26,7 +26,7 @@ def dense(options: DenseOptions) -> dict[str, Any]:
     """Measure and report.
 
     Returns:
-        What the report holds.
+        The content of the report, see `report`.
     """
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -41,7 +41,7 @@ def dense(options: DenseOptions) -> dict[str, Any]:
 
 
 def dense_rows(options: DenseOptions, folder: Path) -> dict[str, Loss]:
-    """The rows by name; the frozen copies are made when a row first runs, and so only in the process that needs them.
+    """The rows by name; a frozen copy is made when its row first runs, and so only in the process that needs it.
 
     Args:
         options: sizes.
@@ -52,8 +52,12 @@ def dense_rows(options: DenseOptions, folder: Path) -> dict[str, Loss]:
     policy.load()
     train_a_little(policy, options.seed)
     module, batch = DenseDPO(policy), pair_batch(options)
-    make = partial(DenseLoss, module, batch)
-    return {COPY_SINGLE: make(True, True), COPY: make(True, False), OURS: make(False, False)}
+    loss = partial(DenseLoss, module, batch)
+    return {
+        COPY_SINGLE: loss(copied=True, single=True),
+        COPY: loss(copied=True, single=False),
+        OURS: loss(copied=False, single=False),
+    }
 
 
 def pair_batch(options: DenseOptions) -> PairBatch:
@@ -80,7 +84,7 @@ def pair_batch(options: DenseOptions) -> PairBatch:
 
 
 class DenseLoss:
-    """One way to the loss.
+    """DenseDPO's loss with one of the references.
 
     Args:
         module: the method.
@@ -103,6 +107,7 @@ class DenseLoss:
         if not self.single:
             terms = self.module.terms(self.batch)
         else:
+            # The step itself is measured, with the policy's two forwards in the place of its one.
             scores, self.module.scores = self.module.scores, self._one_by_one  # type: ignore[method-assign]
             try:
                 terms = self.module.terms(self.batch)
@@ -115,6 +120,7 @@ class DenseLoss:
         self.module.zero_grad()
 
     def _reference(self) -> FlowErrors:
+        """The reference's errors, by adapters off or by the frozen copy."""
         if not self.copied:
             with self.module.policy.reference_mode():
                 return self.module.scores(self.batch)
@@ -126,7 +132,7 @@ class DenseLoss:
         return self._one_by_one(self.batch, self._copy) if self.single else self.module.scores(self.batch, self._copy)
 
     def _one_by_one(self, batch: PairBatch, policy: Any = None) -> FlowErrors:
-        """What `FlowModule.scores` gives, in two forwards."""
+        """The result of `FlowModule.scores`, in two forwards."""
         first, second = (
             self.module.errors(clean, batch.noise, batch.t, batch.prompts, policy)
             for clean in (batch.first, batch.second)

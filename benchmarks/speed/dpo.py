@@ -30,7 +30,7 @@ INSTALL = f"{TRL}: not installed; run pip install -c constraints.txt -e '.[trl]'
 
 @dataclass
 class Pair:
-    """A prompt and two answers, as texts whose words are single tokens."""
+    """Preference pair: a prompt and two answers, as texts whose words are single tokens."""
 
     prompt: str
     chosen: str
@@ -41,7 +41,7 @@ def dpo(options: DpoOptions) -> dict[str, Any]:
     """Measure and report.
 
     Returns:
-        What the report holds.
+        The content of the report, see `report`.
     """
     rows, product = measure(dpo_rows(options), options.repeats)
     if options.memory:
@@ -72,7 +72,7 @@ def build_pair(options: DpoOptions) -> Pair:
 
 
 class OursLoss:
-    """Plain DPO as a step of ours runs it: the prompt once, both answers behind it, the head at answers only."""
+    """Plain DPO's loss by our training step: one prompt, both answers behind it, the head at answers only."""
 
     def __init__(self, options: DpoOptions, pair: Pair) -> None:
         from peft import get_peft_model
@@ -111,10 +111,10 @@ class OursLoss:
 
 
 class TrlLoss:
-    """TRL's own trainer: its `compute_loss` on the batch that its own data loader makes, reference by adapters off.
+    """Plain DPO's loss by TRL's trainer: its `compute_loss` on the batch of its own loader, reference by adapters off.
 
-    Its defaults that would change what is compared are set: float32 instead of bfloat16, and no truncation. Everything
-    else is as `DPOConfig` has it.
+    Defaults that would make the comparison unequal are changed: float32 instead of bfloat16, and no truncation.
+    Everything else is as `DPOConfig` has it.
 
     Args:
         options: sizes.
@@ -130,7 +130,7 @@ class TrlLoss:
         disable_progress_bars()
         rows = Dataset.from_list([{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}])
         with TemporaryDirectory() as folder, warnings.catch_warnings():
-            # Of names that newer transformers changed, and TRL has not yet.
+            # TRL uses names that newer versions of transformers have changed.
             warnings.simplefilter("ignore", FutureWarning)
             settings = DPOConfig(
                 output_dir=folder,
@@ -152,7 +152,7 @@ class TrlLoss:
             )
         train_a_little(self.trainer.model, options.seed)
         self.trainer.model.train()
-        if checkpointing:  # `Trainer.train` does it, which is not called here
+        if checkpointing:  # as `Trainer.train` does, which is not called here
             llama = self.trainer.model.get_base_model()
             enable = getattr(llama, "activation_checkpointing_enable", None) or llama.gradient_checkpointing_enable
             enable({"use_reentrant": False})
@@ -169,7 +169,7 @@ class TrlLoss:
 
 
 def _llama(options: DpoOptions) -> Any:
-    """The same random weights at every call."""
+    """The language model, with the same random weights at every call."""
     from transformers import LlamaForCausalLM
 
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Timing in turn, operations counted, peak memory in a process of its own."""
+"""Measurements of a step: time in turn with other rows, counted operations, and peak memory in its own process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-#: Rows and columns of the square float32 product that says what the machine can do.
+#: Rows and columns of the square float32 product whose rate the steps' rates are compared with.
 PRODUCT_SIZE = 4096
 #: Rows of one comparison compute the same loss within this.
 TOLERANCE = 1e-4
 
 
 class Loss(Protocol):
-    """One way to a step's loss."""
+    """Loss of a step, computed in one way."""
 
     def __call__(self) -> Tensor:
         """The loss with its graph."""
@@ -38,7 +38,7 @@ class Loss(Protocol):
 
 @dataclass
 class Row:
-    """What was measured of one row.
+    """Measurements of one row.
 
     Attributes:
         name: its name in the table.
@@ -71,7 +71,7 @@ def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
     """Check that all rows compute one loss, count their operations, then time them in turn.
 
     Args:
-        rows: name -> what computes the loss; a step is that and its backward.
+        rows: name -> loss; a step is the loss and its backward.
         repeats: timed rounds.
 
     Returns:
@@ -120,13 +120,14 @@ def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments:
 
 
 def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *arguments: Any) -> tuple[int, int]:
+    """The body of `peak_memory` in the new process."""
     torch.set_num_threads(threads)
     loss = build(*arguments)[name]
     gc.collect()
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest point so far becomes the present one
+        Path("/proc/self/clear_refs").write_text("5")  # resets the process's highest point to the present one
     except OSError:
-        before = None  # then it is the highest point of everything, loading included
+        before = None  # the highest point is then that of everything, loading included
     else:
         before = _status("VmRSS")
     step(loss)
@@ -135,14 +136,16 @@ def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *ar
 
 
 def _status(field_name: str) -> int:
-    """A size of this process in bytes, as Linux tells it."""
-    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(field_name))
+    """A size of this process in bytes, from Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(field_name))
     return int(line.split()[1]) * 1024
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _timed(call: Callable[[], object]) -> float:
+    """The seconds of a call."""
     start = time.perf_counter()
-    work()
+    call()
     return time.perf_counter() - start
 
 
@@ -158,7 +161,7 @@ def _backward_flops(
     return flops // (2 if causal else 1)
 
 
-#: torch counts a causal attention as a full one; its CPU kernel skips the half that nobody sees.
+#: torch counts a causal attention as a full one; its CPU kernel skips the masked half.
 CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,

@@ -1,4 +1,4 @@
-"""Random models of the chosen sizes, and a tokenizer whose words are single tokens."""
+"""Models with random weights of the chosen sizes, and a tokenizer whose words are single tokens."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def build_tokenizer(vocabulary: int) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, *(f"w{number}" for number in range(vocabulary - len(SPECIAL)))]
-    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+    words = [*SPECIAL, *(f"w{index}" for index in range(vocabulary - len(SPECIAL)))]
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     unknown, begin, end, padding, *other = SPECIAL[:6]
@@ -34,9 +34,9 @@ def build_tokenizer(vocabulary: int) -> Any:
 
 
 def words(count: int, options: LanguageOptions, generator: torch.Generator) -> str:
-    """A text of so many random words."""
-    numbers = torch.randint(options.vocabulary - len(SPECIAL), (count,), generator=generator)
-    return " ".join(f"w{number}" for number in numbers.tolist())
+    """A text of `count` random words."""
+    indices = torch.randint(options.vocabulary - len(SPECIAL), (count,), generator=generator)
+    return " ".join(f"w{index}" for index in indices.tolist())
 
 
 def llama_config(options: LanguageOptions) -> Any:
@@ -102,7 +102,7 @@ def save_wan(options: DenseOptions, folder: Path) -> None:
     from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
     from diffusers.utils.logging import set_verbosity_error
 
-    set_verbosity_error()  # that there is no text encoder is meant
+    set_verbosity_error()  # no warning about the text encoder, which is left out on purpose
     channels = 16
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
@@ -122,9 +122,10 @@ def save_wan(options: DenseOptions, folder: Path) -> None:
 
 
 def train_a_little(module: nn.Module, seed: int) -> None:
-    """Move the adapters away from 0, so that policy and reference differ and equal losses say something."""
+    """Move the adapters away from 0, so that policy and reference differ: otherwise every loss would be the same."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        # Sorted, so that the draws do not depend on the order in which a library registers parameters.
         for name, parameter in sorted(module.named_parameters()):
             if "lora_" in name:
                 noise: Tensor = torch.randn(parameter.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""What can be chosen on the command line, and the sizes that follow from it."""
+"""Options of the command line, and the sizes that follow from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(kw_only=True)
 class Options:
-    """Sizes of the transformer, and how to measure.
+    """Options of every comparison: sizes of the transformer, and how to measure.
 
     Attributes:
         layers: transformer blocks.
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(kw_only=True)
 class LanguageOptions(Options):
-    """A language model and what it reads.
+    """Options of a language model and its texts.
 
     Attributes:
         vocabulary: tokens.
@@ -52,7 +52,7 @@ class LanguageOptions(Options):
 
 @dataclass(kw_only=True)
 class VistaOptions(LanguageOptions):
-    """VistaDPO: one sample with six views and eight answers.
+    """Options of VistaDPO: one sample with six views and eight answers.
 
     Attributes:
         tower: add rows with the vision tower in the loop.
@@ -78,12 +78,12 @@ class VistaOptions(LanguageOptions):
 
 @dataclass(kw_only=True)
 class DpoOptions(LanguageOptions):
-    """Plain DPO on a text-only Llama, beside TRL's trainer."""
+    """Options of plain DPO on a text-only Llama, compared with TRL's trainer."""
 
 
 @dataclass(kw_only=True)
 class DenseOptions(Options):
-    """DenseDPO: one pair of videos as latents, and their prompt.
+    """Options of DenseDPO: one pair of videos as latents, and their prompt.
 
     Attributes:
         latent_frames: latent frames of a video.

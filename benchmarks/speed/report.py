@@ -1,4 +1,4 @@
-"""The measurements as a table in the terminal and as JSON."""
+"""Report of the measurements, as a table in the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def report(
         rows: the measurements.
         product: the large matrix product of the same rounds.
         baselines: row -> the baseline that its "times" column is relative to.
-        options: as given.
+        options: of the command line.
         notes: lines below the table.
 
     Returns:
-        What the file holds.
+        The content of the file.
     """
     by_name = {row.name: row for row in rows}
     times = {row.name: by_name[baselines[row.name]].median / row.median for row in rows if row.name in baselines}
@@ -55,7 +55,7 @@ def report(
         f"{min(product.seconds):.3f} to {max(product.seconds):.3f}); share is of this rate",
         *notes,
         f"{machine['cpu']}, {machine['threads']} threads; "
-        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        + ", ".join(f"{name} {installed}" for name, installed in machine["versions"].items())
         + f"; seed {options.seed}, {options.repeats} rounds",
     ]
     for line in lines:
@@ -87,6 +87,7 @@ def environment() -> dict[str, Any]:
 
 
 def _cells(row: Row, product: Row, times: float | None) -> list[str]:
+    """A row of the table, in the order of `COLUMNS`."""
     memory = ["-", "-"]
     if row.peak is not None and row.before is not None:
         memory = [f"{row.peak / 2**20:.0f}", f"{(row.peak - row.before) / 2**20:.0f}"]
@@ -103,7 +104,7 @@ def _cells(row: Row, product: Row, times: float | None) -> list[str]:
 
 
 def _processor() -> str:
-    """The processor's name; Linux tells it in a file, others through Python."""
+    """The processor's name: on Linux from a file, on other systems from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -17,7 +17,7 @@ def vista(options: VistaOptions) -> dict[str, Any]:
     """Measure and report.
 
     Returns:
-        What the report holds.
+        The content of the report, see `report`.
     """
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -27,6 +27,7 @@ def vista(options: VistaOptions) -> dict[str, Any]:
             for row in rows:
                 row.before, row.peak = peak_memory(vista_rows, row.name, options, folder)
     names = [row.name for row in rows]
+    # A row with the tower is compared with a baseline with the tower.
     baselines = {name: RELEASED + WITH_TOWER * name.endswith(WITH_TOWER) for name in names}
     by_name = {row.name: row for row in rows}
     notes = [f"times: how many times as fast as {RELEASED!r}"]

@@ -1,4 +1,4 @@
-"""The four ways to the same loss: two baselines over whole sequences, and ours with a live and a cached reference."""
+"""VistaDPO's loss in four ways: two baselines over whole sequences, and ours with a live and a cached reference."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def vista_rows(options: VistaOptions, folder: Path) -> dict[str, Loss]:
     """The rows by name, in the order in which a round times them.
 
     Args:
-        options: sizes, and whether every row is there also with the vision tower in the loop.
+        options: sizes, and whether every row also comes with the vision tower in the loop.
         folder: the checkpoint, see `models.save_video_llava`.
     """
     case = build_case(options, folder)
     rows: dict[str, Loss] = {}
-    for inside in (False, True) if options.tower else (False,):
+    for tower in (False, True) if options.tower else (False,):
         rows |= {
-            name + WITH_TOWER * inside: loss
+            name + WITH_TOWER * tower: loss
             for name, loss in (
-                (RELEASED, ReleasedSchedule(case, inside)),
-                (SEPARATE, SeparateSequences(case, inside)),
-                (LIVE, Ours(case, inside, cached=False)),
-                (CACHED, Ours(case, inside, cached=True)),
+                (RELEASED, ReleasedSchedule(case, tower)),
+                (SEPARATE, SeparateSequences(case, tower)),
+                (LIVE, Ours(case, tower, cached=False)),
+                (CACHED, Ours(case, tower, cached=True)),
             )
         }
     return rows
 
 
 class _VistaLoss:
-    """What the rows share.
+    """Base class of the rows.
 
     Args:
         case: the sample.
@@ -67,7 +67,7 @@ class _VistaLoss:
 
 
 class ReleasedSchedule(_VistaLoss):
-    """A: the passes of the authors' published trainer, 7 of the policy and 9 of the reference.
+    """Row A: the passes of the authors' published trainer, 7 of the policy and 9 of the reference.
 
     Each pass is transformers' own forward over a pair of whole sequences with logits at every position, and a float32
     log-softmax over all of them. The policy's seven keep their graph. The reference repeats the seven, and the token
@@ -98,7 +98,7 @@ class ReleasedSchedule(_VistaLoss):
         with torch.no_grad(), self.case.policy.reference_mode():
             for pair in PAIRS:
                 reference |= self._sums(pair, self._pass(pair))
-            self._pass(PAIRS[0])
+            self._pass(PAIRS[0])  # the published trainer's second pass for the token term, unused
         return combined(self.case.module, policy, reference, kl)
 
     def _pass(self, pair: Scored) -> Tensor:
@@ -106,19 +106,20 @@ class ReleasedSchedule(_VistaLoss):
         return self.case.logits([(pair[0], "chosen"), pair], self.tower).float().log_softmax(-1)
 
     def _sums(self, pair: Scored, log_probs: Tensor) -> dict[Scored, Tensor]:
+        """The log-probability (1,) of each answer of a pair."""
         both: list[Scored] = [(pair[0], "chosen"), pair]
-        ids = torch.stack([self.case.sequences[one].ids for one in both])[:, 1:, None]
+        ids = torch.stack([self.case.sequences[scored].ids for scored in both])[:, 1:, None]
         values = (log_probs[:, :-1].gather(2, ids).squeeze(2) * self.mask).sum(1)
         return dict(zip(both, torch.split(values, 1), strict=True))
 
     def _kl(self, reference: Tensor, policy: Tensor) -> list[Tensor]:
-        """The sequential KL as the published code makes it: at every position, masked afterwards."""
+        """The sequential KL as the published code computes it: at every position, masked afterwards."""
         values = (reference.exp() * (reference - policy)).sum(-1)[:, :-1] * self.mask
         return list(torch.split(values.sum(1), 1))
 
 
 class SeparateSequences(_VistaLoss):
-    """B: each of the eight answers as a whole sequence, of policy and of reference, with logits at its answer only.
+    """Row B: each of the eight answers as a whole sequence, of policy and of reference, with logits at its answer only.
 
     It is transformers' own forward with `logits_to_keep`. Nothing is computed that the loss does not need, and nothing
     is shared.
@@ -130,8 +131,8 @@ class SeparateSequences(_VistaLoss):
             reference, reference_tokens = self._pass()
         policy, policy_tokens = self._pass()
         kl = [
-            (reference_tokens[one].exp() * (reference_tokens[one] - policy_tokens[one])).sum((1, 2))
-            for one in self.case.module.kept_hidden()
+            (reference_tokens[scored].exp() * (reference_tokens[scored] - policy_tokens[scored])).sum((1, 2))
+            for scored in self.case.module.kept_hidden()
         ]
         return combined(self.case.module, policy, reference, kl)
 
@@ -149,9 +150,9 @@ class SeparateSequences(_VistaLoss):
 
 
 class Ours(_VistaLoss):
-    """The step as training runs it: shared prefixes, the reference by adapters off, or its scores from a cache.
+    """Row of the step as training runs it: shared prefixes, the reference by adapters off, or its scores from a cache.
 
-    Without the tower its features were encoded beforehand, once; with it they are encoded in the step, once.
+    Without the tower its features are encoded beforehand; with it they are encoded in the step, once.
     """
 
     def __init__(self, case: VistaCase, tower: bool, cached: bool) -> None:
@@ -162,7 +163,7 @@ class Ours(_VistaLoss):
         """The loss."""
         module, batch = self.case.module, self.case.batch
         if self.tower:
-            batch.encoded = None
+            batch.encoded = None  # the step encodes them
         batch.reference = self.cache or reference_scores(self.case)
         means = module.weighted(module.terms(batch), batch)
         return torch.stack([module.weights[name] * mean for name, mean in means.items()]).sum()

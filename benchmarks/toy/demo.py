@@ -1,9 +1,9 @@
-"""Both journeys on the toy worlds: DPO and VistaDPO from one checkpoint, then DenseDPO, and a page that compares.
+"""Demo of both methods on the toy worlds: DPO and VistaDPO from one checkpoint, then DenseDPO, and a page with results.
 
     python -m benchmarks.toy.demo --output runs/demo --seed 0
 
 Every stage is a command that a person could type; its output goes to OUTPUT/logs. The toy video-language model sees
-well but says yes too often, as large models do; the table shows what plain DPO and VistaDPO make of it. The toy video
+well but says yes too often, as large models do; the table shows how plain DPO and VistaDPO change that. The toy video
 model breaks where motion is fast; the second half, `benchmarks.toy.dense_demo`, shows its videos before and after.
 """
 
@@ -26,11 +26,11 @@ from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
 from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
 
-#: Lies in a folder that the demo made and may therefore make again.
+#: The file that marks a folder of an earlier demo, which may be emptied.
 MARKER = "demo.json"
-#: What is compared, in the order of the table.
+#: The compared runs, in the order of the table.
 TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
-#: How many videos of each split; a question pair or a preference pair each.
+#: Split -> number of videos, each with one question pair or preference pair.
 VIDEOS = {"train": 1024, "val": 200, "test": 400}
 
 
@@ -42,33 +42,30 @@ def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[
         seed: of data, negatives and training.
         videos: split -> how many videos.
     """
-    vista = [*_prepare(output / "data", seed, videos), *_fits(output, seed), *_tests(output, seed)]
-    return [*vista, *dense_stages(output / "dense", seed)]
-
-
-def _prepare(data: Path, seed: int, videos: Mapping[str, int]) -> Iterator[Stage]:
+    data = []
     for split, number in videos.items():
-        arguments = ["prepare", "toy", str(data / split), "--split", split, "--num_videos", str(number)]
-        yield Stage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)])
+        arguments = ["prepare", "toy", str(output / "data" / split), "--split", split, "--num_videos", str(number)]
+        data.append(Stage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)]))
+    return [*data, *_fits(output, seed), *_tests(output, seed), *dense_stages(output / "dense", seed)]
 
 
 def _fits(output: Path, seed: int) -> Iterator[Stage]:
-    """Both fits, each with a validation."""
+    """Both fits, each with its validation."""
     for method in ("dpo", "vista"):
         root = output / method
-        given: dict[str, object] = {
+        options: dict[str, object] = {
             "--seed_everything": seed,
             "--trainer.default_root_dir": root,
             "--data.val": output / "data" / "val.index.json",
             "--data.seed": seed,
         }
         train = {"--data.train": output / "data" / "train.index.json"}
-        fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | given | train)]
+        fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | options | train)]
         yield Stage(f"fit {TITLES[method]}", f"fit-{method}", fit)
-        # One measure for both: is the reward of the chosen answer above that of the rejected wrong one? The response
-        # term of VistaDPO mixes in the irrelevant answer, which is easy to tell; plain DPO's is the question itself.
-        judged = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
-        validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | given | judged)]
+        # One measure for both: is the reward of the chosen answer above that of the rejected one? VistaDPO's response
+        # term mixes in the irrelevant answer, which is easy to tell apart; plain DPO's is exactly this question.
+        checkpoint = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
+        validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | options | checkpoint)]
         yield Stage(f"validate {TITLES[method]}", f"validate-{method}", validate)
 
 
@@ -76,7 +73,7 @@ def _tests(output: Path, seed: int) -> Iterator[Stage]:
     """The benchmark, on the checkpoint as it is and with each fit's adapter."""
     questions = output / "data" / "test"
     for method, title in TITLES.items():
-        given: dict[str, object] = {
+        options: dict[str, object] = {
             "--config": "configs/benchmarks/toy_hallucer.yaml",
             "--seed_everything": seed,
             "--trainer.default_root_dir": output / method,
@@ -86,23 +83,29 @@ def _tests(output: Path, seed: int) -> Iterator[Stage]:
             "--data.videos": questions / "videos",
         }
         if method != "base":
-            given["--model.policy.adapter"] = output / method / "exports" / "last"
-        yield Stage(f"test {title}", f"test-{method}", ["test", *flags(given)])
+            options["--model.policy.adapter"] = output / method / "exports" / "last"
+        yield Stage(f"test {title}", f"test-{method}", ["test", *flags(options)])
 
 
 def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> None:
     """Run the demo; prints the table and writes `report.html` and `report.md`.
 
+    Args:
+        output: the demo's folder; that of an earlier demo is emptied.
+        seed: of data, negatives and training.
+        videos: split -> how many videos.
+
     Raises:
-        ValueError: the output folder is somebody else's.
+        ValueError: the output folder holds other files than a demo's.
         RuntimeError: a stage failed.
     """
     console = Console()
     clear(output, MARKER)
-    wanted = stages(output, seed, videos)
-    record = {"seed": seed, "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in wanted]}
+    commands = stages(output, seed, videos)
+    record = {"seed": seed, "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in commands]}
+    # Before the first stage, so that the folder of an interrupted demo can be emptied, too.
     write_json(output / MARKER, record)
-    seconds = run_stages(wanted, output / "logs", console)
+    seconds = run_stages(commands, output / "logs", console)
     write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
     runs = [read_run(output / name) for name in TITLES]
     views = picture(sample_views(output / "data" / "val.index.json", seed=seed))
@@ -111,7 +114,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
     motion = dense[0].table
     assert motion is not None, "the first section has the table"
     (output / "report.md").write_text(f"{markdown(runs)}\n{dense[0].title}:\n\n{motion.markdown()}", encoding="utf-8")
-    page = web_page(runs, [views_section(views), *dense], title=f"Both journeys on the toy worlds, seed {seed}")
+    page = web_page(runs, [views_section(views), *dense], title=f"Both methods on the toy worlds, seed {seed}")
     (output / "report.html").write_text(page, encoding="utf-8")
     main_table(runs).show(console)
     for note in notes(runs):
@@ -123,7 +126,9 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="the demo's folder, made again")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), help="the demo's folder; an earlier demo in it is removed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of data, negatives and training")
     options = parser.parse_args(argv)
     return exit_status(lambda output: run_demo(output, options.seed), options.output)

@@ -1,4 +1,4 @@
-"""The dense half of the demo: pairs made and labelled, a short DenseDPO fit, and samples before and after."""
+"""Second half of the demo: pairs made and labelled, a short DenseDPO fit, and samples before and after."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_
 from benchmarks.toy.stages import Stage, flags
 from datamodules.shards.index import Index
 
-#: How many videos become pairs before one's eyes, and how many prompts are sampled.
+#: Number of videos that become pairs in the demo, and of prompts that are sampled.
 VIDEOS = {"live": 8, "prompts": 24}
-#: What is compared, in the order of the table.
+#: The compared runs, in the order of the table.
 TITLES = {"base": "the base model", "dense": "DenseDPO"}
 SHIPPED = Path("datamodules/toy_world/pairs")
 
@@ -22,18 +22,26 @@ def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) ->
     """The commands, in order.
 
     Args:
-        output: the dense half's folder.
+        output: the folder of this half.
         seed: of videos, pairs, training and samples.
-        videos: how many, see `VIDEOS`.
+        videos: numbers as in `VIDEOS`.
     """
-    return [*_live_pairs(output, seed, videos["live"]), _fit(output, seed), *_samples(output, seed, videos["prompts"])]
+    options: dict[str, object] = {
+        "--config": "configs/toy/wan_dense.yaml",
+        "--seed_everything": seed,
+        "--trainer.default_root_dir": output / "fit",
+        "--data.seed": seed,
+    }
+    # The fit reads pairs that come with the project: those of the demo are too few to learn from.
+    fit = Stage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(options)])
+    return [*_live_pairs(output, seed, videos["live"]), fit, *_samples(output, seed, videos["prompts"])]
 
 
 def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
-    """Real videos, two guided samples of each, and labels by the toy world's judge, who knows the truth."""
+    """Real videos, two guided samples of each, and labels by the toy world's judge, which knows the truth."""
     real, pairs = output / "videos", output / "pairs"
-    made = ["prepare", "toy-videos", str(real), "--split", "val", "--num_videos", str(number), "--seed", str(seed)]
-    yield Stage(f"make {number} real videos", "dense-videos", made)
+    prepare = ["prepare", "toy-videos", str(real), "--split", "val", "--num_videos", str(number), "--seed", str(seed)]
+    yield Stage(f"make {number} real videos", "dense-videos", prepare)
     guided: dict[str, object] = {
         "--config": "configs/toy/wan_pairs.yaml",
         "--trainer.default_root_dir": output / "guided",
@@ -52,23 +60,13 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
     yield Stage("label every second of them", "dense-labels", ["predict", *flags(judged)])
 
 
-def _fit(output: Path, seed: int) -> Stage:
-    given: dict[str, object] = {
-        "--config": "configs/toy/wan_dense.yaml",
-        "--seed_everything": seed,
-        "--trainer.default_root_dir": output / "fit",
-        "--data.seed": seed,
-    }
-    return Stage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(given)])
-
-
 def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
     """The same prompts and noise for both models."""
     real = output / "prompts"
-    made = ["prepare", "toy-videos", str(real), "--split", "test", "--num_videos", str(number), "--seed", str(seed)]
-    yield Stage("choose prompts", "dense-prompts", made)
+    prepare = ["prepare", "toy-videos", str(real), "--split", "test", "--num_videos", str(number), "--seed", str(seed)]
+    yield Stage("choose prompts", "dense-prompts", prepare)
     for method, title in TITLES.items():
-        given: dict[str, object] = {
+        options: dict[str, object] = {
             "--config": "configs/toy/wan_sample.yaml",
             "--trainer.default_root_dir": output / "sampling" / method,
             "--trainer.callbacks.VideoFolderWriter.folder": output / "samples" / method,
@@ -76,8 +74,8 @@ def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
             "--data.file": f"{real}.txt",
         }
         if method != "base":
-            given["--model.policy.adapter"] = output / "fit" / "exports" / "last"
-        yield Stage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(given)])
+            options["--model.policy.adapter"] = output / "fit" / "exports" / "last"
+        yield Stage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(options)])
 
 
 def dense_sections(output: Path) -> list[Section]:
@@ -92,14 +90,15 @@ def dense_sections(output: Path) -> list[Section]:
     sections = [
         Section(
             "DenseDPO: videos before and after",
-            "Motion is how far shapes move against what the prompt asks for (1 = as told), over all prompts and over "
+            "Motion is how far shapes move against what the prompt asks for (1 = as asked), over all prompts and over "
             "slow, medium and fast ones. Quality is the mean of shape, colour and smoothness.",
-            motion_table({title: [one] for title, one in scores.items()}),
+            motion_table({title: [folder_scores] for title, folder_scores in scores.items()}),
             samples_picture(folders, shown),
-            "Rows of frames: what each model makes of a slow, a medium and a fast prompt",
+            "Rows of frames: each model's videos of a slow, a medium and a fast prompt",
         )
     ]
     pairs, labels = (output / f"{name}.index.json" for name in ("pairs", "labels"))
+    # A picture with one colour would show nothing: only where some pair has segments for either video.
     if any({1, -1} <= set(entry.facts["labels"]) for entry in Index.read(labels).entries):
         sections.append(
             Section(

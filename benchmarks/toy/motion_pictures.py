@@ -1,4 +1,4 @@
-"""Pictures of the dense journey: sampled videos before and after training, and one pair with its labels."""
+"""Pictures of toy videos: samples before and after training, and one pair with its labels."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def samples_picture(folders: Mapping[str, Path], names: Sequence[str], every: in
     Args:
         folders: title -> folder of sampled videos.
         names: file names that all folders have.
-        every: show every so-manieth frame.
+        every: the step between the frames that are shown.
     """
     from matplotlib.figure import Figure
 
     rows = [(name, title) for name in names for title in folders]
     figure = Figure(figsize=(11, 1.05 * len(rows) + 0.2), dpi=130)
-    for number, (name, title) in enumerate(rows):
+    for row, (name, title) in enumerate(rows):
         video = folders[title] / name
         frames = decode_frames(video, range(0, probe(video).frames, every))
-        axes = figure.add_axes((0.3, 1 - (number + 1) / len(rows), 0.69, 0.94 / len(rows)))
+        axes = figure.add_axes((0.3, 1 - (row + 1) / len(rows), 0.69, 0.94 / len(rows)))
         axes.imshow(strip_of(frames), interpolation="nearest")
         axes.set_axis_off()
         prompt = name.rpartition("-")[0]
-        figure.text(0.01, 1 - (number + 0.5) / len(rows), f"{prompt}\n{title}", color=GREY, fontsize=9, va="center")
+        figure.text(0.01, 1 - (row + 0.5) / len(rows), f"{prompt}\n{title}", color=GREY, fontsize=9, va="center")
     return png_of(figure)
 
 
@@ -61,28 +61,30 @@ def pair_picture(pairs: Path, labels: Path, key: str | None = None) -> bytes:
     prompt = PairRow.from_json(json.loads(members["json"])).prompt
     figure = Figure(figsize=(11, 3.2), dpi=130)
     figure.text(0.01, 0.95, f"{prompt}; green: better in this second, red: worse", color=GREY, fontsize=10, va="top")
-    for number, side in enumerate(("first", "second")):
+    for row, side in enumerate(("first", "second")):
         video = members[f"{side}.mp4"]
         frames = decode_frames(video, range(0, probe(video).frames, 2))
-        axes = figure.add_axes((0.1, 0.45 - 0.44 * number, 0.89, 0.4))
+        axes = figure.add_axes((0.1, 0.45 - 0.44 * row, 0.89, 0.4))
         strip = strip_of(frames)
         axes.imshow(strip, interpolation="nearest")
         height, width = strip.shape[:2]
         edges = np.linspace(0, width, len(label.labels) + 1)
-        for segment, one in enumerate(label.labels):
-            color = LABEL_COLORS[one if number == 0 else -one]
-            wide = edges[segment + 1] - edges[segment]
-            axes.add_patch(Rectangle((edges[segment], height), wide - 1, 0.12 * height, color=color, clip_on=False))
+        for segment, segment_label in enumerate(label.labels):
+            # +1 = the first video is better, so that the second one's bar has the other colour.
+            color = LABEL_COLORS[segment_label if row == 0 else -segment_label]
+            bar_width = edges[segment + 1] - edges[segment] - 1
+            axes.add_patch(Rectangle((edges[segment], height), bar_width, 0.12 * height, color=color, clip_on=False))
         axes.set_axis_off()
-        figure.text(0.01, 0.65 - 0.44 * number, side, color=GREY, fontsize=10, va="center")
+        figure.text(0.01, 0.65 - 0.44 * row, side, color=GREY, fontsize=10, va="center")
     return png_of(figure)
 
 
 def _label(labels: Path, key: str | None) -> LabelRow:
+    """The pair's label; without a key that of the first pair with segments for either video."""
     index = Index.read(labels, "vidpref/labels")
     reader = SampleReader(index)
     for position, entry in enumerate(index.entries):
-        found = entry.facts["labels"]
-        if entry.key == key or (key is None and 1 in found and -1 in found):
+        segments = entry.facts["labels"]
+        if entry.key == key or (key is None and 1 in segments and -1 in segments):
             return LabelRow.from_json(json.loads(reader.read(position, ["json"])["json"]))
     raise ValueError(f"{labels}: no labelled pair {key or 'with segments for either video'}")

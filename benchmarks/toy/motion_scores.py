@@ -1,9 +1,9 @@
-"""Sampled toy videos measured against their prompts: how far shapes move, and how well they are made.
+"""Measures of sampled toy videos against their prompts: how far shapes move, and the quality of shape and colour.
 
     python -m benchmarks.toy.motion_scores runs/demo/samples/base runs/demo/samples/dense
 
-A folder is what `VideoSampler` and `VideoFolderWriter` leave: videos and their manifest. Numbers are means over videos,
-and for each speed that the prompts name; the measures are those of `datamodules.toy_world.motion_measures`.
+A folder is one that `VideoSampler` and `VideoFolderWriter` wrote: videos and their manifest. Numbers are means over
+videos, and over those of each speed that the prompts name, of the measures in `datamodules.toy_world.motion_measures`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ COLUMNS: tuple[tuple[str, Speed | None], ...] = (
     ("color", None),
     ("smoothness", None),
 )
-#: Columns of text that the table takes, with the spread of several seeds.
+#: Width of the table in characters, with the spread of several seeds.
 WIDTH = 150
 
 
 @dataclass(frozen=True, slots=True)
 class MotionScores:
-    """The measures of a folder's videos: name -> measures, and name -> what the prompt says of its speed."""
+    """Measures of a folder's videos: name -> measures, and name -> the speed in its prompt."""
 
     videos: Mapping[str, Measures]
     speeds: Mapping[str, Speed]
 
     def mean(self, speed: Speed | None = None) -> Measures:
         """The mean over all videos, or over those of one speed."""
-        return mean_measures([one for name, one in self.videos.items() if speed in (None, self.speeds[name])])
+        chosen = [measures for name, measures in self.videos.items() if speed in (None, self.speeds[name])]
+        return mean_measures(chosen)
 
     def value(self, measure_name: str, speed: Speed | None) -> float:
         """One number of the table."""
@@ -63,34 +64,37 @@ def score_folder(folder: Path) -> MotionScores:
     for name, asked in json.loads(path.read_text(encoding="utf-8"))["videos"].items():
         motion, video = parse_motion(asked["prompt"]), folder / name
         if not video.is_file():
-            raise ValueError(f"{video} is missing; the same `vidpref predict` again makes what is left")
+            raise ValueError(f"{video} is missing; the same `vidpref predict` again makes the missing ones")
         frames = decode_frames(video, range(probe(video).frames))
         videos[name], speeds[name] = measure(frames, motion), motion.speed
     return MotionScores(videos, speeds)
 
 
 def one_of_each_speed(names: Iterable[str]) -> list[str]:
-    """The first name that tells of each speed, slow to fast.
+    """The first name with each speed, slow to fast.
 
     Raises:
-        ValueError: none tells of one of them.
+        ValueError: there is none with one of them.
     """
-    found: dict[Speed, str] = {}
+    first: dict[Speed, str] = {}
     for name in names:
-        found.setdefault(parse_motion(name).speed, name)
-    if lacking := [speed for speed in SPEEDS if speed not in found]:
-        raise ValueError(f"no video is {' or '.join(lacking)}; sample {len(SPEEDS)} prompts or more")
-    return [found[speed] for speed in SPEEDS]
+        first.setdefault(parse_motion(name).speed, name)
+    if missing := [speed for speed in SPEEDS if speed not in first]:
+        raise ValueError(f"no video is {' or '.join(missing)}; sample {len(SPEEDS)} prompts or more")
+    return [first[speed] for speed in SPEEDS]
 
 
 def motion_table(runs: Mapping[str, Sequence[MotionScores]]) -> Table:
     """A line for each run, the mean over its folders (seeds), with the spread where there are several.
 
-    Behind motion stand its means over the prompts of each speed.
+    Next to motion are its means over the prompts of each speed.
+
+    Args:
+        runs: name -> the scores of its folders.
     """
     header = ("run", *(speed or name for name, speed in COLUMNS))
-    columns = [_column([[one.value(*column) for one in scores] for scores in runs.values()]) for column in COLUMNS]
-    rows = [Row(name, color_of(number), [column[number] for column in columns]) for number, name in enumerate(runs)]
+    columns = [_column([[seed.value(*column) for seed in seeds] for seeds in runs.values()]) for column in COLUMNS]
+    rows = [Row(name, color_of(index), [column[index] for column in columns]) for index, name in enumerate(runs)]
     return Table(header, rows)
 
 
@@ -100,11 +104,12 @@ def wide_console() -> Console:
 
 
 def _column(values: Sequence[Sequence[float]]) -> list[Cell]:
-    means = [sum(each) / len(each) for each in values]
+    """A cell for each run, from its values of several seeds."""
+    means = [sum(seeds) / len(seeds) for seeds in values]
     largest = max(means) if len(set(means)) > 1 else None
     cells = []
-    for each, mean in zip(values, means, strict=True):
-        spread = f" ({min(each):.2f} to {max(each):.2f})" if len(each) > 1 else ""
+    for seeds, mean in zip(values, means, strict=True):
+        spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if len(seeds) > 1 else ""
         cells.append(Cell(f"{mean:.3f}{spread}", None, mean == largest))
     return cells
 

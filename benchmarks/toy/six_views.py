@@ -1,4 +1,4 @@
-"""A picture of what VistaDPO trains on: one sample's six views with the answers that are scored under each.
+"""Picture of one VistaDPO sample: its six views with the answers that are scored under each.
 
 python -m benchmarks.toy.six_views SHARDS.index.json --key KEY --output six_views.png
 """
@@ -50,10 +50,10 @@ def sample_views(
         ValueError: there is no such sample.
     """
     index = Index.read(index_path)
-    positions = list(range(len(index))) if key is None else [index.positions[key]] if key in index.positions else []
-    if not positions:
+    if len(index) == 0 or (key is not None and key not in index.positions):
         known = ", ".join(entry.key for entry in index.entries[:3])
         raise ValueError(f"{index_path} has no sample {key!r}; it has {known} ...")
+    positions = range(len(index)) if key is None else [index.positions[key]]
     negatives = negatives or Negatives()
     annotations = Annotations.of(index, negatives)
     complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
@@ -70,7 +70,7 @@ def picture(views: Sequence[View]) -> bytes:
 
     height, width = views[0].frames.shape[2:]
     rows = len(views)
-    # One row is as high as its frames are when all of them share their column.
+    # A row is as high as its frames when all of them fit side by side into their column.
     row_inches = max(0.8, 5.6 / len(views[0].frames) * height / width)
     figure = Figure(figsize=(11, row_inches * rows + 0.5), dpi=150)
     figure.suptitle(f"Question: {views[0].prompt}", x=0.01, y=1 - 0.12 / figure.get_figheight(), ha="left", va="top",
@@ -78,8 +78,8 @@ def picture(views: Sequence[View]) -> bytes:
     top = 1 - 0.45 / figure.get_figheight()
     grid = figure.add_gridspec(rows, 3, width_ratios=(1.5, 5.6, 3.9), left=0.01, right=0.995, top=top, bottom=0.01,
                                wspace=0.03, hspace=0.12)  # fmt: skip
-    for number, view in enumerate(views):
-        name, strip, answers = (figure.add_subplot(grid[number, column]) for column in range(3))
+    for row, view in enumerate(views):
+        name, strip, answers = (figure.add_subplot(grid[row, column]) for column in range(3))
         for axes in (name, strip, answers):
             axes.set_axis_off()
         name.text(0, 0.5, TITLES[view.name], color=GREY, fontsize=11, va="center", transform=name.transAxes)

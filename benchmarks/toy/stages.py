@@ -1,4 +1,4 @@
-"""Commands run one after the other under one progress bar, each in a process of its own, its output in a log."""
+"""Stages: commands that run one after the other under one progress bar, each in its own process with its own log."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STEP_LINE = re.compile(r"step \d+: .*")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One command.
+    """Stage of a demo or study: one command.
 
     Attributes:
         title: what it does.
         name: its log is OUTPUT/logs/NAME.log.
-        arguments: what follows `vidpref`.
+        arguments: the command line after `vidpref`.
     """
 
     title: str
@@ -36,25 +36,25 @@ class Stage:
     arguments: list[str]
 
 
-def flags(given: Mapping[str, object]) -> list[str]:
-    """Options as they stand on a command line."""
-    return [str(part) for pair in given.items() for part in pair]
+def flags(options: Mapping[str, object]) -> list[str]:
+    """Option -> value, as arguments of a command line."""
+    return [str(part) for option_and_value in options.items() for part in option_and_value]
 
 
-def run_stage(stage: Stage, logs: Path, tell: Callable[[str], None]) -> None:
-    """Run one command in a process of its own, so that it is what a person would have typed.
+def run_stage(stage: Stage, logs: Path, show: Callable[[str], None]) -> None:
+    """Run one command in a process of its own, exactly as if a person had typed it.
 
     Args:
         stage: the command.
         logs: the folder for its output.
-        tell: gets what a fit says of its progress.
+        show: gets a fit's lines of progress.
 
     Raises:
         RuntimeError: the command failed; with the end of its output.
     """
     command = [sys.executable, "-m", "vidpref", *stage.arguments]
     log = logs / f"{stage.name}.log"
-    # A wide "terminal": a line of progress stays one line.
+    # A wide terminal, so that a line of progress stays one line; unbuffered, so that it comes at once.
     environment = os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     with log.open("w", encoding="utf-8") as file:
         print(f"$ {shlex.join(['vidpref', *stage.arguments])}", file=file, flush=True)
@@ -65,13 +65,13 @@ def run_stage(stage: Stage, logs: Path, tell: Callable[[str], None]) -> None:
                 file.write(line)
                 file.flush()
                 if STEP_LINE.match(line):
-                    tell(line.strip())
+                    show(line.strip())
     if process.returncode:
         end = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-20:])
         raise RuntimeError(f"stage '{stage.title}' failed; {log} ends with:\n{end}")
 
 
-def run_stages(wanted: Sequence[Stage], logs: Path, console: Console) -> dict[str, float]:
+def run_stages(stages: Sequence[Stage], logs: Path, console: Console) -> dict[str, float]:
     """Run all stages under one progress bar.
 
     Returns:
@@ -87,23 +87,23 @@ def run_stages(wanted: Sequence[Stage], logs: Path, console: Console) -> dict[st
         TextColumn("[dim]{task.fields[status]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(wanted), status="")
-        for number, stage in enumerate(wanted, start=1):
+        task = progress.add_task("", total=len(stages), status="")
+        for number, stage in enumerate(stages, start=1):
             progress.update(task, description=stage.title, status="")
             started = time.monotonic()
             run_stage(stage, logs, lambda line: progress.update(task, status=line))
             seconds[stage.name] = time.monotonic() - started
             progress.update(task, advance=1, status="")
-            progress.console.print(f"{number}/{len(wanted)} {stage.title}: {seconds[stage.name]:.0f} s")
+            progress.console.print(f"{number}/{len(stages)} {stage.title}: {seconds[stage.name]:.0f} s")
     return seconds
 
 
 def clear(output: Path, marker: str) -> None:
-    """Make the folder new; only one that an earlier run made is emptied.
+    """Make an empty folder; of existing ones only that of an earlier run is emptied.
 
     Args:
         output: the folder.
-        marker: the file that lies in a folder which may be made again.
+        marker: the file that marks a folder which may be emptied.
 
     Raises:
         ValueError: the folder holds something else.
@@ -116,10 +116,10 @@ def clear(output: Path, marker: str) -> None:
 
 
 def exit_status(run: Callable[[Path], None], output: Path) -> int:
-    """Run what makes a folder; 1 when it could not, with what it says on the error stream.
+    """Run a demo or study; 1 when it failed, with its message on the error stream.
 
     Args:
-        run: gets the folder.
+        run: called with the folder.
         output: the folder. Stages run in the repository's root; a path from there keeps the recorded commands short.
     """
     try:

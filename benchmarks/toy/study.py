@@ -3,9 +3,9 @@
     python -m benchmarks.toy.study --output runs/study
 
 Does vanilla DPO lose motion, do guided pairs keep it, and do labels for every second keep it and win on quality? Both
-kinds of pairs are made once from the same real videos and labelled by the toy world's judge, who knows the truth. Every
-method is then fitted and sampled from on each seed. "dense" has a quarter of the pairs, and so as many labels as the
-others (a pair has four seconds); "dense, all pairs" has as many pairs, and four times the labels.
+kinds of pairs are made once from the same real videos and labelled by the toy world's judge, which knows the truth.
+Every method is then fitted and sampled from on each seed. "dense" has a quarter of the pairs, and so as many labels as
+the others (a pair has four seconds); "dense, all pairs" has as many pairs, and four times the labels.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One line of the study's table.
+    """Method of the study, one line of its table.
 
     Attributes:
         title: its name in the table.
         pairs: kind of pairs, "vanilla" or "structural".
         labels: "whole" or "segments".
-        share: how many of the labelled pairs it trains on.
+        share: the fraction of the labelled pairs that it trains on.
     """
 
     title: str
@@ -56,7 +56,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the study is.
+    """Size of the study.
 
     Attributes:
         pairs: labelled pairs of each kind.
@@ -72,9 +72,9 @@ class Size:
 
     def __post_init__(self) -> None:
         least = {"pairs": 1, "prompts": len(SPEEDS), "samples": 1, "steps": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise ValueError(f"{name} is {getattr(self, name)}; give {number} or more")
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}; give {minimum} or more")
 
 
 def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
@@ -85,18 +85,20 @@ def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
         seeds: of training and sampling.
         size: numbers of pairs, prompts and steps.
     """
-    found = [*_pairs(output, size), *_labels(output)]
+    stages = [*_pairs(output, size), *_labels(output)]
     for seed in seeds:
-        found.append(_sample(output, BASE, seed, size))
+        stages.append(_sample(output, BASE, seed, size))
         for name in METHODS:
-            found += [_fit(output, name, seed, size), _sample(output, name, seed, size)]
-    return found
+            stages += [_fit(output, name, seed, size), _sample(output, name, seed, size)]
+    return stages
 
 
 def _pairs(output: Path, size: Size) -> Iterator[Stage]:
+    """Real videos, and both kinds of pairs from them."""
     for split, number in (("train", size.pairs), ("test", size.prompts)):
-        made = ["prepare", "toy-videos", str(output / split), "--split", split, "--num_videos", str(number)]
-        yield Stage(f"make {number} videos: {split}", f"videos-{split}", made)
+        prepare = ["prepare", "toy-videos", str(output / split), "--split", split, "--num_videos", str(number)]
+        yield Stage(f"make {number} videos: {split}", f"videos-{split}", prepare)
+    # eta 1 starts from noise alone: two samples of one prompt have nothing in common.
     for kind, eta in (("structural", None), ("vanilla", 1.0)):
         given: dict[str, object] = {
             "--config": "configs/toy/wan_pairs.yaml",
@@ -110,6 +112,7 @@ def _pairs(output: Path, size: Size) -> Iterator[Stage]:
 
 
 def _labels(output: Path) -> Iterator[Stage]:
+    """The judge's labels, of whole videos and of segments."""
     for kind, granularity in (("vanilla", "whole"), ("structural", "whole"), ("structural", "segments")):
         pairs = output / f"{kind}.index.json"
         given: dict[str, object] = {
@@ -139,6 +142,7 @@ def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
         "--data.seed": seed,
     }
     if whole:
+        # The video's label decides alone: no share of decided segments is asked for, and ties are dropped.
         given |= {"--data.min_decided": 0.0, "--data.drop_whole_ties": "true"}
     return Stage(f"fit {method.title}, seed {seed}", f"fit-{name}-{seed}", ["fit", *flags(given)])
 
@@ -165,19 +169,24 @@ def _samples_of(output: Path, name: str, seed: int) -> Path:
 def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
     """Run the study; prints the table and writes `study.md` and `study.png`.
 
+    Args:
+        output: the study's folder; that of an earlier study is emptied.
+        seeds: of training and sampling.
+        size: numbers of pairs, prompts and steps.
+
     Raises:
-        ValueError: the output folder is somebody else's.
+        ValueError: the output folder holds other files than a study's.
         RuntimeError: a stage failed.
     """
     console = Console()
     clear(output, MARKER)
-    wanted = study_stages(output, seeds, size)
+    stages = study_stages(output, seeds, size)
     record: dict[str, object] = {
         "seeds": list(seeds),
-        "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in wanted],
+        "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in stages],
     }
     write_json(output / MARKER, record)
-    seconds = run_stages(wanted, output / "logs", console)
+    seconds = run_stages(stages, output / "logs", console)
     write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
     titles = {BASE: "the base model", **{name: method.title for name, method in METHODS.items()}}
     table = motion_table(
@@ -194,7 +203,9 @@ def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.study", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("runs/study"), help="the study's folder, made again")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/study"), help="the study's folder; an earlier study in it is removed"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and sampling")
     default = Size()
     for name in ("pairs", "prompts", "samples", "steps"):

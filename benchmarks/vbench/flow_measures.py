@@ -1,4 +1,4 @@
-"""VBench's dimensions that look at optical flow: dynamic degree, and temporal flickering of videos that stand still."""
+"""Measures of VBench's dimensions that need optical flow: dynamic degree, and temporal flickering of static videos."""
 
 from __future__ import annotations
 
@@ -23,68 +23,66 @@ _STEP = 8
 
 @dataclass(frozen=True, slots=True)
 class _FlowMeasure(Measure):
-    """A measure that looks at optical flow."""
+    """Measure on optical flow."""
 
     flow: OpticalFlow
 
     @property
     def light(self) -> bool:  # type: ignore[override]
-        """All but RAFT run beside the decoding."""
+        """All flows but RAFT run where frames are decoded."""
         return not isinstance(self.flow, RaftFlow)
 
     def facts(self) -> dict[str, Any]:
-        """The flow's."""
+        """Those of the flow."""
         return flow_facts(self.flow)
 
     def place(self, device: torch.device) -> None:
-        """RAFT reads its weights at its first frames, and runs here."""
+        """Move RAFT to the device; it reads its weights at its first frames."""
         if isinstance(self.flow, RaftFlow):
             self.flow.device = str(device)
 
 
 class Dynamics(_FlowMeasure):
-    """Dynamic degree: whether a video moves, and how far: "flow", the mean over its pairs of frames, in pixels."""
+    """Measure of dynamic degree: whether a video moves; "flow" is how far, the mean over pairs of frames in pixels."""
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps a frame."""
+        """A watcher that keeps one frame."""
         return _DynamicsWatcher(self.flow, facts)
 
 
 class StaticFlickering(_FlowMeasure):
-    """Temporal flickering, and "static": whether the video stands still, without which VBench does not count it."""
+    """Measure of temporal flickering, with "static": whether the video is still; VBench counts no others."""
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps the first frame and two more."""
+        """A watcher that keeps the first frame and two more."""
         return _StaticWatcher(self.flow, facts)
 
 
 class _PairScores:
-    """The flow scores of neighbouring frames, `interval` apart."""
+    """Flow scores of neighbouring frames, `interval` apart; `share` is that of the pixels that count."""
 
     def __init__(self, flow: OpticalFlow, interval: int, share: float) -> None:
         self.flow, self.interval, self.share = flow, interval, share
         self.before: Tensor | None = None
-        self.found: list[float] = []
+        self.scores: list[float] = []
 
     def see(self, frames: Tensor, first: int) -> None:
+        # Every `interval`-th frame of the video, whatever the chunks' borders.
         kept = frames[-first % self.interval :: self.interval]
         if not len(kept):
             return
         pairs = kept if self.before is None else torch.cat([self.before, kept])
         self.before = kept[-1:]
         if len(pairs) > 1:
-            self.found += self.of(pairs)
+            self.scores += self.of(pairs)
 
     def of(self, frames: Tensor) -> list[float]:
-        """From each of (n, 3, H, W) frames to the next."""
-        return [flow_score(magnitude, self.share) for magnitude in self.flow.magnitudes(self._padded(frames))]
-
-    def _padded(self, frames: Tensor) -> Tensor:
-        """For RAFT a frame grows to sides that it takes, and the published score counts what was added."""
+        """The scores from each of (n, 3, H, W) frames to the next."""
         padding = centred(frames.shape[-2], frames.shape[-1], _STEP)
-        if not isinstance(self.flow, RaftFlow) or not any(padding):
-            return frames
-        return F.pad(frames.float(), padding, mode="replicate")
+        if isinstance(self.flow, RaftFlow) and any(padding):
+            # The published score counts the padded pixels, too, so that they are not cut off again.
+            frames = F.pad(frames.float(), padding, mode="replicate")
+        return [flow_score(magnitude, self.share) for magnitude in self.flow.magnitudes(frames)]
 
 
 class _DynamicsWatcher:
@@ -96,9 +94,9 @@ class _DynamicsWatcher:
         self.scores.see(frames, first)
 
     def result(self) -> dict[str, Any]:
-        found = self.scores.found
-        moves = is_dynamic(found, self.facts.height, self.facts.width)
-        return {"score": moves, "flow": float(np.mean(found)) if found else 0.0}
+        scores = self.scores.scores
+        moves = is_dynamic(scores, self.facts.height, self.facts.width)
+        return {"score": moves, "flow": float(np.mean(scores)) if scores else 0.0}
 
 
 class _StaticWatcher:
@@ -116,7 +114,7 @@ class _StaticWatcher:
 
     def result(self) -> dict[str, Any]:
         assert self.first is not None, "a video has frames"
-        assert self.scores.before is not None, "of which the last is kept"
+        assert self.scores.before is not None, "the last frame is kept"
         end_scores = self.scores.of(torch.cat([self.first, self.scores.before, self.first]))
-        static = is_static(self.scores.found, end_scores, self.facts.height, self.facts.width)
+        static = is_static(self.scores.scores, end_scores, self.facts.height, self.facts.width)
         return {**self.flicker.result(), "static": static}

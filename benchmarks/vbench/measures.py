@@ -1,4 +1,4 @@
-"""VBench's dimensions of a video, frame by frame: each watcher keeps two frames, or a row of numbers for each frame."""
+"""Measures of VBench's dimensions, frame by frame: a watcher keeps two frames, or a row of numbers for each frame."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from datamodules.video.facts import VideoFacts
 
 
 class Measure(ABC):
-    """One dimension: what it needs, and who watches a video for it."""
+    """Measure of one dimension: the network that it needs, and the watcher that scores a video by it."""
 
-    #: Whether it runs where frames are decoded, several videos at once, because it needs no network.
+    #: Whether it runs where frames are decoded, in the loader's workers, because it needs no network.
     light = False
 
     @abstractmethod
@@ -31,7 +31,12 @@ class Measure(ABC):
 
     @abstractmethod
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """The watcher of such a video, made from that prompt; its `result` has "score", and details of the video."""
+        """The watcher of a video; its `result` has "score", and details of the video.
+
+        Args:
+            facts: size, rate and number of frames of the video.
+            prompt: what it was made from.
+        """
 
     def absent(self) -> str | None:
         """Why it cannot run here; None = it can."""
@@ -41,21 +46,21 @@ class Measure(ABC):
         """Read the weights, once."""
 
     def place(self, device: torch.device) -> None:  # noqa: B027 a hook, for those that are no modules
-        """Where it runs; networks that are modules are moved with the benchmark."""
+        """Move it to the device on which it runs; networks that are modules are moved with the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flickering(Measure):
-    """Temporal flickering, on pixels."""
+    """Measure of temporal flickering, on pixels."""
 
     light = True
 
     def facts(self) -> dict[str, Any]:
-        """No network."""
+        """Those of no network."""
         return {"network": "none", "weights": None, "proxy": False, "differs": []}
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps a frame."""
+        """A watcher that keeps one frame."""
         return _FlickerWatcher()
 
 
@@ -76,10 +81,10 @@ class _FlickerWatcher:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMeasure(Measure):
-    """A network's rows, one a frame: their consistency, or their mean.
+    """Measure by a network of frames: the consistency of its features, or the mean of its scores.
 
     Args:
-        network: what gives them.
+        network: gives a row of features or a score for each frame.
         consistent: take `consistency` of features; else the mean of scores, times `scale`.
         scale: 0.1 for the aesthetic score of 1 to 10.
     """
@@ -89,19 +94,19 @@ class NetworkMeasure(Measure):
     scale: float = 1.0
 
     def facts(self) -> dict[str, Any]:
-        """The network's."""
+        """Those of the network."""
         return self.network.facts()
 
     def absent(self) -> str | None:
-        """The network's."""
+        """Those of the network."""
         return self.network.absent()
 
     def load(self) -> None:
-        """The network's."""
+        """Those of the network."""
         self.network.load()
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps a row for each frame."""
+        """A watcher that keeps a row for each frame."""
         return _RowWatcher(self)
 
 
@@ -121,25 +126,25 @@ class _RowWatcher:
 
 @dataclass(frozen=True, slots=True)
 class Smoothness(Measure):
-    """Motion smoothness: how near every second frame is to the middle that is made of its neighbours."""
+    """Measure of motion smoothness: how near every second frame is to the one interpolated from its neighbours."""
 
     interpolation: Interpolation
 
     @property
     def light(self) -> bool:  # type: ignore[override]
-        """Whether the interpolation is."""
+        """Whether the interpolation needs no network."""
         return self.interpolation.light
 
     def facts(self) -> dict[str, Any]:
-        """The interpolation's."""
+        """Those of the interpolation."""
         return self.interpolation.facts()
 
     def load(self) -> None:
-        """The interpolation's."""
+        """Those of the interpolation."""
         self.interpolation.load()
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps two frames."""
+        """A watcher that keeps two frames."""
         return _SmoothnessWatcher(self.interpolation)
 
 
@@ -151,14 +156,14 @@ class _SmoothnessWatcher:
         self.differences: list[float] = []
 
     def see(self, frames: Tensor, first: int) -> None:
-        for number, frame in enumerate(frames, first):
-            if number % 2:
+        for index, frame in enumerate(frames, first):
+            if index % 2:
                 self.middle = frame
                 continue
             if self.before is not None and self.middle is not None:
-                made = self.interpolation(self.before, frame)
-                # float64, as a mean of integers is
-                real, guess = (one.cpu().numpy().astype(np.float64) for one in (self.middle, made))
+                interpolated = self.interpolation(self.before, frame)
+                # float64, as the published mean over integers is.
+                real, guess = (image.cpu().numpy().astype(np.float64) for image in (self.middle, interpolated))
                 self.differences.append(frame_difference(real, guess))
             self.before = frame
 
@@ -167,13 +172,13 @@ class _SmoothnessWatcher:
 
 
 class Watchers:
-    """Several dimensions' watchers of one video as one; `result` is dimension -> its result."""
+    """Watcher of one video for several dimensions; `result` is dimension -> its result."""
 
     def __init__(self, watchers: Mapping[str, Watcher]) -> None:
         self.watchers = watchers
 
     def see(self, frames: Tensor, first: int) -> None:
-        """Shows the frames to each."""
+        """Show the frames to each watcher."""
         for watcher in self.watchers.values():
             watcher.see(frames, first)
 
@@ -184,22 +189,22 @@ class Watchers:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which measures a video gets, and where each runs: a `Watching` for the folder.
+    """Plan of a scoring, a `Watching` for the folder: which measures run in the workers, and which videos go on.
 
     Attributes:
         light: dimension -> measure that runs where frames are decoded.
-        heavy: dimensions of the others.
+        heavy: dimensions of the others, which run in the benchmark's own process.
     """
 
     light: Mapping[str, Measure]
     heavy: Sequence[str]
 
     def start(self, video: FolderVideo) -> Watcher:
-        """The light ones of the video."""
+        """The watchers of the video's light measures."""
         return start(self.light, video)
 
     def sends(self, video: FolderVideo) -> bool:
-        """Whether the video has any of the others."""
+        """Whether the video's frames are sent on, because it has heavy measures."""
         return bool(scored_on(video, self.heavy))
 
 
@@ -231,22 +236,27 @@ def setting_of(dimension: str) -> str:
     return f"model.{SETTINGS[dimension]}"
 
 
-def for_each(measures: Mapping[str, Measure], do: Callable[[Measure], Any], fault: str) -> dict[str, Any]:
-    """What `do` gives for every measure, by dimension.
+def for_each(measures: Mapping[str, Measure], call: Callable[[Measure], Any], fault: str) -> dict[str, Any]:
+    """What `call` returns for every measure, by dimension.
+
+    Args:
+        measures: dimension -> measure.
+        call: a method that may fail with the network.
+        fault: what then is the case, for the message: "cannot be loaded".
 
     Raises:
-        ValueError: some networks fail; lists all of them, so that not each takes a start of its own.
+        ValueError: some networks fail; lists all of them, so that each does not take a start of its own.
     """
-    found, faults = {}, dict[str, list[str]]()
+    returned, faults = {}, dict[str, list[str]]()
     for name, measure in measures.items():
         try:
-            found[name] = do(measure)
+            returned[name] = call(measure)
         except (ValueError, OSError) as error:  # transformers raises OSError for a folder without weights
             faults.setdefault(str(error), []).append(name)
     if faults:
-        lines = [f"{', '.join(names)} ({setting_of(names[0])}): {why}" for why, names in faults.items()]
+        lines = [f"{', '.join(names)} ({setting_of(names[0])}): {message}" for message, names in faults.items()]
         raise ValueError(
             f"{len(lines)} networks {fault}; do what each line says, or leave a dimension out by setting its network "
             f"to null:{listed(lines)}"
         )
-    return found
+    return returned

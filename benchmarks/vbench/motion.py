@@ -1,4 +1,4 @@
-"""What VBench's motion dimensions stand on: frames in between, for smoothness, and facts about optical flow."""
+"""Frame interpolation, for VBench's motion smoothness, and facts about optical flow, for its dynamic degree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.vbench.networks import identity, weights_differ
+from benchmarks.vbench.weights import identity, weights_differ
 from datamodules.video.optical_flow import DisFlow, OpticalFlow, RaftFlow
 
 #: raft-things as torchvision ports it, how that file's sha256 begins, and the refinements of the published script.
@@ -22,9 +22,9 @@ RAFT_MODEL, RAFT_WEIGHTS, RAFT_SHA256, RAFT_UPDATES = "large", "C_T_V1", "22a6c2
 
 
 class Interpolation(nn.Module, ABC):
-    """Two frames in, the one in the middle of them out."""
+    """Frame interpolation: two frames in, the one in the middle of them out."""
 
-    #: Whether it runs where frames are decoded, because it needs no network.
+    #: Whether it runs where frames are decoded, in the loader's workers, because it needs no network.
     light = False
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Interpolation(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """(3, H, W) uint8 of two of those."""
+        """The (3, H, W) uint8 frame between two such frames."""
 
 
 class BlendInterpolation(Interpolation):
@@ -58,10 +58,11 @@ class BlendInterpolation(Interpolation):
         }
 
     def load(self) -> None:
-        """There is nothing to read."""
+        """Nothing: there are no weights."""
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """(3, H, W) uint8, rounded down."""
+        # int16: the sum of two uint8 would wrap.
         return ((before.to(torch.int16) + after.to(torch.int16)) // 2).to(torch.uint8)
 
 
@@ -81,7 +82,7 @@ class AmtInterpolation(Interpolation):
         self.code, self.weights = Path(code), Path(weights)
 
     def facts(self) -> dict[str, Any]:
-        """With the hash of the weights; the code is only looked for.
+        """With the hash of the weights; of the code only that it exists.
 
         Raises:
             ValueError: there is no such clone, or no such file.
@@ -113,11 +114,11 @@ class AmtInterpolation(Interpolation):
         """(3, H, W) uint8, rounded down as published."""
         height, width = before.shape[-2:]
         padding = centred(height, width, self._STEP)
-        first, second = (F.pad(one[None] / 255.0, padding, mode="replicate") for one in (before, after))
+        first, second = (F.pad(frame[None] / 255.0, padding, mode="replicate") for frame in (before, after))
         middle = torch.full((1, 1, 1, 1), 0.5, device=before.device)
-        found: Tensor = self.network(first, second, middle, scale_factor=1.0, eval=True)["imgt_pred"][0]
+        between: Tensor = self.network(first, second, middle, scale_factor=1.0, eval=True)["imgt_pred"][0]
         left, _, top, _ = padding
-        return (found[:, top : top + height, left : left + width] * 255.0).clamp(0, 255).to(torch.uint8)
+        return (between[:, top : top + height, left : left + width] * 255.0).clamp(0, 255).to(torch.uint8)
 
 
 def centred(height: int, width: int, step: int) -> tuple[int, int, int, int]:
@@ -144,15 +145,12 @@ def flow_facts(flow: OpticalFlow) -> dict[str, Any]:
             "proxy": False,
             "differs": differs,
         }
-    if isinstance(flow, DisFlow):
-        name = f"OpenCV DIS {flow.preset}"
-        return {"network": name, "weights": None, "proxy": True, "differs": [f"{name} in place of RAFT"]}
-    name = type(flow).__name__
+    name = f"OpenCV DIS {flow.preset}" if isinstance(flow, DisFlow) else type(flow).__name__
     return {"network": name, "weights": None, "proxy": True, "differs": [f"{name} in place of RAFT"]}
 
 
 def _raft_weights(flow: RaftFlow) -> dict[str, str]:
-    """A file's hash, or the address of torchvision's weights, whose name ends with theirs."""
+    """A file's hash, or the address of torchvision's weights, whose file name ends with the hash."""
     from torchvision.models import get_model_weights  # type: ignore[import-untyped]
 
     known = get_model_weights(f"raft_{flow.model}")
@@ -167,7 +165,10 @@ def _raft_weights(flow: RaftFlow) -> dict[str, str]:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Imports find this folder's packages first, and leave none of their names behind: "utils" may be another's too."""
+    """While it is entered, imports find the packages of this folder first.
+
+    Afterwards none of its modules is left in `sys.modules`: other projects have a package "utils", too.
+    """
     names = ("networks", "utils")
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
     for name in before:

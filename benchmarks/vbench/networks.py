@@ -6,11 +6,9 @@ are resized without antialiasing, as published: with it the features differ visi
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.vbench.weights import identity, require_model, weights_differ
 from datamodules.prepare.aesthetic import linear_score, read_head
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -31,9 +30,9 @@ _HEAD, _HEAD_SHA256 = "sa_0_4_vit_l_14_linear.pth", "2cd4e60f4f24ae3bcd57b847b13
 
 
 class FrameNetwork(nn.Module, ABC):
-    """Frames in, one row or number for each frame out. Made without weights; `load` reads them."""
+    """Network of frames: one row of features or one score for each. Built without weights; `load` reads them."""
 
-    #: What the published script uses; another `model`, or one that cannot be told to be it, is named in the results.
+    #: The published script's model; another `model`, or one that is not verified to be it, is named in the results.
     published: ClassVar[str]
 
     def __init__(self, model: str) -> None:
@@ -52,7 +51,7 @@ class FrameNetwork(nn.Module, ABC):
         """
         try:
             weights = identity(self.model)
-            _require_model(Path(self.model))
+            require_model(Path(self.model))
         except ValueError as error:
             raise ValueError(
                 f"{error}; give a folder with the model {self.published}, or its hub id where the hub is reachable"
@@ -88,7 +87,7 @@ class DinoFeatures(FrameNetwork):
         self.vit = ViTModel.from_pretrained(
             self.model, trust_remote_code=False, add_pooling_layer=False, dtype=torch.float32
         ).eval()
-        # transformers interpolates positions on a slightly other grid than DINO's own code does.
+        # transformers interpolates positions on a slightly different grid than DINO's own code does.
         self.vit.embeddings.interpolate_pos_encoding = self._positions
 
     @torch.no_grad()
@@ -163,9 +162,10 @@ class AestheticScore(ClipFeatures):
             ValueError: there is no such model, no such head, or neither.
         """
         faults, facts = [], dict[str, Any]()
-        for look in (lambda: read_head(self.head), lambda: facts.update(super(AestheticScore, self).facts())):
+        # Both are checked, so that a missing head and a missing model do not take two starts.
+        for check in (lambda: read_head(self.head), lambda: facts.update(super(AestheticScore, self).facts())):
             try:
-                look()
+                check()
             except ValueError as error:
                 faults.append(str(error))
         if faults:
@@ -186,6 +186,7 @@ class AestheticScore(ClipFeatures):
                 f"{self.head} is for embeddings of {weight.shape[1]} numbers, {self.model} gives "
                 f"{self.clip.config.projection_dim}; name the CLIP model that the head was trained on"
             )
+        # Buffers, so that Lightning moves them to the device with the module.
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
@@ -228,9 +229,10 @@ class MusiqScore(FrameNetwork):
         """
         from pyiqa.archs.musiq_arch import MUSIQ  # type: ignore[import-not-found]
 
-        own = {"pretrained": "spaq"} if self.model == self.published else {"pretrained_model_path": self.model}
+        is_published = self.model == self.published
+        source = {"pretrained": "spaq"} if is_published else {"pretrained_model_path": self.model}
         try:
-            self.musiq = MUSIQ(**own).eval()
+            self.musiq = MUSIQ(**source).eval()
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{self.model}: no weights of MUSIQ come from it ({str(error)[:200]})") from error
 
@@ -243,8 +245,8 @@ class MusiqScore(FrameNetwork):
         if (longest := max(height, width)) > _LONGEST:
             size = [int(_LONGEST / longest * side) for side in (height, width)]
             pixels = resize(pixels, size, InterpolationMode.BILINEAR, antialias=False)
-        # One by one, as published: the network pads what it sees together.
-        return torch.stack([self.musiq(one[None]).reshape(()) for one in pixels / 255.0])
+        # One frame at a time, as published: the network pads the frames of a batch.
+        return torch.stack([self.musiq(frame[None]).reshape(()) for frame in pixels / 255.0])
 
 
 def resized(frames: Tensor, side: int, mode: str) -> Tensor:
@@ -256,75 +258,6 @@ def resized(frames: Tensor, side: int, mode: str) -> Tensor:
 
 
 def normalised(frames: Tensor, statistics: tuple[Sequence[float], Sequence[float]]) -> Tensor:
-    """Frames from 0 to 255 as the network was trained on them, by its mean and deviation of each channel."""
-    mean, deviation = (torch.tensor(one, device=frames.device)[:, None, None] for one in statistics)
+    """Frames from 0 to 255, normalised by (mean, deviation) of each channel as in the network's training."""
+    mean, deviation = (torch.tensor(channels, device=frames.device)[:, None, None] for channels in statistics)
     return (frames / 255.0 - mean) / deviation
-
-
-def package_versions() -> dict[str, str | None]:
-    """Of packages that move numbers beside those of every run; None = not installed."""
-    found: dict[str, str | None] = {}
-    for name in ("opencv-python-headless", "pyiqa"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def identity(model: str) -> dict[str, str]:
-    """What tells weights apart: a file's or folder's sha256, or a hub id with its revision.
-
-    Raises:
-        ValueError: neither a path nor a model of the hub.
-    """
-    path = Path(model)
-    if path.is_file():
-        return {"path": model, "sha256": _sha256([path])}
-    if path.is_dir():
-        return {"path": model, "sha256": _sha256(sorted(one for one in path.iterdir() if one.is_file()))}
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
-    return {"id": model, "revision": str(getattr(config, "_commit_hash", None))}
-
-
-def _require_model(folder: Path) -> None:
-    """Raise a ValueError where a folder lacks what transformers loads a model from; a file or a hub id passes."""
-    if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        weights = any(name.endswith((".safetensors", ".bin")) for name in names)
-        if "config.json" not in names or not weights:
-            raise ValueError(f"{folder}: holds no {'weights' if 'config.json' in names else 'config.json'} of a model")
-
-
-def weights_differ(weights: Mapping[str, str], published: str, sha256: str = "") -> list[str]:
-    """What to say of weights beside the published ones; nothing where they are those.
-
-    A file or folder is taken for them by its hash alone, which a copy that was saved again has not.
-
-    Args:
-        weights: their `identity`.
-        published: the id or the file's name of the published ones.
-        sha256: how their hash begins; "" = not known.
-    """
-    if "path" not in weights:
-        return [] if weights["id"] == published else [f"{weights['id']} in place of {published}"]
-    verified = sha256 and weights["sha256"].startswith(sha256)
-    return [] if verified else [f"weights from {weights['path']}, not verified to be {published}"]
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    """Of one file its own hash; of several, that of their names and hashes."""
-    hashes = []
-    for path in files:
-        with path.open("rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-    if len(files) == 1:
-        return hashes[0]
-    return hashlib.sha256(
-        "\n".join(f"{path.name} {one}" for path, one in zip(files, hashes, strict=True)).encode()
-    ).hexdigest()

@@ -1,4 +1,4 @@
-"""VBench's semantic dimensions from what somebody's networks saw: files of detections, captions and features."""
+"""VBench's semantic dimensions from observations: files of detections, captions and features by any networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.vbench.networks import identity
 from benchmarks.vbench.semantic_rules import (
     TOP_ACTIONS,
     color,
@@ -20,6 +19,7 @@ from benchmarks.vbench.semantic_rules import (
     spatial_relationship,
     text_similarity,
 )
+from benchmarks.vbench.weights import identity
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo
@@ -29,11 +29,11 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What a dimension is scored on.
+class ObservationKind:
+    """Kind of observation that a dimension is scored on.
 
     Attributes:
-        form: how a file tells what was seen in a video, in words.
+        form: its form in JSON, in words, for messages.
         fits: whether something read from JSON has that form.
         score: of it and the list's entry: a number for each frame, one for the video, or None = it does not count.
     """
@@ -45,11 +45,11 @@ class Sight:
 
 @dataclass(slots=True)
 class Observations:
-    """What files told.
+    """Scores of a folder's videos from files of observations.
 
     Attributes:
         scores: video -> dimension -> {"score"}, and "frame_count" where every frame counts once, as VBench calls them.
-        facts: dimension -> the file with its hash, how many videos count, and how many it does not tell of.
+        facts: dimension -> the file with its hash, how many videos count, and how many are not in it.
     """
 
     scores: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -62,77 +62,76 @@ def read_observations(
     asked: Mapping[str, Asked] | None,
     allow_missing: bool = False,
 ) -> Observations:
-    """Score a folder's videos on what files tell of them: {dimension: {file name: what was seen}}, see `SIGHTS`.
+    """Score a folder's videos on files of observations, {dimension: {file name: observation}}, see `KINDS`.
 
     Args:
         paths: JSON files, each with other dimensions.
-        videos: by file name. What a file tells of others is passed over.
+        videos: by file name. Observations of other videos are ignored.
         asked: the prompts of VBench's list, which says what is looked for.
-        allow_missing: leave out videos that a file does not tell of.
+        allow_missing: leave out videos that a file lacks.
 
     Raises:
-        ValueError: no list; a file that is none; else lists every dimension that is none or told twice, and every video
-            that is missing or told in another form.
+        ValueError: no list; a file of another form; else lists every dimension that is unknown or in two files, and
+            every video that is missing or whose observation has another form.
     """
-    if paths and not any(one.entries for one in (asked or {}).values()):
+    if paths and not any(prompt.entries for prompt in (asked or {}).values()):
         raise ValueError("observations need VBench's list, which says what is looked for: give data.prompts its JSON")
-    found, faults = Observations(), []
+    observations, faults = Observations(), []
     for path in paths:
-        for dimension, told in _read(path).items():
-            if dimension not in SIGHTS or dimension in found.facts:
-                why = "told by two files" if dimension in found.facts else f"none of {', '.join(SIGHTS)}"
-                faults.append(f"{path}: {dimension} is {why}")
+        for dimension, observed in _read(path).items():
+            if dimension not in KINDS or dimension in observations.facts:
+                fault = "in two files" if dimension in observations.facts else f"none of {', '.join(KINDS)}"
+                faults.append(f"{path}: {dimension} is {fault}")
                 continue
-            wanted = {key: one for key, one in videos.items() if one.dimensions and dimension in one.dimensions}
-            absent = [key for key in wanted if key not in told]
-            faults += [] if allow_missing else [f"{path}: {dimension}: {key} is missing" for key in absent]
-            counted = 0
-            for key, video in wanted.items():
-                try:
-                    score = _score(dimension, told[key], _entry(dimension, asked, video)) if key in told else None
-                except ValueError as error:
-                    faults.append(f"{path}: {dimension}: {key}: {error}")
-                    continue
-                if score is not None:
-                    found.scores.setdefault(key, {})[dimension] = score
-                    counted += 1
-            found.facts[dimension] = {**identity(str(path)), "videos": counted, "left_out": len(absent)}
+            scored = {key: video for key, video in videos.items() if dimension in (video.dimensions or ())}
+            absent = [key for key in scored if key not in observed]
+            if not allow_missing:
+                faults += [f"{path}: {dimension}: {key} is missing" for key in absent]
+            counted: dict[str, dict[str, Any]] = {}
+            for key, video in scored.items():
+                if key in observed:
+                    try:
+                        score = _score(dimension, observed[key], (asked or {})[video.prompt].entries)
+                    except ValueError as error:
+                        faults.append(f"{path}: {dimension}: {key}: {error}")
+                        continue
+                    if score is not None:
+                        counted[key] = score
+            for key, score in counted.items():
+                observations.scores.setdefault(key, {})[dimension] = score
+            observations.facts[dimension] = {**identity(str(path)), "videos": len(counted), "left_out": len(absent)}
     if faults:
         raise ValueError(
-            f"{len(faults)} faults in what was seen; fix them, or set data.allow_missing: true to leave out missing "
+            f"{len(faults)} faults in the observations; fix them, or set data.allow_missing: true to leave out missing "
             "videos:" + listed(faults)
         )
-    return found
+    return observations
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; give a JSON file of what networks saw") from error
+        raise ValueError(f"{path}: no such file; give a JSON file of observations") from error
     except ValueError as error:
         raise ValueError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
-        raise ValueError(f"{path}: is not of the form {{dimension: {{file name: what was seen}}}}")
+    if not isinstance(content, dict) or not all(isinstance(observed, dict) for observed in content.values()):
+        raise ValueError(f"{path}: is not of the form {{dimension: {{file name: observation}}}}")
     return content
 
 
-def _entry(dimension: str, asked: Mapping[str, Asked] | None, video: FolderVideo) -> Entry:
-    assert asked is not None, "a video has dimensions where there is a list"
-    return next(one for one in asked[video.prompt].entries if dimension in one["dimension"])
-
-
-def _score(dimension: str, seen: Any, entry: Entry) -> dict[str, Any] | None:
-    """As in `Observations.scores`.
+def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """A video's score as in `Observations.scores`, by the list's entries of its prompt; None = it does not count.
 
     Raises:
         ValueError: another form, or an entry that does not say what is looked for.
     """
-    sight = SIGHTS[dimension]
-    if not sight.fits(seen):
-        raise ValueError(f"is not {sight.form}")
+    kind = KINDS[dimension]
+    if not kind.fits(observation):
+        raise ValueError(f"is not {kind.form}")
+    entry = next(entry for entry in entries if dimension in entry["dimension"])
     try:
-        score = sight.score(seen, entry)
+        score = kind.score(observation, entry)
     except (KeyError, TypeError) as error:
         raise ValueError(f"the list's entry has no auxiliary_info of VBench's form for it ({error!r})") from error
     if isinstance(score, Sequence):
@@ -140,25 +139,29 @@ def _score(dimension: str, seen: Any, entry: Entry) -> dict[str, Any] | None:
     return None if score is None else {"score": score}
 
 
-def _wanted(entry: Entry, dimension: str) -> Any:
+def _target(entry: Entry, dimension: str) -> Any:
+    """What the list says is looked for; the KeyError of an entry without it becomes a ValueError in `_score`."""
     return entry["auxiliary_info"][dimension]
 
 
-def _relations(seen: Any, entry: Entry) -> list[float]:
-    wanted = _wanted(entry, "spatial_relationship")["spatial_relationship"]
-    return spatial_relationship(seen, wanted["object_a"], wanted["object_b"], wanted["relationship"])
+def _relations(observation: Any, entry: Entry) -> list[float]:
+    target = _target(entry, "spatial_relationship")["spatial_relationship"]
+    return spatial_relationship(observation, target["object_a"], target["object_b"], target["relationship"])
 
 
-def _text(one: Any) -> bool:
-    return isinstance(one, str)
+# Predicates of JSON values, of which the forms below are built.
 
 
-def _number(one: Any) -> bool:
-    return isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _box(one: Any) -> bool:
-    return _each(_number)(one) and len(one) == 4 and one[0] <= one[2] and one[1] <= one[3]
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _box(value: Any) -> bool:
+    return _each(_number)(value) and len(value) == 4 and value[0] <= value[2] and value[1] <= value[3]
 
 
 def _each(fits: Callable[[Any], bool], least: int = 0) -> Callable[[Any], bool]:
@@ -184,45 +187,47 @@ def _one_row(value: Any) -> bool:
 
 _CLASSES = "a list of detected classes for each frame"
 _ONE_ROW = '{"rows": [features of the video], "text": features of the prompt}'
-#: Dimension -> what it is scored on; frames, networks and rules are described in `semantic_rules`.
-SIGHTS: Mapping[str, Sight] = {
-    "object_class": Sight(
+#: Dimension -> kind of observation that it is scored on; frames, networks and rules are described in `semantic_rules`.
+KINDS: Mapping[str, ObservationKind] = {
+    "object_class": ObservationKind(
         _CLASSES,
         _each(_each(_text), 1),
-        lambda seen, entry: object_class(seen, _wanted(entry, "object_class")["object"]),
+        lambda seen, entry: object_class(seen, _target(entry, "object_class")["object"]),
     ),
-    "multiple_objects": Sight(
+    "multiple_objects": ObservationKind(
         _CLASSES,
         _each(_each(_text), 1),
-        lambda seen, entry: multiple_objects(seen, _wanted(entry, "multiple_objects")["object"]),
+        lambda seen, entry: multiple_objects(seen, _target(entry, "multiple_objects")["object"]),
     ),
-    "human_action": Sight(
+    "human_action": ObservationKind(
         "{action: probability} of five actions or more",
         _probabilities,
         lambda seen, entry: human_action(seen, entry["prompt_en"]),
     ),
-    "color": Sight(
+    "color": ObservationKind(
         "a list of [caption, class] for each frame",
         _each(_each(_pair(_text, _text)), 1),
-        lambda seen, entry: color(seen, _wanted(entry, "color")["color"], entry["prompt_en"]),
+        lambda seen, entry: color(seen, _target(entry, "color")["color"], entry["prompt_en"]),
     ),
-    "spatial_relationship": Sight(
+    "spatial_relationship": ObservationKind(
         "a list of [class, [x0, y0, x1, y1]] for each frame",
         _each(_each(_pair(_text, _box)), 1),
         _relations,
     ),
-    "scene": Sight(
+    "scene": ObservationKind(
         "a caption for each frame",
         _each(_text, 1),
-        lambda seen, entry: scene(seen, _wanted(entry, "scene")["scene"]["scene"]),
+        lambda seen, entry: scene(seen, _target(entry, "scene")["scene"]["scene"]),
     ),
-    "appearance_style": Sight(
+    "appearance_style": ObservationKind(
         '{"rows": [features of a frame, ...], "text": features of the style\'s name}',
         _features,
         lambda seen, entry: text_similarity(seen["rows"], seen["text"]),
     ),
-    "temporal_style": Sight(_ONE_ROW, _one_row, lambda seen, entry: text_similarity(seen["rows"], seen["text"])[0]),
-    "overall_consistency": Sight(
+    "temporal_style": ObservationKind(
+        _ONE_ROW, _one_row, lambda seen, entry: text_similarity(seen["rows"], seen["text"])[0]
+    ),
+    "overall_consistency": ObservationKind(
         _ONE_ROW, _one_row, lambda seen, entry: text_similarity(seen["rows"], seen["text"])[0]
     ),
 }

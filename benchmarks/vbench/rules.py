@@ -1,6 +1,6 @@
 """VBench (arXiv 2311.17982): the rules that turn frames, features and optical flow into scores, and scores into totals.
 
-All are the published ones to the last digit; networks are somebody else's. A raw score is in [0, 1], one per dimension.
+All are the published ones to the last digit; networks are in `networks`. A raw score is in [0, 1], one per dimension.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lightning_modules.losses.log_probs import at_least_float32
 
 
 class Dimension(NamedTuple):
-    """How a dimension enters the totals: (raw - low) / (high - low) * weight, which may leave [0, 1]."""
+    """Weight and range of a dimension in the totals: (raw - low) / (high - low) * weight, which may leave [0, 1]."""
 
     group: Literal["quality", "semantic"]
     low: float = 0.0
@@ -47,11 +47,11 @@ DIMENSIONS: Mapping[str, Dimension] = {
     "temporal_style": Dimension("semantic", high=0.364),
     "overall_consistency": Dimension("semantic", high=0.364),
 }
-#: What quality counts in the total; semantic counts 1.
+#: The weight of quality in the total; that of semantic is 1.
 QUALITY_WEIGHT = 4
 #: The frames a second at which optical flow is measured, for dynamic degree.
 FLOW_FPS = 8
-#: The share of a frame's pixels, those that move most, that dynamic degree and the static filter look at.
+#: The share of a frame's pixels, those that move most, that count for dynamic degree and for the static filter.
 DYNAMIC_SHARE, STATIC_SHARE = 0.05, 0.02
 
 
@@ -67,7 +67,7 @@ def temporal_flickering(frames_THWC_uint8: Iterable[ArrayLike]) -> float:  # noq
     Raises:
         ValueError: fewer than two frames, or frames that are not uint8.
     """
-    frames = (_float_frame(frame) for frame in frames_THWC_uint8)
+    frames = (_float_frame(frame) for frame in frames_THWC_uint8)  # floats: the difference of two uint8 wraps
     return closeness([frame_difference(frame, following) for frame, following in pairwise(frames)])
 
 
@@ -138,7 +138,7 @@ def flow_score(magnitude_HW: ArrayLike, share: float = DYNAMIC_SHARE) -> float: 
 
 
 def frame_interval(fps: float) -> int:
-    """The step between the frames that optical flow looks at, so that they are about 8 a second; at least 1.
+    """The step between the frames of which optical flow is computed, so that they are about 8 a second; at least 1.
 
     Halves round to the even number: 2 at 20 frames a second.
     """
@@ -162,7 +162,7 @@ def is_dynamic(pair_scores: Sequence[float], height: int, width: int) -> bool:
 
 
 def is_static(pair_scores: Sequence[float], end_scores: Sequence[float], height: int, width: int) -> bool:
-    """Whether a video stands still, so that temporal flickering may be measured on it.
+    """Whether a video is still, so that temporal flickering may be measured on it.
 
     No more than about an eighth of the pairs, round(2 frames / 16) with halves to the even number, score above 3 pixels
     per 256 of the shorter side; and first and last frame differ by no more than twice that count times that threshold.
@@ -199,7 +199,8 @@ def aggregate(raw: Mapping[str, float]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"{', '.join(unknown)} are no dimensions of VBench, which has: {', '.join(DIMENSIONS)}")
     weighted = {
-        name: (given.get(name, 0.0) - one.low) / (one.high - one.low) * one.weight for name, one in DIMENSIONS.items()
+        name: (given.get(name, 0.0) - dimension.low) / (dimension.high - dimension.low) * dimension.weight
+        for name, dimension in DIMENSIONS.items()
     }
     quality, semantic = (_group_score(weighted, group) for group in ("quality", "semantic"))
     return {
@@ -212,5 +213,5 @@ def aggregate(raw: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _group_score(weighted: Mapping[str, float], group: str) -> float:
-    members = [name for name, one in DIMENSIONS.items() if one.group == group]
+    members = [name for name, dimension in DIMENSIONS.items() if dimension.group == group]
     return sum(weighted[name] for name in members) / sum(DIMENSIONS[name].weight for name in members)

@@ -1,4 +1,4 @@
-"""VBench's appearance style: CLIP of every frame with the name of the style that the prompt asks for."""
+"""Measure of VBench's appearance style: CLIP of every frame with the name of the style that the prompt asks for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ClipStyle(ClipFeatures):
 
 @dataclass(frozen=True, slots=True)
 class StyleMeasure(Measure):
-    """Appearance style: the mean cosine of a video's frames with its style's name; every frame of a folder counts once.
+    """Measure of appearance style: the mean cosine of a video's frames with its style's name; every frame counts once.
 
     Args:
         network: gives features of frames and of names.
@@ -59,15 +59,15 @@ class StyleMeasure(Measure):
     styles: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """The network's."""
+        """Those of the network."""
         return self.network.facts()
 
     def load(self) -> None:
-        """The network's."""
+        """Those of the network."""
         self.network.load()
 
     def watch(self, facts: VideoFacts, prompt: str = "") -> Watcher:
-        """Keeps a row for each frame."""
+        """A watcher that keeps a row for each frame."""
         return _StyleWatcher(self.network, self.styles[prompt])
 
 
@@ -90,15 +90,15 @@ def styles_in(asked: Mapping[str, Asked] | None) -> dict[str, str]:
     Raises:
         ValueError: an entry about appearance style that does not say which.
     """
-    found = {}
-    for prompt, one in (asked or {}).items():
-        for entry in one.entries:
+    styles = {}
+    for prompt, prompt_entries in (asked or {}).items():
+        for entry in prompt_entries.entries:
             if STYLE in entry["dimension"]:
                 try:
-                    found[prompt] = str(entry["auxiliary_info"][STYLE][STYLE])
+                    styles[prompt] = str(entry["auxiliary_info"][STYLE][STYLE])
                 except (KeyError, TypeError) as error:
                     raise ValueError(
                         f"the list's entry of {prompt!r} has no auxiliary_info that names its {STYLE} ({error!r}); "
                         "give VBench_full_info.json as published"
                     ) from error
-    return found
+    return styles

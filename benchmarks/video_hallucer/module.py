@@ -1,7 +1,7 @@
 """VideoHallucer (arXiv 2406.16338): pairs of a basic and a hallucinated question; both must be answered right.
 
-A pair counts as right overall only when its basic question is answered "yes" and its hallucinated one "no", so that a
-model which always says yes scores 1, 0 and 0. Scores agree with the published scorer to the last digit.
+A pair is right overall only if its basic question is answered "yes" and its hallucinated one "no", so that a model
+which always says yes scores 1, 0 and 0. Scores agree with the published scorer to the last digit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.benchmark import Benchmark
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.prediction_text import prediction_text, require_texts
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, answer_of, fields, recorded_lines
+from benchmarks.base.predictions import Identified, Recorded, RecordedFiles, answer_of, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.video_hallucer.yes_no import bias, is_hit, margin_auc
 from datamodules.questions.base import QuestionBatch
@@ -50,11 +50,12 @@ def score(predictions: dict[str, list[dict]]) -> dict:
     if not predictions:
         raise ValueError("no predictions to score: give at least one subset")
     scores = {subset: _subset_score(subset, pairs) for subset, pairs in predictions.items()}
-    overall = {name: sum(one[name] for one in scores.values()) / len(scores) for name in SCORES}
+    overall = {name: sum(subset[name] for subset in scores.values()) / len(scores) for name in SCORES}
     return {**scores, "all": overall}
 
 
 def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The accuracies of one subset, after a check that every half has a prediction that is a text."""
     if not pairs:
         raise ValueError(f"subset {subset} has no pairs; leave it out")
     lacking = [f"{row}.{half}" for row, pair in enumerate(pairs) for half in HALVES if "predict" not in pair[half]]
@@ -64,7 +65,7 @@ def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, 
         {f"{subset}/{row}.{half}": pair[half]["predict"] for row, pair in enumerate(pairs) for half in HALVES}
     )
     hits = _hits(pairs)
-    return {name: sum(one[place] for one in hits) / len(pairs) for place, name in enumerate(SCORES)}
+    return {name: sum(hit[column] for hit in hits) / len(pairs) for column, name in enumerate(SCORES)}
 
 
 def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
@@ -76,10 +77,10 @@ def _hits(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool, bool]]:
 
 
 class VideoHallucerMetric(AnswerMetric):
-    """`score` over answers that come one by one, in any order and from any rank.
+    """Metric of `score` over answers in any order and from any rank.
 
     `update` takes a question key ("SUBSET/PAIR/HALF", see `question_key`) -> {"answer": the right one,
-    "predict": what was said}. A pair with one half only is left out, and a subset without pairs.
+    "predict": the reply}. A pair with only one half is left out, and so is a subset without pairs.
     """
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -89,12 +90,12 @@ class VideoHallucerMetric(AnswerMetric):
             subset, pair, half = key.split("/")
             if "predict" in item:
                 pairs.setdefault(subset, {}).setdefault(pair, {})[half] = item
-        whole = {subset: [pair for pair in found.values() if len(pair) == 2] for subset, found in pairs.items()}
-        return score({subset: found for subset, found in whole.items() if found})
+        complete = {subset: [pair for pair in own.values() if len(pair) == 2] for subset, own in pairs.items()}
+        return score({subset: own for subset, own in complete.items() if own})
 
 
 class VideoHallucer(Benchmark):
-    """Asks a policy every question, or takes recorded answers, and writes the published files.
+    """Benchmark of pairs of a basic and a hallucinated yes-or-no question.
 
     Into `output` go `SUBSET_NAME.json` (the annotation with "predict" in both halves), `results.json` (the published
     result format, and under "about" what the numbers belong to), `details.json` (configuration, bias, margins, and
@@ -105,8 +106,9 @@ class VideoHallucer(Benchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `SUBSET_NAME.json` files, or an `answers.jsonl`; null
             with `policy`.
-        margins: also score the two margin answers, and report the area under the ROC curve of their difference.
-        margin_answers: the two answers, yes first.
+        margins: also compute the log-probabilities of `margin_answers`, and report the area under the ROC curve of
+            their difference.
+        margin_answers: two answers, yes first.
         max_new_tokens: the longest answer, in tokens.
     """
 
@@ -137,92 +139,95 @@ class VideoHallucer(Benchmark):
 
     @property
     def questions(self) -> VideoHallucerQuestions:
-        """The data module that asks."""
-        asks: VideoHallucerQuestions = self.asked_by(VideoHallucerQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: VideoHallucerQuestions = self.data_module(VideoHallucerQuestions)
+        return questions
 
     def settings(self) -> dict[str, Any]:
-        """With the margins' answers."""
+        """Those of every benchmark, and the margins' answers."""
         return {**super().settings(), "margin_answers": list(self.margin_answers) if self.margins else None}
 
     # Answers
 
-    def answered(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
-        """With the margin of each answer, where it is asked for."""
-        answers = super().answered(batch, earlier)
+    def answers_to(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """The policy's answers, each with its margin where margins are on."""
+        answers = super().answers_to(batch, earlier)
         if self.margins and self.policy is not None:
-            margins = self._margins(self.policy, batch)
-            answers = {key: {**answers[key], "margin": one} for key, one in zip(batch.keys, margins, strict=True)}
+            for key, margin in zip(batch.keys, self._margins(self.policy, batch), strict=True):
+                answers[key]["margin"] = margin
         return answers
 
     def _margins(self, policy: VideoLLM, batch: QuestionBatch) -> list[float]:
         """Log p(yes) - log p(no) of each question, nats; both answers share the question's prefix."""
         yes, no = self.margin_answers
         views = [
-            View(sample, "original", frames, prompt, {"chosen": yes, "rejected": no})
-            for sample, (frames, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
+            View(sample, "original", frames, prompt, {"chosen": yes, "rejected": no}, times)
+            for sample, (frames, prompt, times) in enumerate(zip(batch.frames, batch.prompts, batch.times, strict=True))
         ]
         with torch.no_grad():
+            # float64: a margin is a small difference of two large sums.
             log_probs = policy.score(policy.encode(views)).log_probs.double().view(len(views), 2)
         margins: list[float] = (log_probs[:, 0] - log_probs[:, 1]).tolist()
         return margins
 
     def recorded(self, path: Path) -> Recorded:
         """Published predictions, found by video and question, in whatever order; or the lines of an `answers.jsonl`."""
-        asks = self.questions
+        questions = self.questions
         if path.suffix == ".jsonl":
-            return recorded_lines(path, asks.everything, asks.asked)
-        files, said, identities = RecordedFiles("SUBSET_NAME.json"), list[Said](), dict[str, Hashable]()
-        for subset, annotation in asks.by_subset.items():
+            return recorded_lines(path, questions.everything, questions.asked)
+        files, answers, identities = RecordedFiles("SUBSET_NAME.json"), list[Identified](), dict[str, Hashable]()
+        for subset, annotation in questions.by_subset.items():
             for pair in files.rows(path / prediction_file(subset, self.name)):
-                halves = [(half, one) for half in HALVES if isinstance(one := pair.get(half), dict)]
-                said += [(_identity(subset, half, one), answer_of(one, "predict")) for half, one in halves]
-            own = [one.key for one in asks.everything.values() if one.part == subset]
-            asked = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
-            identities.update(zip(own, asked, strict=True))
-        return files.matched(said, identities, asks.asked)
+                halves = [(half, record) for half in HALVES if isinstance(record := pair.get(half), dict)]
+                answers += [(_identity(subset, half, record), answer_of(record, "predict")) for half, record in halves]
+            keys = [question.key for question in questions.everything.values() if question.part == subset]
+            own = [_identity(subset, half, pair[half]) for pair in annotation.pairs for half in HALVES]
+            identities.update(zip(keys, own, strict=True))
+        return files.matched(answers, identities, questions.asked)
 
     # Scores
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> Predictions:
-        """The annotation's pairs with "predict" in both halves; a pair with a half left out is left out."""
+        """The annotation's pairs with "predict" in both halves; a pair of which one half is left out is left out."""
         everything = self.questions.everything
-        halves: dict[tuple[str, int], dict[str, Answer]] = {}
+        pairs: dict[tuple[str, int], dict[str, Answer]] = {}
         for key, answer in answers.items():
-            one = everything[key]
-            halves.setdefault((one.part, one.unit), {})[key.rpartition("/")[2]] = answer
-        found: Predictions = {}
+            question = everything[key]
+            pairs.setdefault((question.part, question.unit), {})[key.rpartition("/")[2]] = answer
+        predictions: Predictions = {}
         annotations = self.questions.by_subset
-        for (subset, unit), said in halves.items():
-            if len(said) == len(HALVES):
+        for (subset, unit), halves in pairs.items():
+            if len(halves) == len(HALVES):
+                # A copy: the annotation is asked again in the next test of the same process.
                 record = copy.deepcopy(annotations[subset].pairs[unit])
                 for half in HALVES:
-                    record[half] |= {name: said[half][name] for name in ("predict", "margin") if name in said[half]}
-                found.setdefault(subset, []).append(record)
-        return found
+                    record[half] |= {name: halves[half][name] for name in ("predict", "margin") if name in halves[half]}
+                predictions.setdefault(subset, []).append(record)
+        return predictions
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each subset."""
         return {prediction_file(subset, self.name): pairs for subset, pairs in predictions.items()}
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of the three accuracies, pairs drawn again within each subset, alike for subsets about the same videos."""
+        """The intervals of the three accuracies, pairs resampled within each subset, alike for equal videos."""
         hits = {subset: np.array(_hits(pairs)) for subset, pairs in predictions.items()}
-        counts = {subset: np.ones_like(one) for subset, one in hits.items()}
+        counts = {subset: np.ones_like(subset_hits) for subset, subset_hits in hits.items()}
         videos = {subset: " ".join(pair["basic"]["video"] for pair in pairs) for subset, pairs in predictions.items()}
         return intervals(hits, counts, SCORES, {"all": Pool(list(hits), "mean")}, seed, units=videos)
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
-        """Which way the answers lean, and how well their margins separate."""
-        pooled = _with_pool(predictions)
-        return {"bias": {subset: bias(pairs) for subset, pairs in pooled.items()}, "auc": self._auc(predictions)}
+        """The answers' bias towards yes, and how well their margins separate."""
+        biases = {subset: bias(pairs) for subset, pairs in _with_pool(predictions).items()}
+        return {"bias": biases, "auc": self._auc(predictions)}
 
     def to_log(self, results: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, float]:
-        """With the area under the ROC curve of the margins."""
+        """The logged numbers, and the area under the ROC curve of the margins."""
         auc = (self._auc(predictions) or {}).get("all")
         return {**super().to_log(results, predictions), **({} if auc is None else {"auc": auc})}
 
     def _auc(self, predictions: Mapping[str, Any]) -> dict[str, float | None] | None:
+        """Subset -> area under the ROC curve; None without margins."""
         if not self.margins:
             return None
         return {subset: margin_auc(pairs) for subset, pairs in _with_pool(predictions).items()}
@@ -233,8 +238,8 @@ def prediction_file(subset: str, name: str) -> str:
     return f"{subset}_{name}.json"
 
 
-def _identity(subset: str, half: str, said: Mapping[str, Any]) -> tuple[Hashable, ...]:
-    return subset, half, *fields(said, "video", "question")
+def _identity(subset: str, half: str, record: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    return subset, half, *fields(record, "video", "question")
 
 
 def _with_pool(predictions: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from benchmarks.base.answers import Answer
 from benchmarks.base.bootstrap import Intervals, Pool, intervals
 from benchmarks.base.judge_replies import UnparsedCounts, dimension_score, parse_score
 from benchmarks.base.judged import REPLIES, JudgedBenchmark
-from benchmarks.base.prediction_text import said_in
-from benchmarks.base.predictions import Recorded, RecordedFiles, Said, fields, recorded_lines
+from benchmarks.base.prediction_text import recorded_text
+from benchmarks.base.predictions import Identified, Recorded, RecordedFiles, fields, recorded_lines
 from benchmarks.base.source import Source
 from benchmarks.videochatgpt.prompts import DIMENSIONS
 from datamodules.questions.base import Question, QuestionBatch
@@ -27,13 +27,13 @@ from datamodules.questions.videochatgpt import TwiceAsked, VideoChatGptQuestions
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
 
-#: In which dimensions the answers of a part are judged.
+#: Part -> dimensions in which its answers are judged.
 JUDGED_IN: Mapping[str, tuple[str, ...]] = {
     "generic": ("correctness", "detail", "context"),
     "temporal": ("temporal",),
     "consistency": ("consistency",),
 }
-#: Where an answer keeps what was said to the second wording.
+#: Field of an answer: the reply to the second wording.
 SECOND = "predict_2"
 
 
@@ -52,18 +52,16 @@ def score(replies: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     """
     if not replies:
         raise ValueError("no replies of a judge to score")
-    scores = {name: dimension_score([parse_score(reply) for reply in given]) for name, given in replies.items()}
-    mean = sum(of_dimension["average_score"] for of_dimension in scores.values()) / len(scores)
-    return {
-        **scores,
-        "all": {"average_score": mean, "unparsed": sum(of_dimension["unparsed"] for of_dimension in scores.values())},
-    }
+    scores = {name: dimension_score([parse_score(reply) for reply in texts]) for name, texts in replies.items()}
+    mean = sum(dimension["average_score"] for dimension in scores.values()) / len(scores)
+    unparsed = sum(dimension["unparsed"] for dimension in scores.values())
+    return {**scores, "all": {"average_score": mean, "unparsed": unparsed}}
 
 
 class VideoChatGptMetric(AnswerMetric):
-    """`score` over answers that come one by one, in any order and from any rank.
+    """Metric of `score` over answers in any order and from any rank.
 
-    `update` takes question's key -> {"replies": dimension -> what the judge said}.
+    `update` takes question's key -> {"replies": dimension -> the judge's reply}.
     """
 
     def score_items(self, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,7 +70,7 @@ class VideoChatGptMetric(AnswerMetric):
 
 
 class VideoChatGpt(JudgedBenchmark):
-    """Asks a policy about videos, and a judge about the answers.
+    """Benchmark of open answers about videos, which a judge scores in five dimensions.
 
     Into `output` go `PART_qa_NAME.json` (the annotation with "pred", or "pred1" and "pred2"), `results.json`,
     `details.json` and `answers.jsonl`.
@@ -82,7 +80,7 @@ class VideoChatGpt(JudgedBenchmark):
         output: the folder for the results; an unfinished evaluation in it is continued.
         predictions: recorded answers to score again: a folder of `PART_qa_NAME.json`, or an `answers.jsonl` with the
             judge's replies in it; null with `policy`.
-        judge: scores the answers; null only where recorded answers bring its replies.
+        judge: scores the answers; null only where recorded answers have its replies.
         attempts: how often the judge is asked the same until its reply can be read.
         max_new_tokens: the longest answer, in tokens.
     """
@@ -110,15 +108,15 @@ class VideoChatGpt(JudgedBenchmark):
 
     @property
     def questions(self) -> VideoChatGptQuestions:
-        """The data module that asks."""
-        asks: VideoChatGptQuestions = self.asked_by(VideoChatGptQuestions)
-        return asks
+        """The data module of the questions."""
+        questions: VideoChatGptQuestions = self.data_module(VideoChatGptQuestions)
+        return questions
 
     def setup(self, stage: str) -> None:
-        """With a look at the judge.
+        """Check what all benchmarks check, and that answers have a judge.
 
         Raises:
-            ValueError: answers are to be given, or were recorded, and nobody scores them.
+            ValueError: answers are to be given, or were recorded without replies, and there is no judge.
         """
         super().setup(stage)
         unjudged = [key for key, answer in self._earlier.items() if REPLIES not in answer]
@@ -127,23 +125,24 @@ class VideoChatGpt(JudgedBenchmark):
 
     # Answers
 
-    def given(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
-        """With the answers to second wordings, about the same frames."""
-        answers, everything = super().given(batch, earlier), self.questions.everything
+    def policy_answers(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
+        """The policy's answers, and those to second wordings about the same frames."""
+        answers, everything = super().policy_answers(batch, earlier), self.questions.everything
         twice = [
-            (key, one, frames)
-            for key, frames in zip(batch.keys, batch.frames, strict=True)
-            if isinstance(one := everything[key], TwiceAsked)
+            (key, question.second, frames, times)
+            for key, frames, times in zip(batch.keys, batch.frames, batch.times, strict=True)
+            if isinstance(question := everything[key], TwiceAsked)
         ]
         if twice and self.policy is not None:
-            prompts, frames = [one.second for _, one, _ in twice], [frames for _, _, frames in twice]
-            said = self.policy.generate(prompts, frames, self.max_new_tokens)
-            for (key, _, _), text in zip(twice, said, strict=True):
+            _, prompts, frames, times = map(list, zip(*twice, strict=True))
+            clock = {"times": times} if getattr(self.policy, "uses_times", False) else {}
+            texts = self.policy.generate(prompts, frames, self.max_new_tokens, **clock)
+            for (key, *_), text in zip(twice, texts, strict=True):
                 answers[key][SECOND] = text
         return answers
 
     def to_judge(self, question: Question, answer: Answer) -> dict[str, JudgeQuestion]:
-        """One question for each dimension of the part."""
+        """A question for each dimension of the part."""
         row = self.questions.record(question)
         texts = {"answer": row["A"], "pred": answer["predict"], "question": row.get("Q", "")}
         if isinstance(question, TwiceAsked):
@@ -155,33 +154,34 @@ class VideoChatGpt(JudgedBenchmark):
         }
 
     def readable(self, reply: str) -> bool:
-        """Whether it holds a score."""
+        """Whether a reply holds a score."""
         return parse_score(reply) is not None
 
     def recorded(self, path: Path) -> Recorded:
         """Published files, found by video and question; or the lines of an `answers.jsonl`."""
-        asks = self.questions
+        questions = self.questions
         if path.suffix == ".jsonl":
-            return recorded_lines(path, asks.everything, asks.asked)
+            return recorded_lines(path, questions.everything, questions.asked)
         files = RecordedFiles("PART_qa_NAME.json")
-        said: list[Said] = [
+        answers: list[Identified] = [
             (_identity(part, row), _answer(part, row))
-            for part in asks.parts
+            for part in questions.parts
             for row in files.rows(path / prediction_file(part, self.name))
         ]
-        identities = {key: _identity(one.part, asks.record(one)) for key, one in asks.everything.items()}
-        return files.matched(said, identities, asks.asked)
+        identities = {key: _identity(q.part, questions.record(q)) for key, q in questions.everything.items()}
+        return files.matched(answers, identities, questions.asked)
 
     # Scores
 
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
-        """The annotation's records with what was said, and the judge's replies."""
+        """The annotation's records with the answers and the judge's replies."""
         everything, records = self.questions.everything, dict[str, list[dict[str, Any]]]()
         for key, answer in answers.items():
-            one = everything[key]
+            question = everything[key]
             texts = [answer[name] for name in ("predict", SECOND) if name in answer]
-            record = {**self.questions.record(one), **dict(zip(_said_fields(one.part), texts, strict=True))}
-            records.setdefault(one.part, []).append({**record, REPLIES: answer[REPLIES]})
+            predicted = dict(zip(_answer_fields(question.part), texts, strict=True))
+            record = {**self.questions.record(question), **predicted, REPLIES: answer[REPLIES]}
+            records.setdefault(question.part, []).append(record)
         return records
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,30 +194,31 @@ class VideoChatGpt(JudgedBenchmark):
         }
 
     def intervals(self, predictions: Mapping[str, Any], seed: int) -> Intervals:
-        """Of every dimension, questions resampled, once for all dimensions in which their answers are judged."""
+        """The intervals of every dimension, questions resampled alike for the dimensions of the same answers."""
         hits, counts, part_of = dict[str, ArrayLike](), dict[str, ArrayLike](), dict[str, str]()
         for part, rows in predictions.items():
             for name in JUDGED_IN[part]:
                 replies = [row[REPLIES].get(name) for row in rows]
-                if any(one is not None for one in replies):
-                    hits[name] = np.array([[parse_score(one or "") or 0] for one in replies])
-                    counts[name] = np.array([[one is not None] for one in replies])
+                if any(reply is not None for reply in replies):
+                    # An unread reply scores 0; a question that was not judged in this dimension does not count.
+                    hits[name] = np.array([[parse_score(reply or "") or 0] for reply in replies])
+                    counts[name] = np.array([[reply is not None] for reply in replies])
                     part_of[name] = part
         return intervals(hits, counts, ["average_score"], {"all": Pool(list(hits), "mean")}, seed, units=part_of)
 
     def unparsed(self, results: Mapping[str, Any]) -> UnparsedCounts:
-        """Of every dimension, in which a reply that cannot be read counts 0, and of all together."""
+        """Those of every dimension, in which a reply that cannot be read counts 0, and of all together."""
         dimensions = {name: scores for name, scores in results.items() if name != "all"}
         total = sum(scores["questions"] for scores in dimensions.values())
         counts = {name: (scores["unparsed"], scores["questions"]) for name, scores in dimensions.items()}
         counts["all"] = results["all"]["unparsed"], total
-        return {f"{name}/average_score": of_one for name, of_one in counts.items()}
+        return {f"{name}/average_score": unread_and_total for name, unread_and_total in counts.items()}
 
     def details(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """The replies that could not be read."""
         replies = _by_dimension([row[REPLIES] for rows in predictions.values() for row in rows])
-        unread = {name: [one for one in given if not self.readable(one)] for name, given in replies.items()}
-        return {"unparsed_replies": {name: one for name, one in unread.items() if one}}
+        unread = {name: [text for text in texts if not self.readable(text)] for name, texts in replies.items()}
+        return {"unparsed_replies": {name: texts for name, texts in unread.items() if texts}}
 
 
 def prediction_file(part: str, name: str) -> str:
@@ -225,14 +226,14 @@ def prediction_file(part: str, name: str) -> str:
     return f"{part}_qa_{name}.json"
 
 
-def _said_fields(part: str) -> tuple[str, ...]:
-    """Where published files keep what was said to each wording."""
+def _answer_fields(part: str) -> tuple[str, ...]:
+    """The fields of published files for the answer to each wording."""
     return tuple(wording.replace("Q", "pred") for wording in wordings(part))
 
 
 def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
-    """What was said to all wordings; None where something is lacking."""
-    texts = [said_in(row, name) for name in _said_fields(part)]
+    """The answers to all wordings; None where one is missing."""
+    texts = [recorded_text(row, name) for name in _answer_fields(part)]
     return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
 
 

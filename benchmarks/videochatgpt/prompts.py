@@ -1,4 +1,4 @@
-"""What Video-ChatGPT's judge is asked, word for word: its numbers depend on these words.
+"""Questions to Video-ChatGPT's judge, word for word: its numbers depend on these words.
 
 From github.com/mbzuai-oryx/Video-ChatGPT (commit 659e04b2, `quantitative_evaluation`), by its authors, under the
 Creative Commons Attribution 4.0 licence. Changed: the places of question and answers are written as <<NAME>>.
@@ -13,11 +13,11 @@ from lightning_modules.judges.base import JudgeQuestion
 
 
 class Wording(NamedTuple):
-    """A question to the judge.
+    """Wording of a question to the judge.
 
     Attributes:
-        system: who the judge is, and what to look at.
-        user: what is asked, with places <<question>>, <<answer>> and <<pred>>, or numbered ones.
+        system: the system prompt.
+        user: the question, with places <<question>>, <<answer>> and <<pred>>, or numbered ones.
     """
 
     system: str
@@ -25,9 +25,10 @@ class Wording(NamedTuple):
 
     def about(self, key: str, texts: Mapping[str, str]) -> JudgeQuestion:
         """The question with its texts in their places."""
-        # Taken apart first: a text may hold what looks like another's place.
-        pieces = self.user.split("<<")
-        filled = [pieces[0]] + [texts[name] + rest for name, _, rest in (one.partition(">>") for one in pieces[1:])]
+        # Split before filling in: a text may hold something that looks like a place.
+        before, *pieces = self.user.split("<<")
+        named = (piece.partition(">>") for piece in pieces)
+        filled = [before, *(texts[name] + after for name, _, after in named)]
         return JudgeQuestion("".join(filled), key=key, system=self.system)
 
 

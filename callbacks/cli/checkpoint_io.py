@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot tear."""
+"""Checkpoint files that are whole or not there, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -38,14 +38,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or "://" in os.fspath(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
+        target = Path(path)
         try:
-            _replace(checkpoint, Path(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Names are compared and not globbed: they may have brackets, and `last.ckpt.tmp-mine` is somebody else's.
+            leftover = re.compile(rf"{re.escape(target.name)}\.tmp\d+", re.ASCII)
+            for file in [file for file in target.parent.iterdir() if leftover.fullmatch(file.name)]:
+                file.unlink(missing_ok=True)
+            with replaced_file(target, f"{target.name}.tmp{os.getpid()}") as stream:
+                torch.save(checkpoint, stream)
         except (OSError, RuntimeError) as error:
             # torch hides the system's error behind one of its own.
-            cause = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, OSError)), None)
+            chain = (error, error.__cause__, error.__context__)
+            cause = next((fault for fault in chain if isinstance(fault, OSError)), None)
             if cause is None:
                 raise
-            whole = ", ".join(_whole_ones(Path(path).parent))
+            whole = ", ".join(_whole_checkpoints(target.parent))
             kept = f"Former ones are whole ({whole}), the same command goes on" if whole else "There is no former one"
             raise CheckpointError(
                 f"{path}: the checkpoint cannot be written ({cause.strerror or cause}); free some space or make the "
@@ -68,10 +76,10 @@ class CheckpointError(OSError):
 
 @contextmanager
 def whole_checkpoint(path: _PATH) -> Iterator[None]:
-    """A reading of a checkpoint, in which what comes of a file that was cut short or altered is an error that says so.
+    """Context in which a checkpoint is read: a file that was cut short or altered is an error that says so.
 
     Raises:
-        ValueError: the file is not whole; names it, and the others beside it.
+        ValueError: the file is not whole; names it, and the whole ones beside it.
     """
     try:
         yield
@@ -79,9 +87,10 @@ def whole_checkpoint(path: _PATH) -> Iterator[None]:
         file = Path(path)
         if isinstance(error, PermissionError) or not file.is_file():
             raise
+        # A whole archive that cannot be used is another fault, unless torch's reader says that a part is altered.
         if is_zipfile(file) and "PytorchStreamReader" not in str(error):
             raise
-        others = ", ".join(name for name in _whole_ones(file.parent) if name != file.name)
+        others = ", ".join(name for name in _whole_checkpoints(file.parent) if name != file.name)
         raise ValueError(
             f"{path}: is no whole checkpoint, its {file.stat().st_size} bytes were cut short or altered, as by a full "
             f"disk or a broken copy; give another one by --ckpt_path (beside it: {others or 'none'}), or delete it to "
@@ -89,17 +98,6 @@ def whole_checkpoint(path: _PATH) -> Iterator[None]:
         ) from error
 
 
-def _whole_ones(folder: Path) -> list[str]:
+def _whole_checkpoints(folder: Path) -> list[str]:
     """The names of a folder's checkpoints, but for those that were cut short."""
     return sorted(path.name for path in folder.glob("*.ckpt") if is_zipfile(path))
-
-
-def _replace(checkpoint: dict[str, Any], target: Path) -> None:
-    """Write beside `target`, flush, and rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The name is compared and not expanded: it may have brackets, and `last.ckpt.tmp-mine` is somebody else's.
-    form = re.compile(rf"{re.escape(target.name)}\.tmp\d+", re.ASCII)
-    for leftover in [path for path in target.parent.iterdir() if form.fullmatch(path.name)]:
-        leftover.unlink(missing_ok=True)
-    with replaced_file(target, f"{target.name}.tmp{os.getpid()}") as file:
-        torch.save(checkpoint, file)

@@ -52,7 +52,7 @@ class VidprefParser(LightningArgumentParser):
     """The parser, with error messages that name the key, and flags that are written out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # An abbreviated flag is a typo that trains.
+        # An abbreviated flag would be a typo that trains.
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -67,7 +67,9 @@ class VidprefParser(LightningArgumentParser):
 
 
 class VidprefCLI(LightningCLI):
-    """Model and data are any class by name; optimizers belong to the model; the seed is fixed unless given.
+    """Command line of the trainer's verbs: model and data are any class by name, the seed is fixed unless given.
+
+    Optimizers belong to the model.
 
     What every run gets without saying so: a recovery checkpoint in ``<default_root_dir>/checkpoints`` (`Recovery`; a
     `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), an
@@ -108,15 +110,12 @@ class VidprefCLI(LightningCLI):
         config = self.config[self.config["subcommand"]]
         return checkpoint_file(config.get("ckpt_path"), config["trainer"])
 
+    @rank_zero_only
     def before_fit(self) -> None:
         """Say what the run will be, and refuse one that could not be made to its end, before weights are loaded.
 
         Rank 0 does it for all: it starts the others, or they wait for it.
         """
-        self._check_run()
-
-    @rank_zero_only
-    def _check_run(self) -> None:
         check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint())
         for fact in check.facts:
             rank_zero_info(fact)
@@ -132,8 +131,7 @@ class VidprefCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Refuse to compute what nobody writes."""
-        pieces: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(one, PredictWriter) for one in pieces):
+        if not _holds(self.trainer.callbacks, PredictWriter):  # type: ignore[attr-defined]
             raise ValueError(
                 f"nothing would write what {type(self.model).__name__} predicts; add the configuration that does "
                 "(for a method's reference scores --config configs/reference/write_cache.yaml)"
@@ -144,7 +142,7 @@ class VidprefCLI(LightningCLI):
         given = self._get(self.config_init, "trainer", default={})
         logs = Path(given["default_root_dir"] or ".") / str(self.subcommand)
         if self.subcommand == "test":
-            # A benchmark's logs lie beside its results.
+            # A benchmark's logs are beside its results.
             logs = Path(self._get(self.config, "model.init_args.output", default=logs))
         return super().instantiate_trainer(**default_pieces(given, str(self.subcommand), logs), **kwargs)
 
@@ -155,7 +153,7 @@ class VidprefCLI(LightningCLI):
                 super()._run_subcommand(subcommand)
         except Exception as error:
             callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-            if any(isinstance(one, StopSignals) and one.received is not None for one in callbacks):
+            if any(isinstance(callback, StopSignals) and callback.received is not None for callback in callbacks):
                 # The other ranks have stopped while this one waited for them.
                 raise SystemExit(STOPPED) from error
             lost = lost_process(error, getattr(self.trainer.strategy.launcher, "procs", ()))
@@ -167,14 +165,14 @@ class VidprefCLI(LightningCLI):
         """Rank 0's lock on what a fit or a benchmark writes; the writers of `predict` have their own."""
         folders = {"fit": self.trainer.default_root_dir, "test": getattr(self.model, "output", None)}
         folder = folders.get(subcommand)
-        return (
-            nullcontext()
-            if folder is None or getattr(rank_zero_only, "rank", None)
-            else OutputLock(folder, is_folder=True)
-        )
+        # Lightning sets the rank as an attribute of the function; 0, and None before it knows, are rank 0.
+        if folder is None or getattr(rank_zero_only, "rank", None):
+            return nullcontext()
+        return OutputLock(folder, is_folder=True)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Complete Lightning's parser: callbacks by name, and no table of results beside the benchmark's own."""
+        # A private method, but the only place where the parser of one subcommand is at hand.
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         address_by_name(parser, "trainer.callbacks")
         if subcommand == "test":
@@ -187,13 +185,14 @@ def with_nulls(arguments: list[str]) -> list[str]:
 
     Through a flag the parser makes the text 'None' of a null that is meant for a text within a class.
     """
-    found: list[str] = []
+    words: list[str] = []
     for argument in arguments:
-        found += [argument.removesuffix("=null"), "null"] if argument.endswith("=null") else [argument]
-    for at, (flag, value) in enumerate(pairwise(found)):
+        words += [argument.removesuffix("=null"), "null"] if argument.endswith("=null") else [argument]
+    for position, (flag, value) in enumerate(pairwise(words)):
         if value == "null" and flag.startswith(("--model.", "--data.")):
-            found[at : at + 2] = ["--config", json.dumps({flag[2:]: None})]
-    return found
+            # Two words for two, so that positions stay.
+            words[position : position + 2] = ["--config", json.dumps({flag[2:]: None})]
+    return words
 
 
 def own_folder_of_a_trial(trainer: Any) -> None:
@@ -219,7 +218,7 @@ def report_differences(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def recovery_folder(trainer: Mapping[str, Any]) -> Path:
-    """Where the recovery checkpoint of a run lies."""
+    """The folder of a run's recovery checkpoint."""
     return Path(trainer["default_root_dir"] or ".") / CHECKPOINTS
 
 
@@ -233,29 +232,30 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
     """
     callbacks = _as_list(trainer["callbacks"])
     plugins = _as_list(trainer["plugins"])
-    wanted: list[Callback] = []
-    own = [one for one in callbacks if isinstance(one, ModelCheckpoint)]
-    for one in own:
-        if one.dirpath is None:  # Lightning's choice is a new folder for each start, in which no start looks
-            one.dirpath = str(recovery_folder(trainer).absolute())
-    if trainer["enable_checkpointing"] is not False and not any(one.save_last for one in own):
-        wanted.append(Recovery(str(recovery_folder(trainer))))
+    added: list[Callback] = []
+    checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    for checkpoint in checkpoints:
+        if checkpoint.dirpath is None:  # Lightning's choice is a new folder for each start, in which no start looks
+            checkpoint.dirpath = str(recovery_folder(trainer).absolute())
+    if trainer["enable_checkpointing"] is not False and not any(checkpoint.save_last for checkpoint in checkpoints):
+        added.append(Recovery(str(recovery_folder(trainer))))
     if verb == "fit" and trainer["log_every_n_steps"] is None:
-        wanted.append(LogInterval())
+        added.append(LogInterval())
     if verb == "fit":
-        wanted += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
+        added += [kind() for kind in (Resume, Throughput) if not _holds(callbacks, kind)]
     if trainer["enable_progress_bar"] is not False and not _holds(callbacks, ProgressBar):
-        wanted.append(Progress())
+        added.append(Progress())
     if not _holds(callbacks, BadSamples):
-        wanted.append(BadSamples())
+        added.append(BadSamples())
     if not _holds(callbacks, StopSignals):
-        wanted.append(StopSignals())
+        added.append(StopSignals())
     if not _holds(plugins, CheckpointIO):
         plugins.append(AtomicCheckpointIO())
+    # None and true ask for Lightning's default, TensorBoard or CSV by what is installed; false asks for none.
     logger = trainer["logger"]
     if logger is None or logger is True:
         logger = CSVLogger(logs, name="")
-    return {"callbacks": callbacks + wanted, "plugins": plugins, "logger": logger}
+    return {"callbacks": callbacks + added, "plugins": plugins, "logger": logger}
 
 
 def _as_list(value: Any) -> list[Any]:

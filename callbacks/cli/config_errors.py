@@ -62,90 +62,94 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
         indent = len(line) - len(line.lstrip())
         while stack and stack[-1][0] >= indent and indent > 0:
             stack.pop()
-        while (found := KEY.fullmatch(text) or CLASS.fullmatch(text)) is not None:
-            named = found.groupdict()
+        # One line may name several levels: a key, the class under it, and a key of that class.
+        while (level := KEY.fullmatch(text) or CLASS.fullmatch(text)) is not None:
+            named = level.groupdict()
             stack.append((indent, named.get("key", ""), named.get("path", "")))
-            text = found["rest"].strip()
+            text = level["rest"].strip()
         if text and not text.startswith(NOISE):
-            where = ".".join(key for _, key, _ in stack if key)
+            place = ".".join(key for _, key, _ in stack if key)
             owner = next((path for _, _, path in reversed(stack) if path), "")
-            (weak if text.startswith(WEAK) else strong).append(_fault(text, where, owner, known_keys))
+            (weak if text.startswith(WEAK) else strong).append(_fault(text, place, owner, known_keys))
+    # Every branch of a union reports the same fault: each line once, in order.
     return "\n".join(dict.fromkeys(strong or weak)) or message
 
 
 def error_message(error: Exception) -> str:
     """What an error says; of the parser's report that a class refused its settings, what that class says."""
     from callbacks.cli.worker_errors import worker_message
+    from lightning_modules.policies.remote_code import without_advice
 
-    message = worker_message(error)
+    message = without_advice(worker_message(error))
     return readable(message) if message.startswith(NOISE) else message
 
 
-def _fault(text: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
+def _fault(text: str, place: str, owner: str, known_keys: Iterable[str]) -> str:
     """One finding of the parser in our words, or in its own where we have none.
 
     Args:
         text: the finding.
-        where: the key under which it was found, empty at the top.
-        owner: the class whose parameters stand under that key, empty at the top.
+        place: the dotted key that it is about, empty at the top.
+        owner: the class whose parameters are under that key, empty at the top.
         known_keys: the keys at the top.
     """
-    if (found := CALLABLE.fullmatch(text)) is not None:
-        inner = CALLABLE_CLASS.search(found["value"])
-        text, owner = found["rest"], inner["path"] if inner else owner
-    if (found := UNKNOWN.fullmatch(text)) is not None:
-        key = ".".join(part for part in (found["group"], found["key"]) if part)
-        return _unknown(key, where, "" if found["group"] else owner, known_keys)
-    if (found := UNKNOWN_FLAG.fullmatch(text)) is not None:
-        flag = found["flags"].split()[0].split("=")[0].lstrip("-")
-        return _unknown(flag, where, "", known_keys)
-    if (found := REQUIRED.fullmatch(text)) is not None:
-        keys = [
-            _joined(where, re.sub(r"^(fit|validate|test|predict)\.", "", one.strip()))
-            for one in found["keys"].split(",")
-        ]
-        return f"missing {', '.join(repr(key) for key in keys)}: give a value in a --config file or as a flag"
-    if (found := NO_CLASS.fullmatch(text)) is not None:
-        return f"'{where}': {_no_class(found['name'])}"
+    if (match := CALLABLE.fullmatch(text)) is not None:
+        # What is said of the class within a callable, such as an optimizer, is the finding.
+        inner = CALLABLE_CLASS.search(match["value"])
+        text, owner = match["rest"], inner["path"] if inner else owner
+    if (match := UNKNOWN.fullmatch(text)) is not None:
+        key = ".".join(part for part in (match["group"], match["key"]) if part)
+        return _unknown(key, place, "" if match["group"] else owner, known_keys)
+    if (match := UNKNOWN_FLAG.fullmatch(text)) is not None:
+        flag = match["flags"].split()[0].split("=")[0].lstrip("-")
+        return _unknown(flag, place, "", known_keys)
+    if (match := REQUIRED.fullmatch(text)) is not None:
+        names = [re.sub(r"^(fit|validate|test|predict)\.", "", name.strip()) for name in match["keys"].split(",")]
+        keys = ", ".join(repr(_joined(place, name)) for name in names)
+        return f"missing {keys}: give a value in a --config file or as a flag"
+    if (match := NO_CLASS.fullmatch(text)) is not None:
+        return f"'{place}': {_no_class(match['name'])}"
     if text.startswith("Not a valid subclass of"):
-        return f"'{where}': {text}; write `class_path: <Class>` and its `init_args:` under this key"
-    return f"'{where}': {text}" if where else text
+        return f"'{place}': {text}; write `class_path: <Class>` and its `init_args:` under this key"
+    return f"'{place}': {text}" if place else text
 
 
-def _unknown(key: str, where: str, owner: str, known_keys: Iterable[str]) -> str:
-    whose = f" ({owner} has no such parameter)" if owner else ""
-    full = _joined(where, key)
+def _unknown(key: str, place: str, owner: str, known_keys: Iterable[str]) -> str:
+    owned = f" ({owner} has no such parameter)" if owner else ""
+    full = _joined(place, key)
     if (renamed := current_key(full)) != full:
-        return f"unknown key '{full}'{whose}; it is now '{renamed}'"
+        return f"unknown key '{full}'{owned}; it is now '{renamed}'"
     names = _parameters(owner) if owner else known_keys
+    # A near miss of the whole key, or of its first part where what follows is right.
     hint = _suggestion(key, names) or _suggestion(key.partition(".")[0], names)
-    return f"unknown key '{full}'{whose}{hint}"
+    return f"unknown key '{full}'{owned}{hint}"
 
 
-def _joined(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+def _joined(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
 
 
 def _parameters(class_path: str) -> list[str]:
     """The names that a class accepts, its bases' included; none when it cannot be imported."""
     module, _, name = class_path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-        return [one for base in found.__mro__ for one in inspect.signature(base.__init__).parameters]
+        bases = getattr(importlib.import_module(module), name).__mro__
+        return [parameter for base in bases for parameter in inspect.signature(base.__init__).parameters]
     except (ImportError, AttributeError, TypeError, ValueError):
         return []
 
 
 def _no_class(name: str) -> str:
     """What to write instead of a class name that was not understood here, from the classes that were imported."""
-    modules = [module for one, module in sys.modules.copy().items() if one.startswith(NAMED_PACKAGES)]
-    known = {name: one.__module__ for module in modules for name, one in vars(module).items() if isinstance(one, type)}
+    modules = [module for path, module in sys.modules.copy().items() if path.startswith(NAMED_PACKAGES)]
+    classes = {key: kind for module in modules for key, kind in vars(module).items() if isinstance(kind, type)}
     renamed = current_class(name)
-    if renamed != name and renamed in known:
+    if renamed != name and renamed in classes:
         return f"no class is called '{name}'; it is now '{renamed}'"
-    if name in known:
-        return f"write '{name}' in full, {known[name]}.{name}; or this key wants a class of another kind"
-    return f"no class is called '{name}'" + (_suggestion(name, known) or "; give its full path, package.module.Class")
+    if name in classes:
+        return f"write '{name}' in full, {classes[name].__module__}.{name}; or this key wants a class of another kind"
+    hint = _suggestion(name, classes) or "; give its full path, package.module.Class"
+    return f"no class is called '{name}'{hint}"
 
 
 def _suggestion(name: str, names: Iterable[str]) -> str:

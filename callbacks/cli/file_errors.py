@@ -1,4 +1,4 @@
-"""What the system says of a file that cannot be read or written, with the file, the setting behind it, and a remedy."""
+"""Messages for files that the system does not let be read or written: the file, the setting behind it, a remedy."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def file_fault(error: Exception, arguments: Sequence[str]) -> str | None:
 
     Args:
         error: as the system raised it, or as safetensors reports it.
-        arguments: of the command; in them and in their configuration files the setting is looked for that names the
-            file or a folder above it.
+        arguments: of the command; they and their configuration files have the setting that names the file or a folder
+            above it.
     """
     reported = _OS_ERROR.search(str(error))
-    if reported is None or (number := int(reported[1] or reported[2])) not in _CAUSES:
+    if reported is None or (code := int(reported[1] or reported[2])) not in _CAUSES:
         return None
-    cause, remedy = _CAUSES[number]
-    given = getattr(error, "filename", None)
-    path = given if isinstance(given, str | os.PathLike) else _open_file(error)
+    cause, remedy = _CAUSES[code]
+    # A number in place of a name: the file was opened by its descriptor.
+    filename = getattr(error, "filename", None)
+    path = filename if isinstance(filename, str | os.PathLike) else _open_file(error)
     if path is None:
         return f"{cause}; {remedy}. Of the files that this command writes, the system does not say which it was"
     setting = setting_of(path, arguments)
@@ -55,29 +56,32 @@ def setting_of(path: str | os.PathLike[str], arguments: Sequence[str]) -> str | 
         arguments: of the command.
     """
     target = os.path.abspath(path)
-    near: dict[str, int] = {}
+    # The lock of an output lies beside it, see `OutputLock`.
+    if (lock := re.fullmatch(r"(.*/)\.([^/]+)\.lock", target)) is not None:
+        target = lock[1] + lock[2]
+    shared: dict[str, int] = {}
     for name, value in _settings(arguments):
         place = os.path.abspath(value)
         # Shards have the setting's value as the beginning of their name; a folder is made from its parents on.
         if place != os.sep and (target.startswith(place) or place.startswith(target)):
-            near[name] = min(len(place), len(target))
-    return max(near, key=lambda name: near[name], default=None)
+            shared[name] = min(len(place), len(target))
+    return max(shared, key=lambda name: shared[name], default=None)
 
 
 def _settings(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Name and value of all texts on the command line and in its configuration files, the last of a name counting."""
-    found = dict(_DEFAULTS)
-    previous = ""
+    settings = dict(_DEFAULTS)
+    previous = ""  # a flag whose value is the next argument
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if previous and not argument.startswith("--"):
             flag, equals, value = previous, "=", argument
         previous = argument if argument.startswith("--") and "=" not in argument else ""
         if equals and flag.startswith("--"):
-            found |= dict(_configured(value)) if flag == "--config" else {flag[2:]: value}
+            settings |= dict(_configured(value)) if flag == "--config" else {flag[2:]: value}
         elif not argument.startswith("-"):
-            found[f"the argument {argument!r}"] = argument
-    yield from found.items()
+            settings[f"the argument {argument!r}"] = argument
+    yield from settings.items()
 
 
 def _configured(file: str) -> Iterator[tuple[str, str]]:

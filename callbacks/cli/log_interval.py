@@ -16,7 +16,7 @@ class LogInterval(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set it: now the steps of the run are known."""
+        """Set the interval; before this hook the trainer does not know the steps of the run."""
         trainer.log_every_n_steps = interval(trainer.estimated_stepping_batches)  # type: ignore[attr-defined]
 
 

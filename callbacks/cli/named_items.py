@@ -9,12 +9,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 
 class NamedItems(Action):
-    """An option, on top of jsonargparse's own kind of it (see `address_by_name`), whose value is a list of classes.
+    """Parser action of a list of classes, whose flags may address any item by the name of its class.
 
-    A flag may address any of them by the name of its class.
-
-    jsonargparse's own flags reach the last item only; they work as before. A flag sees the list as it is where the
-    flag stands: behind the configurations, and the flags before it.
+    It is mixed into jsonargparse's own action (see `address_by_name`), whose flags reach the last item only and work as
+    before. A flag sees the list as the configurations and the flags before it have left it.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -28,11 +26,11 @@ class NamedItems(Action):
         name, _, key = option.removeprefix(prefix).partition(".") if str(option).startswith(prefix) else ("", "", "")
         if not name[:1].isupper() or not key:
             return super().__call__(*args, **kwargs)
-        given = config.get(self.dest)
-        items = given if isinstance(given, list) else [] if given is None else [given]
+        value_so_far = config.get(self.dest)
+        items = value_so_far if isinstance(value_so_far, list) else [] if value_so_far is None else [value_so_far]
         position = self._position(name, [class_name(item) for item in items])
         item = items[position]
-        # The flag without the name is for the last one: make the item that, and put it back in its place.
+        # jsonargparse applies a flag without a name to the last item: move the item there, and back to its place.
         config.update([*items[:position], *items[position + 1 :], item], self.dest)
         super().__call__(parser, config, value, prefix + key, **kwargs)
         *others, item = config.get(self.dest)
@@ -42,14 +40,14 @@ class NamedItems(Action):
     def _position(self, name: str, names: list[str]) -> int:
         if (count := names.count(name)) == 1:
             return names.index(name)
-        there = ", ".join(dict.fromkeys(names)) or "none"
+        listed = ", ".join(dict.fromkeys(names)) or "none"
         if count:
             raise TypeError(
                 f'Parser key "{self.dest}": {name} occurs {count} times in this list, so that its name does not say '
                 "which one is meant; write the list out in a --config file"
             )
         raise TypeError(
-            f'Parser key "{self.dest}": there is no {name} in this list; there are: {there}. '
+            f'Parser key "{self.dest}": there is no {name} in this list; there are: {listed}. '
             f"--{self.dest}+={name} adds one"
         )
 
@@ -65,4 +63,5 @@ def address_by_name(parser: ArgumentParser, *options: str) -> None:
     for action in parser._actions:
         if action.dest in options and not isinstance(action, NamedItems):
             kind = type(action)
+            # The parser holds this object in several places, so it is not replaced by another one.
             action.__class__ = type(kind.__name__, (NamedItems, kind), {})

@@ -1,4 +1,4 @@
-"""The progress bar: the loss and its terms, samples per second, and the time that is left for the whole run."""
+"""The progress bar: the loss and its terms, samples per second, and the time left for the whole run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = "train/step_seconds"
 
 
 class Progress(RichProgressBar):
-    """Progress bar callback: Lightning's rich bar, with what a person who waits asks for.
+    """Progress bar callback: Lightning's rich bar, with the losses of whole steps and the time left for the run.
 
     Beside the bar of the epoch are the loss, each of its terms, samples per second and the time left for the whole
     run, from the mean step time that `Throughput` logs; losses are those of whole optimizer steps, never of the
@@ -60,9 +60,9 @@ class Progress(RichProgressBar):
         shown: dict[str, Any] = {}
         for name, value in logged.items():
             if name == LOSS or name.startswith(f"{LOSS}/"):
-                shown[name.removeprefix(f"{LOSS}/").removeprefix("train/")] = _number(value)
+                shown[name.removeprefix(f"{LOSS}/").removeprefix("train/")] = _printed(value)
         for name, number in trainer.progress_bar_metrics.items():
-            shown.setdefault(name, _number(number))
+            shown.setdefault(name, _printed(number))
         if SPEED in logged:
             shown["samples/s"] = f"{float(logged[SPEED]):.3g}"
         left = seconds_left(trainer)
@@ -79,6 +79,7 @@ class Progress(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar; without a terminal, write a line now and then, after a whole step."""
+        # Before the base class, which reads the metrics.
         self._step_ended, self._steps = trainer.global_step != self._steps, trainer.global_step
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._step_ended and self.is_enabled and self._console is not None and not self._console.is_terminal:
@@ -112,7 +113,7 @@ class Progress(RichProgressBar):
                 self._console.print(f"predict: {done} of {total} batches, left {left}", soft_wrap=True, highlight=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What stays on the screen are the epoch's last numbers, which are of a whole step."""
+        """Leave the epoch's last numbers on the screen, which are of a whole step."""
         self._next_update, self._step_ended = 0.0, True
         super().on_train_epoch_end(trainer, pl_module)
 
@@ -129,14 +130,16 @@ class Progress(RichProgressBar):
         return description.replace("/-2", "  ")
 
 
-def _number(value: Any) -> str:
+def _printed(value: Any) -> str:
     return f"{float(value):.4g}" if isinstance(value, int | float | Tensor) else str(value)
 
 
 def seconds_left(trainer: Trainer) -> float | None:
-    """The rest of the run at the mean step time, or None while there is none or the run has no end."""
+    """The seconds left in the run at the mean step time; None before one is known, or where the run has no end."""
     step_seconds = trainer.callback_metrics.get(STEP)
-    total = trainer.estimated_stepping_batches if step_seconds is not None else float("inf")
-    if step_seconds is None or total == float("inf"):
+    if step_seconds is None:
+        return None
+    total = trainer.estimated_stepping_batches
+    if total == float("inf"):
         return None
     return max(0.0, (total - trainer.global_step) * float(step_seconds))

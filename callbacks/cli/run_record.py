@@ -1,4 +1,4 @@
-"""What ran: configuration, git commit and versions, in the run's folder, in its loggers and in its checkpoints."""
+"""The record of a run: configuration, git commit and versions, in its folder, its loggers and its checkpoints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RunRecord(SaveConfigCallback):
         (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
-                continue  # it has no place but this very folder
+                continue  # its hyper-parameters would go into this very folder
             logger.log_hyperparams({"config": yaml.safe_load(config), **facts})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class RunRecord(SaveConfigCallback):
 
 
 def record_folder(trainer: Trainer) -> Path:
-    """The folder of this start's record (see `RunRecord`); made by nobody else."""
+    """The folder of this start's record, see `RunRecord`; it may not exist yet."""
     if isinstance(trainer.logger, CSVLogger | TensorBoardLogger):
         return Path(trainer.logger.log_dir)
     verb = str(trainer.state.fn.value) if trainer.state.fn is not None else "run"
@@ -67,7 +67,7 @@ def record_folder(trainer: Trainer) -> Path:
 
 
 def run_facts() -> dict[str, Any]:
-    """The command, the git commit of this code (None outside a clone; ``dirty`` with local changes), the versions."""
+    """The command, the git commit of this code (None outside a clone), whether it has local changes, the versions."""
     code = Path(__file__).resolve().parents[2]
     commit = _git(code, "rev-parse", "HEAD")
     return {
@@ -90,10 +90,10 @@ def _version(name: str) -> str | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     """The output of a git command, or None where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:
@@ -108,6 +108,7 @@ def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(CONFIG_KEY)
     if stored is None:
         return []
+    # Former names of keys and classes, and modules that have moved, are no difference.
     before = {current_key(key): _current_value(key, value) for key, value in _leaves(stored)}
     sections = {name: config[name] for name in RECORDED_SECTIONS if name in config}
     now = {key: _current_value(key, value) for key, value in _leaves(sections)}

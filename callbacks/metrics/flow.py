@@ -60,9 +60,11 @@ class FlowMetrics(TermMetrics):
         winner, loser = term.winner_errors.detach().float(), term.loser_errors.detach().float()
         chosen, rejected = term.chosen_rewards.detach().float(), term.rejected_rewards.detach().float()
         accuracies = reward_statistics(chosen, rejected, term.draw)[-1]
+        # A term's rewards differ by its logit z, as DPO's do.
         size = (chosen - rejected).abs()
         time_bin = (term.times * self.time_bins).long().clamp(0, self.time_bins - 1)
         bins = torch.nn.functional.one_hot(time_bin, self.time_bins).float()
+        # Counts in bins add up over batches and ranks, which quantiles do not.
         sizes = torch.bucketize(size, self._edges.to(size.device), right=True) - 1
         return torch.cat(
             [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from callbacks.metrics.terms import TermMetrics
-from lightning_modules.preference import Term
+from lightning_modules.terms import Term
 
 Statistic = Literal["chosen", "rejected", "margins", "accuracies"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
@@ -44,25 +44,22 @@ class PreferenceMetrics(TermMetrics):
     """
 
     def sums(self, outputs: Any) -> dict[str, Tensor]:
-        """Term name -> the four statistics added up, and how many items they are of."""
-        statistics = _statistics(outputs).items()
-        return {name: torch.cat([values.sum(1), values.new_full((1,), values.shape[1])]) for name, values in statistics}
+        """Term name -> (5,): the four statistics added up, and how many items they are of."""
+        terms: dict[str, Term] = outputs["terms"]
+        sums = {}
+        for name, term in terms.items():
+            if term.chosen_rewards is not None and term.rejected_rewards is not None:
+                chosen, rejected = term.chosen_rewards.detach().float(), term.rejected_rewards.detach().float()
+                statistics = reward_statistics(chosen, rejected, term.draw)
+                sums[name] = torch.cat([statistics.sum(1), statistics.new_full((1,), statistics.shape[1])])
+        return sums
 
     def named(self, prefix: str, term: str, sums: Tensor) -> dict[str, float]:
         """The term's four means."""
         *totals, count = sums.tolist()
+        # Not logged rather than NaN, which loggers and checkpoint selection would take for a value.
         if not count:
             return {}
         names = [f"{prefix}/rewards/{term}"] + ([f"{prefix}/rewards"] if term in MAIN_TERMS else [])
         means = {key: total / count for key, total in zip(STATISTICS, totals, strict=True)}
         return {f"{name}/{key}": mean for name in names for key, mean in means.items()}
-
-
-def _statistics(outputs: Any) -> dict[str, Tensor]:
-    """Term name -> (4, n) statistics, of the terms that have a preference."""
-    terms: dict[str, Term] = outputs["terms"]
-    return {
-        name: reward_statistics(term.chosen_rewards.detach().float(), term.rejected_rewards.detach().float(), term.draw)
-        for name, term in terms.items()
-        if term.chosen_rewards is not None and term.rejected_rewards is not None
-    }

@@ -14,7 +14,7 @@ from datamodules.vista.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
 
 
 class SampleTable(Callback):
-    """Table of the batch every N optimizer steps: the views as strips of frames, the answers, the rewards.
+    """Sample table callback: every N optimizer steps the batch, with its views as strips, its answers and rewards.
 
     It logs to a `WandbLogger` only; other loggers have no tables, and with them this callback does nothing and costs
     nothing, so that one configuration serves both. Rank 0's batch is shown. The columns are always the same, so the
@@ -70,21 +70,21 @@ class SampleTable(Callback):
         rewarded = {name: term for name, term in terms.items() if term.chosen_rewards is not None}
         columns = ["key", "prompt", *ANSWER_NAMES, *VIEW_NAMES]
         columns += [f"{name}/{side}" for name in rewarded for side in ("chosen", "rejected")]
-        real = [sample for sample, there in enumerate(batch.real) if there]
+        real = [sample for sample, is_real in enumerate(batch.real) if is_real]
         return columns, [self._row(batch, sample, rewarded) for sample in real[: self.max_samples]]
 
     def _row(self, batch: VistaBatch, sample: int, terms: dict[str, Any]) -> list[Any]:
-        import wandb
+        import wandb  # takes a second, and most runs have another logger
 
         views: dict[str, View] = {view.name: view for view in batch.views if view.sample == sample}
         first = next(iter(views.values()))
         answers: dict[str, str] = {}
-        for view in views.values():
-            answers |= {str(name): text for name, text in view.answers.items()}
+        for shown in views.values():
+            answers |= {str(name): text for name, text in shown.answers.items()}
         row: list[Any] = [batch.keys[sample], first.prompt, *(answers.get(name, "") for name in ANSWER_NAMES)]
         for name in VIEW_NAMES:
-            seen = views.get(name)
-            row.append(None if seen is None else wandb.Image(self.strip(seen.frames).permute(1, 2, 0).numpy()))
+            view = views.get(name)
+            row.append(None if view is None else wandb.Image(self.strip(view.frames).permute(1, 2, 0).numpy()))
         for term in terms.values():
             item = term.samples.index(sample) if sample in term.samples else None
             sides = (term.chosen_rewards, term.rejected_rewards)
@@ -94,6 +94,7 @@ class SampleTable(Callback):
     def strip(self, frames: Tensor) -> Tensor:
         """(T, 3, H, W) uint8 -> (3, height, W') uint8: at most `max_frames` frames side by side."""
         count = min(len(frames), self.max_frames)
+        # On the CPU: the strips need none of the memory that the next step will take.
         chosen = frames[torch.linspace(0, len(frames) - 1, count).long().to(frames.device)].cpu().float()
         width = max(1, round(frames.shape[3] * self.height / frames.shape[2]))
         small = interpolate(chosen, size=(self.height, width), mode="bilinear", antialias=True, align_corners=False)

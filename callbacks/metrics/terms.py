@@ -22,7 +22,8 @@ class TermMetrics(Callback, ABC):
 
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
-        self._logged = -1
+        self._logged_step = -1
+        #: What was ever logged, to be taken out of a step that has no value for it.
         self._names: dict[str, set[str]] = {"train": set(), "val": set()}
 
     @abstractmethod
@@ -35,7 +36,7 @@ class TermMetrics(Callback, ABC):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin empty; a step is logged by the micro-batch that completes it."""
-        self._sums["train"], self._logged = {}, trainer.global_step
+        self._sums["train"], self._logged_step = {}, trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -43,8 +44,8 @@ class TermMetrics(Callback, ABC):
         """Add the micro-batch; on a step that is logged, log what came since the last one."""
         self._add("train", outputs)
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if step != self._logged and every and step % every == 0:
-            self._logged = step
+        if step != self._logged_step and every and step % every == 0:
+            self._logged_step = step
             self._log("train", trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -76,6 +77,7 @@ class TermMetrics(Callback, ABC):
         collected, self._sums[prefix] = self._sums[prefix], {}
         if not collected:
             return
+        # One reduction for all terms; every rank has the same terms, in the order of the method's weights.
         totals = trainer.strategy.reduce(torch.stack(list(collected.values())), reduce_op="sum").cpu()
         values: dict[str, float] = {}
         for term, sums in zip(collected, totals, strict=True):

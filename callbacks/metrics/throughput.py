@@ -10,6 +10,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+#: What `Throughput` logs; no two runs have equal values.
+SPEED_METRICS = ("train/samples_per_second", "train/step_seconds", "train/data_wait")
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -52,12 +55,12 @@ class Throughput(Callback):
         self.beats.append(Beat(self._waited, self._ended - self._started, num_samples(batch)))
         seconds = sum(beat.waited + beat.worked for beat in self.beats)
         per_batch = seconds / len(self.beats)
-        values = {
-            "train/samples_per_second": trainer.world_size * sum(beat.samples for beat in self.beats) / seconds,
-            "train/step_seconds": per_batch * trainer.accumulate_grad_batches,
-            "train/data_wait": sum(beat.waited for beat in self.beats) / seconds,
-        }
-        pl_module.log_dict(values, batch_size=1)
+        values = (
+            trainer.world_size * sum(beat.samples for beat in self.beats) / seconds,
+            per_batch * trainer.accumulate_grad_batches,
+            sum(beat.waited for beat in self.beats) / seconds,
+        )
+        pl_module.log_dict(dict(zip(SPEED_METRICS, values, strict=True)), batch_size=1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is neither work nor waiting."""

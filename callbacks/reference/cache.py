@@ -74,9 +74,9 @@ class ReferenceCache:
         Args:
             views: the fingerprint of the views that the run shows, see `VistaPairs.views_fingerprint`.
             answers: the "view/answer" names that the run scores.
-            hidden: those whose hidden states the run wants.
+            hidden: those whose hidden states the run needs.
             keys: the run's samples.
-            skip: the run skips bad samples, so it wants no scores of those that were skipped when the cache was made.
+            skip: the run skips bad samples, so it needs no scores of those that were skipped when the cache was made.
 
         Raises:
             ValueError: says everything that does not fit.
@@ -86,8 +86,8 @@ class ReferenceCache:
             f"it holds scores of other views: {line}"
             for line in differences({name: made.get(name) for name in views}, plain(views))
         ]
-        for kind, wanted in (("answers", answers), ("hidden", hidden)):
-            if lacking := sorted(set(wanted) - set(made.get(kind, ()))):
+        for kind, needed in (("answers", answers), ("hidden", hidden)):
+            if lacking := sorted(set(needed) - set(made.get(kind, ()))):
                 faults.append(f"it has no {'scores' if kind == 'answers' else 'hidden states'} of {', '.join(lacking)}")
         skipped = made.get("skipped", ()) if skip else ()
         if missing := sorted(set(keys) - set(self.index.positions) - set(skipped)):
@@ -102,22 +102,24 @@ class ReferenceCache:
 
         Args:
             batch: the batch; only its keys, views and mask are read.
-            hidden_answer: (N,) the answer of each hidden state that is wanted, in the policy's order; None = none.
+            hidden_answer: (N,) the answer of each hidden state to read, in the policy's order; None = none.
 
         Raises:
             ValueError: a sample or an answer that the cache lacks, or another number of tokens than the policy has.
         """
         device, names = batch.mask.device, answer_names(batch)
-        found = [self._answer(batch, sample, name) for sample, name in names]
+        stored = [self._answer(batch, sample, name) for sample, name in names]
         scores = AnswerScores(
-            torch.tensor([log_prob for log_prob, _ in found], dtype=torch.float32, device=device),
-            torch.tensor([tokens for _, tokens in found], dtype=torch.int64, device=device),
+            torch.tensor([log_prob for log_prob, _ in stored], dtype=torch.float32, device=device),
+            torch.tensor([tokens for _, tokens in stored], dtype=torch.int64, device=device),
         )
         if hidden_answer is not None:
             scores.hidden, scores.hidden_answer = self._hidden(batch, hidden_answer), hidden_answer
         return scores
 
     def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
+        """Log-probability and number of tokens of one answer, from the index in memory."""
+        # A masked slot may be of a sample that was skipped when the cache was made.
         if not batch.real[sample]:
             return 0.0, 0
         key = batch.keys[sample]
@@ -132,14 +134,15 @@ class ReferenceCache:
 
     def _hidden(self, batch: VistaBatch, hidden_answer: Tensor) -> Tensor:
         """(N, D) hidden states in the order of `hidden_answer`."""
-        parts, wanted = dict(self._stored(batch)), hidden_answer.cpu()
-        hidden = self._blank.new_zeros(len(wanted), self._blank.shape[1])
-        for row in sorted(set(wanted.tolist())):
-            places = (wanted == row).nonzero()[:, 0]
+        stored, rows = dict(self._stored(batch)), hidden_answer.cpu()
+        hidden = self._blank.new_zeros(len(rows), self._blank.shape[1])
+        for row in sorted(set(rows.tolist())):
+            # The policy's positions of one answer need not be in one run; the cache has them in the answer's order.
+            places = (rows == row).nonzero()[:, 0]
             sample, name = answer_names(batch)[row]
             if not batch.real[sample]:
                 continue
-            states = parts.get(row)
+            states = stored.get(row)
             if states is None or len(states) != len(places):
                 raise ValueError(
                     f"{self.path}: {name} of sample {batch.keys[sample]!r} has {0 if states is None else len(states)} "

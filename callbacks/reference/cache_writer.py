@@ -17,7 +17,7 @@ from lightning_modules.policy_loading import settings_and_contents
 
 
 class ReferenceCacheWriter(ShardWriter):
-    """Writes what `predict_step` returns, the reference's scores, into side shards and ``OUTPUT.index.json``.
+    """Shard writer callback: the reference's scores from `predict_step` in side shards and ``OUTPUT.index.json``.
 
     The index's `made_from` names the source shards, the views (frames, seed, negatives), the policy, and the samples
     that could not be read (``skipped``). Padding is left out. As every `ShardWriter` it continues an interrupted pass,
@@ -42,17 +42,19 @@ class ReferenceCacheWriter(ShardWriter):
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         refuse_resampling(data)
-        return {**data.views_fingerprint("predict"), "policy": _described(module.policy), **_answers(module)}
+        # How an adapter would be made does not matter to the reference, so nested settings are left out.
+        policy = settings_and_contents(module.policy, nested=False)
+        return {**data.views_fingerprint("predict"), "policy": policy, **_answers(module)}
 
     def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a finished cache says it was made from, in the words of this version."""
         return settings_in_current_words(made_from)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse terms that came into use after this callback had looked what is there.
+        """Refuse terms that came into use after this callback was set up.
 
         Raises:
-            ValueError: the scores are of other answers than the cache would say.
+            ValueError: the scores are of other answers than the index would name.
         """
         if any(self.settings[name] != answers for name, answers in _answers(pl_module).items()):
             raise ValueError(
@@ -74,21 +76,17 @@ def _answers(module: Any) -> dict[str, list[str]]:
     return {"answers": names_of(module.needs()), "hidden": hidden}
 
 
-def _described(policy: Any) -> dict[str, Any]:
-    """The policy's class, plain settings and files; how an adapter would be made does not matter to the reference."""
-    return settings_and_contents(policy, nested=False)
-
-
 def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
     """One sample's member and its facts for the index."""
     from safetensors.torch import save
 
-    rows = {name: row for row, (at, name) in enumerate(answer_names(batch)) if at == sample}
+    rows = {name: row for row, (position, name) in enumerate(answer_names(batch)) if position == sample}
     index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
     log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
     tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
     if scores.hidden is not None and scores.hidden_answer is not None:
         kept = torch.isin(scores.hidden_answer, index)
+        # Row of the batch's scores -> place among this sample's answers.
         places = torch.full((len(scores.log_probs),), -1, device=index.device)
         places[index] = torch.arange(len(index), device=index.device)
         tensors["hidden"] = scores.hidden[kept].cpu().contiguous()

@@ -22,20 +22,22 @@ def in_current_words(index: Index) -> Index:
 
 
 def settings_in_current_words(made_from: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cache was made from, likewise: an answer was called "relevant", negatives were named with their module."""
+    """The settings that a cache was made from, likewise.
+
+    An answer was called "relevant", and negatives were named with their module.
+    """
     settings = dict(made_from)
     for name in ("answers", "hidden"):
         if name in settings:
             settings[name] = sorted(_answer(answer) for answer in settings[name])
     if "negatives" in settings:
-        settings["negatives"] = {level: _negative(negative) for level, negative in settings["negatives"].items()}
+        settings["negatives"] = {
+            level: {**negative, "class": str(negative["class"]).rpartition(".")[2]}
+            for level, negative in settings["negatives"].items()
+        }
     return settings
 
 
 def _answer(name: str) -> str:
     view, _, answer = name.partition("/")
     return f"{view}/rejected" if answer == "relevant" else name
-
-
-def _negative(description: Mapping[str, Any]) -> dict[str, Any]:
-    return {**description, "class": str(description["class"]).rpartition(".")[2]}

@@ -1,4 +1,4 @@
-"""Where the reference's scores come from, so that no training step has to ask."""
+"""The callback that puts the reference's scores into batches, so that no training step has to get them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.reference.guard import Guard
-from callbacks.reference.probes import PROBES, Probe, Said, Score, probe_of
+from callbacks.reference.probes import PROBES, Probe, ProbeScores, Score, probe_of
 from callbacks.reference.sources import (
     SPLITS,
     AdapterSource,
@@ -29,7 +29,7 @@ LOOSE_TOLERANCE = 5e-2
 
 
 class ReferenceModel(Callback):
-    """Puts the reference's scores into every batch before its step, whichever way it gets them.
+    """Reference model callback: puts the reference's scores into every batch before its step.
 
     The modes:
 
@@ -43,10 +43,11 @@ class ReferenceModel(Callback):
     Scores come without a graph and in the precision of the step: hooks run outside autocast, and with another precision
     policy and reference would differ at the start.
 
-    The guard keeps one small sample with what the reference said of it. It asks again every `guard_every_n_steps`, at
-    the start of each validation and after a resume, and stops the run when the answer moved, without a refresh, by more
-    than 1e-3 nats per token, or of a flow model by more than 1e-3 of a velocity error (after a resume 5e-2, unless in
-    float32 on a CPU). A cache is compared with the live policy before the first step, with the same bounds.
+    The guard keeps one small sample with the reference's scores of it. It scores the sample again every
+    `guard_every_n_steps`, at the start of each validation and after a resume, and stops the run when a score moved,
+    without a refresh, by more than 1e-3 nats per token, or of a flow model by more than 1e-3 of a velocity error (after
+    a resume 5e-2, unless in float32 on a CPU). A cache is compared with the live policy before the first step, with the
+    same bounds.
 
     Args:
         mode: see above.
@@ -54,7 +55,7 @@ class ReferenceModel(Callback):
         refresh_every_n_steps: make the reference follow the policy every N optimizer steps; None = never.
         refresh_decay: 0 replaces the reference by the policy; above, it keeps this share of itself, a moving average
             of the weights (of an adapter's two factors, each by itself). A checkpoint holds the refreshed weights.
-        guard_every_n_steps: optimizer steps between two looks of the guard; 0 = at validation and resume only.
+        guard_every_n_steps: optimizer steps between two checks by the guard; 0 = at validation and resume only.
     """
 
     def __init__(
@@ -90,43 +91,45 @@ class ReferenceModel(Callback):
         self._module: PreferenceModule | None = None
         self._resumed: dict[str, Any] = {}
         self._started = False
-        # The steps of the last look and of the last refresh; -1 = there was none.
-        self._looked = self._refreshed = -1
+        # The optimizer steps that the guard saw last, and of the last refresh; -1 = there was none.
+        self._guarded_step = self._refreshed_step = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Before any weight is loaded."""
+        """Prepare the source, before any weight is loaded."""
         if isinstance(pl_module, PreferenceModule) and stage != "predict":
             self._module = pl_module
             self.source.setup(trainer, pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Everything that can be refused is refused before the first step."""
+        """Refuse before the first step whatever can be refused."""
         for split in SPLITS if trainer.limit_val_batches else SPLITS[:1]:
             self.source.prepare(trainer, _preference(pl_module), split)
         self._started = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Refresh if it is due, look whether the reference moved, and put its scores into the batch."""
+        """Refresh if it is due, check that the reference did not move, and put its scores into the batch."""
         module, step = _preference(pl_module), trainer.global_step
         self._resume(trainer, module)
+        # All micro-batches of an optimizer step have the same number: a refresh, and a check, comes with the first.
         every = self.refresh_every_n_steps
-        if every and step and step % every == 0 and step != self._refreshed:
+        if every and step and step % every == 0 and step != self._refreshed_step:
             self.source.refresh(module, self.refresh_decay)
-            self._refreshed = step
+            self._refreshed_step = step
             self.guard.remember(self._scorer(trainer, module))
         if not self._started:
             self._start(trainer, module, batch)
-        elif self.guard_every_n_steps and step % self.guard_every_n_steps == 0 and step != self._looked:
-            self.guard.look(self._scorer(trainer, module), TOLERANCE)
-        self._looked = step
+        elif self.guard_every_n_steps and step % self.guard_every_n_steps == 0 and step != self._guarded_step:
+            self.guard.check(self._scorer(trainer, module), TOLERANCE)
+        self._guarded_step = step
         self._fill(trainer, module, batch, "train")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look whether the reference moved since training began."""
+        """Check that the reference did not move since training began."""
         module = _preference(pl_module)
+        # Also here: `validate` has no fit that would have prepared the source.
         self.source.prepare(trainer, module, "val")
         self._resume(trainer, module)
-        self.guard.look(self._scorer(trainer, module), TOLERANCE)
+        self.guard.check(self._scorer(trainer, module), TOLERANCE)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -149,8 +152,8 @@ class ReferenceModel(Callback):
         """The refreshed weights and the guard's view, as plain types and tensors; all ranks call it together."""
         if self._resumed or self._module is None:
             return dict(self._resumed)
-        state: dict[str, Any] = {"guard": self.guard.state(), "refreshed": self._refreshed}
-        if self._refreshed >= 0:
+        state: dict[str, Any] = {"guard": self.guard.state(), "refreshed": self._refreshed_step}
+        if self._refreshed_step >= 0:
             state["tensors"] = gathered(self.source.tensors(self._module))
         return state
 
@@ -159,22 +162,23 @@ class ReferenceModel(Callback):
         self._resumed = state_dict
 
     def _resume(self, trainer: Trainer, module: PreferenceModule) -> None:
-        """Put the refreshed reference back, then ask whether it is the interrupted run's."""
+        """Put the refreshed reference back, then check that it is the interrupted run's; once, at the first batch."""
         state, self._resumed = self._resumed, {}
         if not state:
             return
-        self._refreshed = state["refreshed"]
-        if self._refreshed >= 0:
+        self._refreshed_step = state["refreshed"]
+        if self._refreshed_step >= 0:
             self.source.restore(module, state["tensors"])
         if self.mode == "cached":
             return  # nothing to watch: stored scores do not move
         self.guard.load(state["guard"])
-        self.guard.look(self._scorer(trainer, module), _tolerance_elsewhere(trainer, module))
+        self.guard.check(self._scorer(trainer, module), _tolerance_elsewhere(trainer, module))
         self.guard.remember(self._scorer(trainer, module))
 
     # Scores
 
     def _fill(self, trainer: Trainer, module: PreferenceModule, batch: Any, split: Split) -> None:
+        # A hook runs outside the step's autocast; in another precision policy and reference would differ at the start.
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             batch.reference, head = self.source.scores(module, batch, split)
         if head is not None:
@@ -183,14 +187,15 @@ class ReferenceModel(Callback):
     def _scorer(self, trainer: Trainer, module: PreferenceModule, source: ReferenceSource | None = None) -> Score:
         """Scores a probe that may lie on another device."""
 
-        def score(probe: Probe[Any]) -> Said:
+        def score(probe: Probe[Any]) -> ProbeScores:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                return probe.said((source or self.source).scores(module, probe.on(module.device), "train")[0])
+                scores, _ = (source or self.source).scores(module, probe.on(module.device), "train")
+            return probe.recorded(scores)
 
         return score
 
     def _start(self, trainer: Trainer, module: PreferenceModule, batch: Any) -> None:
-        """Begin to watch. A cache cannot move: it is compared once with the policy, while that is the reference."""
+        """Let the guard watch; a cache cannot move: it is compared once, with the policy at its start."""
         self._started = True
         if self.mode != "cached":
             if not self.guard.watching:
@@ -198,9 +203,10 @@ class ReferenceModel(Callback):
         elif trainer.global_step == 0 or not trained_outside_adapters(module.policy):
             probe = probe_of(batch)
             live, cached = self._scorer(trainer, module, AdapterSource())(probe), self._scorer(trainer, module)(probe)
-            found = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
-            if probe.real and found:
-                raise ValueError(f"the cached scores are not this policy's, make them again: in the cache {found}")
+            difference = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
+            # Only now: all ranks make the forwards together, also one whose batch is padding alone.
+            if probe.real and difference:
+                raise ValueError(f"the cached scores are not this policy's, make them again: in the cache {difference}")
 
 
 def _preference(module: LightningModule) -> PreferenceModule:
@@ -209,7 +215,7 @@ def _preference(module: LightningModule) -> PreferenceModule:
 
 
 def _tolerance_elsewhere(trainer: Trainer, module: PreferenceModule) -> float:
-    """What two runs may differ by: next to nothing in float32 on a CPU, more with other kernels and 16-bit types."""
+    """By how much two runs may differ: next to nothing in float32 on a CPU, more with other kernels and types."""
     exact = all(parameter.dtype in (torch.float32, torch.float64) for parameter in module.parameters())
     plain = trainer.precision in ("32-true", "64-true") and not isinstance(trainer.strategy, ModelParallelStrategy)
     return TOLERANCE if exact and plain and module.device.type == "cpu" else LOOSE_TOLERANCE

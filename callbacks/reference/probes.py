@@ -1,4 +1,4 @@
-"""Small batches that the reference is asked about again and again: one sample of each family, kept on the CPU."""
+"""Small batches that are scored with the reference again and again: one sample of each family, kept on the CPU."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from datamodules.dense.inputs import as_prompt
 from datamodules.vista.samples import AnswerScores, View, VistaBatch
 
 BatchT = TypeVar("BatchT", VistaBatch, PairBatch)
-#: What the reference said of a probe, by name, on the CPU.
-Said = Mapping[str, Tensor]
+#: The reference's scores of a probe, by name, on the CPU.
+ProbeScores = Mapping[str, Tensor]
 
 
 class Probe(ABC, Generic[BatchT]):
-    """A batch of one sample, and how two answers of the reference about it are compared.
+    """A batch of one sample, whose scores by the reference can be compared.
 
     Args:
         kept: the batch.
@@ -54,12 +54,12 @@ class Probe(ABC, Generic[BatchT]):
         """A fresh batch on a device."""
 
     @abstractmethod
-    def said(self, scores: Any) -> Said:
-        """The scores of the batch, to be kept."""
+    def recorded(self, scores: Any) -> ProbeScores:
+        """The scores of the batch in the form in which they are kept."""
 
     @abstractmethod
-    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
-        """What to say of the number that differs most, if it differs by more than the tolerance."""
+    def difference(self, before: ProbeScores, now: ProbeScores, tolerance: float) -> str | None:
+        """A description of the score that differs most, if it differs by more than the tolerance."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -80,9 +80,9 @@ class AnswerProbe(Probe[VistaBatch]):
     @classmethod
     def of(cls, batch: VistaBatch) -> Self:
         """The first real sample's first view."""
-        view = next((one for one in batch.views if batch.real[one.sample]), batch.views[0])
-        alone = View(0, view.name, view.frames, view.prompt, dict(view.answers))
-        return cls(VistaBatch([batch.keys[view.sample]], [alone], batch.mask[view.sample : view.sample + 1]))
+        view = next((view for view in batch.views if batch.real[view.sample]), batch.views[0])
+        single = replace(view, sample=0, answers=dict(view.answers))
+        return cls(VistaBatch([batch.keys[view.sample]], [single], batch.mask[view.sample : view.sample + 1]))
 
     def thinned(self) -> Self:
         """Every few pixels of each frame."""
@@ -97,12 +97,13 @@ class AnswerProbe(Probe[VistaBatch]):
         moved = replace(view, frames=view.frames.to(device), answers=dict(view.answers))
         return VistaBatch(list(self.kept.keys), [moved], self.kept.mask.to(device))
 
-    def said(self, scores: AnswerScores) -> Said:
+    def recorded(self, scores: AnswerScores) -> ProbeScores:
         """Log-probabilities and numbers of tokens."""
         return {"log_probs": scores.log_probs.detach().float().cpu(), "num_tokens": scores.num_tokens.cpu()}
 
-    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
-        """What to say of the answer that differs most, if it does by more than `tolerance` nats per token."""
+    def difference(self, before: ProbeScores, now: ProbeScores, tolerance: float) -> str | None:
+        """A description of the answer that differs most, if it does by more than `tolerance` nats per token."""
+        # Per token, as rounding errors add up over an answer; NaN, a broken score, counts as the largest difference.
         per_token = (now["log_probs"] - before["log_probs"]).abs() / before["num_tokens"].clamp_min(1)
         row = int(per_token.nan_to_num(nan=math.inf).argmax())
         if torch.equal(before["num_tokens"], now["num_tokens"]) and float(per_token[row]) <= tolerance:
@@ -117,12 +118,14 @@ class AnswerProbe(Probe[VistaBatch]):
     def state(self) -> dict[str, Any]:
         """The view's fields."""
         (view,) = self.kept.views
-        return {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
+        state = {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
+        return {**state, "times": view.times, "turns": view.turns}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
         """The probe of a real sample."""
-        view = View(0, state["view"], state["frames"], state["prompt"], dict(state["answers"]))
+        answers, turns = dict(state["answers"]), tuple(state.get("turns", ()))
+        view = View(0, state["view"], state["frames"], state["prompt"], answers, state.get("times"), turns)
         return cls(VistaBatch([state["key"]], [view], torch.ones(1, dtype=torch.bool)))
 
 
@@ -137,14 +140,15 @@ class PairProbe(Probe[PairBatch]):
     @classmethod
     def of(cls, batch: PairBatch) -> Self:
         """The first real pair."""
-        at = int(batch.mask.int().argmax())  # 0 where all are masked
-        alone: dict[str, Any] = {name: getattr(batch, name)[at : at + 1] for name in cls._TENSORS}
-        conditions = batch.conditions[at : at + 1]
-        return cls(PairBatch([batch.keys[at]], prompts=[batch.prompts[at]], conditions=conditions, **alone))
+        index = int(batch.mask.int().argmax())  # 0 where all are masked
+        tensors: dict[str, Any] = {name: getattr(batch, name)[index : index + 1] for name in cls._TENSORS}
+        conditions = batch.conditions[index : index + 1]
+        return cls(PairBatch([batch.keys[index]], prompts=[batch.prompts[index]], conditions=conditions, **tensors))
 
     def thinned(self) -> Self:
         """A corner of the first few latent frames."""
         frames, height, width = self.SIZE
+        # Clones: slices would keep the whole batch in memory.
         small: dict[str, Any] = {
             name: getattr(self.kept, name)[:, :, :frames, :height, :width].clone() for name in self._LATENTS
         }
@@ -160,19 +164,20 @@ class PairProbe(Probe[PairBatch]):
         conditions = [condition.to(device) for condition in self.kept.conditions]
         return replace(self.kept, prompts=prompts, conditions=conditions, **moved)
 
-    def said(self, scores: FlowErrors) -> Said:
+    def recorded(self, scores: FlowErrors) -> ProbeScores:
         """The errors of each latent frame of both videos."""
         both = {"first": scores.first, "second": scores.second}
         return {name: errors.detach().float().cpu() for name, errors in both.items()}
 
-    def difference(self, before: Said, now: Said, tolerance: float) -> str | None:
-        """What to say of the latent frame whose error differs most, if it does by more than its share `tolerance`."""
+    def difference(self, before: ProbeScores, now: ProbeScores, tolerance: float) -> str | None:
+        """A description of the latent frame whose error differs most, if it does by more than its share `tolerance`."""
+        # A share, as errors span decades between noise levels; 1e-6 keeps an error of 0 from being divided by.
         shares = {
             (video, frame): abs(float(now[video][0, frame]) - old) / max(old, 1e-6)
             for video in before
             for frame, old in enumerate(before[video][0].tolist())
         }
-        video, frame = max(shares, key=lambda at: math.inf if math.isnan(shares[at]) else shares[at])
+        video, frame = max(shares, key=lambda place: math.inf if math.isnan(shares[place]) else shares[place])
         if shares[video, frame] <= tolerance:
             return None
         old, new = float(before[video][0, frame]), float(now[video][0, frame])
@@ -196,10 +201,11 @@ class PairProbe(Probe[PairBatch]):
         return cls(PairBatch([state["key"]], prompts=prompts, conditions=conditions, **tensors))
 
 
-#: What a score is asked of, by the batch that it comes from: the families that have a reference.
+#: The class of a batch -> that of its probe: the families that have a reference.
 PROBES: dict[type, type[Probe[Any]]] = {VistaBatch: AnswerProbe, PairBatch: PairProbe}
 
-Score = Callable[[Probe[Any]], Said]
+#: Scores a probe with the reference.
+Score = Callable[[Probe[Any]], ProbeScores]
 
 
 def probe_of(batch: Any) -> Probe[Any]:

@@ -54,12 +54,13 @@ class ReferenceSource(ABC):
             ValueError: the names differ.
         """
         kept = self.tensors(module)
-        if odd := sorted(stored.keys() ^ kept.keys()):
+        if differing := sorted(stored.keys() ^ kept.keys()):
             raise ValueError(
-                f"the checkpoint's refreshed reference is another policy's: {odd[0]} is in one of them only"
+                f"the checkpoint's refreshed reference is another policy's: {differing[0]} is in one of them only"
             )
         with torch.no_grad():
             for name, tensor in kept.items():
+                # Every rank has read the full tensor, and takes its own shard of it.
                 value = stored[name].to(tensor.device, tensor.dtype)
                 if isinstance(tensor, DTensor):
                     value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
@@ -148,15 +149,16 @@ class CopySource(ReferenceSource):
         kept = self.tensors(module)
         with torch.no_grad():
             for name, parameter in trained(module.policy).items():
+                # lerp to the policy by 1 - decay: a decay of 0 is a copy.
                 kept[name].lerp_(parameter.detach().to(kept[name].dtype), 1.0 - decay)
 
     def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
         """The copy's parameters of the names that train in the policy."""
         # FSDP2 does not shard again after a forward that runs within a backward, as the head's does for the token term;
         # what is written to gathered parameters would be lost.
-        for one in self._copy.modules():
-            if isinstance(one, FSDPModule):
-                one.reshard()
+        for layer in self._copy.modules():
+            if isinstance(layer, FSDPModule):
+                layer.reshard()
         kept = dict(self._copy.named_parameters())
         return {name: kept[name] for name in trained(module.policy)}
 
@@ -187,10 +189,10 @@ class CachedSource(ReferenceSource):
             )
 
     def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
-        """Find the cache of the split's shards, and refuse it where it does not fit the run.
+        """Choose the cache of the split's shards, and refuse it where it does not fit the run.
 
         Raises:
-            ValueError: there is none, or it says why it cannot be used.
+            ValueError: there is none; or lists all that does not fit.
         """
         if split in self._caches:
             return
@@ -201,7 +203,7 @@ class CachedSource(ReferenceSource):
         index = data.index(split)
         caches = [ReferenceCache(path) for path in self.paths]
         # One cache can only be meant for these shards: then it says what differs.
-        fitting = [one for one in caches if one.fingerprint == index.fingerprint] or caches[: len(caches) == 1]
+        fitting = [cache for cache in caches if cache.fingerprint == index.fingerprint] or caches[: len(caches) == 1]
         if not fitting:
             raise ValueError(
                 f"none of {', '.join(self.paths)} was made from the {split} shards (fingerprint {index.fingerprint}); "
@@ -227,10 +229,15 @@ class CachedSource(ReferenceSource):
         return scores, None
 
     def _check_head(self, module: AnswerModule, scores: AnswerScores) -> None:
-        """The cache holds hidden states: logits follow from them while the head is the one that made them."""
+        """Refuse a head that trains: logits follow from cached hidden states while the head is the one at their making.
+
+        Raises:
+            ValueError: the head trains.
+        """
         if self._head_checked:
             return
         assert scores.hidden is not None
+        # One row through the head says it: a graph begins at whatever parameter of it trains.
         with torch.enable_grad(), module.policy.reference_mode():
             trains = module.policy.logits(scores.hidden[:1]).requires_grad
         if trains:
@@ -252,17 +259,19 @@ def trained_outside_adapters(policy: Any) -> list[str]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
+    # By identity: a parameter has other names within its layer than in the policy.
     switched: set[int] = set()
     for layer in policy.modules():
         if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper):
             base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer.original_module
-            switched |= {id(one) for one in layer.parameters()} - {id(one) for one in base.parameters()}
+            switched |= set(map(id, layer.parameters())) - set(map(id, base.parameters()))
     return [name for name, parameter in trained(policy).items() if id(parameter) not in switched]
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Full copies on the CPU; every rank must call it, as sharded tensors are gathered."""
     return {
-        name: (one.full_tensor() if isinstance(one, DTensor) else one).detach().to("cpu", copy=True)
-        for name, one in tensors.items()
+        # A copy also where it is on the CPU: training goes on while the checkpoint is written.
+        name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().to("cpu", copy=True)
+        for name, tensor in tensors.items()
     }

@@ -1,4 +1,4 @@
-"""What the writers of predicted samples share: an interrupted run is continued, and no sample is made twice."""
+"""Base of the writers of predicted samples: an interrupted run is continued, and no sample is made twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class PredictWriter(Callback, ABC):
-    """Writes each sample when it is made, and tells the data module at the start which are there already.
+    """Callback that writes each sample when it is made, and has the data module skip those that are there already.
 
     The same command again continues an interrupted run, with any number of ranks; one whose settings differ is refused.
     The module says what its samples depend on (`made_from`), the data module is a `SkippableData`. All ranks must see
@@ -38,10 +38,10 @@ class PredictWriter(Callback, ABC):
     _lock: OutputLock | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look what is there, after the data module's own set-up and before weights are loaded.
+        """Read what an earlier run has written, after the data module's own set-up and before weights are loaded.
 
         Raises:
-            ValueError: what is there was made with other settings.
+            ValueError: the earlier run had other settings.
             OSError: the folder cannot be prepared.
         """
         if stage != "predict":
@@ -49,9 +49,9 @@ class PredictWriter(Callback, ABC):
         # Lightning would keep every prediction in memory until the end.
         trainer.predict_loop.return_predictions = False
         data: SkippableData = trainer.datamodule  # type: ignore[attr-defined]
-        self.settings = self._described(trainer, pl_module)
+        self.settings = self._settings_by_rank_0(trainer, pl_module)
         # All ranks stop with the one message: a rank that waits for another that is gone fails with torch's own.
-        if fault := trainer.strategy.broadcast(self._begun(data) if trainer.is_global_zero else ""):
+        if fault := trainer.strategy.broadcast(self._begin_fault(data) if trainer.is_global_zero else ""):
             raise OSError(fault)
         self.check(data)
         done = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
@@ -81,21 +81,21 @@ class PredictWriter(Callback, ABC):
         """Finish what all ranks have written."""
         self._end(trainer)
 
-    def _described(self, trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
+    def _settings_by_rank_0(self, trainer: Trainer, module: LightningModule) -> Mapping[str, Any]:
         """`made_from`, by rank 0 for all: it may read all weights to see whether they are the same."""
         settings, fault = {}, ""
         if trainer.is_global_zero:
             try:
                 settings = plain(self.made_from(trainer, module))
-            except (ValueError, OSError) as error:  # said on all ranks, of which the others wait below
+            except (ValueError, OSError) as error:  # raised below on all ranks, of which the others wait there
                 fault = str(error)
         settings, fault = trainer.strategy.broadcast((settings, fault))
         if fault:
             raise ValueError(fault)
         return settings
 
-    def _begun(self, data: SkippableData) -> str:
-        """Why the folder cannot be prepared; "" where it is."""
+    def _begin_fault(self, data: SkippableData) -> str:
+        """Lock and prepare the folder; why that cannot be done, "" where it is done."""
         try:
             self._lock = OutputLock(*self.locked)
             self._lock.acquire()
@@ -107,15 +107,16 @@ class PredictWriter(Callback, ABC):
         return ""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let others write."""
+        """Let other commands write there."""
         if self._lock is not None:
             self._lock.release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let others write."""
+        """Let other commands write there; Lightning tears nothing down after an error."""
         self.teardown(trainer, pl_module, "predict")
 
     def _end(self, trainer: Trainer) -> None:
+        # A collective, so it comes first on every rank.
         skipped = skipped_samples(trainer)
         trainer.strategy.barrier(f"{self.noun}: written")
         if trainer.is_global_zero:
@@ -123,7 +124,7 @@ class PredictWriter(Callback, ABC):
         trainer.strategy.barrier(f"{self.noun}: finished")
         rank_zero_info(f"{self.noun}: {self.place}")
 
-    # What most writers leave to the module
+    # Left to the module by most writers
 
     def made_from(self, trainer: Trainer, module: Any) -> Mapping[str, Any]:
         """What the samples depend on: a run is continued only with the same."""
@@ -135,7 +136,7 @@ class PredictWriter(Callback, ABC):
         samples: Iterable[Any] = outputs
         return samples
 
-    # What a writer is
+    # Defined by each writer
 
     @property
     @abstractmethod
@@ -179,7 +180,7 @@ def write_unnoticed(path: Path, content: bytes) -> None:
 
 
 def refuse_other_settings(place: Path, before: Mapping[str, Any], now: Mapping[str, Any], remedy: str) -> None:
-    """Say in one error everything in which the settings differ, and warn of what cannot be compared.
+    """Refuse other settings in one error that lists the differences, and warn of what cannot be compared.
 
     Raises:
         ValueError: there is a difference.

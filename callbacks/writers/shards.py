@@ -20,7 +20,7 @@ from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import SkippableData, WrittenSample
 
 _SETTINGS = "settings.json"
-#: Lies among the parts while they are joined: shards of the output's name are this run's own, and half of the result.
+#: A file among the parts while they are joined: shards of the output's name are this run's own, and not all there.
 _JOINING = "joining"
 _INDEX = ".index.json"
 _SKIPPED = "skipped"
@@ -29,13 +29,13 @@ _PART = re.compile(r"([0-9a-f]{32})(-\d{6}\.tar|\.index\.json)(\.tmp)?")
 
 
 class ShardWriter(PredictWriter):
-    """Writes what `predict_step` returns, `WrittenSample`s, into ``OUTPUT-000000.tar`` ... and ``OUTPUT.index.json``.
+    """Shard writer callback: the `WrittenSample`s of `predict_step` in ``OUTPUT-000000.tar`` ... and an index.
 
-    Each sample is at once a small shard of its own under ``OUTPUT.parts``, checked as every sample of its schema is.
-    When all are there rank 0 joins them in the source's order, whatever rank made them, and removes the parts; until
-    then the samples take their room twice. The same command again continues an interrupted run, with any number of
-    ranks; when all is done it does nothing. Samples that could not be read and were skipped (`on_bad_sample: skip`) are
-    named in the index's `made_from`.
+    The index is ``OUTPUT.index.json``. Each sample is at once a small shard of its own under ``OUTPUT.parts``, checked
+    as every sample of its schema is. When all are there rank 0 joins them in the source's order, whatever rank made
+    them, and removes the parts; until then the samples take their room twice. The same command again continues an
+    interrupted run, with any number of ranks; when all is done it does nothing. Samples that could not be read and were
+    skipped (`on_bad_sample: skip`) are named in the index's `made_from`.
 
     Args:
         output: folder and common name of the shards, as ``data/pairs/train``; on a file system that all ranks see.
@@ -65,7 +65,7 @@ class ShardWriter(PredictWriter):
         return self.output, False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look what is there; see `PredictWriter.setup`."""
+        """Take the module's schema, then read what is there; see `PredictWriter.setup`."""
         if stage == "predict":
             self._schema = self.schema or str(pl_module.schema)
         super().setup(trainer, pl_module, stage)
@@ -77,6 +77,7 @@ class ShardWriter(PredictWriter):
         self.parts.mkdir(parents=True, exist_ok=True)
         if not self._settings().exists():
             write_unnoticed(self._settings(), json.dumps({"schema": self._schema, **self.settings}, indent=2).encode())
+        # A part's index is written last, so that a part without one is not whole.
         whole = {path.name.removesuffix(_INDEX) for path in self._own_files() if path.name.endswith(_INDEX)}
         for path in self._own_files():
             part = _PART.fullmatch(path.name)
@@ -88,11 +89,11 @@ class ShardWriter(PredictWriter):
             self._joining().unlink()
 
     def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a finished index says it was made from, in the words of this version."""
+        """The settings in a finished index, under the names of this version."""
         return made_from
 
     def check(self, data: SkippableData) -> None:
-        """Refuse parts, or a finished index, that other settings made, and files that lie in the way.
+        """Refuse parts, or a finished index, of other settings, and files of others under the output's names.
 
         Raises:
             ValueError: says what differs and how to go on.
@@ -123,8 +124,8 @@ class ShardWriter(PredictWriter):
         """The samples in the index, or those whose part is whole."""
         if self.index.exists():
             return list(data.keys)
-        there = {path.name for path in self._own_files()}
-        return [key for key in data.keys if f"{_name(key)}{_INDEX}" in there]
+        names = {path.name for path in self._own_files()}
+        return [key for key in data.keys if f"{_name(key)}{_INDEX}" in names]
 
     def write(self, sample: WrittenSample) -> None:
         """Write a sample as a shard of its own.
@@ -148,7 +149,7 @@ class ShardWriter(PredictWriter):
     def _join(self, keys: list[str], skipped: Collection[str]) -> None:
         if not keys:
             raise ValueError(f"{self.output}: no sample was predicted, so there is nothing to write")
-        if shards := shard_files(self.output):  # before the mark, with which they would be taken for this run's
+        if shards := shard_files(self.output):  # before the mark `joining`, with which they would count as this run's
             raise ValueError(f"{shards[0]} lies in the way; delete or rename it, and give the same command again")
         made_from = {**self.settings, _SKIPPED: sorted(skipped)} if skipped else self.settings
         facts: dict[str, dict[str, Any]] = {}
@@ -184,9 +185,9 @@ class ShardWriter(PredictWriter):
     def _in_the_way(self) -> list[Path]:
         """Files under the output's names that no run of this writer made: they are neither used nor removed."""
         ours = self._settings().exists()
-        strange = [] if ours or not self.parts.is_dir() else list(self.parts.iterdir())
+        others = [] if ours or not self.parts.is_dir() else list(self.parts.iterdir())
         shards = [] if ours and self._joining().exists() else shard_files(self.output)
-        return [*shards, *sorted(path for path in strange if not PARTIAL.fullmatch(path.name))]
+        return [*shards, *sorted(path for path in others if not PARTIAL.fullmatch(path.name))]
 
     def _own_files(self) -> list[Path]:
         """The files of parts, and what a killed `write_unnoticed` left."""

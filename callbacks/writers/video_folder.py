@@ -1,4 +1,4 @@
-"""Sampled videos as files, named as benchmarks look for them, beside a manifest that tells every file's prompt."""
+"""Sampled videos as files, named as benchmarks look for them, beside a manifest with every file's prompt."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def video_name(request: VideoRequest) -> str:
     name = f"{request.prompt}-{request.index}.mp4"
     if request.prompt.isprintable() and "/" not in name and len(name.encode()) <= _LONGEST and name[0] != ".":
         return name
-    readable = "".join(one if one.isalnum() else " " for one in request.prompt)
+    readable = "".join(character if character.isalnum() else " " for character in request.prompt)
+    # Cut in bytes, which a file system counts; a character that is cut in two is left out.
     start = " ".join(readable.split()).encode()[:120].decode(errors="ignore")
     return f"{start} {digest(request.prompt.encode())[:12]}-{request.index}.mp4"
 
 
 class VideoFolderWriter(PredictWriter):
-    """Writes `WrittenVideo`s as ``FOLDER/{prompt}-{index}.mp4`` and ``FOLDER/manifest.json``.
+    """Video folder writer callback: `WrittenVideo`s as ``FOLDER/{prompt}-{index}.mp4`` and ``FOLDER/manifest.json``.
 
     The manifest is there from the start: {"made_from": settings, "videos": {file name: {"prompt", "index"}}}. The same
     command again makes the videos that are missing; prompts and samples may have been added, other settings need
@@ -64,8 +65,9 @@ class VideoFolderWriter(PredictWriter):
             leftover.unlink()
         manifest = self._manifest() or {"made_from": self.settings, "videos": {}}
         if not differences(manifest["made_from"], self.settings):
-            asked = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in _requests(data)}
-            content = {**manifest, "videos": {**manifest["videos"], **asked}}
+            requests = _requests(data)
+            videos = {video_name(request): {"prompt": request.prompt, "index": request.index} for request in requests}
+            content = {**manifest, "videos": {**manifest["videos"], **videos}}
             write_unnoticed(self.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
 
     def check(self, data: SkippableData) -> None:
@@ -79,14 +81,14 @@ class VideoFolderWriter(PredictWriter):
         remedy = "take those settings again to continue it, or choose another `folder`"
         refuse_other_settings(self.folder, manifest["made_from"], self.settings, remedy)
         requests = _requests(data)
-        self._names = {one.key: video_name(one) for one in requests}
+        self._names = {request.key: video_name(request) for request in requests}
         if len(set(self._names.values())) < len(requests):
             raise ValueError("two requests have the same prompt and index; give each prompt once")
 
     def finished(self, data: SkippableData) -> list[str]:
         """The requests whose file is there."""
-        there = {path.name for path in self.folder.glob("*.mp4")}
-        return [key for key in data.keys if self._names[key] in there]
+        names = {path.name for path in self.folder.glob("*.mp4")}
+        return [key for key in data.keys if self._names[key] in names]
 
     def write(self, sample: WrittenVideo) -> None:
         """Write one video under its name."""
@@ -97,8 +99,8 @@ class VideoFolderWriter(PredictWriter):
 
     def _manifest(self) -> dict[str, Any] | None:
         path = self.folder / MANIFEST
-        found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-        return found
+        content: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return content
 
 
 def _requests(data: Any) -> Sequence[VideoRequest]:

@@ -14,11 +14,11 @@ from datamodules.dense.batches import Condition, ItemKind, PairBatch, PairRow
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.dense.pair_labels import FrameLabels, LabelFilter, LabelledPairs, SelectedPairs, join_labels
 from datamodules.dense.pair_recipe import PairRecipe
-from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
+from datamodules.stream.indexed_data import Paths, Split
+from datamodules.stream.planned_data import PlannedData, Selection
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ class DensePairs(PlannedData[PairBatch]):
         train_labels: index file of their labels, or several; each made from one of the pairs' files, or from all.
         val: likewise, of the validation pairs; every pair that is taken is seen once.
         val_labels: likewise, of their labels.
-        batch_size: pairs per rank and micro-batch.
-        num_workers: processes per rank that read; 0 = none.
         seed: decides the order of the pairs, times, noises, and the draws of `label_fraction` and `flip_labels`.
         min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
         drop_whole_ties: leave out pairs that are a tie as a whole; for a method that uses that label alone.
@@ -50,14 +48,7 @@ class DensePairs(PlannedData[PairBatch]):
         label_fraction: the share of the labelled training pairs that is used, for ablations.
         flip_labels: the share of the training labels that is turned round, of segments and, by draws of their own, of
             whole videos, for ablations (paper: 0.2 and 0.4).
-        window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or unreadable sample stops the run, or is skipped (without a loss; denominators are
-            from the index and still count it).
-        max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
-        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
-            (some removed, added or replaced), from the same share of the epoch.
+        options: those of `PlannedData`.
     """
 
     schema: ClassVar[str] = "vidpref/pairs"
@@ -69,8 +60,6 @@ class DensePairs(PlannedData[PairBatch]):
         train_labels: Paths | None = None,
         val: Paths | None = None,
         val_labels: Paths | None = None,
-        batch_size: int = 1,
-        num_workers: int = 0,
         seed: int = 0,
         min_decided: float | None = 0.2,
         drop_whole_ties: bool = False,
@@ -80,25 +69,9 @@ class DensePairs(PlannedData[PairBatch]):
         time_range: tuple[float, float] = (0.0, 1.0),
         label_fraction: float = 1.0,
         flip_labels: float = 0.0,
-        window: int = 16,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-        allow_changed: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            {"train": train, "val": val},
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            window=window,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            multiprocessing_context=multiprocessing_context,
-            reader=reader,
-            allow_changed=allow_changed,
-        )
+        super().__init__({"train": train, "val": val}, seed=seed, **options)
         self.label_paths: dict[Split, Paths | None] = {"train": train_labels, "val": val_labels}
         self.draw = FlowDraw(seed, logit_mean, logit_std, flow_shift, *time_range)
         #: The ablations are of training; validation has all labels as they are.

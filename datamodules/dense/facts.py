@@ -32,6 +32,15 @@ def video_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
     return _spread(_checked(VideoRow, key, record, suffixes, ("mp4",)).to_json(), "caption")
 
 
+def video_pair_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
+    """The same for schema "vidpref/video_pairs".
+
+    Raises:
+        ValueError: lists every fault.
+    """
+    return _spread(_checked(VideoRow, key, record, suffixes, ("first.mp4", "second.mp4")).to_json(), "caption")
+
+
 def latent_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
     """The same for schema "vidpref/latents".
 

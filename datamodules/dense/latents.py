@@ -22,11 +22,12 @@ from datamodules.dense.facts import (
 )
 from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
-from datamodules.shards.byte_reader import BadSampleError, ByteReader
+from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import OnBadSample, Paths, PlannedData, Selection, Split, StartMethod
+from datamodules.stream.planned_data import PlannedData, Selection
 from datamodules.stream.recipe import Recipe, SampleRead
 
 
@@ -104,8 +105,6 @@ class Latents(PlannedData[LatentBatch]):
     Args:
         train: index file of the training videos (``NAME.index.json``, a path or an http(s) or s3 address), or several.
         val: likewise, of the validation videos; every one is seen once.
-        batch_size: videos per rank and micro-batch.
-        num_workers: processes per rank that read; 0 = none.
         seed: decides the order of the videos, times and noises.
         logit_mean: of the normal distribution that a time is the sigmoid of (0: Stable Diffusion 3's, our choice).
         logit_std: its standard deviation (1, likewise).
@@ -113,13 +112,7 @@ class Latents(PlannedData[LatentBatch]):
         drop_prompts: share of videos whose prompt is replaced by the empty one, which classifier-free guidance needs a
             model to know (0: fine-tuning; 0.1 is usual where a model is trained from scratch).
         time_range: times outside are drawn again; see `DensePairs`.
-        window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or unreadable sample stops the run, or is skipped; see `DensePairs`.
-        max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
-        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
-            (some removed, added or replaced), from the same share of the epoch.
+        options: those of `PlannedData`.
     """
 
     schema: ClassVar[tuple[str, ...]] = ("vidpref/latents", "vidpref/pairs")
@@ -129,33 +122,15 @@ class Latents(PlannedData[LatentBatch]):
         self,
         train: Paths | None = None,
         val: Paths | None = None,
-        batch_size: int = 1,
-        num_workers: int = 0,
         seed: int = 0,
         drop_prompts: float = 0.0,
         logit_mean: float = 0.0,
         logit_std: float = 1.0,
         flow_shift: float = 1.0,
         time_range: tuple[float, float] = (0.0, 1.0),
-        window: int = 16,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-        allow_changed: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            {"train": train, "val": val},
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            window=window,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            multiprocessing_context=multiprocessing_context,
-            reader=reader,
-            allow_changed=allow_changed,
-        )
+        super().__init__({"train": train, "val": val}, seed=seed, **options)
         if not 0 <= drop_prompts <= 1:
             raise ValueError(f"data.drop_prompts is {drop_prompts}; give a share from 0 to 1")
         self.drop_prompts = drop_prompts

@@ -1,4 +1,4 @@
-"""What the data of a video diffusion model shares: the draw of time and noise, checks of latents, blank samples."""
+"""Draw of time and noise for a video diffusion model, checks of latents against a policy, and blank samples."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class FlowDraw:
-    """Time and noise of a sample: a function of seed, key and the plan's epoch, whoever reads it.
+    """Draw of a sample's time and noise: a function of seed, key and the plan's epoch, in whichever process.
 
     Time is logit-normal, as the paper draws it (mean and std are Stable Diffusion 3's, our choice), then shifted as
-    `shift_time` does, and drawn again until it lies between `lowest` and `highest`.
+    `shift_time` does, and drawn again until it is between `lowest` and `highest`.
 
     Attributes:
         seed: the run's seed.
@@ -62,6 +62,7 @@ class FlowDraw:
 
     def time(self, key: str, epoch: int) -> float:
         """The sample's time in [0, 1]."""
+        # float64 and one draw at a time, so that a time does not depend on the batch that it is drawn in.
         random = generator(self.seed, key, "flow/time", epoch)
         while True:
             normal = torch.tensor(random.standard_normal(), dtype=torch.float64)
@@ -85,6 +86,7 @@ class FlowDraw:
         """The share of draws below a time."""
         if time in (0.0, 1.0):
             return time
+        # The inverse of `shift_time`, then of the sigmoid.
         unshifted = time / (self.shift - (self.shift - 1) * time)
         return NormalDist(self.mean, self.std).cdf(math.log(unshifted / (1 - unshifted)))
 
@@ -144,15 +146,18 @@ def _condition_faults(index: Index, rows: Sequence[PairRow | LatentRow], policy:
 
 def _space_faults(index: Index, rows: Sequence[PairRow | LatentRow], expected: LatentSpace) -> list[str]:
     """The latent spaces among an index's rows that are not the policy's, each with the first sample that has it."""
-    seen: dict[LatentSpace, list[int]] = {}
+    positions_of: dict[LatentSpace, list[int]] = {}
     for position, row in enumerate(rows):
-        seen.setdefault(row.latent_space, []).append(position)
-    return [
-        f"{index.address(held[0])}: sample {rows[held[0]].key!r} (and {len(held) - 1} others): latents of another "
-        f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were made for"
-        for space, held in seen.items()
-        if (faults := space.faults_against(expected))
-    ]
+        positions_of.setdefault(row.latent_space, []).append(position)
+    lines = []
+    for space, (first, *others) in positions_of.items():
+        if faults := space.faults_against(expected):
+            lines.append(
+                f"{index.address(first)}: sample {rows[first].key!r} (and {len(others)} others): latents of another "
+                f"autoencoder than the policy's: {'; '.join(faults)}; encode them again, or train the policy they were "
+                "made for"
+            )
+    return lines
 
 
 def shape_faults(index: Index, rows: Sequence[PairRow | LatentRow], batch_size: int) -> list[str]:
@@ -179,7 +184,7 @@ def require_none(faults: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blanks:
-    """Stand-ins for samples that are padding or could not be read: masked, but every rank makes its forward."""
+    """Blank samples in place of padding and of what could not be read: masked, but every rank makes its forward."""
 
     samples: SampleReader
 

@@ -1,4 +1,4 @@
-"""Pairs and their labels, joined by key: what does not fit, what is taken, and what the label ablations change."""
+"""Pairs and their labels, joined by key: faults, the selection of a filter, and what the label ablations change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datamodules.stream.draws import generator
 
 @dataclass(frozen=True, slots=True)
 class FrameLabels:
-    """A pair's labels, latent frame by latent frame.
+    """Labels of a pair, latent frame by latent frame.
 
     Attributes:
         frames: F labels in {-1, 0, 1}, of the segment that each latent frame belongs to.
@@ -41,7 +41,7 @@ class FrameLabels:
 
 @dataclass(frozen=True, slots=True)
 class LabelFilter:
-    """Which labelled pairs are taken, and with which labels.
+    """Filter of labelled pairs: which are taken, and with which labels.
 
     Attributes:
         min_decided: a pair is taken if more than this share of its segments is no tie (paper: 0.2); None = any share.
@@ -72,24 +72,26 @@ class LabelFilter:
         """The row with its share of labels turned round; ties stay ties."""
         if not self.flip:
             return label
+        # By the pair's key: another filter or another order of the pairs flips the same labels.
         random = generator(self.seed, label.key, "labels/flip")
         # Drawn also where it is the majority of the segments: of flipped ones that turns more often, or less.
         whole = -label.preference if random.random() < self.flip else label.preference
         turned = random.random(len(label.labels)) < self.flip
-        labels = tuple(-one if turn else one for one, turn in zip(label.labels, turned, strict=True))
+        labels = tuple(-value if turn else value for value, turn in zip(label.labels, turned, strict=True))
         return replace(label, labels=labels, whole=whole)
 
     def drawn(self, keys: Sequence[str]) -> set[str]:
         """The share of the keys that is used; at least one."""
         if self.fraction == 1:
             return set(keys)
+        # By a number of each key's own, so that a smaller fraction is part of a larger one, whatever else is there.
         ranked = sorted(keys, key=lambda key: (generator(self.seed, key, "labels/fraction").random(), key))
         return set(ranked[: max(1, round(self.fraction * len(ranked)))])
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedPairs:
-    """What a filter took.
+    """Pairs that a filter selected.
 
     Attributes:
         labels: position -> labels, of the pairs that were taken.
@@ -121,20 +123,20 @@ class LabelledPairs:
 
     def faults(self) -> list[str]:
         """Everything that is wrong and shows before a shard is read, naming shard and key."""
-        found = []
+        faults = []
         for position, (row, label) in enumerate(self.rows):
-            found += [f"{self.pairs.address(position)}: sample {row.key!r}: {fault}" for fault in row.faults()]
+            faults += [f"{self.pairs.address(position)}: sample {row.key!r}: {fault}" for fault in row.faults()]
             if label is not None:
-                whys = [str(fault) for fault in label.faults()] or _segment_faults(row, label)
-                where = self.labels.address(self.labels.positions[row.key])
-                found += [f"{where}: sample {row.key!r}: {why}" for why in whys]
-        return found
+                reasons = [str(fault) for fault in label.faults()] or _segment_faults(row, label)
+                address = self.labels.address(self.labels.positions[row.key])
+                faults += [f"{address}: sample {row.key!r}: {reason}" for reason in reasons]
+        return faults
 
-    def take(self, wanted: LabelFilter) -> SelectedPairs:
+    def take(self, label_filter: LabelFilter) -> SelectedPairs:
         """The pairs that a filter lets through, read from the index alone."""
-        drawn = wanted.drawn([row.key for row, label in self.rows if label is not None])
+        drawn = label_filter.drawn([row.key for row, label in self.rows if label is not None])
         unlabelled, undrawn = "without a label", "by label_fraction"
-        undecided, tie = f"with at most {wanted.min_decided or 0:.0%} of the segments decided", "a tie as a whole"
+        undecided, tie = f"with at most {label_filter.min_decided or 0:.0%} of the segments decided", "a tie as a whole"
         left_out = dict.fromkeys((unlabelled, undrawn, undecided, tie), 0)
         labels: dict[int, FrameLabels] = {}
         for position, (row, label) in enumerate(self.rows):
@@ -142,12 +144,12 @@ class LabelledPairs:
                 left_out[unlabelled] += 1
             elif row.key not in drawn:
                 left_out[undrawn] += 1
-            elif wanted.min_decided is not None and decided_share(label.labels) <= wanted.min_decided:
+            elif label_filter.min_decided is not None and decided_share(label.labels) <= label_filter.min_decided:
                 left_out[undecided] += 1
             else:
-                one = wanted.flipped(label)
-                if one.preference or not wanted.drop_whole_ties:
-                    labels[position] = frame_labels(row, one)
+                flipped = label_filter.flipped(label)
+                if flipped.preference or not label_filter.drop_whole_ties:
+                    labels[position] = frame_labels(row, flipped)
                 else:
                     left_out[tie] += 1
         return SelectedPairs(labels, left_out)
@@ -155,29 +157,29 @@ class LabelledPairs:
 
 def frame_labels(row: PairRow, label: LabelRow) -> FrameLabels:
     """A pair's labels, latent frame by latent frame."""
-    segments = _segments(row.video.frames, label.frames_per_segment, row.latent_space.temporal_ratio)
+    segments = _segments_of(row.video.frames, label.frames_per_segment, row.latent_space.temporal_ratio)
     return FrameLabels(tuple(label.labels[segment] for segment in segments), segments, label.preference)
 
 
+# Cached, as thousands of pairs have the same few lengths.
 @lru_cache
-def _segments(num_frames: int, frames_per_segment: int, temporal_ratio: int) -> tuple[int, ...]:
+def _segments_of(num_frames: int, frames_per_segment: int, temporal_ratio: int) -> tuple[int, ...]:
     return tuple(latent_segments(num_frames, frames_per_segment, temporal_ratio).tolist())
 
 
-# Thousands of pairs have the same few lengths.
-_count = lru_cache(num_segments)
+_num_segments = lru_cache(num_segments)
 
 
 def _segment_faults(row: PairRow, label: LabelRow) -> list[str]:
     try:
-        wanted = _count(row.video.frames, label.frames_per_segment, row.latent_space.temporal_ratio)
+        count = _num_segments(row.video.frames, label.frames_per_segment, row.latent_space.temporal_ratio)
     except ValueError as error:
         return [str(error)]
-    if len(label.labels) == wanted:
+    if len(label.labels) == count:
         return []
     return [
         f"labels: {len(label.labels)} do not fit {row.video.frames} frames, which in segments of "
-        f"{label.frames_per_segment} frames have {wanted} labels; label the pair again"
+        f"{label.frames_per_segment} frames have {count} labels; label the pair again"
     ]
 
 
@@ -193,14 +195,14 @@ def join_labels(pairs: Sequence[Index], labels: Sequence[Index]) -> LabelledPair
     """
     whole = joined(pairs)
     sources = {index.fingerprint for index in pairs} | {whole.fingerprint}
-    strange = [index for index in labels if index.made_from.get("fingerprint") not in sources]
-    if strange:
-        named = "\n".join(index.shards[0].address for index in strange)
+    foreign = [index for index in labels if index.made_from.get("fingerprint") not in sources]
+    if foreign:
+        named = "\n".join(index.shards[0].address for index in foreign)
         raise ValueError(
             f"labels that were made from other pairs than {whole.shards[0].address} (their made_from has another "
             f"fingerprint); name the labels of these pairs, or make them again:\n{named}"
         )
-    every = joined(labels)
-    by_key: Mapping[str, LabelRow] = {entry.key: label_row(entry.key, entry.facts) for entry in every.entries}
+    all_labels = joined(labels)
+    by_key: Mapping[str, LabelRow] = {entry.key: label_row(entry.key, entry.facts) for entry in all_labels.entries}
     rows = [(pair_row(entry.key, entry.facts), by_key.get(entry.key)) for entry in whole.entries]
-    return LabelledPairs(whole, every, rows)
+    return LabelledPairs(whole, all_labels, rows)

@@ -13,8 +13,8 @@ from datamodules.dense.batches import PairVideoBatch
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import PairRow
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Split
 from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.codec import decode_frames
@@ -35,6 +35,7 @@ class PairVideos(PredictData[PairVideoBatch]):
         Args:
             skipped: with those that are labelled already.
         """
+        # From the index, as a judge plans its questions before a shard is read.
         entries = self.index("predict").entries
         positions = range(len(self.keys)) if skipped else self.remaining().tolist()
         return [pair_row(entries[position].key, entries[position].facts) for position in positions]
@@ -49,7 +50,7 @@ class PairVideos(PredictData[PairVideoBatch]):
 
 
 class PairVideoSample(NamedTuple):
-    """One pair on its way into a batch."""
+    """Pair on its way into a batch."""
 
     row: PairRow
     first: Tensor
@@ -75,7 +76,15 @@ class PairVideoRecipe(Recipe[PairVideoBatch]):
 
     def collate(self, samples: list[PairVideoSample | None], planned: PlannedBatch) -> PairVideoBatch:
         """The batch; a slot without a pair gets the row of a real one and videos without a frame."""
-        pairs = [sample or self._blank(slot.position) for sample, slot in zip(samples, planned.slots, strict=True)]
+        pairs = []
+        for sample, slot in zip(samples, planned.slots, strict=True):
+            if sample is None:
+                entry = self.index.entries[slot.position]
+                row = pair_row(entry.key, entry.facts)
+                # Nobody looks at padding, so nothing is decoded for it; only the size is the pair's.
+                no_frames = torch.zeros(0, 3, row.video.height, row.video.width, dtype=torch.uint8)
+                sample = PairVideoSample(row, no_frames, no_frames)
+            pairs.append(sample)
         return PairVideoBatch(
             keys=[pair.row.key for pair in pairs],
             rows=[pair.row for pair in pairs],
@@ -83,9 +92,3 @@ class PairVideoRecipe(Recipe[PairVideoBatch]):
             second=[pair.second for pair in pairs],
             mask=torch.tensor([slot.mask for slot in planned.slots]),
         )
-
-    def _blank(self, position: int) -> PairVideoSample:
-        entry = self.index.entries[position]
-        row = pair_row(entry.key, entry.facts)
-        no_frames = torch.zeros(0, 3, row.video.height, row.video.width, dtype=torch.uint8)
-        return PairVideoSample(row, no_frames, no_frames)

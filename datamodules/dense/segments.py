@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-#: What a judge says of two videos in the order in which they were shown.
 #: A label for each segment, or one for the whole video.
 Granularity = Literal["segments", "whole"]
+#: What a judge says of two videos in the order in which they were shown.
 Verdict = Literal["first", "second", "tie"]
 
 _OTHER: dict[str, str] = {"first": "second", "second": "first", "tie": "tie"}
@@ -71,6 +71,7 @@ def latent_segments(num_frames: int, frames_per_segment: int, temporal_ratio: in
     latents = torch.arange((num_frames - 1) // temporal_ratio + 1)
     # A latent meets two segments at most: the earlier has half of it or more exactly if it has the lower middle frame.
     middle_frames = (temporal_ratio * (latents - 1) + 1 + (temporal_ratio - 1) // 2).clamp(min=0)
+    # Rounded up; the frame that is over joins the last segment, and a single frame has one.
     last = max(-(-(num_frames - 1) // frames_per_segment), 1) - 1
     return (middle_frames // frames_per_segment).clamp(max=last)
 
@@ -99,9 +100,9 @@ def agreed_label(verdict: Verdict, verdict_swapped: Verdict) -> int:
     Raises:
         ValueError: a verdict is none of "first", "second" and "tie".
     """
-    for one in (verdict, verdict_swapped):
-        if one not in _LABELS:
-            raise ValueError(f'verdict {one!r} is none of "first", "second" and "tie"; parse the reply first')
+    for given in (verdict, verdict_swapped):
+        if given not in _LABELS:
+            raise ValueError(f'verdict {given!r} is none of "first", "second" and "tie"; parse the reply first')
     return _LABELS[verdict] if _OTHER[verdict_swapped] == verdict else 0
 
 

@@ -13,8 +13,8 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.shards.index import Index, SampleEntry, key_fault
 from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Paths, Split
 from datamodules.stream.predict_data import PredictData
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.stream.sample_rows import sample_rows
@@ -31,10 +31,10 @@ class Videos(PredictData[VideoBatch]):
     Its index is of the schema vidpref/videos, which ``vidpref prepare videos`` writes.
 
     Args:
-        predict: as for `PredictData`.
+        predict: index file of the videos' shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
         key_prefix: put before every key. What is drawn by key becomes another, and what is made of the same videos
             twice, as a second set of pairs, can be trained on together: keys are unique.
-        options: the others of `PredictData`.
+        options: those of `PredictData`.
 
     Raises:
         ValueError: a prefix with which there is no key.
@@ -59,6 +59,7 @@ class Videos(PredictData[VideoBatch]):
         if self._renamed is None:
             index = super().index(split)
             entries = tuple(replace(entry, key=f"{self.key_prefix}{entry.key}") for entry in index.entries)
+            # Positions and shards stay, so that bytes are read as before; only what is drawn by key changes.
             self._renamed = replace(index, entries=entries) if self.key_prefix else index
         return self._renamed
 
@@ -81,9 +82,17 @@ class VideoRecipe(Recipe[VideoBatch]):
     index: Index
 
     def make_sample(self, sample: SampleRead) -> tuple[VideoRow, Tensor]:
-        """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames."""
+        """A sample's row, under the key that it has in the index, and its (T, 3, H, W) uint8 frames.
+
+        Raises:
+            ValueError: the video is undecodable, or shown at another size than its row says.
+        """
         row = replace(VideoRow.from_json(json.loads(sample.members["json"])), key=sample.entry.key)
-        return row, decode_frames(sample.members["mp4"], range(row.video.frames))
+        frames = decode_frames(sample.members["mp4"], range(row.video.frames))
+        height, width = frames.shape[2:]
+        if fault := row.video.size_fault(width, height):
+            raise ValueError(f".mp4: {fault}")
+        return row, frames
 
     def collate(self, samples: list[tuple[VideoRow, Tensor] | None], planned: PlannedBatch) -> VideoBatch:
         """The batch; a slot without a video gets black frames."""
@@ -97,7 +106,7 @@ class VideoRecipe(Recipe[VideoBatch]):
 
 
 def blank_video(entry: SampleEntry) -> tuple[VideoRow, Tensor]:
-    """Stand-in for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
+    """Blank for a sample that is not read: black frames of its size, and its row with a dash for the caption."""
     facts = VideoFacts(*(entry.facts[name] for name in ("frames", "fps", "width", "height")))
     row = VideoRow(entry.key, entry.facts["video_id"], "-", facts, entry.facts.get("source", ""))
     return row, torch.zeros(facts.frames, 3, facts.height, facts.width, dtype=torch.uint8)

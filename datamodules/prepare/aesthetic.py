@@ -55,6 +55,7 @@ class Aesthetic(VideoFilter):
         self.prepare()
         assert self._models is not None, "just loaded"
         processor, tower, weight, bias = self._models
+        # The processor's own resize and crop: the head was trained on embeddings of pictures prepared so.
         pixels = processor(images=list(frames), return_tensors="pt")["pixel_values"]
         embeddings = tower(pixel_values=pixels.to(self.device)).image_embeds.float().cpu()
         return linear_score(embeddings, weight, bias)
@@ -88,6 +89,7 @@ def read_head(path: str) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: no such file, or another content.
     """
+    # weights_only: a pickle from the internet could run code.
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weight, bias = state["weight"].float(), state["bias"].float()

@@ -26,7 +26,7 @@ _SKIPPED = {"row", "faults", "content"}
 
 @dataclass(frozen=True, slots=True)
 class CaptionedVideo:
-    """A video file and what was found to say about it.
+    """Video file with its caption.
 
     Attributes:
         row: where the caption comes from, with the faults found so far.
@@ -51,7 +51,7 @@ def read_captions(
 
     Args:
         videos: folders, searched with all that is in them, and single files.
-        captions: a .csv or .jsonl for all videos; None = the one of `TABLES` that lies in the first folder, or else a
+        captions: a .csv or .jsonl for all videos; None = the one of `TABLES` in the folders, or else a
             .txt beside each video.
         video_column: the table's column of paths, relative to a folder of `videos` or to the table's own, or absolute;
             None = the first of `VIDEO_COLUMNS` that it has.
@@ -60,46 +60,49 @@ def read_captions(
     Raises:
         ValueError: no video, an unreadable table or one without these columns, or several tables to choose from.
     """
-    files = _video_files([Path(one) for one in videos])
-    table = Path(captions) if captions is not None else _found_table([Path(one) for one in videos])
-    found = _beside(files) if table is None else _from_table(table, files, videos, video_column, caption_column)
+    roots = [Path(root) for root in videos]
+    files = _video_files(roots)
+    if captions is not None:
+        table: Path | None = Path(captions)
+    else:
+        folders = [root for root in roots if root.is_dir()]
+        tables = [path for folder in folders for path in (folder / name for name in TABLES) if path.is_file()]
+        if len(tables) > 1:
+            raise ValueError(f"captions could come from {', '.join(map(str, tables))}; name the one that is meant")
+        table = tables[0] if tables else None
+    captioned = _beside(files) if table is None else _from_table(table, files, roots, video_column, caption_column)
+    # A video in two folders has one video_id and so one key; a table may also name one twice.
     first: dict[str, SourceRow] = {}
-    for one in found:
-        if one.path in files and first.setdefault(one.video_id, one.row) is not one.row:
-            one.row.refuse("video", f"repeats {first[one.video_id]}: the same {one.video_id}")
-    return found
+    for video in captioned:
+        if video.path in files and first.setdefault(video.video_id, video.row) is not video.row:
+            video.row.refuse("video", f"repeats {first[video.video_id]}: the same {video.video_id}")
+    return captioned
 
 
 def _video_files(roots: Sequence[Path]) -> dict[Path, str]:
     """Absolute path -> video_id, in order."""
-    found: dict[Path, str] = {}
+    files: dict[Path, str] = {}
     for root in roots:
         if root.is_dir():
             inside = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-            found |= {_absolute(path): path.relative_to(root).as_posix() for path in inside}
+            files |= {_absolute(path): path.relative_to(root).as_posix() for path in inside}
         elif root.exists():
-            found[_absolute(root)] = root.name
+            files[_absolute(root)] = root.name
         else:
             raise ValueError(f"{root}: no such file or folder; give folders of videos, or the videos themselves")
-    if not found:
+    if not files:
         raise ValueError(f"{', '.join(map(str, roots))}: no video in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    return found
+    return files
 
 
 def _absolute(path: Path) -> Path:
+    # Not `resolve`: a link into a store of videos keeps the name that the table knows.
     return Path(os.path.abspath(path))
-
-
-def _found_table(roots: Sequence[Path]) -> Path | None:
-    there = [path for root in roots if root.is_dir() for path in (root / name for name in TABLES) if path.is_file()]
-    if len(there) > 1:
-        raise ValueError(f"captions could come from {', '.join(map(str, there))}; name the one that is meant")
-    return there[0] if there else None
 
 
 def _beside(files: dict[Path, str]) -> list[CaptionedVideo]:
     """Captions from ``clip.txt`` beside ``clip.mp4``."""
-    found = []
+    captioned = []
     for path, video_id in files.items():
         row = SourceRow(0, "", {"video": video_id}, name=video_id)
         text = path.with_suffix(".txt")
@@ -112,31 +115,31 @@ def _beside(files: dict[Path, str]) -> list[CaptionedVideo]:
             row.refuse("caption", f"{text.name} cannot be read as UTF-8 text ({error})")
         else:
             row.text("caption")
-        found.append(CaptionedVideo(row, path, video_id, _one_line(row.data.get("caption"))))
-    return found
+        captioned.append(CaptionedVideo(row, path, video_id, _one_line(row.data.get("caption"))))
+    return captioned
 
 
 def _from_table(
     table: Path,
     files: dict[Path, str],
-    roots: Sequence[str | Path],
+    roots: Sequence[Path],
     video_column: str | None,
     caption_column: str | None,
 ) -> list[CaptionedVideo]:
     """Captions from one table; a video that it does not name is listed after those that it names.
 
-    A row of a video that exists elsewhere was not asked for and is left out, as is every such row where no folder was.
-    A list of skipped rows that were fixed asks for its own videos alone.
+    A row of a video that exists elsewhere is left out, and where single files alone are given, of a missing one too.
+    A list of skipped rows that were fixed is about its own videos alone: the others need no row in it.
     """
     rows = _table_rows(table)
     skipped = _unwrap(rows)
     known = {name for row in rows for name in row.data}
     video_column = _column(table, known, "video", video_column, VIDEO_COLUMNS)
     caption_column = _column(table, known, "caption", caption_column, CAPTION_COLUMNS)
-    asked = [Path(root) for root in roots if Path(root).is_dir()]
-    folders = [*asked, *(Path(root).parent for root in roots if not Path(root).is_dir()), table.parent]
-    folders = list(dict.fromkeys(folders))
-    found = []
+    asked = [root for root in roots if root.is_dir()]
+    folders = [*asked, *(root.parent for root in roots if not root.is_dir()), table.parent]
+    folders = list(dict.fromkeys(folders))  # each once, in order
+    captioned = []
     for row in rows:
         name = row.text(video_column) if row.data else ""
         caption = row.text(caption_column) if row.data else ""
@@ -147,14 +150,14 @@ def _from_table(
         if name and path is None:
             row.refuse(video_column, f"there is no file {name} in {' or '.join(map(str, folders))}")
         path = path or Path(name)
-        found.append(CaptionedVideo(row, path, files.get(path, Path(name).as_posix()), _one_line(caption)))
-    named = {one.path for one in found}
+        captioned.append(CaptionedVideo(row, path, files.get(path, Path(name).as_posix()), _one_line(caption)))
+    named = {video.path for video in captioned}
     for path, video_id in files.items():
         if path not in named and not skipped:
             row = SourceRow(0, "", {video_column: video_id}, name=video_id)
             row.refuse(caption_column, f"is missing: {table.name} has no row of this video")
-            found.append(CaptionedVideo(row, path, video_id, ""))
-    return found
+            captioned.append(CaptionedVideo(row, path, video_id, ""))
+    return captioned
 
 
 def _table_rows(table: Path) -> list[SourceRow]:
@@ -165,7 +168,15 @@ def _table_rows(table: Path) -> list[SourceRow]:
     _, lines = read_csv(table, "the table of captions")
     if not lines:
         raise ValueError(f"{table}: holds no rows; the first line names the columns, every other one is of a video")
-    return [_csv_row(number, line) for number, line in lines]
+    rows = []
+    for number, cells in lines:
+        surplus = cells.pop(None, None)
+        named = {name: cell for name, cell in cells.items() if name is not None}
+        row = SourceRow(number, json.dumps(named), named)
+        if surplus:
+            row.refuse("line", f"has {len(surplus)} more cells than the header; quote texts that hold a comma")
+        rows.append(row)
+    return rows
 
 
 def _unwrap(rows: Sequence[SourceRow]) -> bool:
@@ -179,19 +190,11 @@ def _unwrap(rows: Sequence[SourceRow]) -> bool:
     return bool(wrapped)
 
 
-def _csv_row(number: int, line: dict[Any, Any]) -> SourceRow:
-    surplus = line.pop(None, None)
-    row = SourceRow(number, json.dumps(line), line)
-    if surplus:
-        row.refuse("line", f"has {len(surplus)} more cells than the header; quote texts that hold a comma")
-    return row
-
-
 def _column(table: Path, known: Iterable[str], what: str, given: str | None, usual: Sequence[str]) -> str:
     names = [given] if given is not None else list(usual)
     known = set(known)
     column = next((name for name in names if name in known), None)
-    if not known:  # no row could be parsed, which is told row by row
+    if not known:  # no row could be parsed, and each has that as its fault
         return names[0]
     if column is None:
         raise ValueError(

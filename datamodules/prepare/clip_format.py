@@ -1,4 +1,4 @@
-"""What the clips of videos are made to be: size, length and rate, and what a crop to that size keeps."""
+"""Format of clips: size, length and rate, and what a crop to that size keeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RATE_SLACK = 1.01
 
 @dataclass(frozen=True, slots=True)
 class ClipFormat:
-    """What every clip is made to be.
+    """Format that every clip is brought to.
 
     Attributes:
         height: pixels.
@@ -69,10 +69,10 @@ class ClipFormat:
                 f"is too short: {video.frames} frames at {video.fps:g} a second are {video.duration:.2f} s, "
                 f"{self.frames} at {rate:g} need {length:.2f} s"
             )
-        number = min(most, 1 + int(free / length))
-        gap = (free - (number - 1) * length) / (number + 1)
+        count = min(most, 1 + int(free / length))
+        gap = (free - (count - 1) * length) / (count + 1)
         # At the beginning of a frame, far from where rounding could choose between two.
-        return [int((gap + one * (length + gap)) * video.fps) / video.fps for one in range(number)]
+        return [int((gap + index * (length + gap)) * video.fps) / video.fps for index in range(count)]
 
 
 def parse_sizes(sizes: str) -> list[tuple[int, int]]:

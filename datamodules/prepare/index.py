@@ -50,7 +50,7 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista",
 
 
 class Pace:
-    """Shows how far a verification is, at most once in so many seconds.
+    """Progress lines of a verification, at most one in so many seconds.
 
     Args:
         index: what is verified.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.dense.facts import label_row
-from datamodules.dense.rows import LabelRow
 from datamodules.dense.segments import majority_label
 from datamodules.prepare.labels import WHOLE, Place, by_place, majority, read_judgements
 from datamodules.shards.checks import load_index
@@ -47,6 +46,7 @@ def agreement(first: Sequence[int], second: Sequence[int]) -> Agreement:
     kappa = None
     if observed is not None:
         chance = sum(here[label] * there[label] for label in _NAMES) / len(both) ** 2
+        # By chance alone all labels agree where each set has one label throughout: kappa says nothing then.
         kappa = None if chance == 1 else (observed - chance) / (1 - chance)
     confusion = {f"{_NAMES[a]}/{_NAMES[b]}": counts[a, b] for a in _NAMES for b in _NAMES}
     return Agreement(
@@ -81,9 +81,14 @@ def label_agreement(
         ValueError: a set cannot be read, the sets are of other pairs, their segments differ, or no item is in both.
     """
     sets = [_Labels.read(path, level) for path in (first, second)]
+    # Pairs of all kinds are named after their videos, so equal keys do not mean equal pairs.
+    fingerprints = {labels.fingerprint for labels in sets if labels.fingerprint}
+    if len(fingerprints) > 1:
+        raise ValueError(f"{first} and {second} are labels of different pairs; compare labels of the same ones")
+    if level == "segments" and (fault := _segments_fault(*sets)):
+        raise ValueError(fault)
+    # What only one set labels is counted, and not compared.
     common = [place for place in sets[0].labels if place in sets[1].labels]
-    if why := _pairs_fault(*sets) or (_segments_fault(*sets) if level == "segments" else None):
-        raise ValueError(why)
     if not common:
         raise ValueError(f"{first} and {second} have no {'segment' if level == 'segments' else 'video'} in common")
     result = {
@@ -98,7 +103,7 @@ def label_agreement(
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """One set.
+    """Set of labels.
 
     Attributes:
         path: its file.
@@ -123,39 +128,36 @@ class _Labels:
     @classmethod
     def _of_csv(cls, path: str, level: str) -> _Labels:
         judged = by_place(read_judgements(path))
-        who = sorted({one for by in judged.values() for one in by})
-        each = {
-            name: _at({place: by[name] for place, by in judged.items() if name in by}, level)
-            for name in (who if len(who) > 1 else [])
+        names = sorted({name for by_annotator in judged.values() for name in by_annotator})
+        annotators = {
+            name: _of_level({place: labels[name] for place, labels in judged.items() if name in labels}, level)
+            for name in (names if len(names) > 1 else [])
         }
         labels = {place: majority(list(by.values())) for place, by in judged.items()}
         segments: dict[str, int] = {}
-        for key, number in labels:
-            if number is not WHOLE:
-                segments[key] = max(segments.get(key, 0), number + 1)
-        return cls(path, _at(labels, level), each, segments, {}, "")
+        # A CSV does not say how many segments there are; at least up to the last one that was judged.
+        for key, segment in labels:
+            if segment is not WHOLE:
+                segments[key] = max(segments.get(key, 0), segment + 1)
+        return cls(path, _of_level(labels, level), annotators, segments, {}, "")
 
     @classmethod
     def _of_shards(cls, path: str, level: str) -> _Labels:
         index = load_index(path, "vidpref/labels")
         rows = [label_row(entry.key, entry.facts) for entry in index.entries]
-        found: dict[Place, int] = {}
+        labels: dict[Place, int] = {}
         for row in rows:
-            if not _is_whole(row):
-                found |= {Place(row.key, number): label for number, label in enumerate(row.labels)}
+            # The one segment of a pair that was judged as a whole alone is the video.
+            if row.whole is None or len(row.labels) > 1:
+                labels |= {Place(row.key, segment): label for segment, label in enumerate(row.labels)}
             if row.whole is not None:
-                found[Place(row.key, WHOLE)] = row.whole
+                labels[Place(row.key, WHOLE)] = row.whole
         segments = {row.key: len(row.labels) for row in rows}
         lengths = {row.key: row.frames_per_segment for row in rows}
-        return cls(path, _at(found, level), {}, segments, lengths, index.made_from.get("fingerprint", ""))
+        return cls(path, _of_level(labels, level), {}, segments, lengths, index.made_from.get("fingerprint", ""))
 
 
-def _is_whole(row: LabelRow) -> bool:
-    """Judged as a whole alone: its one segment is the video."""
-    return row.whole is not None and len(row.labels) == 1
-
-
-def _at(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
+def _of_level(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
     """Labels of segments, or one for each whole video: the one that was given, else that of most segments."""
     if level == "segments":
         return {place: label for place, label in labels.items() if place.segment is not WHOLE}
@@ -169,38 +171,33 @@ def _at(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
     }
 
 
-def _pairs_fault(first: _Labels, second: _Labels) -> str | None:
-    """Pairs of all kinds are named after their videos, so equal keys do not mean equal pairs."""
-    if first.fingerprint and second.fingerprint and first.fingerprint != second.fingerprint:
-        return f"{first.path} and {second.path} are labels of different pairs; compare labels of the same ones"
-    return None
-
-
 def _segments_fault(first: _Labels, second: _Labels) -> str | None:
     """Segments of different lengths are different segments. Whole videos may come from either."""
-    for unit, one, other in (
+    # Lengths first: where they differ so do the counts, and the length is the reason.
+    for unit, of_first, of_second in (
         ("frames a segment", first.lengths, second.lengths),
         ("segments", first.segments, second.segments),
     ):
-        differ = [key for key, number in one.items() if other.get(key, number) != number]
+        differ = [key for key, count in of_first.items() if of_second.get(key, count) != count]
         if differ:
             key = differ[0]
             return (
-                f"segments differ: of {key!r} and {len(differ) - 1} others, {first.path} has {one[key]} {unit} and "
-                f"{second.path} {other[key]}; label every segment in both, or compare whole videos (level: whole)"
+                f"segments differ: of {key!r} and {len(differ) - 1} others, {first.path} has {of_first[key]} {unit} "
+                f"and {second.path} {of_second[key]}; label every segment in both, or compare whole videos "
+                "(level: whole)"
             )
     return None
 
 
 def _each_annotator(first: _Labels, second: _Labels) -> dict[str, Any]:
-    """Who -> `Agreement`'s fields against the other set."""
+    """Annotator -> `Agreement`'s fields against the other set; the second set remains the truth."""
     both = first.annotators.keys() & second.annotators.keys()
-    found = {}
-    for which, one, other in (("first", first, second), ("second", second, first)):
-        for who, labels in one.annotators.items():
-            pair = (labels, other.labels) if one is first else (other.labels, labels)
-            found[f"{who} ({which} set)" if who in both else who] = asdict(_compared(*pair))
-    return found
+    results = {}
+    for name, labels in first.annotators.items():
+        results[f"{name} (first set)" if name in both else name] = asdict(_compared(labels, second.labels))
+    for name, labels in second.annotators.items():
+        results[f"{name} (second set)" if name in both else name] = asdict(_compared(first.labels, labels))
+    return results
 
 
 def _compared(first: Mapping[Place, int], second: Mapping[Place, int]) -> Agreement:
@@ -227,17 +224,12 @@ def _print(result: Mapping[str, Any], first: str, second: str, level: str) -> No
     table.add_column("labels")
     for title in columns.values():
         table.add_column(title, justify="right")
-    for name, one in {"all": result, **result["annotators"]}.items():
-        table.add_row(name, *(_shown(one[column]) for column in columns))
+    for name, values in {"all": result, **result["annotators"]}.items():
+        shares = ("-" if values[column] is None else f"{values[column]:.4f}" for column in columns if column != "items")
+        table.add_row(name, str(values["items"]), *shares)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{'Segments' if level == 'segments' else 'Whole videos'}: {first} against {second}")
     console.print(table)
     counts = ", ".join(f"{pair} {count}" for pair, count in result["confusion"].items() if count)
     console.print(f"first set/second set: {counts}")
     console.print(f"not in the other set: {result['only_first']} of the first, {result['only_second']} of the second")
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -40,16 +40,17 @@ def prepare_overlap(
     if mapping is not None and questions is None:
         raise ValueError("--mapping belongs to --questions, MSVD-QA's annotations; give them too")
     console = Console(highlight=False, soft_wrap=True)
-    found: list[Shared] = []
+    shared: list[Shared] = []
     if questions is not None:
-        found += shared_by_id(indexes, benchmark_names([questions], mapping))
+        shared += shared_by_id(indexes, benchmark_names([questions], mapping))
+    # Names first, which takes seconds: frames are decoded video by video.
     if videos is not None:
         with console.status("comparing frames"):
-            found += shared_by_frames(indexes, videos, same_bits, console.print)
-    for one in found:
-        how = "the same name" if one.bits is None else f"the same frames ({one.bits:.1f} of 64 bits differ)"
-        console.print(f"{one.train} and {one.benchmark}: {how}")
-    console.print(f"{len(found)} samples share a video with the benchmark")
+            shared += shared_by_frames(indexes, videos, same_bits, console.print)
+    for pair in shared:
+        how = "the same name" if pair.bits is None else f"the same frames ({pair.bits:.1f} of 64 bits differ)"
+        console.print(f"{pair.train} and {pair.benchmark}: {how}")
+    console.print(f"{len(shared)} samples share a video with the benchmark")
     if output is not None:
-        Path(output).write_text("".join(json.dumps(one.to_json()) + "\n" for one in found), encoding="utf-8")
-    return found
+        Path(output).write_text("".join(json.dumps(pair.to_json()) + "\n" for pair in shared), encoding="utf-8")
+    return shared

@@ -1,4 +1,4 @@
-"""One's own videos with preference annotations (JSON lines; docs/data.md) to shards."""
+"""The user's own videos with preference annotations (JSON lines; docs/data.md) to shards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from datamodules.prepare.other_formats import refuse_other_formats
 from datamodules.prepare.row_writer import Sample, write_rows
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
 from datamodules.prepare.templates import Texts
@@ -53,7 +54,8 @@ def prepare_jsonl(
     root = rows.parent if videos is None else Path(videos)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
-    facts_of = cache(partial(_facts_or_fault, every_frame=check == "full"))  # many rows may ask about one video
+    refuse_other_formats(rows, output)
+    facts_of = cache(partial(mp4_facts, every_frame=check == "full"))  # many rows may ask about one video
 
     def sample_of(row: SourceRow) -> Sample | None:
         return _checked(row, rows, root, facts_of)
@@ -68,8 +70,15 @@ def _checked(
     """The sample of a row, or None after noting what is wrong with it."""
     for name in sorted(set(row.data) - set(FIELDS)):
         row.refuse(name, f"is no field of this format; there are {', '.join(FIELDS)}")
+    # Not resolved: a link is the video that it is called by.
     path = Path(os.path.normpath(root / row.text("video")))
-    video = _video_facts(row, path, facts_of)
+    video = None
+    if all(fault.field != "video" for fault in row.faults):
+        facts = facts_of(path)
+        if isinstance(facts, VideoFacts):
+            video = facts
+        else:
+            row.refuse("video", facts)
     preference = PreferenceRow(
         key=sample_key(annotations, row),
         video_id=Path(os.path.relpath(path, root)).as_posix(),
@@ -86,18 +95,8 @@ def _checked(
     return None if row.faults else Sample(preference, lambda: {"mp4": path.read_bytes()})
 
 
-def _video_facts(row: SourceRow, path: Path, facts_of: Callable[[Path], VideoFacts | str]) -> VideoFacts | None:
-    if any(fault.field == "video" for fault in row.faults):
-        return None
-    found = facts_of(path)
-    if isinstance(found, VideoFacts):
-        return found
-    row.refuse("video", found)
-    return None
-
-
-def _facts_or_fault(path: Path, every_frame: bool) -> VideoFacts | str:
-    """What is in a video, or why it cannot be used."""
+def mp4_facts(path: Path, every_frame: bool) -> VideoFacts | str:
+    """The facts of a video, or why it cannot be used; a returned fault is cached, as an exception would not be."""
     if not path.exists():
         return f"there is no file {path}"
     if path.suffix.lower() != ".mp4":
@@ -121,20 +120,21 @@ def _event(row: SourceRow) -> tuple[float, float] | None:
 
 
 def _boxes(row: SourceRow) -> tuple[Box, ...]:
-    """The boxes; for one that is noted as no box another stands in, so that the next ones keep their numbers."""
+    """The boxes; a faulty one is noted and replaced, so that faults of the next ones name them by their own index."""
     value = row.data.get("boxes")
     if value is None:
         return ()
     if not isinstance(value, list):
         row.refuse("boxes", "is not a list of objects with x, y, width, height and, optionally, time")
         return ()
-    found = []
-    for number, one in enumerate(value):
-        fields = one if isinstance(one, dict) else {}
+    boxes = []
+    for index, item in enumerate(value):
+        fields = item if isinstance(item, dict) else {}
+        # A time of null is no time.
         numbers = {name: finite(given) for name, given in fields.items() if (name, given) != ("time", None)}
         if None in numbers.values() or not set(_BOX_FIELDS[:4]) <= set(numbers) <= set(_BOX_FIELDS):
-            wanted = "numbers x, y, width, height (pixels) and, optionally, time (seconds)"
-            row.refuse(f"boxes[{number}]", f"is not {wanted} but {json.dumps(one)[:80]}")
+            form = "numbers x, y, width, height (pixels) and, optionally, time (seconds)"
+            row.refuse(f"boxes[{index}]", f"is not {form} but {json.dumps(item)[:80]}")
             numbers = dict.fromkeys(_BOX_FIELDS[:4], 1.0)
-        found.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
-    return tuple(found)
+        boxes.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
+    return tuple(boxes)

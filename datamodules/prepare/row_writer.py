@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from datamodules.prepare.progress import with_progress
 from datamodules.prepare.rows import SourceRow, read_rows
 from datamodules.prepare.templates import Texts
 from datamodules.schemas import FACTS
@@ -22,7 +22,7 @@ from datamodules.shards.writer import TarWriter
 
 
 class Record(Protocol):
-    """What becomes ``key.json``."""
+    """Row of any kind that is stored as ``key.json``."""
 
     @property
     def key(self) -> str:
@@ -89,13 +89,14 @@ def write_samples(
     samples_per_shard: int,
     schema: str = "vidpref/vista",
     buckets: Sequence[str] = (),
-    before_commit: Callable[[], None] | None = None,
+    before_commit: Callable[[], None] = lambda: None,
+    max_listed: int | None = None,
 ) -> Index:
     """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
 
     Args:
         rows: all rows, with the faults found so far.
-        source: where they come from, for messages.
+        source: the file or folder that they are from, for messages.
         samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
         prefix: folder and common name of the shards.
         skip_bad: write what the good rows give.
@@ -103,6 +104,7 @@ def write_samples(
         schema: what the members mean.
         buckets: names of data sets of their own, ``PREFIX-BUCKET``, that the samples are shared among; none = one.
         before_commit: writes what belongs beside the shards, when all samples are accepted.
+        max_listed: faults that the message lists, the others are counted; None = all.
 
     Returns:
         The index, or the indexes joined.
@@ -113,28 +115,32 @@ def write_samples(
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
     outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
     if buckets:
-        undo_joint(prefix, outputs.values())
+        undo_joint(prefix, outputs.values())  # what a killed run left half committed, before a writer sees it
     with ExitStack() as stack:
         writers = {
             bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
             for bucket, output in outputs.items()
         }
-        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad):
+        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad, max_listed):
             writers[bucket].write(key, members)
+        # Accepted, but still under partial names: what follows may fail, and then nothing is left behind.
         indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
         bad = [row for row in rows if row.faults]
         if bad:
             write_whole(skipped, "".join(json.dumps(row.record()) + "\n" for row in bad).encode())
-        if before_commit is not None:
-            before_commit()
+        before_commit()
         commit(indexes, prefix if buckets else None)
-    listed = f", {len(bad)} bad rows are listed in {skipped}" if bad else ""
-    for output in outputs.values():
-        index = indexes.get(output)
+    _print_outputs({output: indexes.get(output) for output in outputs.values()}, len(bad), skipped)
+    return joined(list(indexes.values()))
+
+
+def _print_outputs(indexes: Mapping[Path, Index | None], bad: int, skipped: Path) -> None:
+    """A line for each data set; the first one says how many bad rows there are, which are of all of them."""
+    listed = f", {bad} bad rows are listed in {skipped}" if bad else ""
+    for output, index in indexes.items():
         size = f"{len(index)} samples in {len(index.shards)} shards" if index else "no sample, so there is no"
         print(f"{size}: {output}.index.json{listed}")
         listed = ""
-    return joined(list(indexes.values()))
 
 
 def _good_samples(
@@ -143,30 +149,36 @@ def _good_samples(
     samples_of: Callable[[SourceRow], Iterable[Sample]],
     skipped: Path,
     skip_bad: bool,
+    max_listed: int | None,
 ) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Bucket, key and members of the good rows, in order; raises at the end if there were bad ones not to be skipped.
 
     So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
     """
     selected, given = skip_bad or not any(row.faults for row in rows), False
-    for row in _with_progress(rows, path.name):
+    for row in with_progress(rows, f"preparing {path.name}"):
         for sample in samples_of(row):
             selected = selected and (skip_bad or not row.faults)
             if selected and not row.faults:
                 record = json.dumps(sample.row.to_json()).encode()
                 yield sample.bucket, sample.row.key, {"json": record, **sample.members()}
                 given = True
+        # Once more: a row may be refused after its last sample, or give none.
         selected = selected and (skip_bad or not row.faults)
     bad = [row for row in rows if row.faults]
     if bad and (len(bad) == len(rows) or not skip_bad):
-        raise ValueError(_report(path, bad, len(rows), skipped))
+        raise ValueError(_report(path, bad, len(rows), skipped, max_listed))
     if not given:
         raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
 
 
-def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> str:
+def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path, max_listed: int | None) -> str:
     lines = [f"{path}: {len(bad)} of {total} rows are bad, nothing was written:"]
-    lines += [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    faults = [f"  {row}, {fault}" for row in bad for fault in row.faults]
+    lines += faults[:max_listed]
+    if max_listed is not None and len(faults) > max_listed:
+        lines.append(f"  and {len(faults) - max_listed} more")
+    # By field: a hundred faults are often one mistake of the script that wrote the rows.
     counts = Counter(fault.field for row in bad for fault in row.faults)
     lines.append("  faults by field: " + ", ".join(f"{name} {number}" for name, number in sorted(counts.items())))
     if len(bad) < total:
@@ -174,11 +186,3 @@ def _report(path: Path, bad: Sequence[SourceRow], total: int, skipped: Path) -> 
             f"Fix them, or add --skip-bad to write the other {total - len(bad)} and list these in {skipped.name}"
         )
     return "\n".join(lines)
-
-
-def _with_progress(rows: Sequence[SourceRow], name: str) -> Iterable[SourceRow]:
-    """The rows, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(rows, f"preparing {name}", console=Console(stderr=True), disable=not sys.stderr.isatty())

@@ -1,4 +1,4 @@
-"""What all sources of annotated videos share: JSON lines in, every bad row named, shards out."""
+"""Rows of annotation files, JSON lines, and what is wrong with each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from datamodules.prepare.templates import Texts
 from datamodules.video.facts import Fault, VideoFacts
 from datamodules.vista.texts import is_blank
 
-#: Stands in for a video that could not be read, so that the row's other fields are still checked.
+#: In place of a video that could not be read, so that the row's other fields are still checked.
 UNKNOWN_VIDEO = VideoFacts(frames=10**9, fps=1.0, width=10**9, height=10**9)
 
 
 @dataclass(slots=True)
 class SourceRow:
-    """One line of an annotation file, and what was found wrong with it so far.
+    """Row of an annotation file, with the faults noted so far.
 
     Attributes:
         number: the line's number in its file, from 1; 0 where it is not a line of a file.
@@ -47,18 +47,19 @@ class SourceRow:
 
     def refuse_all(self, faults: Iterable[Fault], names: Mapping[str, str]) -> None:
         """Note faults of a `PreferenceRow` under the file's own field names, except of fields already refused."""
+        # A field that was refused has a blank value in the row, whose own faults would only confuse.
         known = {fault.field for fault in self.faults}
         renamed = [Fault(names.get(fault.field, fault.field), fault.why) for fault in faults]
         self.faults += [fault for fault in renamed if fault.field not in known]
 
     def text(self, name: str) -> str:
         """A text that must be there and not empty; "" after noting that it is not."""
-        found = self.optional_text(name)
+        text = self.optional_text(name)
         if self.data.get(name) is None:
             self.refuse(name, "is missing")
-        elif found is not None and is_blank(found):
+        elif text is not None and is_blank(text):
             self.refuse(name, "is empty; give the text, or leave the row out")
-        return found or ""
+        return text or ""
 
     def optional_text(self, name: str) -> str | None:
         """A text, or None where the field is absent, null, or (then a fault is noted) something else."""
@@ -68,13 +69,14 @@ class SourceRow:
         if not isinstance(value, str):
             self.refuse(name, f"is not text but {json.dumps(value)[:40]}")
             return None
+        # JSON's escapes can write one alone, which fails only when the text is encoded, in the middle of writing.
         if not value.isascii() and re.search("[\ud800-\udfff]", value):
             self.refuse(name, "has half a surrogate pair, which no encoding can hold")
             return None
         return value
 
     def record(self) -> dict[str, Any]:
-        """What the list of skipped rows says of it: where it was, why, and its content to be corrected.
+        """Line of the list of skipped rows: which row, its faults, and its content to be corrected.
 
         A video that was found in a folder is in no row; its content names it.
         """
@@ -93,6 +95,7 @@ class SourceRow:
 
 def finite(value: object) -> float | None:
     """The number as a float; None for text, booleans, NaN, infinities and integers beyond all floats."""
+    # A bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -124,6 +127,7 @@ def read_rows(path: Path, unique: Sequence[str], texts: Texts | None = None) -> 
         ValueError: no such file, not UTF-8, or no rows.
     """
     try:
+        # Not `splitlines`, which also splits at characters that JSON allows within a text (U+2028).
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; give the JSONL of annotations") from error

@@ -1,4 +1,4 @@
-"""Filters at work: which clips stay, and a record of why the others do not."""
+"""Selection of clips by filters, with a record of why the others are rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datamodules.shards.files import write_whole
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Which filter rejected a clip, and why."""
+    """Rejection of a clip: which filter, and why."""
 
     filter: str
     why: str
@@ -41,7 +41,7 @@ class Trial:
 
 
 class VideoSelection:
-    """Applies filters and keeps the trials, in order.
+    """Selection of clips: applies filters and keeps the trials, in order.
 
     Args:
         filters: the criteria; all that look at the same are applied, even after one of them rejected.
@@ -53,17 +53,19 @@ class VideoSelection:
 
     def judge(self, trial: Trial, clip: Candidate, looks_at: Looks) -> bool:
         """Apply the filters that look at one thing; what they find is added to the trial. True = it may stay."""
-        for one in self.filters:
-            if one.looks_at == looks_at:
-                finding: Finding = one.judge(clip)
+        # Also after a rejection: a report that has every reason shows which threshold costs how many clips.
+        for criterion in self.filters:
+            if criterion.looks_at == looks_at:
+                finding: Finding = criterion.judge(clip)
                 trial.scores |= {name: round(value, 6) for name, value in finding.scores.items()}
                 if finding.why:
-                    trial.reasons.append(Reason(type(one).__name__, finding.why))
+                    trial.reasons.append(Reason(type(criterion).__name__, finding.why))
         return not trial.reasons
 
     def write(self, path: Path) -> None:
         """One JSON line for each trial: key, video, start, kept, scores, reasons."""
         lines = [{**asdict(trial), "kept": not trial.reasons} for trial in self.trials]
+        # The folder may not be there yet: a run that rejects every clip writes no shard.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
@@ -81,8 +83,8 @@ class VideoSelection:
             numbers = (f"{value:.4g}" for value in (min(values), median(values), max(values)))
             table.add_row(name, str(len(values)), *numbers)
         table.add_section()
-        for one in self.filters:
-            name = type(one).__name__
+        for criterion in self.filters:
+            name = type(criterion).__name__
             count = sum(any(reason.filter == name for reason in trial.reasons) for trial in self.trials)
             table.add_row(f"rejected by {name}", str(count))
         return table

@@ -36,9 +36,11 @@ def without_template(text: str) -> str:
         The text itself where it has none of them.
     """
     stripped = text
+    # Until nothing changes: templates nest, as in "<s>[INST] <image>".
     while True:
         shorter = _AT_END.sub("", _AT_START.sub("", stripped, count=1), count=1)
         if shorter == stripped:
+            # A text without a template is returned with its white space, as callers compare the two.
             return text if stripped == text else stripped.strip()
         stripped = shorter
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from datamodules.prepare.progress import with_progress
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.shards.output_lock import locks_output
@@ -59,6 +59,7 @@ def prepare_toy(
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
         samples = _pretraining_samples(split, num_videos, seed, mixture)
 
+    # Before the index, whose presence says that all of it is there.
     def write_model(_: Index) -> None:
         if split == "captions":
             write_untrained(Path(f"{output}-untrained"), seed)
@@ -69,10 +70,10 @@ def prepare_toy(
 
 def _preference_samples(split: Split, num_videos: int, seed: int) -> Iterator[tuple[str, dict[str, bytes]]]:
     """One preference row a video."""
-    for number in _with_progress(num_videos, split):
-        name, rng = _video(split, seed, number)
+    for index in with_progress(range(num_videos), f"toy world, {split}"):
+        name, rng = _video(split, seed, index)
         scene = draw_scene(rng)
-        row = preference_row(scene, name, SUBSETS[number % len(SUBSETS)], rng)
+        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng)
         yield _sample(row, _video_bytes(scene))
 
 
@@ -80,10 +81,11 @@ def _pretraining_samples(
     split: Split, num_videos: int, seed: int, mixture: Mixture
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Several rows a video, the video's bytes in each."""
-    for number in _with_progress(num_videos, split):
-        name, rng = _video(split, seed, number)
+    for index in with_progress(range(num_videos), f"toy world, {split}"):
+        name, rng = _video(split, seed, index)
         scene = draw_scene(rng, 1 if rng.random() < mixture.single else 2)
         video = _video_bytes(scene)
+        # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
             row = pretraining_row(scene, name, mixture, rng)
             yield _sample(replace(row, key=f"{name}-{question}"), video)
@@ -95,36 +97,28 @@ def _sample(row: PreferenceRow, video: bytes) -> tuple[str, dict[str, bytes]]:
 
 def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
     """One JSON a subset, and the videos beside them."""
-    there = [path.name for path in (folder / f"{subset}.json" for subset in SUBSETS) if path.exists()]
-    if there:
-        raise ValueError(f"{folder}: {', '.join(there)} are there already; delete the folder, or choose another")
+    existing = [path.name for path in (folder / f"{subset}.json" for subset in SUBSETS) if path.exists()]
+    if existing:
+        raise ValueError(f"{folder}: {', '.join(existing)} are there already; delete the folder, or choose another")
     videos = folder / "videos"
     videos.mkdir(parents=True, exist_ok=True)
     pairs: dict[str, list[object]] = {subset: [] for subset in SUBSETS}
-    for number in _with_progress(num_videos, "test"):
-        name, rng = _video("test", seed, number)
-        scene, subset = draw_scene(rng), SUBSETS[number % len(SUBSETS)]
+    for index in with_progress(range(num_videos), "toy world, test"):
+        name, rng = _video("test", seed, index)
+        scene, subset = draw_scene(rng), SUBSETS[index % len(SUBSETS)]
         pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
         (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
-    written = {name: found for name, found in pairs.items() if found}
-    for name, found in written.items():
-        (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    written = {subset: of_subset for subset, of_subset in pairs.items() if of_subset}
+    for name, of_subset in written.items():
+        (folder / f"{name}.json").write_text(json.dumps(of_subset, indent=1) + "\n")
     print(f"{num_videos} pairs of questions in {len(written)} subsets: {folder}")
 
 
-def _video(split: Split, seed: int, number: int) -> tuple[str, random.Random]:
+def _video(split: Split, seed: int, index: int) -> tuple[str, random.Random]:
     """A video's name and the random numbers that make it and what is asked about it."""
-    return f"toy-{split}-{seed}-{number:06d}", random.Random(f"{split}/{seed}/{number}")
+    # A seed for each video, so that more videos do not change the first ones.
+    return f"toy-{split}-{seed}-{index:06d}", random.Random(f"{split}/{seed}/{index}")
 
 
 def _video_bytes(scene: Scene) -> bytes:
     return encode_mp4(render(scene), scene.facts.fps)
-
-
-def _with_progress(number: int, split: Split) -> Iterable[int]:
-    """The numbers from 0, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    shown = sys.stderr.isatty()
-    return track(range(number), f"toy world, {split}", console=Console(stderr=True), disable=not shown)

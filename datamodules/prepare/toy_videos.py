@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from datamodules.dense.rows import VideoRow
+from datamodules.prepare.progress import with_progress
 from datamodules.schemas import write_shards
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index
@@ -33,8 +33,8 @@ def prepare_toy_videos(
 
     Args:
         output: folder and common name of the shards.
-        split: `pretrain` is what the toy video model is made from, `train` and `val` what pairs are made of, and of
-            `test` the prompts are wanted most.
+        split: `pretrain` is what the toy video model is made from, `train` and `val` what pairs are made of; of
+            `test`, the prompts are what evaluations use.
         num_videos: how many.
         seed: other seeds give other videos; equal seeds give equal bytes.
         samples_per_shard: samples in one tar file.
@@ -44,7 +44,7 @@ def prepare_toy_videos(
     """
     if num_videos < 1:
         raise ValueError(f"num_videos is {num_videos}; give 1 or more")
-    prompts: dict[str, None] = {}
+    prompts: dict[str, None] = {}  # a set that keeps its order; filled while the shards are written
 
     def write_prompts(_: Index) -> None:
         write_whole(f"{output}.txt", "".join(f"{prompt}\n" for prompt in prompts).encode())
@@ -63,21 +63,13 @@ def prepare_toy_videos(
 def _samples(
     split: MotionSplit, num_videos: int, seed: int, prompts: dict[str, None]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    for number in _with_progress(num_videos, split):
-        name = f"toy-motion-{split}-{seed}-{number:06d}"
-        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{number}"), SPEEDS[number % len(SPEEDS)])
+    for index in with_progress(range(num_videos), f"toy videos, {split}"):
+        name = f"toy-motion-{split}-{seed}-{index:06d}"
+        # A seed for each video, so that more videos do not change the first ones.
+        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{index}"), SPEEDS[index % len(SPEEDS)])
         prompt = str(scene.motion)
         prompts[prompt] = None
         row = VideoRow(name, name, prompt, scene.facts, source=f"toy/{scene.motion.speed}")
         # Chroma subsampling would smear colours over a third of so small a shape.
         video = encode_mp4(render_motion(scene), scene.facts.fps, lossless=True)
         yield name, {"json": json.dumps(row.to_json()).encode(), "mp4": video}
-
-
-def _with_progress(number: int, split: MotionSplit) -> Iterable[int]:
-    """The numbers from 0, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    shown = sys.stderr.isatty()
-    return track(range(number), f"toy videos, {split}", console=Console(stderr=True), disable=not shown)

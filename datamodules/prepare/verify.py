@@ -1,10 +1,10 @@
-"""What `prepare verify` checks: every byte, and that everything decodes."""
+"""Checks of `prepare verify`: every byte, and that everything decodes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,13 @@ def verify(
     problems = shard_faults(index, reader)
     if problems:
         return problems
-    for number, shard in enumerate(index.shards, 1):
+    # Remote shards are not read twice: their members' checksums, below, cover all that is used of them.
+    for done, shard in enumerate(index.shards, 1):
         if not is_remote(shard.address) and file_sha256(Path(shard.address)) != shard.sha256:
             problems.append(f"{shard.address}: its sha256 differs from the index, bytes were altered")
         if not shard.count:
             problems.append(f"{shard.address}: holds no sample; delete it and make the index again")
-        tell("shards", number, len(index.shards))
+        tell("shards", done, len(index.shards))
     return problems + list(_sample_problems(index, SampleReader(index, reader or ByteReader()), decode, tell))
 
 
@@ -73,12 +74,14 @@ def _undecodable(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
 
 
 def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
-    """Decodes every frame, and compares with what the facts say of that member."""
+    """Decode every frame, and compare the video with what the facts say of that member."""
     from datamodules.video.codec import probe
 
     video = probe(content, constant_rate=True, every_frame=True)
-    whole = ("mp4", "first.mp4", "second.mp4")  # what the facts of the sample itself speak of
-    facts = entry.facts if suffix in whole else entry.facts.get(suffix.removesuffix(".mp4"))
+    # The facts of a sample are those of its main videos; of another one they have a field.
+    main = ("mp4", "first.mp4", "second.mp4")
+    name = "negative" if suffix == "rejected.mp4" else suffix.removesuffix(".mp4")
+    facts = entry.facts if suffix in main else entry.facts.get(name)
     if not isinstance(facts, dict):
         return None
     wrong = [
@@ -86,13 +89,9 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
         for name, value in asdict(video).items()
         if name in ("frames", "fps") and name in facts and abs(facts[name] - value) > 1e-3 * value
     ]
-    size = (facts.get("width", video.width), facts.get("height", video.height))
-    if size != (video.width, video.height):
-        # Version 0.1.0 took all pixels for square.
-        wrong.append(
-            f"is shown at {video.width} x {video.height}, the index says {size[0]} x {size[1]}, as it is stored or of "
-            "another video; prepare it again, with boxes in pixels as shown"
-        )
+    said = replace(video, **{name: facts[name] for name in ("width", "height") if name in facts})
+    if fault := said.size_fault(video.width, video.height):
+        wrong.append(fault)
     return "; ".join(wrong) or None
 
 

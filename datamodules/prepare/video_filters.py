@@ -1,4 +1,4 @@
-"""Which videos are good enough to make pairs from: one small class a criterion, each with its reason for a rejection.
+"""Filters of videos to make pairs from: one small class a criterion, each with its reason for a rejection.
 
 The paper (DenseDPO, appendix A.1) names resolution, duration, aesthetics, motion, and prompts that ask for challenging
 dynamics; it gives no thresholds. All defaults here are ours.
@@ -29,7 +29,7 @@ _SIDE = 96
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A clip on trial.
+    """Clip that filters judge.
 
     Attributes:
         caption: what it shows.
@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a filter says of a clip.
+    """Finding of a filter about a clip.
 
     Attributes:
         scores: what it measured, by name.
@@ -60,7 +60,7 @@ class Finding:
 
 
 class VideoFilter(ABC):
-    """One criterion."""
+    """Base of the criteria."""
 
     looks_at: ClassVar[Looks] = "frames"
 
@@ -69,18 +69,18 @@ class VideoFilter(ABC):
         """Measure a clip, and say why it cannot stay if it cannot."""
 
     def prepare(self) -> None:  # noqa: B027 a hook, for those who can use it
-        """Called once, before the first video: load what judging takes, so that a wrong setting is told at once.
+        """Called once, before the first video: load what judging takes, so that a wrong setting is an error at once.
 
         Raises:
             ValueError: weights that are missing or are others.
         """
 
     def expect(self, captions: Sequence[str]) -> None:  # noqa: B027 a hook, for those who can use it
-        """Told once, before the first clip: all captions that may come."""
+        """Called once, before the first clip, with all captions that may come."""
 
 
 def bounded(name: str, value: float, least: float | None, most: float | None, unit: str = "") -> Finding:
-    """A finding about one number that shall lie between two bounds, both allowed, None = none."""
+    """A finding about a value that must be between two bounds, both allowed; None = no bound."""
     why = None
     if least is not None and value < least:
         why = f"{name} {value:.4g}{unit} is below {least:g}{unit}"
@@ -108,7 +108,7 @@ class Duration(VideoFilter):
 
 
 class Resolution(VideoFilter):
-    """The shorter side of the video as it was found, so that nothing small is blown up.
+    """The shorter side of the source video, so that nothing small is enlarged.
 
     Args:
         least: pixels; None = no bound.
@@ -169,6 +169,7 @@ class Motion(VideoFilter):
 
     def prepare(self) -> None:
         """Measure a blank clip, which loads the flow's weights where it has some."""
+        # 128 pixels, the least that RAFT takes.
         self.flow.magnitudes(torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
 
     def judge(self, clip: Candidate) -> Finding:
@@ -195,10 +196,11 @@ class Cuts(VideoFilter):
         """The number of `cuts`, and `cut_distance`, the largest distance of neighbours."""
         assert clip.frames is not None, "asked after decoding"
         distances = colour_distances(clip.frames)
-        at = [number + 1 for number, distance in enumerate(distances) if distance >= self.threshold]
-        finding = bounded("cuts", float(len(at)), None, self.most)
+        # A cut is named by the first frame of the new shot.
+        cuts = [index + 1 for index, distance in enumerate(distances) if distance >= self.threshold]
+        finding = bounded("cuts", float(len(cuts)), None, self.most)
         scores = {**finding.scores, "cut_distance": max(distances, default=0.0)}
-        where = ", ".join(f"{number / clip.fps:.2f}" for number in at[:5])
+        where = ", ".join(f"{index / clip.fps:.2f}" for index in cuts[:5])
         return Finding(scores, finding.why and f"{finding.why} (at {where} s of the clip)")
 
 
@@ -206,7 +208,7 @@ def colour_distances(frames: Tensor, bins: int = 8) -> list[float]:
     """How much neighbouring frames differ in colour: half the L1 distance of their colour histograms, 0 to 1.
 
     Movement within a shot keeps its colours and so is small; 1 means that no colour is shared. Two shots of one palette
-    are not told apart.
+    look the same to it.
 
     Args:
         frames: (T, 3, H, W) uint8.
@@ -222,14 +224,16 @@ def _histogram(frame: Tensor, bins: int) -> NDArray[np.float64]:
     little, wherever the borders of the bins are.
     """
     step = max(1, min(frame.shape[-2:]) // _SIDE)
+    # In units of bins, from the middle of the first one.
     place = (frame[:, ::step, ::step].numpy().reshape(3, -1) + 0.5) * (bins / 256) - 0.5
     lower = np.floor(place)
     upper_share = place - lower
-    found: NDArray[np.float64] = np.zeros(bins**3)
+    histogram: NDArray[np.float64] = np.zeros(bins**3)
+    # Trilinear: a pixel's weight is shared by the eight bins around it, lower or upper in each channel.
     for corner in product((0, 1), repeat=3):
         cell, share = np.zeros(place.shape[1], dtype=np.int64), np.full(place.shape[1], 1 / place.shape[1])
         for channel, up in enumerate(corner):
             cell = cell * bins + np.clip(lower[channel] + up, 0, bins - 1).astype(np.int64)
             share = share * (upper_share[channel] if up else 1 - upper_share[channel])
-        found = found + np.bincount(cell, weights=share, minlength=bins**3)
-    return found
+        histogram = histogram + np.bincount(cell, weights=share, minlength=bins**3)
+    return histogram

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -74,30 +74,43 @@ def prepare_videos(
         ValueError: lists every fault of every video, and nothing is written; or no clip is left; or shards exist.
     """
     shapes = [(height, width)] if sizes is None else parse_sizes(sizes)
+    # An error in the settings comes before a folder of many videos is searched.
     formats = [ClipFormat(*shape, num_frames, fps, repeat_frames) for shape in shapes]
     buckets = [clips.size for clips in formats] if sizes is not None else []
     if clips_per_video < 1:
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
     captioned = read_captions(videos, captions, video_column, caption_column)
-    selection = VideoSelection(filters)
     cutter = _Cutter(
-        captioned, formats, clips_per_video, selection, source, lossless, skip_bad, check == "full", bool(buckets)
+        videos={id(video.row): video for video in captioned},
+        formats=formats,
+        clips_per_video=clips_per_video,
+        selection=VideoSelection(filters),
+        source=source,
+        lossless=lossless,
+        skip_bad=skip_bad,
+        every_frame=check == "full",
+        several_sizes=bool(buckets),
     )
-    origin = Path(captions or videos[0])
-    prefix = output_prefix(output, Path(videos[0]))
-    report = prefix.with_name(f"{prefix.name}.report.jsonl")
-    rows = [video.row for video in captioned]
+    origin, prefix = Path(captions or videos[0]), output_prefix(output, Path(videos[0]))
+    return _write([video.row for video in captioned], origin, cutter, prefix, samples_per_shard, buckets)
+
+
+def _write(
+    rows: Sequence[SourceRow], origin: Path, cutter: _Cutter, prefix: Path, samples_per_shard: int, buckets: list[str]
+) -> Index:
+    """Write the clips and the report of the selection, and show the report on the terminal."""
+    selection, report = cutter.selection, prefix.with_name(f"{prefix.name}.report.jsonl")
     try:
         return write_samples(
             rows,
             origin,
             cutter.samples,
             prefix,
-            skip_bad,
+            cutter.skip_bad,
             samples_per_shard,
             "vidpref/videos",
             buckets,
-            lambda: selection.write(report),
+            before_commit=lambda: selection.write(report),
         )
     except ValueError:
         if selection.trials and cutter.finished:  # nothing is left, and the report says why
@@ -106,17 +119,21 @@ def prepare_videos(
     finally:
         # A run that broke off wrote nothing, so there is nothing to say about what it kept.
         if selection.trials and cutter.finished:
-            _tell(selection, report)
+            from rich.console import Console
+
+            console = Console()
+            console.print(selection.table())
+            console.print(f"every clip's numbers and the reasons: {report}", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a video's header decides.
+    """Plan of a video's clips, made from its header alone.
 
     Attributes:
-        clips: what its clips are made to be.
+        clips: the format of its clips.
         whole: the video.
-        trial: what the filters of facts found.
+        trial: the findings of the filters of facts.
         starts: of its clips, in seconds; empty where they rejected it.
     """
 
@@ -126,40 +143,40 @@ class _Plan:
     starts: Sequence[float]
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Cutter:
-    """Cuts the clips of one video after the other, of which the good ones become samples.
+    """Cutter of clips, one video after the other; the good clips become samples.
 
     Only what reading a video raises is a fault of that video; what a filter raises ends the run.
+
+    Attributes:
+        videos: by the identities of their rows.
+        formats: of clips; a video goes to the one that keeps most of its picture.
+        clips_per_video: clips at most of one video.
+        selection: applies the filters.
+        source: a name for tables.
+        lossless: keep every value of the frames.
+        skip_bad: go on after a fault.
+        every_frame: decode each video to its end.
+        several_sizes: put each size into shards of its own.
     """
 
-    def __init__(
-        self,
-        videos: Sequence[CaptionedVideo],
-        formats: Sequence[ClipFormat],
-        clips_per_video: int,
-        selection: VideoSelection,
-        source: str,
-        lossless: bool,
-        skip_bad: bool,
-        every_frame: bool,
-        several_sizes: bool,
-    ) -> None:
-        self.videos = {id(one.row): one for one in videos}
-        self.formats = formats
-        self.clips_per_video = clips_per_video
-        self.selection = selection
-        self.source = source
-        self.lossless = lossless
-        self.skip_bad = skip_bad
-        self.every_frame = every_frame
-        self.several_sizes = several_sizes
-        self._plans: dict[int, _Plan] | None = None
-        self._done = 0
+    videos: Mapping[int, CaptionedVideo]
+    formats: Sequence[ClipFormat]
+    clips_per_video: int
+    selection: VideoSelection
+    source: str
+    lossless: bool
+    skip_bad: bool
+    every_frame: bool
+    several_sizes: bool
+    _plans: dict[int, _Plan] | None = None
+    _done: int = 0
 
     @property
     def stopped(self) -> bool:
-        """A fault was found that stops the run: the others are decoded for theirs, but nobody judges them."""
-        return not self.skip_bad and any(one.row.faults for one in self.videos.values())
+        """A fault stops the run: the other videos are decoded for their faults alone, and no filter judges them."""
+        return not self.skip_bad and any(video.row.faults for video in self.videos.values())
 
     @property
     def finished(self) -> bool:
@@ -167,8 +184,8 @@ class _Cutter:
         return self._done == len(self.videos) and not self.stopped
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:
-        """The samples of one video; none where a fault is found on the way, which is noted in its row."""
-        if self._plans is None:
+        """The samples of one video; none where it has a fault, which is noted in its row."""
+        if self._plans is None:  # at the first video, so that all of them are planned before one is decoded
             self._plans = self._planned()
         plan = self._plans.get(id(row))
         if plan is not None:
@@ -179,18 +196,18 @@ class _Cutter:
         self._done += 1
 
     def _planned(self) -> dict[int, _Plan]:
-        """What can be said before anything is decoded, so that the dear filters hear only of what the cheap ones leave.
+        """The plans of all videos that can be opened, by the identities of their rows.
 
-        By the rows' identities, of all videos that can be opened.
+        They need no decoding, so that the expensive filters see only what the cheap ones leave.
         """
-        for one in self.selection.filters:
-            one.prepare()
-        found = {row: plan for row, video in self.videos.items() if (plan := self._plan(video)) is not None}
+        for criterion in self.selection.filters:
+            criterion.prepare()
+        plans = {row: plan for row, video in self.videos.items() if (plan := self._plan(video)) is not None}
         if not self.stopped:
-            left = [self.videos[row] for row, plan in found.items() if plan.starts]
-            for one in self.selection.filters:
-                one.expect([video.caption for video in left if not video.row.faults])
-        return found
+            accepted = [self.videos[row] for row, plan in plans.items() if plan.starts]
+            for criterion in self.selection.filters:
+                criterion.expect([video.caption for video in accepted if not video.row.faults])
+        return plans
 
     def _plan(self, video: CaptionedVideo) -> _Plan | None:
         """None after noting why the video gives no clip, or where there is no file."""
@@ -201,7 +218,7 @@ class _Cutter:
         except ValueError as error:
             video.row.refuse("video", str(error))
             return None
-        clips = max(self.formats, key=lambda one: kept_area(facts, one.height, one.width))
+        clips = max(self.formats, key=lambda clips: kept_area(facts, clips.height, clips.width))
         kept = kept_area(facts, clips.height, clips.width)
         whole = Candidate(video.caption, facts, None, clips.rate(facts), kept)
         trial = Trial(sample_key(video.video_id), video.video_id, None, {"kept_area": round(kept, 6)})
@@ -216,24 +233,27 @@ class _Cutter:
     def _cut(self, video: CaptionedVideo, plan: _Plan) -> tuple[list[Trial], list[Sample]]:
         """The clips on trial and the samples of those that stay, encoded; of all, as the last may show a fault."""
         # What is faulty, or comes after a fault that stops the run, is decoded for its faults alone.
-        wanted = not video.row.faults and not self.stopped
+        judged = not video.row.faults and not self.stopped
         trials: list[Trial] = [] if plan.starts else [plan.trial]
         samples: list[Sample] = []
-        for number, frames in enumerate(self._clips(video, plan)):
-            if wanted:
-                name = plan.trial.key if self.clips_per_video == 1 else f"{plan.trial.key}-{number:02d}"
-                trial = Trial(name, video.video_id, round(plan.starts[number], 3), dict(plan.trial.scores))
-                trials.append(trial)
-                if self._stays(trial, replace(plan.whole, frames=frames)):
-                    samples.append(self._sample(trial, video, frames, plan))
+        for index, frames in enumerate(self._clips(video, plan)):
+            if not judged:
+                continue
+            name = plan.trial.key if self.clips_per_video == 1 else f"{plan.trial.key}-{index:02d}"
+            trial = Trial(name, video.video_id, round(plan.starts[index], 3), dict(plan.trial.scores))
+            trials.append(trial)
+            if self._stays(trial, replace(plan.whole, frames=frames)):
+                samples.append(self._sample(trial, video, frames, plan))
         return trials, samples
 
     def _stays(self, trial: Trial, clip: Candidate) -> bool:
+        # Captions last: those filters may ask a language model.
         return self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption")
 
     def _sample(self, trial: Trial, video: CaptionedVideo, frames: Tensor, plan: _Plan) -> Sample:
-        made = VideoFacts(len(frames), plan.whole.fps, plan.clips.width, plan.clips.height)
-        row = VideoRow(trial.key, video.video_id, video.caption, made, self.source, trial.scores)
+        facts = VideoFacts(len(frames), plan.whole.fps, plan.clips.width, plan.clips.height)
+        row = VideoRow(trial.key, video.video_id, video.caption, facts, self.source, trial.scores)
+        # Encoded now, as frames of many clips would fill the memory until they are written.
         members = {"mp4": encode_mp4(frames, plan.whole.fps, self.lossless)}
         return Sample(row, lambda: members, plan.clips.size if self.several_sizes else "")
 
@@ -251,6 +271,7 @@ class _Cutter:
         held: dict[int, Tensor] = {}
         try:
             for indices in clips:
+                # Clips may overlap, and a clip may show a frame several times.
                 held = {index: frame for index, frame in held.items() if index >= indices[0]}
                 while indices[-1] not in held:
                     index, frame = next(stream)
@@ -265,12 +286,3 @@ class _Cutter:
 def sample_key(video_id: str) -> str:
     """A video's name in its shard: its path without the usual suffix."""
     return key_part(video_id.removesuffix(".mp4"))
-
-
-def _tell(selection: VideoSelection, report: Path) -> None:
-    """The report as a table, and where it is."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(selection.table())
-    console.print(f"every clip's numbers and the reasons: {report}", highlight=False, soft_wrap=True)

@@ -45,7 +45,7 @@ def parse_bbox(text: object) -> Box:
     """
     why = f"is not four numbers 'x': .., 'y': .., 'w': .., 'h': .. but {str(text)[:80]!r}"
     try:
-        # JSON after mending the quotes: an annotation is never run as code.
+        # JSON once the quotes are double: an annotation is never run as code.
         values = json.loads("{" + str(text).strip().strip("{}").replace("'", '"') + "}")
     except (ValueError, RecursionError) as error:
         raise ValueError(why) from error
@@ -68,10 +68,11 @@ def pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; extract the frames there")
-    found = [one for one in folder.iterdir() if one.suffix.lower() in PICTURES and not one.name.startswith(".")]
-    if not found:
+    # Hidden ones are not frames: macOS leaves a "._frame_1.jpg" beside each file that it packs.
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
+    if not paths:
         raise ValueError(f"{folder} holds no pictures ({' '.join(sorted(PICTURES))})")
-    return sorted(found, key=natural_order)
+    return sorted(paths, key=natural_order)
 
 
 def as_jpeg(picture: bytes) -> bytes:
@@ -98,7 +99,7 @@ def read_frames(paths: list[Path]) -> Tensor:
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error
         if frames and frame.shape != frames[0].shape:
-            sizes = [f"{one.shape[2]} x {one.shape[1]}" for one in (frame, frames[0])]
+            sizes = [f"{picture.shape[2]} x {picture.shape[1]}" for picture in (frame, frames[0])]
             raise ValueError(f"{path.name} is {sizes[0]}, the first picture {sizes[1]}; extract all at one size")
         frames.append(frame)
     return torch.stack(frames)
@@ -120,7 +121,7 @@ def prepare_vistadpo(
 
     Args:
         rows: the JSONL of annotations, ``object_set.jsonl`` for one.
-        videos: the folder in which the rows' video, clip_w, clip_l and frame directories lie.
+        videos: the folder of the rows' video, clip_w, clip_l and frame directories.
         output: folder and common name of the shards; for a folder alone they are named as `rows`.
         fps: frames per second of the directories. The release does not say; 2 is our choice.
         clips: pack the event clip and the clip without the event, where a row names them.
@@ -135,7 +136,7 @@ def prepare_vistadpo(
     """
     rows, videos = Path(rows), Path(videos)
     if not videos.is_dir():
-        raise ValueError(f"{videos}: no such folder; give the one in which the directories of frames lie")
+        raise ValueError(f"{videos}: no such folder; give the one of the directories of frames")
     if not 0 < fps < math.inf:
         raise ValueError(f"fps must be above 0, not {fps}")
     check = _Checker(rows, videos, fps, clips, objects, lossless)
@@ -146,7 +147,7 @@ def prepare_vistadpo(
 
 @dataclass(frozen=True, slots=True)
 class _Checker:
-    """Makes a sample of a row, or notes what is wrong with it."""
+    """Checker of rows: the sample of a row, or None after noting what is wrong with it."""
 
     annotations: Path
     videos: Path
@@ -158,8 +159,19 @@ class _Checker:
     def __call__(self, row: SourceRow) -> Sample | None:
         given = self._given(row)
         shown = {name: self._frames(row, name) for name in ("video", "clip_w", "clip_l") if name in given}
-        facts = {name: None if frames is None else self._facts(frames) for name, frames in shown.items()}
+        facts: dict[str, VideoFacts | None] = dict.fromkeys(shown)
+        for name, frames in shown.items():
+            if frames is not None:
+                count, _, height, width = frames.shape
+                facts[name] = VideoFacts(count, self.fps, width, height)
+        # Its boxes are in pixels of the video's frames, so both must have one size.
         picture = self._key_frame(row, facts["video"]) if "frame" in given else None
+        boxes: tuple[Box, ...] = ()
+        if "bbox" in given:
+            try:
+                boxes = (parse_bbox(row.data["bbox"]),)
+            except ValueError as error:
+                row.refuse("bbox", str(error))
         video_id = str(PurePosixPath(row.text("video")))
         preference = PreferenceRow(
             key=sample_key(self.annotations, row),
@@ -168,7 +180,7 @@ class _Checker:
             chosen=row.text("chosen"),
             rejected=row.text("rejected"),
             irrelevant=row.optional_text("rejected_2"),
-            boxes=self._boxes(row) if "bbox" in given else (),
+            boxes=boxes,
             video=facts["video"] or UNKNOWN_VIDEO,
             clip=facts.get("clip_w"),
             clip_negative=facts.get("clip_l"),
@@ -179,6 +191,7 @@ class _Checker:
         if row.faults:
             return None
 
+        # Encoding waits until it is known that the row, and with it the whole file, is good.
         def members() -> dict[str, bytes]:
             pictures = {} if picture is None else {"frame.jpg": picture}
             encoded = {
@@ -193,21 +206,21 @@ class _Checker:
     def _given(self, row: SourceRow) -> set[str]:
         """The fields to use; notes where half of a pair is missing."""
         given = {"video"}
-        for wanted, pair in ((self.clips, ("clip_w", "clip_l")), (self.objects, ("bbox", "frame"))):
-            here = [name for name in pair if wanted and row.data.get(name) is not None]
-            if len(here) == 1:
-                missing = pair[1 - pair.index(here[0])]
+        for used, pair in ((self.clips, ("clip_w", "clip_l")), (self.objects, ("bbox", "frame"))):
+            present = [name for name in pair if used and row.data.get(name) is not None]
+            if len(present) == 1:
+                missing = pair[1 - pair.index(present[0])]
                 row.refuse(missing, f"is missing; {pair[0]} and {pair[1]} come together")
-            given.update(here)
+            given.update(present)
         return given
 
     def _pictures(self, row: SourceRow, name: str) -> list[Path]:
         """The pictures in the directory that a field names; none after noting why."""
-        where = row.text(name)
+        folder = row.text(name)
         try:
-            if PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
-                raise ValueError(f"{where!r} leaves the folder of videos")
-            return pictures(self.videos / where) if where.strip() else []
+            if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
+                raise ValueError(f"{folder!r} leaves the folder of videos")
+            return pictures(self.videos / folder) if folder.strip() else []
         except ValueError as error:
             row.refuse(name, str(error))
             return []
@@ -219,10 +232,6 @@ class _Checker:
         except ValueError as error:
             row.refuse(name, str(error))
             return None
-
-    def _facts(self, frames: Tensor) -> VideoFacts:
-        number, _, height, width = frames.shape
-        return VideoFacts(number, self.fps, width, height)
 
     def _key_frame(self, row: SourceRow, video: VideoFacts | None) -> bytes | None:
         """The first picture of the ``frame`` directory as a JPEG. Box and video must share its size."""
@@ -238,10 +247,3 @@ class _Checker:
             size = f"{paths[0].name} is {width} x {height}, the video {video.width} x {video.height}"
             row.refuse("frame", f"{size}; extract both at one size")
         return as_jpeg(paths[0].read_bytes())
-
-    def _boxes(self, row: SourceRow) -> tuple[Box, ...]:
-        try:
-            return (parse_bbox(row.data["bbox"]),)
-        except ValueError as error:
-            row.refuse("bbox", str(error))
-            return ()

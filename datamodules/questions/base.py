@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -58,12 +59,14 @@ class QuestionBatch:
         keys: the B questions' keys.
         prompts: B prompts, without a video token or chat template.
         frames: B tensors (T, 3, H, W) uint8 at source resolution; empty when no videos are read.
+        times: B tensors (T,) float32, seconds from the start of what is shown; empty when no videos are read.
         skipped: key -> why, for the questions whose video could not be decoded.
     """
 
     keys: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     frames: list[Tensor] = field(default_factory=list)
+    times: list[Tensor] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -194,7 +197,7 @@ class QuestionBatches(Dataset[QuestionBatch]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> QuestionBatch:
-        batch, decoded = QuestionBatch(), dict[tuple[Path, Any], Tensor]()
+        batch, decoded = QuestionBatch(), dict[tuple[Path, Any], tuple[Tensor, Tensor]]()
         for one in self.batches[index]:
             if one.path is not None:
                 try:
@@ -205,16 +208,21 @@ class QuestionBatches(Dataset[QuestionBatch]):
                         raise ValueError(f"question {one.key}, video {one.path}: {error}") from error
                     batch.skipped[one.key] = f"{one.video}: {error}"
                     continue
-                batch.frames.append(decoded[one.path, one.span])
+                frames, times = decoded[one.path, one.span]
+                batch.frames.append(frames)
+                batch.times.append(times)
             batch.keys.append(one.key)
             batch.prompts.append(one.prompt)
         return batch
 
-    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
+        """Frames and their times in seconds from the first."""
         facts = probe(path)
         if span is None:
-            return decode_frames(path, uniform_indices(0, facts.frames - 1, self.num_frames))
-        return decode_frames(path, span_indices(span, facts, self.num_frames))
+            indices = uniform_indices(0, facts.frames - 1, self.num_frames)
+        else:
+            indices = span_indices(span, facts, self.num_frames)
+        return decode_frames(path, indices), seconds_from_first(indices, facts.fps)
 
 
 class QuestionLoader:
@@ -231,6 +239,11 @@ class QuestionLoader:
         return iter(
             DataLoader(self.batches, batch_size=None, num_workers=self.num_workers, worker_init_fn=ignore_stop_signals)
         )
+
+
+def seconds_from_first(indices: Sequence[int], fps: float) -> Tensor:
+    """(T,) float32, when the frames of these numbers are shown, from the first of them."""
+    return torch.tensor([(index - indices[0]) / fps for index in indices], dtype=torch.float32)
 
 
 def _fault(path: Path | None) -> str:

@@ -16,12 +16,12 @@ class ChecklistQuestions(RatedVideos):
     """The same list of yes-or-no questions about every video of a folder, as VisionReward asks.
 
     Args:
-        questions: text with one question a line, "[[prompt]]" in it standing for what the video was made from.
+        questions: text with one question a line, "[[prompt]]" in it being replaced by what the video was made from.
         videos: the folder of `{prompt}-{i}.mp4`, or with a `manifest.json` (`folder_names.py`); null = read no
             videos, to score answers that were recorded before.
         listing: the folder that says which videos there are, where `videos` is null.
         prompts: the prompts that videos must be there of: text with one a line, or VBench's JSON; null = any.
-        prompt_set: which published list `prompts` must be, told by its length.
+        prompt_set: which published list `prompts` must be, checked by its length.
         num_samples: videos of each prompt; null = at least one.
         frames_per_second: how densely a video is shown (VisionReward: 1); null = `num_frames` spread evenly.
         num_frames: the most frames of a video (VisionReward: 24).
@@ -77,20 +77,21 @@ class ChecklistQuestions(RatedVideos):
         """Every question about every video."""
         content, self._sha256 = read_bytes(self.questions)
         self.checklist = [line.strip() for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-        found, self._unfit = named_videos(self.folder)
+        videos, self._unfit = named_videos(self.folder)
         if self.prompts is not None:
-            lost, extra = compare(found, read_asked(self.prompts, self.prompt_set), self.num_samples)
+            lost, extra = compare(videos, read_asked(self.prompts, self.prompt_set), self.num_samples)
             self._unfit |= lost | extra
-            found = [one for one in found if one.path.name not in extra]
+            videos = [video for video in videos if video.path.name not in extra]
         if self._unfit and not self.allow_missing:
             lines = listed([f"{name} {why}" for name, why in self._unfit.items()])
             raise ValueError(f"{self.folder} does not fit; fix it, or set data.allow_missing: true:{lines}")
-        self.names = [one.path.name for one in found]
+        self.names = [video.path.name for video in videos]
+        # Video by video, so that a batch decodes each once.
         return [
-            Question(question_key(one.path.name, number), VIDEOS, unit,
-                     text.replace(TEXT, one.prompt) + self.suffix, one.path.name, "")
-            for unit, one in enumerate(found)
-            for number, text in enumerate(self.checklist)
+            Question(question_key(video.path.name, index), VIDEOS, unit,
+                     text.replace(TEXT, video.prompt) + self.suffix, video.path.name, "")
+            for unit, video in enumerate(videos)
+            for index, text in enumerate(self.checklist)
         ]  # fmt: skip
 
     def sources(self) -> dict[str, dict[str, Any]]:
@@ -103,6 +104,6 @@ class ChecklistQuestions(RatedVideos):
         return {**super().settings(), "suffix": self.suffix}
 
 
-def question_key(video: str, number: int) -> str:
-    """The name of one question of the list about one video."""
-    return f"{VIDEOS}/{video}/{number:02d}"
+def question_key(video: str, index: int) -> str:
+    """The name of a question of the list, by its index from 0, about a video."""
+    return f"{VIDEOS}/{video}/{index:02d}"

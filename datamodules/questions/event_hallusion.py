@@ -27,7 +27,7 @@ Part = Literal["binary", "description"]
 
 @dataclass(frozen=True, slots=True)
 class EventSplit:
-    """One annotation file.
+    """Annotation file of a split.
 
     Attributes:
         path: where it was read.
@@ -103,7 +103,18 @@ class EventQuestions(VideoQuestions):
             raise ValueError(
                 f"data.described_splits names {', '.join(unknown)}, not among {', '.join(self.annotations)}"
             )
-        return [one for name, split in self.annotations.items() for one in self._questions(name, split)]
+        questions = []
+        for name, split in self.annotations.items():
+            # A unit is a video, not a question: its questions are drawn together when intervals are estimated.
+            for unit, (video, record) in enumerate(split.records.items()):
+                if "binary" in self.parts:
+                    for index, row in enumerate(record["questions"]):
+                        prompt = with_question(self.prompt, row["question"])
+                        questions.append(Question(f"{name}/{video}/{index}", name, unit, prompt, video, row["answer"]))
+                if name in self.described:
+                    key = f"{name}/{video}/{DESCRIPTION}"
+                    questions.append(Question(key, name, unit, self.description_prompt, video, ""))
+        return questions
 
     @property
     def described(self) -> list[str]:
@@ -112,22 +123,13 @@ class EventQuestions(VideoQuestions):
         return list(chosen) if "description" in self.parts else []
 
     def _find_files(self, folder: Path) -> list[Path]:
-        found = {path.stem.removesuffix(FILE_ENDING): path for path in sorted(folder.glob(f"*{FILE_ENDING}.json"))}
-        wanted = [name for name in SPLITS if name in found] if self.splits is None else self.splits
-        lacking = [name for name in wanted if name not in found]
-        if lacking or not wanted:
-            have = ", ".join(found) or "none"
+        files = {path.stem.removesuffix(FILE_ENDING): path for path in sorted(folder.glob(f"*{FILE_ENDING}.json"))}
+        splits = [name for name in SPLITS if name in files] if self.splits is None else self.splits
+        lacking = [name for name in splits if name not in files]
+        if lacking or not splits:
+            have = ", ".join(files) or "none"
             raise ValueError(f"no questions for {lacking or 'any split'} in {folder}, which has: {have}")
-        return [found[name] for name in wanted]
-
-    def _questions(self, name: str, split: EventSplit) -> Iterator[Question]:
-        for unit, (video, record) in enumerate(split.records.items()):
-            if "binary" in self.parts:
-                for number, one in enumerate(record["questions"]):
-                    prompt = with_question(self.prompt, one["question"])
-                    yield Question(f"{name}/{video}/{number}", name, unit, prompt, video, one["answer"])
-            if name in self.described:
-                yield Question(f"{name}/{video}/{DESCRIPTION}", name, unit, self.description_prompt, video, "")
+        return [files[name] for name in splits]
 
     def find(self, question: Question, folder: Path) -> Path | None:
         """By the video's id, in the folder itself or in one of its split."""
@@ -143,12 +145,12 @@ class EventQuestions(VideoQuestions):
         """Every split's file, its hash and what it holds."""
         return {
             name: {
-                "file": one.path.name,
-                "sha256": one.sha256,
-                "videos": len(one.records),
-                "questions": sum(len(record["questions"]) for record in one.records.values()),
+                "file": split.path.name,
+                "sha256": split.sha256,
+                "videos": len(split.records),
+                "questions": sum(len(record["questions"]) for record in split.records.values()),
             }
-            for name, one in self.annotations.items()
+            for name, split in self.annotations.items()
         }
 
     def settings(self) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def read_split(path: Path) -> EventSplit:
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path} must hold a JSON list of videos with questions, and at least one")
     seen: set[str] = set()
-    faults = [f"row {number}: {fault}" for number, row in enumerate(rows) for fault in _faults(row, seen)]
+    faults = [f"row {index}: {fault}" for index, row in enumerate(rows) for fault in _faults(row, seen)]
     refuse(path, faults)
     return EventSplit(path, hashlib.sha256(content).hexdigest(), {row["id"]: row for row in rows})
 
@@ -189,10 +191,10 @@ def _faults(row: Any, seen: set[str]) -> Iterator[str]:
     if not isinstance(questions, list) or not questions:
         yield "has no questions"
         return
-    for number, one in enumerate(questions):
-        if not isinstance(one, dict) or not isinstance(one.get("question"), str) or not one["question"].strip():
-            yield f"question {number} has no text"
-        elif one.get("answer") not in ("Yes.", "No."):
-            yield f'question {number} has the answer {one.get("answer")!r}, not "Yes." or "No."'
+    for index, entry in enumerate(questions):
+        if not isinstance(entry, dict) or not isinstance(entry.get("question"), str) or not entry["question"].strip():
+            yield f"question {index} has no text"
+        elif entry.get("answer") not in ("Yes.", "No."):
+            yield f'question {index} has the answer {entry.get("answer")!r}, not "Yes." or "No."'
     if not isinstance(row.get("event_info"), dict) or not isinstance(row["event_info"].get("caption"), str):
         yield "has no event_info.caption"

@@ -1,4 +1,4 @@
-"""What readers of published question files share: JSON lists with their hash, faults told all at once, video names."""
+"""Files of published questions: JSON lists with their hash, faults listed all at once, and names of videos."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class QuestionFile:
-    """A file of questions.
+    """File of questions.
 
     Attributes:
         path: where it was read.
@@ -84,25 +84,27 @@ def refuse(path: Path, faults: Sequence[str]) -> None:
         raise ValueError(f"{path} has {len(faults)} faults; fix these rows or take them out:{listed(faults)}")
 
 
-def check_count(path: Path, found: int, wanted: int | None) -> None:
+def check_count(path: Path, count: int, expected: int | None) -> None:
     """Raise a ValueError when a file holds another number of questions than its version is known to have."""
-    if wanted is not None and found != wanted:
+    if expected is not None and count != expected:
         raise ValueError(
-            f"{path} holds {found} questions, {wanted} were asked for; give the published file, or set "
+            f"{path} holds {count} questions, {expected} were asked for; give the published file, or set "
             "data.num_questions: null to take what there is"
         )
 
 
 class VideoNames:
-    """A folder's videos by their names without ending; the folder is read once, not once a question."""
+    """Names of a folder's videos, without ending; the folder is read once, not once a question."""
 
     def __init__(self, folder: Path) -> None:
+        # Sorted, so that of two files with one stem the same is taken on every machine.
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         self._files = {path.stem: path for path in files if path.suffix.lower() in VIDEO_ENDINGS}
 
     def find(self, *names: str) -> Path | None:
         """The first of these that is there, given without ending or with one."""
         for name in names:
+            # A dot in a name may begin its ending or belong to it, as in YouTube's ids.
             path = self._files.get(name) or self._files.get(Path(name).stem)
             if path is not None and path.name.startswith(name):
                 return path

@@ -1,4 +1,4 @@
-"""Which videos a folder holds and which it should hold: names, manifests and lists of prompts."""
+"""Videos that a folder holds and those that it should hold: names, manifests and lists of prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from datamodules.prompt_file import read_prompts
 from datamodules.questions.files import VIDEO_ENDINGS, listed
 
-#: Tells the prompts of a folder's videos; `VideoFolderWriter` writes one.
+#: File with the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"
 #: How many entries the published lists have.
 PROMPT_SETS = {"vbench": 946, "videojam_bench": 128, "motion_bench": 419}
@@ -24,7 +24,7 @@ _NAME = re.compile(r"(.+)-(\d+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt that videos are expected of.
+    """Prompt that videos are expected of.
 
     Attributes:
         dimensions: what VBench's own list scores its videos on; None = whatever is scored.
@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class NamedVideo:
-    """A video file of a folder.
+    """Video file of a folder.
 
     Attributes:
         path: the file.
@@ -56,25 +56,30 @@ def read_asked(file: Path, prompt_set: PromptSet | None = None) -> dict[str, Ask
     Args:
         file: text with one prompt a line, or JSON like VBench's `VBench_full_info.json`: a list of {"prompt_en",
             "dimension": [...], ...}.
-        prompt_set: which published list it must be, told by the number of its entries.
+        prompt_set: which published list it must be, checked by the number of its entries.
 
     Raises:
         ValueError: no such file, another content, prompts that come twice in a text, or another number of entries.
     """
     if file.suffix == ".json":
         entries = _read_entries(file)
-        found = {text: _asked([one for one in entries if one["prompt_en"] == text])
-                 for text in dict.fromkeys(one["prompt_en"] for one in entries)}  # fmt: skip
+        of_prompt: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            of_prompt.setdefault(entry["prompt_en"], []).append(entry)
+        asked = {
+            prompt: Asked(frozenset(name for entry in same for name in entry["dimension"]), tuple(same))
+            for prompt, same in of_prompt.items()
+        }
         size = len(entries)
     else:
-        found = {prompt: Asked() for prompt in read_prompts(file)}
-        size = len(found)
+        asked = {prompt: Asked() for prompt in read_prompts(file)}
+        size = len(asked)
     if prompt_set is not None and size != PROMPT_SETS[prompt_set]:
         raise ValueError(
             f"{file} holds {size} prompts, {prompt_set} has {PROMPT_SETS[prompt_set]}; give the whole list, or set "
             "prompt_set: null for a list of your own"
         )
-    return found
+    return asked
 
 
 def _read_entries(file: Path) -> list[dict[str, Any]]:
@@ -86,26 +91,25 @@ def _read_entries(file: Path) -> list[dict[str, Any]]:
         ) from error
     except ValueError as error:
         raise ValueError(f"{file}: is not JSON ({error})") from error
-    faulty = [number for number, one in enumerate(entries) if not _is_entry(one)] if isinstance(entries, list) else [0]
+    fields = {"prompt_en": str, "dimension": list}
+    faulty = [
+        index
+        for index, entry in enumerate(entries if isinstance(entries, list) else [None])
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(name), kind) for name, kind in fields.items())
+    ]
     if faulty or not entries:
-        where = ", ".join(map(str, faulty)) or "none at all"
-        raise ValueError(f'{file}: entries must be {{"prompt_en": text, "dimension": [names]}}; these are not: {where}')
+        indexes = ", ".join(map(str, faulty)) or "none at all"
+        raise ValueError(
+            f'{file}: entries must be {{"prompt_en": text, "dimension": [names]}}; these are not: {indexes}'
+        )
     return list(entries)
-
-
-def _is_entry(one: Any) -> bool:
-    return isinstance(one, dict) and isinstance(one.get("prompt_en"), str) and isinstance(one.get("dimension"), list)
-
-
-def _asked(entries: Sequence[Mapping[str, Any]]) -> Asked:
-    return Asked(frozenset(name for one in entries for name in one["dimension"]), tuple(entries))
 
 
 def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[NamedVideo], dict[str, str]]:
     """The mp4 files of a folder, sorted by name; hidden files are passed over.
 
     Names are ``{prompt}-{index}.mp4`` unless ``manifest.json`` says otherwise: {"videos": {name: {"prompt", "index"}}},
-    or {name: prompt} as VBench's own scripts read it. Videos whose number neither the manifest nor their name tells
+    or {name: prompt} as VBench's own scripts read it. Videos whose number neither the manifest nor their name gives
     take the free ones of their prompt in order.
 
     Args:
@@ -115,20 +119,20 @@ def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[Na
 
     Returns:
         The videos; and name -> fault of the videos that are no mp4 files or have no such name, and of those that the
-        manifest lists in vain.
+        manifest lists and that are not there.
 
     Raises:
         ValueError: no such folder, no video in it, another content of the manifest, or videos of one prompt and number.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give the folder of the videos")
-    told = _read_manifest(folder / MANIFEST)
+    listed_videos = _read_manifest(folder / MANIFEST)
     # macOS leaves hidden "._NAME.mp4" files on foreign disks.
     paths = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in VIDEO_ENDINGS)
     if not paths:
         raise ValueError(f"{folder}: holds no .mp4 file")
     named: list[tuple[Path, str, int | None]] = []
-    faults = dict.fromkeys(told, "is listed in manifest.json and not there")
+    faults = dict.fromkeys(listed_videos, "is listed in manifest.json and not there")
     for path in paths:
         faults.pop(path.name, None)
         match = _NAME.fullmatch(path.stem)
@@ -137,60 +141,65 @@ def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[Na
             faults[path.name] = "is not a file"
         elif path.suffix.lower() != ".mp4":
             faults[path.name] = "is no .mp4; convert it"
-        elif path.name in told:
-            prompt, index = told[path.name]
+        elif path.name in listed_videos:
+            prompt, index = listed_videos[path.name]
             named.append((path, prompt, number if index is None else index))
         elif match or names_are_prompts:
             named.append((path, match[1] if match else path.stem, number))
         else:
-            faults[path.name] = "is not called PROMPT-NUMBER.mp4, and no manifest.json tells its prompt"
-    found = _numbered(named)
-    _refuse_doubles(found)
-    return found, faults
+            faults[path.name] = "is not called PROMPT-NUMBER.mp4, and no manifest.json gives its prompt"
+    videos = _numbered(named)
+    _refuse_doubles(videos)
+    return videos, faults
 
 
 def _numbered(named: Sequence[tuple[Path, str, int | None]]) -> list[NamedVideo]:
     """The videos, those without a number under the first free one of their prompt."""
+    # Numbers that are given come first, so that a file keeps its own whatever its name sorts as.
     taken = {(prompt, index) for _, prompt, index in named}
-    found = []
+    videos = []
     for path, prompt, index in named:
         if index is None:
             index = next(free for free in count() if (prompt, free) not in taken)
             taken.add((prompt, index))
-        found.append(NamedVideo(path, prompt, index))
-    return found
+        videos.append(NamedVideo(path, prompt, index))
+    return videos
 
 
 def _read_manifest(path: Path) -> dict[str, tuple[str, int | None]]:
-    """File name -> prompt, and index where it is told."""
+    """File name -> prompt, and index where it is given."""
     if not path.is_file():
         return {}
     try:
         content = json.loads(path.read_bytes())
         videos = content["videos"] if isinstance(content.get("videos"), dict) else content
         return {
-            name: (one, None) if isinstance(one, str) else (str(one["prompt"]), int(one["index"]))
-            for name, one in videos.items()
+            name: (entry, None) if isinstance(entry, str) else (str(entry["prompt"]), int(entry["index"]))
+            for name, entry in videos.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        told = '{"videos": {name: {"prompt": text, "index": number}}}, or {name: prompt}'
-        raise ValueError(f"{path}: is not of the form {told} ({error!r})") from error
+        form = '{"videos": {name: {"prompt": text, "index": number}}}, or {name: prompt}'
+        raise ValueError(f"{path}: is not of the form {form} ({error!r})") from error
 
 
 def _refuse_doubles(videos: Sequence[NamedVideo]) -> None:
     first: dict[tuple[str, int], NamedVideo] = {}
-    doubles = [(first[key], one) for one in videos if first.setdefault(key := (one.prompt, one.index), one) is not one]
+    doubles = [
+        f"{first[key].path.name} and {video.path.name}"
+        for video in videos
+        if first.setdefault(key := (video.prompt, video.index), video) is not video
+    ]
     if doubles:
-        lines = listed([f"{one.path.name} and {other.path.name}" for one, other in doubles])
         raise ValueError(
-            f"videos of the same prompt and number; keep one of each, or tell their numbers in {MANIFEST}:{lines}"
+            "videos of the same prompt and number; keep one of each, or give their numbers in "
+            f"{MANIFEST}:{listed(doubles)}"
         )
 
 
 def compare(
     videos: Sequence[NamedVideo], asked: Mapping[str, Asked], num_samples: int | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What is missing, and what is there in vain.
+    """What is missing, and what no prompt asks for.
 
     Args:
         videos: what there is.
@@ -201,17 +210,17 @@ def compare(
         Both -> why. What is missing goes by prompt and number: a file of any name may show it, and the name that it
         would have by itself may be that of a file with another prompt.
     """
-    have = {(one.prompt, one.index) for one in videos}
-    prompts = {prompt for prompt, _ in have}
+    present = {(video.prompt, video.index) for video in videos}
+    prompts = {prompt for prompt, _ in present}
     if num_samples is None:
         missing = {f"a video of {prompt!r}": "is missing" for prompt in asked if prompt not in prompts}
     else:
-        wanted = [(prompt, index) for prompt in asked for index in range(num_samples)]
-        missing = {
-            f"video {index} of {prompt!r}": "is missing" for prompt, index in wanted if (prompt, index) not in have
-        }
-    extra = {one.path.name: "has a prompt that is not in the list" for one in videos if one.prompt not in asked}
-    for one in videos:
-        if one.prompt in asked and num_samples is not None and one.index >= num_samples:
-            extra[one.path.name] = f"is beyond the {num_samples} videos of each prompt"
+        expected = [(prompt, index) for prompt in asked for index in range(num_samples)]
+        missing = {f"video {index} of {prompt!r}": "is missing"
+                   for prompt, index in expected if (prompt, index) not in present}  # fmt: skip
+    # Other prompts first: those are the mistakes, and a message lists ten at most.
+    extra = {video.path.name: "has a prompt that is not in the list" for video in videos if video.prompt not in asked}
+    for video in videos:
+        if video.prompt in asked and num_samples is not None and video.index >= num_samples:
+            extra[video.path.name] = f"is beyond the {num_samples} videos of each prompt"
     return missing, extra

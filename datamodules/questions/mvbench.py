@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, stack
 
-from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions, seconds_from_first
 from datamodules.questions.files import QuestionFile, lacking, read_list, refuse
 from datamodules.video.codec import decode_image, uniform_indices
 from datamodules.video.containers import require_regular
@@ -42,14 +42,14 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 CUT_ENDING = "_segment"
 #: Frames a second in a folder of frames.
 FOLDER_FPS = 3.0
-#: Where below the folder of videos the archives may lie: some of their videos were moved to `data0613`.
+#: Where below the folder of videos the archives may be: some of their videos were moved to `data0613`.
 ROOTS = ("", "video", "data0613", "video/data0613")
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
 class MVBenchPrompt:
-    """How a multiple-choice question is asked.
+    """Prompt of a multiple-choice question.
 
     Attributes:
         text: with "{question}" and "{options}", lines of "(A) choice".
@@ -80,14 +80,14 @@ PROMPTS: Mapping[str, MVBenchPrompt] = {
     ),
 }
 OWN_PROMPT = "asked with a prompt of one's own: compares with no published number"
-#: What the choices are called.
+#: Names of the choices.
 LETTERS = string.ascii_uppercase
 #: Letters that a reply is searched for.
 MOST_CHOICES = 5
 
 
 class MVBenchQuestions(VideoQuestions):
-    """Files `TASK.json` of {"video", "question", "candidates", "answer"}, some with "start" and "end" in seconds.
+    """Questions of `TASK.json`: {"video", "question", "candidates", "answer"}, some with "start" and "end" in seconds.
 
     Args:
         questions: the folder of the tasks' files.
@@ -125,7 +125,8 @@ class MVBenchQuestions(VideoQuestions):
         self.questions = Path(questions)
         self.tasks = tuple(TASKS) if tasks is None else tuple(tasks)
         # A published text that is written out is that prompt all the same.
-        self.chosen = next((one for one in PROMPTS.values() if (one.text, one.answer_start) == (prompt, "")), chosen)
+        known = {(published.text, published.answer_start): published for published in PROMPTS.values()}
+        self.chosen = known.get((prompt, ""), chosen)
         self.prompt = self.chosen.text
         self.answer_start = self.chosen.answer_start
         #: Task -> its file, after `setup`.
@@ -144,16 +145,17 @@ class MVBenchQuestions(VideoQuestions):
                 "data.tasks those that are there"
             )
         self.files = {task: read_task(self.questions / f"{task}.json") for task in self.tasks}
-        return [one for task, file in self.files.items() for one in self._questions(task, file)]
-
-    def _questions(self, task: str, file: QuestionFile) -> Iterator[Question]:
-        for unit, row in enumerate(file.rows):
-            options = "".join(f"({letter}) {one}\n" for letter, one in zip(LETTERS, row["candidates"], strict=False))
-            # The question last: it may hold braces.
-            prompt = self.prompt.replace("{options}", options).replace("{question}", row["question"])
-            span = (float(row["start"]), float(row["end"])) if "start" in row else None
-            letter = LETTERS[row["candidates"].index(row["answer"])]
-            yield Question(f"{task}/{unit:06d}", task, unit, prompt, row["video"], letter, span=span)
+        questions = []
+        for task, file in self.files.items():
+            for unit, row in enumerate(file.rows):
+                choices = row["candidates"]
+                options = "".join(f"({letter}) {choice}\n" for letter, choice in zip(LETTERS, choices, strict=False))
+                # The question last: it may hold braces.
+                prompt = self.prompt.replace("{options}", options).replace("{question}", row["question"])
+                span = (float(row["start"]), float(row["end"])) if "start" in row else None
+                letter = LETTERS[choices.index(row["answer"])]
+                questions.append(Question(f"{task}/{unit:06d}", task, unit, prompt, row["video"], letter, span=span))
+        return questions
 
     def record(self, question: Question) -> Mapping[str, Any]:
         """The published record of a question."""
@@ -183,9 +185,9 @@ class MVBenchQuestions(VideoQuestions):
 
 
 class MVBenchBatches(QuestionBatches):
-    """Also decodes folders of frames."""
+    """Batches of questions, of which some videos are folders of frames or cut to their span already."""
 
-    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
         if path.parent.name.endswith(CUT_ENDING):
             span = None
         if not path.is_dir():
@@ -193,8 +195,8 @@ class MVBenchBatches(QuestionBatches):
         return folder_frames(path, span, self.num_frames)
 
 
-def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: int) -> Tensor:
-    """(num_frames, 3, H, W) uint8 of a folder of pictures, three a second, in the order of their names.
+def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: int) -> tuple[Tensor, Tensor]:
+    """(num_frames, 3, H, W) uint8 of a folder of pictures, three a second, in the order of their names; their times.
 
     Raises:
         ValueError: no picture in it, or one that cannot be decoded.
@@ -208,7 +210,7 @@ def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: in
     for at in set(chosen):
         require_regular(files[at])
     decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
-    return stack([decoded[at] for at in chosen])
+    return stack([decoded[at] for at in chosen]), seconds_from_first(chosen, FOLDER_FPS)
 
 
 def read_task(path: Path) -> QuestionFile:
@@ -218,25 +220,24 @@ def read_task(path: Path) -> QuestionFile:
         ValueError: not a JSON list of questions; every fault is listed with its row.
     """
     file = read_list(path)
-    refuse(path, [f"row {at}: {fault}" for at, row in enumerate(file.rows) for fault in _faults(row)])
+    refuse(path, [f"row {index}: {fault}" for index, row in enumerate(file.rows) for fault in _faults(row)])
     return file
 
 
 def _faults(row: Any) -> Iterator[str]:
-    found = lacking(row, ("video", "question", "answer"))
-    yield from found
-    if found:
+    lacks = lacking(row, ("video", "question", "answer"))
+    yield from lacks
+    if lacks:
         return
     choices = row.get("candidates")
-    if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         yield "has no candidates"
     elif not 2 <= len(choices) <= MOST_CHOICES:
         yield f"has {len(choices)} candidates, not from 2 to {MOST_CHOICES}"
     elif row["answer"] not in choices:
         yield f"has the answer {row['answer']!r}, which is not among its candidates"
-    if ("start" in row) != ("end" in row) or not all(
-        isinstance(row.get(name, 0), int | float) for name in ("start", "end")
-    ):
+    times = [row[name] for name in ("start", "end") if name in row]
+    if len(times) == 1 or not all(isinstance(time, int | float) for time in times):
         yield "start and end must both be numbers, or both be left out"
     if Path(row["video"]).is_absolute() or ".." in Path(row["video"]).parts:
         yield f"the video {row['video']!r} leaves its folder"

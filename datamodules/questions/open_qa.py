@@ -11,7 +11,7 @@ from datamodules.questions.files import VideoNames, check_count
 from datamodules.questions.open_qa_files import OpenFile, OpenRecord, read_open_file
 
 Dataset = Literal["msvd_qa", "msrvtt_qa", "tgif_qa", "activitynet_qa"]
-#: What stands before a video's name or number in its file's name.
+#: Prefix of a video's name or number in its file's name.
 PREFIXES: Mapping[Dataset, str] = {"msvd_qa": "vid", "msrvtt_qa": "video", "tgif_qa": "", "activitynet_qa": "v_"}
 #: The types of a test set's questions, by their number; other test sets have none.
 TYPES: Mapping[Dataset, tuple[str, ...]] = {
@@ -23,7 +23,7 @@ TYPES: Mapping[Dataset, tuple[str, ...]] = {
 
 
 class OpenQuestions(VideoQuestions):
-    """The questions of one test set, in its published format (see `datamodules.questions.open_qa_files`).
+    """Questions of a test set, in its published format (see `datamodules.questions.open_qa_files`).
 
     Args:
         dataset: which one.
@@ -81,11 +81,11 @@ class OpenQuestions(VideoQuestions):
         num_types = len(TYPES.get(self.dataset, ()))
         self.file = read_open_file(self.questions, self.answers, self.mapping, PREFIXES[self.dataset], num_types)
         check_count(self.questions, len(self.file.records), self.num_questions)
-        self.records = {f"{self.dataset}/{one.question_id}": one for one in self.file.records}
-        self._names = None
+        self.records = {f"{self.dataset}/{record.question_id}": record for record in self.file.records}
+        self._names = None  # the folder may hold other videos by now
         return [
-            Question(key, self.dataset, unit, self.asked_as(one.question), one.video, one.answer)
-            for unit, (key, one) in enumerate(self.records.items())
+            Question(key, self.dataset, unit, self.asked_as(record.question), record.video, record.answer)
+            for unit, (key, record) in enumerate(self.records.items())
         ]
 
     def asked_as(self, question: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True, slots=True)
 class OpenRecord:
-    """One question with its answer.
+    """Question with its answer.
 
     Attributes:
         question_id: names it within its file.
@@ -42,7 +43,7 @@ class OpenRecord:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """All questions of a test set.
+    """Questions of a test set.
 
     Attributes:
         path: of the questions.
@@ -64,8 +65,8 @@ def read_open_file(
         questions: `test_q.json`, `test_qa.json` or TGIF-QA's table.
         answers: `test_a.json`; None = the questions' file has them.
         mapping: MSVD's `youtube_mapping.txt`, lines of "CLIP vidN"; None = videos are called by their number.
-        prefix: what stands before a `video_id` in a video's name, "vid" or "video".
-        num_types: how many types of questions the test set has; 0 = whatever stands under "type" is ignored.
+        prefix: before a `video_id` in a video's name, "vid" or "video".
+        num_types: how many types of questions the test set has; 0 = the field "type" is ignored.
 
     Raises:
         ValueError: a file is missing or of another format; lists every fault.
@@ -76,24 +77,24 @@ def read_open_file(
         return OpenFile(questions, sha256, records)
     file = read_list(questions)
     if answers is not None:
-        told = read_list(answers)
-        joined = hashlib.sha256(f"{file.sha256} {told.sha256}".encode()).hexdigest()
-        return OpenFile(questions, joined, _joined(questions, file.rows, answers, told.rows, num_types))
+        answered = read_list(answers)
+        sha256 = hashlib.sha256(f"{file.sha256} {answered.sha256}".encode()).hexdigest()
+        return OpenFile(questions, sha256, _joined(questions, file.rows, answers, answered.rows, num_types))
     clips = None if mapping is None else clip_names(mapping)
     return OpenFile(questions, file.sha256, _with_answers(questions, file.rows, clips, prefix))
 
 
 def _joined(
-    questions: Path, rows: Sequence[Any], answers: Path, told: Sequence[Any], num_types: int
+    questions: Path, rows: Sequence[Any], answers: Path, answered: Sequence[Any], num_types: int
 ) -> list[OpenRecord]:
     """Questions and answers of two files, matched by "question_id"."""
-    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+    faults = [f"row {index}: {fault}" for index, row in enumerate(rows)
               for fault in lacking(row, ("video_name", "question", "question_id"))]  # fmt: skip
     refuse(questions, faults + _doubled(row["question_id"] for row in rows if not faults))
-    faults = [f"row {at}: {fault}" for at, row in enumerate(told)
+    faults = [f"row {index}: {fault}" for index, row in enumerate(answered)
               for fault in lacking(row, ("answer", "question_id"))]  # fmt: skip
-    refuse(answers, faults + _doubled(row["question_id"] for row in told if not faults))
-    by_id = {row["question_id"]: row for row in told}
+    refuse(answers, faults + _doubled(row["question_id"] for row in answered if not faults))
+    by_id = {row["question_id"]: row for row in answered}
     asked = {row["question_id"] for row in rows}
     faults = [f"{name} has no answer" for name in (row["question_id"] for row in rows) if name not in by_id]
     faults += [f"{name} is answered, but not asked in {questions.name}" for name in by_id if name not in asked]
@@ -113,20 +114,21 @@ def _joined(
 
 def _odd_type(kind: Any, num_types: int) -> list[str]:
     """What is wrong with a question's type, a number or nothing; nothing where the test set has no types."""
-    number = isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < num_types
-    fine = not num_types or kind is None or number
-    return [] if fine else [f"has the type {kind!r}, not a number from 0 to {num_types - 1}"]
+    is_type = isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < num_types
+    if not num_types or kind is None or is_type:
+        return []
+    return [f"has the type {kind!r}, not a number from 0 to {num_types - 1}"]
 
 
 def _with_answers(path: Path, rows: Sequence[Any], clips: Mapping[str, str] | None, prefix: str) -> list[OpenRecord]:
-    """MSVD-QA's and MSRVTT-QA's records."""
-    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+    """Records of MSVD-QA and MSRVTT-QA, whose files hold questions and answers."""
+    faults = [f"row {index}: {fault}" for index, row in enumerate(rows)
               for fault in lacking(row, ("question", "answer"))]  # fmt: skip
     if any("question_id" in row and "answer" not in row for row in rows if isinstance(row, Mapping)):
         raise ValueError(f"{path} holds no answers; give data.answers, the file that goes with it (test_a.json)")
     faults += [
-        f"row {at}: has no {name} that is a number"
-        for at, row in enumerate(rows)
+        f"row {index}: has no {name} that is a number"
+        for index, row in enumerate(rows)
         for name in ("video_id", "id")
         if isinstance(row, Mapping) and not str(row.get(name, "")).isdecimal()
     ]
@@ -156,29 +158,24 @@ def clip_names(mapping: Path) -> dict[str, str]:
 
 def _from_table(path: Path, content: str, num_types: int) -> list[OpenRecord]:
     """TGIF-QA's rows; their place in the file names them."""
+    # Nothing is quoted: a quotation mark at the start of a question is part of it.
     table = csv.DictReader(io.StringIO(content, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     lost = [name for name in ("gif_name", "question", "answer") if name not in (table.fieldnames or ())]
     if lost:
         raise ValueError(f"{path} has no columns {', '.join(lost)}; give TGIF-QA's tab-separated FrameQA file")
     rows = list(table)
-    faults = [f"row {at}: {fault}" for at, row in enumerate(rows)
+    faults = [f"row {index}: {fault}" for index, row in enumerate(rows)
               for fault in lacking(row, ("gif_name", "question", "answer"))]  # fmt: skip
-    kinds = [_kind(row.get("type")) for row in rows]
-    faults += [f"row {at}: {fault}" for at, kind in enumerate(kinds) for fault in _odd_type(kind, num_types)]
+    # As a number where it is one; another text is refused as it is, and an empty cell is no type.
+    cells = [row.get("type") or None for row in rows]
+    kinds: list[Any] = [int(cell) if cell is not None and cell.isdecimal() else cell for cell in cells]
+    faults += [f"row {index}: {fault}" for index, kind in enumerate(kinds) for fault in _odd_type(kind, num_types)]
     refuse(path, faults or ([] if rows else ["there is no question in it"]))
     return [
-        OpenRecord(f"{at:06d}", row["gif_name"], row["question"], row["answer"], kind if num_types else None)
-        for at, (row, kind) in enumerate(zip(rows, kinds, strict=True))
+        OpenRecord(f"{index:06d}", row["gif_name"], row["question"], row["answer"], kind if num_types else None)
+        for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
     ]
 
 
-def _kind(cell: str | None) -> Any:
-    """A table's cell as a number where it is one, and as it is otherwise; None = empty."""
-    return int(cell) if cell and cell.isdecimal() else cell or None
-
-
 def _doubled(names: Iterator[Any]) -> list[str]:
-    seen: dict[Any, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-    return [f"{name} occurs {count} times" for name, count in seen.items() if count > 1]
+    return [f"{name} occurs {count} times" for name, count in Counter(names).items() if count > 1]

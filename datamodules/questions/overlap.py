@@ -1,8 +1,8 @@
-"""Which videos a data set and a benchmark share: by name, and by what their frames show."""
+"""Videos that a data set and a benchmark share: by name, and by what their frames show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One video that both hold.
+    """Video that both hold.
 
     Attributes:
         train: the sample's key and shards.
@@ -51,13 +51,13 @@ def plain_id(name: str) -> str:
 def shared_by_id(indexes: Sequence[str], names: Iterable[str]) -> list[Shared]:
     """The samples whose video has the name of a benchmark's; only the indexes are read."""
     known = {plain_id(name): name for name in names}
-    found = []
+    shared = []
     for path in indexes:
         for entry in Index.read(path).entries:
-            video = str(entry.facts.get("video_id", entry.key))
-            if plain_id(video) in known:
-                found.append(Shared(f"{path}: {entry.key}", known[plain_id(video)], "id"))
-    return found
+            name = plain_id(str(entry.facts.get("video_id", entry.key)))
+            if name in known:
+                shared.append(Shared(f"{path}: {entry.key}", known[name], "id"))
+    return shared
 
 
 def shared_by_frames(
@@ -78,38 +78,31 @@ def shared_by_frames(
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
     if not paths:
         raise ValueError(f"{folder}: no video in it ({', '.join(VIDEO_ENDINGS)})")
+    # The benchmark's videos are kept as hashes, and those of the shards are read one after the other.
     names, hashes = [], []
-    for name, found in _hashed(((str(path.relative_to(folder)), path) for path in paths), tell):
+    for name, video_bits in _hashed(((str(path.relative_to(folder)), path) for path in paths), tell):
         names.append(name)
-        hashes.append(found)
+        hashes.append(video_bits)
     shared = []
     for path in indexes:
         index = Index.read(path)
-        samples = _samples_of(index)
-        for video, own in _hashed(_videos_of(index, samples), tell):
-            distances = hash_distances(own, hashes)
-            for at in (distances <= same_bits).nonzero()[0].tolist():
+        # A video has several samples, as several questions are asked about it; it is decoded once.
+        samples: dict[str, list[int]] = {}
+        for position, entry in enumerate(index.entries):
+            if "mp4" in entry.members:
+                samples.setdefault(str(entry.facts.get("video_id", entry.key)), []).append(position)
+        reader = SampleReader(index)
+        videos_of_index = ((video, reader.read(first, ["mp4"])["mp4"]) for video, (first, *_) in samples.items())
+        for video, video_bits in _hashed(videos_of_index, tell):
+            distances = hash_distances(video_bits, hashes)
+            for match in (distances <= same_bits).nonzero()[0].tolist():
                 keys = [index.entries[position].key for position in samples[video]]
-                shared += [Shared(f"{path}: {key}", names[at], "frames", float(distances[at])) for key in keys]
+                shared += [Shared(f"{path}: {key}", names[match], "frames", float(distances[match])) for key in keys]
     return shared
 
 
-def _samples_of(index: Index) -> dict[str, list[int]]:
-    """Source video -> the positions of its samples, which are questions on one video."""
-    found: dict[str, list[int]] = {}
-    for position, entry in enumerate(index.entries):
-        if "mp4" in entry.members:
-            found.setdefault(str(entry.facts.get("video_id", entry.key)), []).append(position)
-    return found
-
-
-def _videos_of(index: Index, samples: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Video]]:
-    reader = SampleReader(index)
-    for video, (first, *_) in samples.items():
-        yield video, reader.read(first, ["mp4"])["mp4"]
-
-
 def _hashed(videos: Iterable[tuple[str, Video]], tell: Tell) -> Iterator[tuple[str, VideoHash]]:
+    """Name and hashes of each video that can be decoded; of the others a line goes to `tell`."""
     for name, video in videos:
         try:
             yield name, video_hash(video)

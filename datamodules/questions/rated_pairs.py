@@ -19,7 +19,7 @@ SIDES = ("A", "B")
 
 @dataclass(frozen=True, slots=True)
 class VideoPair:
-    """Two videos of one prompt, and which of them people prefer.
+    """Pair of videos of one prompt, and which of them people prefer.
 
     Attributes:
         videos: paths within the folder, of A and of B.
@@ -39,7 +39,7 @@ class PairQuestions(RatedVideos):
         pairs: a comma-separated table with path_A, path_B, prompt, and a column of A, B or same for each dimension.
         videos: the folder that the paths are relative to; null = read no videos, to score recorded answers.
         dimensions: the columns to read; those that the table lacks are an error.
-        question: what is asked about a video, "[[prompt]]" in it standing for what it was made from. It
+        question: what is asked about a video, "[[prompt]]" in it being replaced by what it was made from. It
             must bring a reply that the benchmark can read; recorded answers of a reward model need none of its words.
         frames_per_second: how densely a video is shown; null = `num_frames` spread evenly (VideoScore: 16).
         num_frames: the most frames of a video.
@@ -86,18 +86,19 @@ class PairQuestions(RatedVideos):
         for unit, pair in enumerate(self.pairs):
             text = self.question.replace(TEXT, pair.prompt)
             for video in pair.videos:
-                one = first.setdefault(video, Question(f"{VIDEOS}/{video}", VIDEOS, unit, text, video, ""))
-                if one.prompt != text:
-                    faults.append(f"row {unit}: {video} has another prompt than in row {one.unit}")
+                question = first.setdefault(video, Question(f"{VIDEOS}/{video}", VIDEOS, unit, text, video, ""))
+                # One answer about a video serves all of its pairs, so it is asked about one prompt.
+                if question.prompt != text:
+                    faults.append(f"row {unit}: {video} has another prompt than in row {question.unit}")
         refuse(self.file, faults)
         self._places = {}
-        for number, pair in enumerate(self.pairs[: self.limit]):
+        for index, pair in enumerate(self.pairs[: self.limit]):
             for side, video in enumerate(pair.videos):
-                self._places.setdefault(video, []).append((number, side))
+                self._places.setdefault(video, []).append((index, side))
         return list(first.values())
 
     def pairs_with(self, video: str) -> Sequence[tuple[int, int]]:
-        """(number of the pair, 0 for A or 1 for B) wherever a video occurs within the limit."""
+        """(index of the pair, 0 for A or 1 for B) wherever a video occurs within the limit."""
         return self._places.get(video, ())
 
     def sources(self) -> dict[str, dict[str, Any]]:
@@ -116,11 +117,14 @@ def read_pairs(path: Path, dimensions: Sequence[str]) -> list[VideoPair]:
     if lost:
         raise ValueError(f"{path} has no columns {', '.join(lost)}; it has {', '.join(columns)}")
     rows = [row for _, row in lines]
-    faults = [f"row {at}: {fault}" for at, row in enumerate(rows) for fault in _faults(row, dimensions)]
+    faults = [f"row {index}: {fault}" for index, row in enumerate(rows) for fault in _faults(row, dimensions)]
     refuse(path, faults or ([] if rows else ["there is no pair in it"]))
     return [
+        # `Path` takes "./" from the front, so that equal files have equal names.
         VideoPair(
-            (_relative(row["path_A"]), _relative(row["path_B"])), row["prompt"], {one: row[one] for one in dimensions}
+            (Path(row["path_A"]).as_posix(), Path(row["path_B"]).as_posix()),
+            row["prompt"],
+            {dimension: row[dimension] for dimension in dimensions},
         )
         for row in rows
     ]
@@ -135,9 +139,6 @@ def _faults(row: Mapping[str | None, Any], dimensions: Sequence[str]) -> Iterato
         path = Path(row[f"path_{side}"] or "")
         if not path.name or path.is_absolute() or ".." in path.parts:
             yield f"path_{side} {row[f'path_{side}']!r} is no path within the folder"
-    yield from (f"{one} is {row[one]!r}, not {', '.join(CHOICES)}" for one in dimensions if row[one] not in CHOICES)
-
-
-def _relative(path: str) -> str:
-    """Without "./" in front."""
-    return Path(path).as_posix()
+    for name in dimensions:
+        if row[name] not in CHOICES:
+            yield f"{name} is {row[name]!r}, not {', '.join(CHOICES)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions
+from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions, seconds_from_first
 from datamodules.video.codec import decode_frames, probe
 
 #: Where a question names the text that a video was made from.
@@ -18,7 +18,7 @@ VIDEOS = "videos"
 
 
 class RatedVideos(VideoQuestions):
-    """Videos at a fixed rate rather than a fixed number of frames.
+    """Base of questions about videos that are shown at a fixed rate rather than with a fixed number of frames.
 
     Args:
         videos: the folder of videos; None = read no videos, to score answers that were recorded before.
@@ -68,15 +68,17 @@ class RatedVideos(VideoQuestions):
 
 
 class RatedBatches(QuestionBatches):
-    """Decodes at a fixed rate."""
+    """Batches of questions whose videos are decoded at a fixed rate."""
 
     frames_per_second: float | None = None
 
-    def _decoded(self, path: Path, span: tuple[float, float] | None) -> Tensor:
+    def _decoded(self, path: Path, span: tuple[float, float] | None) -> tuple[Tensor, Tensor]:
         if self.frames_per_second is None:
             return super()._decoded(path, span)
+        # The span is not looked at: these questions are about whole videos.
         facts = probe(path)
-        return decode_frames(path, rate_indices(facts.frames, facts.fps, self.frames_per_second, self.num_frames))
+        indices = rate_indices(facts.frames, facts.fps, self.frames_per_second, self.num_frames)
+        return decode_frames(path, indices), seconds_from_first(indices, facts.fps)
 
 
 def rate_indices(frames: int, fps: float, rate: float, most: int) -> list[int]:
@@ -87,4 +89,4 @@ def rate_indices(frames: int, fps: float, rate: float, most: int) -> list[int]:
     """
     last = (frames - 1) / fps
     count = min(round(last * rate) + 1, most)
-    return [min(round(number / rate * fps), frames - 1) for number in range(count)]
+    return [min(round(step / rate * fps), frames - 1) for step in range(count)]

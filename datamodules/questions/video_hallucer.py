@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ PROMPT = "{question}\nAnswer the question using 'yes' or 'no'."
 
 
 class VideoHallucerQuestions(VideoQuestions):
-    """Pairs of a basic and a hallucinated question.
+    """Questions of VideoHallucer, in pairs of a basic and a hallucinated one.
 
     Args:
         questions: a folder of annotation files, or the files themselves.
@@ -66,34 +65,37 @@ class VideoHallucerQuestions(VideoQuestions):
         Raises:
             ValueError: faulty annotations, another version of `temporal` than asked for.
         """
-        found = [read_annotation(path) for path in annotation_files(self.questions, self._find_files)]
-        names = [one.subset for one in found]
+        paths = annotation_files(self.questions, lambda folder: find_annotations(folder, self.subsets, self.temporal))
+        annotations = [read_annotation(path) for path in paths]
+        names = [file.subset for file in annotations]
+        # "all" is the results' row for the mean of the subsets.
         if len({*names, "all"}) <= len(names):
             raise ValueError(f"each subset needs a name of its own, and none is called all: rename a file of {names}")
-        for one in found:
-            if one.subset == "temporal" and self.temporal not in (None, len(one.pairs)):
+        for file in annotations:
+            if file.subset == "temporal" and self.temporal not in (None, len(file.pairs)):
                 raise ValueError(
-                    f"{one.path} has {len(one.pairs)} pairs, but temporal: {self.temporal} was asked for; "
+                    f"{file.path} has {len(file.pairs)} pairs, but temporal: {self.temporal} was asked for; "
                     f"put that version beside it (200 pairs: {TEMPORAL_200}.json) or change the option"
                 )
-        self.annotations = found
-        return [question for one in found for question in self._questions(one)]
-
-    def _find_files(self, folder: Path) -> list[Path]:
-        return find_annotations(folder, self.subsets, self.temporal)
-
-    def _questions(self, annotation: Annotation) -> Iterator[Question]:
-        for number, pair in enumerate(annotation.pairs):
-            for half in HALVES:
-                one = pair[half]
-                key = question_key(annotation.subset, number, half)
-                prompt = with_question(self.prompt, one["question"])
-                yield Question(key, annotation.subset, number, prompt, one["video"], one["answer"])
+        self.annotations = annotations
+        return [
+            Question(
+                question_key(file.subset, unit, half),
+                file.subset,
+                unit,
+                with_question(self.prompt, pair[half]["question"]),
+                pair[half]["video"],
+                pair[half]["answer"],
+            )
+            for file in annotations
+            for unit, pair in enumerate(file.pairs)
+            for half in HALVES
+        ]
 
     @property
     def by_subset(self) -> dict[str, Annotation]:
         """Subset -> its file, after `setup`."""
-        return {one.subset: one for one in self.annotations}
+        return {file.subset: file for file in self.annotations}
 
     def find(self, question: Question, folder: Path) -> Path | None:
         """In the folder itself, or where the published layout keeps it."""
@@ -102,8 +104,8 @@ class VideoHallucerQuestions(VideoQuestions):
     def sources(self) -> dict[str, dict[str, Any]]:
         """Every subset's file, its hash and its number of pairs."""
         return {
-            one.subset: {"file": one.path.name, "sha256": one.sha256, "pairs": len(one.pairs)}
-            for one in self.annotations
+            file.subset: {"file": file.path.name, "sha256": file.sha256, "pairs": len(file.pairs)}
+            for file in self.annotations
         }
 
     def settings(self) -> dict[str, Any]:

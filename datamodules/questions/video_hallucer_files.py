@@ -30,7 +30,7 @@ TEMPORAL_200 = "temporal_200_pre_dedup"
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One annotation file.
+    """Annotation file of a subset.
 
     Attributes:
         subset: the name under which results list it.
@@ -72,18 +72,18 @@ def read_annotation(path: Path) -> Annotation:
 def _faults(row: int, pair: Any) -> list[str]:
     if not isinstance(pair, dict):
         return [f"row {row}: is not an object with a basic and a hallucination half"]
-    found = []
+    faults = []
     for half in HALVES:
-        one = pair.get(half)
-        if not isinstance(one, dict):
-            found.append(f"row {row}: {half} is missing")
+        question = pair.get(half)
+        if not isinstance(question, dict):
+            faults.append(f"row {row}: {half} is missing")
             continue
-        found += [
+        faults += [
             f"row {row}: {half}.{name} is missing or empty"
             for name in ("video", "question", "answer")
-            if not isinstance(one.get(name), str) or not one[name].strip()
+            if not isinstance(question.get(name), str) or not question[name].strip()
         ]
-    return found
+    return faults
 
 
 def find_annotations(folder: Path, subsets: Sequence[str] | None, temporal: Literal[176, 200] | None) -> list[Path]:
@@ -99,17 +99,18 @@ def find_annotations(folder: Path, subsets: Sequence[str] | None, temporal: Lite
     """
     if not folder.is_dir():
         raise ValueError(f"the folder of questions {folder} does not exist; give the folder that holds the JSON files")
+    # A plain file comes last and so before one in a folder of its name.
     files = {path.stem: path for path in [*sorted(folder.glob("*/*.json")), *sorted(folder.glob("*.json"))]
              if path.parent == folder or path.parent.name == path.stem}  # fmt: skip
     longer = files.pop(TEMPORAL_200, None)
     if temporal == 200 and longer is not None:
         files["temporal"] = longer
-    wanted = sorted(files) if subsets is None else list(subsets)
-    missing = [name for name in wanted if name not in files]
-    if missing or not wanted:
+    names = sorted(files) if subsets is None else list(subsets)
+    missing = [name for name in names if name not in files]
+    if missing or not names:
         have = ", ".join(sorted(files)) or "none"
         raise ValueError(f"no questions for {missing or 'any subset'} in {folder}, which has: {have}")
-    return [files[name] for name in wanted]
+    return [files[name] for name in names]
 
 
 def find_video(folder: Path, annotation: Annotation, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What a benchmark calls its videos, read from annotation files of every published layout."""
+"""Names of a benchmark's videos, read from annotation files of every published layout."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ def benchmark_names(files: Iterable[str | Path], mapping: str | Path | None = No
     Raises:
         ValueError: a file that is not there or of another format, no video is named, or the mapping knows none of them.
     """
-    given = [Path(one) for one in files]
-    paths = [path for one in given for path in (_annotations(one) if one.is_dir() else [one])]
+    given = [Path(file) for file in files]
+    paths: list[Path] = []
+    for file in given:
+        inside = sorted(path for path in file.rglob("*") if path.suffix in _ENDINGS) if file.is_dir() else [file]
+        paths += inside
     names = {name for path in paths for name in _names_in(_content(path))}
     if not names:
         fields = ", ".join((*_NAME_FIELDS, "id beside questions"))
@@ -42,10 +45,6 @@ def benchmark_names(files: Iterable[str | Path], mapping: str | Path | None = No
             raise ValueError(f"{mapping} knows none of the videos, such as {min(names)}; it is for MSVD-QA's questions")
         names |= clips_named
     return names
-
-
-def _annotations(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in _ENDINGS)
 
 
 def _content(path: Path) -> Any:
@@ -72,7 +71,7 @@ def _names_in(value: Any) -> Iterator[str]:
             if key in _NAME_FIELDS and isinstance(inner, str):
                 yield inner
             elif key == "video_id" and isinstance(inner, int):
-                # Of the two that number their videos, MSRVTT-QA alone tells a category.
+                # Of the two that number their videos, MSRVTT-QA alone gives a category.
                 yield f"{PREFIXES['msrvtt_qa' if 'category_id' in value else 'msvd_qa']}{inner}"
             else:
                 yield from _names_in(inner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = ("generic", "temporal", "consistency")
 
 @dataclass(frozen=True)
 class TwiceAsked(Question):
-    """Two wordings of one question, both asked about the same video.
+    """Question in two wordings, both asked about the same video.
 
     Attributes:
         second: the second prompt; `prompt` is the first.
@@ -29,11 +29,12 @@ class TwiceAsked(Question):
     @property
     def fingerprint(self) -> str:
         """Of both prompts."""
+        # A zero byte, which no prompt has, between them: no two pairs of prompts read the same.
         return hashlib.sha256(f"{super().fingerprint}\0{self.second}".encode()).hexdigest()[:16]
 
 
 class VideoChatGptQuestions(VideoQuestions):
-    """Three files of {"Q", "A", "video_name"}, and in the last {"Q1", "Q2", "A", "video_name"}.
+    """Questions of three files of {"Q", "A", "video_name"}, and in the last {"Q1", "Q2", "A", "video_name"}.
 
     Args:
         questions: the folder of `generic_qa.json`, `temporal_qa.json` and `consistency_qa.json`.
@@ -82,14 +83,14 @@ class VideoChatGptQuestions(VideoQuestions):
         self.files = {part: read_part(self.questions / f"{part}_qa.json", part) for part in self.parts}
         for part, file in self.files.items():
             check_count(file.path, len(file.rows), self.num_questions.get(part))
-        self._names = None
-        return [one for part, file in self.files.items() for one in self._questions(part, file)]
-
-    def _questions(self, part: Part, file: QuestionFile) -> Iterator[Question]:
-        for unit, row in enumerate(file.rows):
-            first, *more = (with_question(self.prompt, row[name]) for name in wordings(part))
-            fields = (f"{part}/{unit:06d}", part, unit, first, row["video_name"], row["A"])
-            yield TwiceAsked(*fields, second=more[0]) if more else Question(*fields)
+        self._names = None  # the folder may hold other videos by now
+        questions = []
+        for part, file in self.files.items():
+            for unit, row in enumerate(file.rows):
+                first, *more = (with_question(self.prompt, row[name]) for name in wordings(part))
+                fields = (f"{part}/{unit:06d}", part, unit, first, row["video_name"], row["A"])
+                questions.append(TwiceAsked(*fields, second=more[0]) if more else Question(*fields))
+        return questions
 
     def record(self, question: Question) -> Mapping[str, Any]:
         """The published record of a question."""
@@ -125,5 +126,5 @@ def read_part(path: Path, part: Part) -> QuestionFile:
     """
     file = read_list(path)
     names = (*wordings(part), "A", "video_name")
-    refuse(path, [f"row {at}: {fault}" for at, row in enumerate(file.rows) for fault in lacking(row, names)])
+    refuse(path, [f"row {index}: {fault}" for index, row in enumerate(file.rows) for fault in lacking(row, names)])
     return file

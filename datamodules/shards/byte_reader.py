@@ -22,7 +22,7 @@ class BadSampleError(ValueError):
 
 
 class ReadFailedError(OSError):
-    """Bytes that could not be had in spite of all retries. Never skipped: the next sample would fail as well."""
+    """Bytes that could not be read in spite of all retries. Never skipped: the next sample would fail as well."""
 
 
 def check_address(address: str) -> str:
@@ -74,7 +74,7 @@ class ByteReader:
         try:
             return self._retried(lambda: self._range(address, offset, size))
         except Exception as error:
-            raise ReadFailedError(f"{address}: {what} cannot be read: {_told(error)}") from error
+            raise ReadFailedError(f"{address}: {what} cannot be read: {_reason(error)}") from error
 
     def read_all(self, address: str) -> bytes:
         """A whole small file.
@@ -84,11 +84,14 @@ class ByteReader:
             ReadFailedError: all attempts failed.
         """
         try:
-            return self._retried(lambda: self._whole(address))
+            if not is_remote(address):
+                return self._retried(Path(address).read_bytes)
+            fetch, limit = _http_whole if _is_http(address) else _s3_whole, self._limit(_UNKNOWN_SIZE)
+            return self._retried(lambda: self._awaited(address, limit, fetch, address, self._limit))
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ReadFailedError(f"{address}: cannot be read: {_told(error)}") from error
+            raise ReadFailedError(f"{address}: cannot be read: {_reason(error)}") from error
 
     def size(self, address: str) -> int | None:
         """The file's bytes; None where a server does not say.
@@ -102,10 +105,10 @@ class ByteReader:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ReadFailedError(f"{address}: cannot be read: {_told(error)}") from error
+            raise ReadFailedError(f"{address}: cannot be read: {_reason(error)}") from error
 
     def _retried(self, fetch: Callable[[], _Result]) -> _Result:
-        for attempt in range(self.attempts - 1):
+        for attempt in range(self.attempts - 1):  # the last one, below, lets its error through
             try:
                 return fetch()
             except Exception as error:
@@ -118,23 +121,20 @@ class ByteReader:
         if not size:
             return b""
         if is_remote(address):
-            data = self._remote_range(address, offset, size)
+            fetch = _http_range if _is_http(address) else _s3_range
+            data = self._awaited(address, self._limit(size), fetch, address, offset, size)
         else:
             with Path(address).open("rb") as file:
                 # Python takes the memory for all that is asked for before it sees how much there is.
-                size_there = os.fstat(file.fileno()).st_size
+                file_size = os.fstat(file.fileno()).st_size
                 file.seek(offset)
-                data = file.read(min(size, max(0, size_there - offset)))
+                data = file.read(min(size, max(0, file_size - offset)))
         if len(data) > size:
             raise ConnectionError(f"{len(data)} bytes came instead of {size}")
         if len(data) < size:
             cut = f"{len(data)} bytes came instead of {size}"
             raise ConnectionError(cut) if is_remote(address) else EOFError(f"{cut}, the file was cut short")
         return data
-
-    def _remote_range(self, address: str, offset: int, size: int) -> bytes:
-        fetch = _http_range if _is_http(address) else _s3_range
-        return self._awaited(address, self._limit(size), fetch, address, offset, size)
 
     def _limit(self, size: int) -> float:
         """Seconds that one attempt at so many bytes may take as a whole."""
@@ -148,16 +148,10 @@ class ByteReader:
         try:
             result: _Result = sync(filesystem.loop, fetch, filesystem, *given, timeout=limit_s)
         except TimeoutError as error:
-            if str(error):
+            if str(error):  # a timeout of the connection, which says what it waited for; fsspec's own is empty
                 raise
             raise TimeoutError(f"not all of it came within {limit_s:.0f} s") from error
         return result
-
-    def _whole(self, address: str) -> bytes:
-        if is_remote(address):
-            fetch = _http_whole if _is_http(address) else _s3_whole
-            return self._awaited(address, self._limit(_UNKNOWN_SIZE), fetch, address, self._limit)
-        return Path(address).read_bytes()
 
     def _size(self, address: str) -> int | None:
         if not is_remote(address):
@@ -181,6 +175,7 @@ class ByteReader:
         if _is_http(address):
             from aiohttp import ClientTimeout
 
+            # No total: it would be the same for a large read as for a small one.
             timeout = ClientTimeout(total=None, sock_connect=self.timeout_s, sock_read=self.timeout_s)
             options["client_kwargs"] = {"timeout": timeout}
         return fsspec.filesystem(scheme, **options)
@@ -197,29 +192,30 @@ def _require_found(answer: Any, address: str) -> None:
 
 
 async def _http_range(filesystem: Any, address: str, offset: int, size: int) -> bytes:
-    """A range by one request. What fsspec does not look at is looked at here: that the answer is this range.
+    """A range by one request, with a check that fsspec does not make: that the answer is this range.
 
     Raises:
         ValueError: the server sends whole files.
         ConnectionError: it sent another range, as a confused cache does; trying again may help.
     """
-    wanted = f"bytes {offset}-{offset + size - 1}"
+    content_range = f"bytes {offset}-{offset + size - 1}"
     session = await filesystem.set_session()
-    headers = {"Range": wanted.replace(" ", "=")}
+    headers = {"Range": content_range.replace(" ", "=")}
     async with session.get(filesystem.encode_url(address), headers=headers) as answer:
         _require_found(answer, address)
+        # 200 is the whole file, which is the range where it is all of it.
         if answer.status != 206 and (offset or answer.content_length != size):
             raise ValueError("the server ignores range requests and sends whole files; serve shards from another one")
-        sent = answer.headers.get("Content-Range", wanted)
-        if sent.partition("/")[0].strip() != wanted:
-            raise ConnectionError(f"the server sent {sent!r} where {wanted!r} was asked for")
+        sent = answer.headers.get("Content-Range", content_range)
+        if sent.partition("/")[0].strip() != content_range:
+            raise ConnectionError(f"the server sent {sent!r} where {content_range!r} was asked for")
         data: bytes = await answer.read()
     return data
 
 
 async def _info(filesystem: Any, address: str) -> dict[str, Any]:
-    found: dict[str, Any] = await filesystem._info(address)
-    return found
+    info: dict[str, Any] = await filesystem._info(address)
+    return info
 
 
 async def _s3_range(filesystem: Any, address: str, offset: int, size: int) -> bytes:
@@ -254,9 +250,10 @@ def _may_pass(error: Exception) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status >= 500 or status in (408, 429)
-    hopeless = (FileNotFoundError, PermissionError, IsADirectoryError, EOFError, ValueError, ImportError)
-    return not isinstance(error, hopeless)
+    permanent = (FileNotFoundError, PermissionError, IsADirectoryError, EOFError, ValueError, ImportError)
+    return not isinstance(error, permanent)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    # Some exceptions have no text, and their name is all that can be said.
     return f"{type(error).__name__}: {error}".rstrip(": ")

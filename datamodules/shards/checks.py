@@ -1,4 +1,4 @@
-"""What is checked before training (cheap, from the index), and what `prepare verify` checks (every byte)."""
+"""Checks before training, cheap ones: the indexes, and that their shards are there in full."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def load_indexes(
             indexes.append(Index.read(path, schema, reader))
         except ValueError as error:
             faults.append(str(error))
+    # Also when an index is missing: one run lists all that is to be fixed.
     for index in indexes:
         faults += shard_faults(index, reader)
     if faults:
@@ -70,5 +71,6 @@ def shard_faults(index: Index, reader: ByteReader | None = None) -> list[str]:
             return None
         return f"{shard.address}: has {size} bytes, the index says {shard.bytes}; copy or index it again"
 
+    # In the order of the shards, whichever answer comes first.
     with ThreadPoolExecutor(8) as threads:
         return [why for why in threads.map(fault, index.shards) if why]

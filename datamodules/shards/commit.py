@@ -1,4 +1,4 @@
-"""How shards that are written under partial names become a data set: at one moment, which a kill cannot split.
+"""Commit of shards, written under partial names: they become a data set at one moment, which a kill cannot split.
 
 1. The index is written as ``NAME.index.json.tmp``: it says which shards belong to the attempt.
 2. The shards get their names.
@@ -32,6 +32,7 @@ def commit(indexes: Mapping[Path, Index], joint: Path | None = None) -> None:
         joint: of several data sets: folder and common name of the note by which they are committed together.
     """
     for output, index in indexes.items():
+        # Before its partial index is replaced, which is all that says whose they are.
         for shard in sorted(_former_attempt(output)):
             shard.unlink()
         write_whole(_partial_index(output), index.dumps())
@@ -39,6 +40,7 @@ def commit(indexes: Mapping[Path, Index], joint: Path | None = None) -> None:
         for entry in index.shards:
             Path(f"{entry.address}{PARTIAL}").replace(entry.address)
         sync_folder(output.parent)
+    # Several indexes cannot get their names at one moment: the note says which ones to take back after a kill.
     if joint is not None:
         marks = {output.name: digest(index.dumps()) for output, index in indexes.items()}
         write_whole(f"{joint}{_JOINT}", json.dumps(marks).encode())
@@ -56,9 +58,9 @@ def refuse_existing(output: Path) -> None:
         ValueError: an index of that name, or shards that no partial index of that name claims.
     """
     former = _former_attempt(output)
-    there = [path for path in (_index_path(output), *shard_files(output)) if path.exists() and path not in former]
-    if there:
-        names = ", ".join(path.name for path in there[:3]) + (" ..." if len(there) > 3 else "")
+    existing = [path for path in (_index_path(output), *shard_files(output)) if path.exists() and path not in former]
+    if existing:
+        names = ", ".join(path.name for path in existing[:3]) + (" ..." if len(existing) > 3 else "")
         raise ValueError(f"{output.parent}: {names} are there already; delete them, or choose another name")
 
 
@@ -113,5 +115,5 @@ def shard_files(output: Path, ending: str = ".tar") -> list[Path]:
     of ``train``.
     """
     form = re.compile(rf"{re.escape(output.name)}-(\d{{6}}|[1-9]\d{{6,}}){re.escape(ending)}", re.ASCII)
-    there = output.parent.iterdir() if output.parent.is_dir() else ()
-    return sorted(path for path in there if form.fullmatch(path.name))
+    paths = output.parent.iterdir() if output.parent.is_dir() else ()
+    return sorted(path for path in paths if form.fullmatch(path.name))

@@ -36,6 +36,7 @@ def replaced_file(path: str | Path, partial: str | None = None) -> Iterator[IO[b
         with unfinished.open("wb") as file:
             yield file
             file.flush()
+            # Before the name: after a power cut a file system may keep the new name and not the content.
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
@@ -54,16 +55,17 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     partial, former = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     if former.is_dir():
-        if target.is_dir():
+        if target.is_dir():  # the kill came after the exchange
             shutil.rmtree(former)
         else:
             former.replace(target)
     partial.mkdir(parents=True)
+    # No clean-up after an error: the next call empties it, and until then it can be looked at.
     yield partial
     for file in [path for path in partial.rglob("*") if path.is_file()]:
         with file.open("rb+") as written:
             os.fsync(written.fileno())
-    if target.exists():
+    if target.exists():  # a folder that is not empty cannot be replaced by a rename
         target.replace(former)
     partial.replace(target)
     sync_folder(target.parent)

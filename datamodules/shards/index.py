@@ -1,6 +1,6 @@
 """The index beside a set of shards: what is where, and what the plan must know before a byte is read.
 
-``NAME.index.json`` lies beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
+``NAME.index.json`` is beside ``NAME-000000.tar``, ``NAME-000001.tar`` ... It can be read from a local path or an
 http(s) or s3 address; the shards are looked for in the same folder.
 """
 
@@ -22,13 +22,15 @@ from datamodules.shards.index_fields import field_faults
 
 #: The schemas that this release reads, each with its newest version. All earlier versions are read, too.
 SCHEMA_VERSIONS: dict[str, int] = {
-    "vidpref/vista": 2,  # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4
+    # PreferenceRow as key.json, videos as key.mp4, key.clip.mp4, key.clip_negative.mp4, key.rejected.mp4
+    "vidpref/vista": 2,
     "vidpref/side": 1,  # knowledge added to other shards, see Index.made_from
     "vidpref/videos": 1,  # VideoRow, a real video as key.mp4
     # LatentRow, {"clean"[, "image"]} as key.latents.safetensors, {"embeds"[, ...]} as key.prompt.safetensors
     "vidpref/latents": 2,
     # PairRow, key.first.mp4, key.second.mp4, latents {"first", "second"[, "clean"][, "image"]}, the prompt
     "vidpref/pairs": 2,
+    "vidpref/video_pairs": 1,  # VideoRow of two videos of one prompt, key.first.mp4, key.second.mp4
     "vidpref/labels": 1,  # LabelRow of a pair in other shards, see Index.made_from
 }
 
@@ -40,7 +42,7 @@ _SHARD_NAME = re.compile(r"[^/\\:]+\.tar")
 
 
 class Member(NamedTuple):
-    """Where a sample's file lies in its shard: first byte, bytes, and the content's checksum (see `digest`)."""
+    """Place of a sample's file in its shard: first byte, bytes, and the content's checksum (see `digest`)."""
 
     offset: int
     size: int
@@ -49,7 +51,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleEntry:
-    """One sample: its key, the number of its shard, its members by suffix, and the facts that the plan needs."""
+    """Sample: its key, the index of its shard, its members by suffix, and the facts that the plan needs."""
 
     key: str
     shard: int
@@ -59,7 +61,7 @@ class SampleEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One tar file: its address (the index stores the file name alone), bytes, sha256, and number of samples."""
+    """Tar file: its address (the index stores the file name alone), bytes, sha256, and number of samples."""
 
     address: str
     bytes: int
@@ -96,7 +98,7 @@ def suffix_fault(suffix: str) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What shards hold, without their bytes.
+    """Index of shards: what they hold, without their bytes.
 
     Attributes:
         schema: what the members mean, a key of `SCHEMA_VERSIONS`.
@@ -128,7 +130,7 @@ class Index:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all content and facts; where the files lie and how they are called does not matter."""
+        """A hash of all content and facts; where the files are and what they are called does not matter."""
         shards = [(shard.bytes, shard.sha256, shard.count) for shard in self.shards]
         content = [self.schema, self.version, dict(self.made_from), shards, [_packed(entry) for entry in self.entries]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -193,13 +195,14 @@ def _parsed(address: str, content: Any, expected: Schemas | None) -> Index:
             f"{address}: {schema} version {content.get('version')!r}, this release reads version 1 to "
             f"{SCHEMA_VERSIONS[schema]}; make the index again with `vidpref prepare index`, or update vidpref"
         )
-    folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
+    # Types first, so that what follows need not doubt any field.
     if damage := field_faults(schema, content):
         raise ValueError(f"{address}: is damaged ({damage}); make it again with `vidpref prepare index`")
+    folder = address.rsplit("/", 1)[0] + "/" if "/" in address else ""
     shards = [(shard["name"], shard["bytes"], shard["sha256"], shard["count"]) for shard in content["shards"]]
     entries = tuple(
-        SampleEntry(one["key"], one["shard"], {s: Member(*m) for s, m in one["members"].items()}, one["facts"])
-        for one in content["samples"]
+        SampleEntry(row["key"], row["shard"], {s: Member(*m) for s, m in row["members"].items()}, row["facts"])
+        for row in content["samples"]
     )
     named = tuple(ShardEntry(folder + name, size, sha256, count) for name, size, sha256, count in shards)
     faults = [f"shard {name!r} is not a plain file name" for name, *_ in shards if not _SHARD_NAME.fullmatch(name)]
@@ -243,17 +246,18 @@ def joined(indexes: Sequence[Index]) -> Index:
         )
     shards: list[ShardEntry] = []
     entries: list[SampleEntry] = []
-    where: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for index in indexes:
-        if doubles := [key for key in index.positions if key in where]:
-            there, here = where[doubles[0]], index.address(index.positions[doubles[0]])
+        if doubles := [key for key in index.positions if key in addresses]:
+            first, second = addresses[doubles[0]], index.address(index.positions[doubles[0]])
             raise ValueError(
                 f"{len(doubles)} samples of two indexes have the same keys, and keys are unique: {doubles[0]!r} is in "
-                f"{there} and in {here}; name each index once, or make one of them again with other keys: `prepare` it "
-                "from a file of another name, `predict` it with --data.key_prefix"
+                f"{first} and in {second}; name each index once, or make one of them again with other keys: `prepare` "
+                "it from a file of another name, `predict` it with --data.key_prefix"
             )
-        where |= {entry.key: index.address(position) for position, entry in enumerate(index.entries)}
+        addresses |= {entry.key: index.address(position) for position, entry in enumerate(index.entries)}
         entries += [replace(entry, shard=entry.shard + len(shards)) for entry in index.entries]
         shards += index.shards
+    # Side shards of several sources are of none of them as a whole; their readers look at each part.
     made_from = indexes[0].made_from if all(i.made_from == indexes[0].made_from for i in indexes) else {}
     return Index(indexes[0].schema, tuple(shards), tuple(entries), made_from, max(index.version for index in indexes))

@@ -21,6 +21,7 @@ _REQUIRED: Mapping[str, Sequence[str]] = {
     "vidpref/videos": ("video_id", *_VIDEO),
     "vidpref/latents": ("video_id", *_VIDEO, "latent_shape"),
     "vidpref/pairs": ("video_id", *_VIDEO, "latent_shape"),
+    "vidpref/video_pairs": ("video_id", *_VIDEO),
     "vidpref/labels": ("labels", "frames_per_segment"),
 }
 

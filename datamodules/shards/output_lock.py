@@ -31,21 +31,21 @@ class LockedError(OSError):
 
 
 class OutputLock:
-    """A lock on an output, held by one process: a hidden file beside the shards, or in the folder.
+    """Lock on an output, held by one process: a hidden file beside the shards, or in the folder.
 
-    The file says who holds it. The system lets go of it when its process ends, however it ends; what a killed process
+    The file says who holds it. The system releases it when its process ends, however it ends; what a killed process
     left is taken over, with a line that says so. On file systems without locks the file itself is the lock, and one
     that another machine left has to be deleted by hand.
 
     Args:
         output: a folder, or the folder and common name of shards.
-        is_folder: whether the file lies in `output`, or beside it.
+        is_folder: whether the file is in `output`, or beside it.
     """
 
     def __init__(self, output: str | Path, is_folder: bool = False) -> None:
         self.output = Path(output)
-        place = self.output.absolute()
-        self.path = place / ".lock" if is_folder else place.with_name(f".{place.name}.lock")
+        path = self.output.absolute()
+        self.path = path / ".lock" if is_folder else path.with_name(f".{path.name}.lock")
         self._lock: FileLock | None = None
         self._made: list[Path] = []
 
@@ -55,6 +55,7 @@ class OutputLock:
         Raises:
             LockedError: somebody else has it; names host, process, command and time.
         """
+        # Held already where one function that takes it calls another; an address has no lock.
         if self.path in _HELD or "://" in str(self.output):
             return
         self._made = [folder for folder in self.path.parents if not folder.exists()]
@@ -62,6 +63,7 @@ class OutputLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
+        # Not local to a thread, so that any thread of this process can release it.
         lock, owner = FileLock(self.path, thread_local=False), None
         try:
             lock.acquire(timeout=0)
@@ -82,10 +84,18 @@ class OutputLock:
         before = self.path.read_text(errors="replace")
         former = _owner(before)
         if former is not None:
-            _say(f"{self.output}: {_described(former)} is gone without having ended in order; taken over")
+            line = f"{self.output}: {_described(former)} is gone without having ended in order; taken over"
+            sys.stderr.write(f"{line}\n")
         if former is not None or not before:  # anything else is the lock itself, of a file system without locks
             with suppress(OSError):  # a full disk: what comes next says so
-                self.path.write_text(json.dumps(_this_process()))
+                since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+                owner = {
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "command": " ".join(sys.argv),
+                    "since": since,
+                }
+                self.path.write_text(json.dumps(owner))
 
     def release(self) -> None:
         """Give it back, and leave nothing behind; nothing happens where it is not held."""
@@ -95,7 +105,7 @@ class OutputLock:
         self._lock.release()
         self._lock = None
         del _HELD[self.path]
-        with suppress(OSError):
+        with suppress(OSError):  # something was written into them
             for folder in self._made:
                 folder.rmdir()
 
@@ -124,11 +134,6 @@ def locks_output(parameter: str) -> Callable[[Callable[ParamT, ResultT]], Callab
     return decorate
 
 
-def _this_process() -> dict[str, Any]:
-    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return {"host": socket.gethostname(), "pid": os.getpid(), "command": " ".join(sys.argv), "since": since}
-
-
 def _content(path: Path) -> str:
     """What the file says; its holder may be about to write it."""
     for _ in range(5):
@@ -148,11 +153,11 @@ def _owner(content: str) -> dict[str, Any] | None:
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:
-    """Whether it was a process of this machine and is no more; of another machine's nobody knows."""
+    """Whether it was a process of this machine and has ended; of another machine's this cannot be known."""
     if owner["host"] != socket.gethostname() or os.name != "posix":
         return False
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(owner["pid"], 0)  # signal 0 is not sent, only whether it could be
     except ProcessLookupError:
         return True
     except OSError:
@@ -162,7 +167,3 @@ def _is_gone(owner: dict[str, Any]) -> bool:
 
 def _described(owner: dict[str, Any]) -> str:
     return f"process {owner['pid']} on {owner['host']} (`{owner['command']}`, since {owner['since']})"
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

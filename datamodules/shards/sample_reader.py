@@ -31,11 +31,11 @@ class SampleReader:
 
         Raises:
             BadSampleError: a byte was altered; names shard and key.
-            ReadFailedError: the bytes cannot be had; names shard and key.
+            ReadFailedError: the bytes cannot be read; names shard and key.
         """
         entry, address = self.index.entries[position], self.index.address(position)
-        asked = set(entry.members if suffixes is None else suffixes)
-        members = {suffix: member for suffix, member in entry.members.items() if suffix in asked}
+        selected = set(entry.members if suffixes is None else suffixes)
+        members = {suffix: member for suffix, member in entry.members.items() if suffix in selected}
         content: dict[str, bytes] = {}
         for start, end in _spans(members.values()):
             data = self.reader.read(address, start, end - start, f"sample {entry.key!r}")
@@ -51,7 +51,7 @@ class SampleReader:
 def _spans(members: Iterable[Member]) -> list[tuple[int, int]]:
     """Byte ranges, first and past-the-last, that cover the members with as few reads as is sensible."""
     spans: list[tuple[int, int]] = []
-    for member in sorted(members):
+    for member in sorted(members):  # by offset, their first field
         end = member.offset + member.size
         if spans and member.offset - spans[-1][1] <= _GAP:
             spans[-1] = (spans[-1][0], max(spans[-1][1], end))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,12 +19,12 @@ FactsOf = Callable[[str, Any, Collection[str]], dict[str, Any]]
 _BLOCK = 512
 
 
-def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, list[SampleEntry]]:
+def scan_shard(path: Path, shard: int, facts_of: FactsOf) -> tuple[ShardEntry, list[SampleEntry]]:
     """Size, hashes, and every sample of one shard; one member in memory at a time.
 
     Args:
         path: a local, uncompressed tar.
-        number: the shard's number in its index.
+        shard: the position of the shard in its index, from 0.
         facts_of: makes a sample's facts.
 
     Raises:
@@ -33,28 +33,20 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
     faults: list[str] = []
     members: dict[str, dict[str, Member]] = {}
     records: dict[str, Any] = {}
+    last = None
     try:
-        end, last = 0, None
-        with path.open("rb") as file:
-            bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
-            with tarfile.open(fileobj=bounded, mode="r:") as tar:
-                for info in tar:
-                    _require_within(info, path)
-                    end = tar.offset  # where the next header begins
-                    if info.isdir():
-                        continue
-                    key, suffix, why = _named(info)
-                    if key in members and key != last:
-                        why = why or "the members of a sample must follow one another"
-                    if why or suffix in members.get(key, {}):
-                        faults.append(f"{info.name}: {why or 'comes twice'}")
-                        continue
-                    content = _content(tar, info)
-                    members.setdefault(key, {})[suffix] = Member(info.offset_data, info.size, digest(content))
-                    last = key
-                    if suffix == "json":
-                        records[key] = _record(content, key, faults)
-        _require_end(path, end)
+        for tar, info in _tar_files(path):
+            key, suffix, why = _named(info)
+            if key in members and key != last:
+                why = why or "the members of a sample must follow one another"
+            if why or suffix in members.get(key, {}):
+                faults.append(f"{info.name}: {why or 'comes twice'}")
+                continue
+            content = _content(tar, info)
+            members.setdefault(key, {})[suffix] = Member(info.offset_data, info.size, digest(content))
+            last = key
+            if suffix == "json":
+                records[key] = _record(content, key, faults)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such shard") from error
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # tarfile lets some ValueErrors through
@@ -62,7 +54,7 @@ def scan_shard(path: Path, number: int, facts_of: FactsOf) -> tuple[ShardEntry, 
     entries = []
     for key, own in members.items():
         try:
-            entries.append(SampleEntry(key, number, own, facts_of(key, records.get(key), own.keys())))
+            entries.append(SampleEntry(key, shard, own, facts_of(key, records.get(key), own.keys())))
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if not entries and not faults:
@@ -76,6 +68,32 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a local file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tar_files(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of a tar but its folders, in order, none of them read yet.
+
+    Raises:
+        EOFError: a member is longer than the tar, or the tar was cut.
+        tarfile.TarError: it is none, or damaged.
+    """
+    end = 0
+    with path.open("rb") as file:
+        bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            for info in tar:
+                member_end = info.offset_data + info.size
+                if info.size < 0 or (info.isreg() and not info.issparse() and member_end > bounded.size):
+                    raise EOFError(
+                        f"{info.name} declares {info.size} bytes and would end at byte {member_end} of the file"
+                    )
+                end = tar.offset  # where the next header begins
+                if not info.isdir():
+                    yield tar, info
+        # A tar ends with two blocks of zeros; without them it was cut, which tarfile does not always notice.
+        file.seek(end)
+        if file.read(2 * _BLOCK) != bytes(2 * _BLOCK):
+            raise EOFError(f"the mark of its end is missing at byte {end}, it was cut short")
 
 
 def _named(info: tarfile.TarInfo) -> tuple[str, str, str | None]:
@@ -92,7 +110,7 @@ def _named(info: tarfile.TarInfo) -> tuple[str, str, str | None]:
 
 
 class _Bounded:
-    """A file whose reads ask for no more than it has: tarfile takes the memory for what a header declares.
+    """File whose reads ask for no more than it has: tarfile takes the memory for what a header declares.
 
     Args:
         file: open for reading, at its beginning.
@@ -108,13 +126,6 @@ class _Bounded:
         return self.file.read(min(size, max(0, self.size - self.file.tell())))
 
 
-def _require_within(info: tarfile.TarInfo, path: Path) -> None:
-    """Refuse a member that is longer than the tar, before it is read."""
-    end = info.offset_data + info.size
-    if info.size < 0 or (info.isreg() and not info.issparse() and end > path.stat().st_size):
-        raise EOFError(f"{info.name} declares {info.size} bytes and would end at byte {end} of the file")
-
-
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(info)
     assert file is not None, "a regular file has content"
@@ -128,16 +139,8 @@ def _record(content: bytes, key: str, faults: list[str]) -> Any:
     try:
         record = json.loads(content)
         if deeper(record):
-            raise ValueError("its lists and objects lie too deep within each other")
+            raise ValueError("its lists and objects are nested too deep")
     except (ValueError, RecursionError) as error:
         faults.append(f"{key}: .json cannot be parsed: {error}")
         return None
     return record
-
-
-def _require_end(path: Path, end: int) -> None:
-    """A tar ends with two blocks of zeros; without them it was cut, which tarfile does not always notice."""
-    with path.open("rb") as file:
-        file.seek(end)
-        if file.read(2 * _BLOCK) != bytes(2 * _BLOCK):
-            raise EOFError(f"the mark of its end is missing at byte {end}, it was cut short")

@@ -62,7 +62,7 @@ def write_tar_shards(
 
 
 class TarWriter:
-    """Shards under partial names, until they are committed; a context that leaves nothing of them behind.
+    """Writer of shards under partial names, until they are committed; a context that leaves nothing of them behind.
 
     Args:
         output: as `write_tar_shards`, and so are the others.
@@ -101,7 +101,7 @@ class TarWriter:
         if self._writer is not None:
             self._writer.post = None  # close the tar, but do not seal half a shard
             self._writer.close()
-        for file in self._opened:
+        for file in self._opened:  # closing twice does nothing
             file.close()
         remove_partials(self.output)
 
@@ -119,6 +119,7 @@ class TarWriter:
         if faults := [why for why in (key_fault(key), *map(suffix_fault, members)) if why]:
             raise ValueError(f"sample {key!r}: " + "; ".join(faults))
         if self._writer is None:
+            # At the first sample: a run that has none leaves no folder behind.
             from webdataset import ShardWriter
 
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +149,7 @@ class TarWriter:
         self._opened[-1].flush()
         os.fsync(self._opened[-1].fileno())
         self._opened[-1].close()
+        # Read back from the disk: the index describes what is there, and not what was meant to be written.
         shard, entries = scan_shard(Path(path), len(self._shards), self.facts_of)
         self._shards.append(replace(shard, address=path.removesuffix(PARTIAL)))
         self._entries.extend(entries)
@@ -174,7 +176,7 @@ def index_tar_shards(
     files = [Path(path) for path in paths]
     faults: list[str] = []
     if len({file.parent.resolve() for file in files}) > 1:
-        faults.append("the shards lie in several folders; one index describes one folder")
+        faults.append("the shards are in several folders; one index describes one folder")
     shards: list[ShardEntry] = []
     entries: list[SampleEntry] = []
     for file in files:

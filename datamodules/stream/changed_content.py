@@ -20,13 +20,13 @@ def content_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
         which = " or ".join(now)
         return [f"{which} holds other samples"]
     # A file that was moved or renamed is the same data set.
-    known, left = set(before.values()), set(now.values())
-    other = [path for path, fingerprint in now.items() if fingerprint not in known]
-    lines = [f"{path} holds other samples" if path in before else f"{path} is new" for path in other]
+    known, current = set(before.values()), set(now.values())
+    changed = [path for path, fingerprint in now.items() if fingerprint not in known]
+    lines = [f"{path} holds other samples" if path in before else f"{path} is new" for path in changed]
     lines += [
         f"{path} is no longer given"
         for path, fingerprint in before.items()
-        if fingerprint not in left and path not in other
+        if fingerprint not in current and path not in changed
     ]
     return lines or [f"they are given in another order, {', '.join(now)} in place of {', '.join(before)}"]
 
@@ -35,15 +35,15 @@ def moved(state: Mapping[str, Any], plan: TrainPlan, index: Index) -> tuple[dict
     """A saved state for other samples than those that it was written with, and a sentence that says where it is.
 
     As many samples as before: the order is the same, and the run goes on at the next sample. Another number: epochs
-    that are over stay over, and of the one under way the same share is over, in the order that the samples of now have.
+    that are over stay over, and of the one under way the same share is over, in the order of the present samples.
 
     Args:
         state: what `PlanLoader.progress` returned, at the end of an optimizer step.
         plan: of this run.
-        index: of the samples of now.
+        index: of the present samples.
 
     Returns:
-        The state, with the fingerprint and the filter of now, and without bad samples that are gone.
+        The state, with the present fingerprint and filter, and without bad samples that are gone.
     """
     before, now, consumed = int(state["kept"].split(":")[0]), len(plan.kept), state["consumed"]
     epoch, done = divmod(consumed, before)

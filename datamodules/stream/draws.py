@@ -17,5 +17,6 @@ def generator(seed: int, key: str, purpose: str, epoch: int | None = None) -> np
         purpose: what is drawn ("clip/span"), so that the draws of one level do not move those of another.
         epoch: given where the draws differ from epoch to epoch.
     """
+    # Not Python's `hash`, which differs from process to process.
     digest = hashlib.sha256(json.dumps([seed, key, purpose, epoch]).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))

@@ -62,8 +62,13 @@ class _BatchMaker:
             sample = None
             if slot.mask:
                 try:
-                    sample = self._sample(slot.position, slot.epoch)
+                    content = self.samples.read(slot.position, self.recipe.members(slot.position))
+                    entry = index.entries[slot.position]
+                    sample = self.recipe.make_sample(
+                        SampleRead(entry, content, slot.epoch, slot.position, self.samples.read)
+                    )
                 except ValueError as error:
+                    # A mistake in the code raises another error, and is not skipped.
                     key, message = index.entries[slot.position].key, str(error)
                     if not isinstance(error, BadSampleError):  # which names shard and key itself
                         message = f"{index.address(slot.position)}: sample {key!r}: {error}"
@@ -74,11 +79,6 @@ class _BatchMaker:
             samples.append(sample)
             slots.append(slot)
         return _Delivery(self.recipe.collate(samples, replace(planned, slots=tuple(slots))), skipped)
-
-    def _sample(self, position: int, epoch: int) -> Any:
-        content = self.samples.read(position, self.recipe.members(position))
-        entry = self.samples.index.entries[position]
-        return self.recipe.make_sample(SampleRead(entry, content, epoch, position, self.samples.read))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -133,7 +133,8 @@ class PlanLoader(Generic[BatchT]):
         deliveries = self._deliveries(self.consumed)
         try:
             for delivery in deliveries:
-                self._note(delivery.skipped)
+                self._count(delivery.skipped)
+                # Before the yield: a generator goes on only when the next batch is asked for, after the step.
                 self.consumed += self.plan.global_batch
                 yield delivery.batch
         finally:
@@ -203,7 +204,7 @@ class PlanLoader(Generic[BatchT]):
         )
         loader: DataLoader[_Delivery] = DataLoader(
             pipeline,
-            batch_size=None,
+            batch_size=None,  # the pipeline yields batches, which torch's own conversion would look into
             collate_fn=identity,
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
@@ -215,7 +216,7 @@ class PlanLoader(Generic[BatchT]):
         )
         return iter(loader)
 
-    def _note(self, skipped: Mapping[str, str]) -> None:
+    def _count(self, skipped: Mapping[str, str]) -> None:
         for key, why in skipped.items():
             if key not in self.bad_samples:
                 _log.warning("skipped a sample (%d so far): %s", len(self.bad_samples) + 1, why)

@@ -49,9 +49,11 @@ def order(
     shard_of = np.searchsorted(ends, kept, side="right")
     used = np.unique(shard_of)
     bits = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
+    # Stable: should two random numbers be equal, the order is still the same on every machine.
     shuffled = used[np.argsort(bits.random_raw(len(used)), kind="stable")]
     window_of = np.zeros(len(ends), dtype=np.int64)
     window_of[shuffled] = np.arange(len(used)) // window
+    # lexsort's last key is its first: by window, and at random within each.
     return kept[np.lexsort((bits.random_raw(len(kept)), window_of[shard_of]))]
 
 
@@ -104,7 +106,7 @@ class PlannedBatch:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan(ABC):
-    """What training and evaluation plans share.
+    """Base of the training and the evaluation plan: which samples, and this rank's share of them.
 
     Attributes:
         shard_counts: samples in each shard.
@@ -173,6 +175,7 @@ class Plan(ABC):
             )
 
     def _denominators(self, positions: Positions, parts: int) -> dict[str, float]:
+        # Divided by ranks x accumulation, as the trainer averages over both and would otherwise divide twice.
         counts = {name: int(items[positions].sum()) for name, items in self.terms.items()}
         return {name: count / parts if count else 1.0 for name, count in counts.items()}
 
@@ -218,6 +221,7 @@ class TrainPlan(Plan):
         epochs, positions = self._span(consumed, consumed + self.global_batch)
         share = slice(self.rank, None, self.world)
         slots = tuple(Slot(int(e), int(p)) for e, p in zip(epochs[share], positions[share], strict=True))
+        # A denominator counts the whole optimizer step, also the micro-batches before and after this one.
         first = consumed - (consumed - self.origin) % self.step_samples
         _, step = self._span(first, first + self.step_samples)
         return PlannedBatch(slots, step, self._denominators(step, self.world * self.accumulation))
@@ -228,33 +232,30 @@ class TrainPlan(Plan):
         return {"seed": self.seed, "window": self.window, "kept": kept}
 
     def _span(self, start: int, end: int) -> tuple[Positions, Positions]:
-        """Epoch and position of the plan's samples number start ... end - 1."""
+        """Epoch and position of the plan's samples start ... end - 1, counted from the beginning of the run."""
         epochs, places = np.divmod(np.arange(start, end, dtype=np.int64), len(self.kept))
         positions = np.empty_like(places)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            here = epochs == epoch
-            positions[here] = self._order(epoch)[places[here]]
+            if epoch not in self._orders:
+                # A step may span two epochs, and a short epoch ends within a batch: the last few orders are kept.
+                while len(self._orders) > 3:
+                    del self._orders[min(self._orders)]
+                self._orders[epoch] = order(self.shard_counts, self.kept, self.seed, epoch, self.window)
+            in_epoch = epochs == epoch
+            positions[in_epoch] = self._orders[epoch][places[in_epoch]]
         return epochs, positions
 
     @cached_property
     def _orders(self) -> dict[int, Positions]:
         return {}
 
-    def _order(self, epoch: int) -> Positions:
-        """The epoch's order; the last few are kept, since a step may span two epochs."""
-        if epoch not in self._orders:
-            while len(self._orders) > 3:
-                del self._orders[min(self._orders)]
-            self._orders[epoch] = order(self.shard_counts, self.kept, self.seed, epoch, self.window)
-        return self._orders[epoch]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvalPlan(Plan):
     """Every kept sample exactly once, in the index's order; the last batches are padded with masked slots.
 
-    Every rank has the same number of batches, all of full size; a rank may have a batch of padding alone. Normalizers
-    are those of one batch over all ranks.
+    Every rank has the same number of batches, all of full size; a rank may have a batch of padding alone.
+    Denominators are those of one batch over all ranks.
     """
 
     endless: ClassVar[bool] = False
@@ -265,6 +266,7 @@ class EvalPlan(Plan):
     def batch(self, consumed: int) -> PlannedBatch:
         """This rank's batch when ``consumed`` samples were consumed before it by all ranks together."""
         mine = range(consumed + self.rank, consumed + self.global_batch, self.world)
+        # Padding repeats the last sample, so that it has a shape to be padded to, and is masked.
         last = len(self.kept) - 1
         slots = tuple(Slot(0, int(self.kept[min(n, last)]), n <= last) for n in mine)
         step = self.kept[consumed : consumed + self.global_batch]

@@ -1,35 +1,29 @@
-"""What the data modules that read shards share: paths, checks, loaders, and the state from which a run goes on."""
+"""Base of the data modules that read shards in the order of a plan: loaders, and the state that a run goes on from."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.shards.byte_reader import ByteReader
-from datamodules.shards.checks import load_indexes
-from datamodules.shards.index import Index, Schemas, joined
-from datamodules.stream.changed_content import content_changes, moved
+from datamodules.stream.indexed_data import IndexedData, Paths, Split
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
 from datamodules.stream.recipe import Recipe
-from datamodules.stream.run_place import RunPlace, at_a_step, limited
+from datamodules.stream.run_place import RunPlace, limited
 from datamodules.stream.term_items import item_lines
+from datamodules.stream.training_content import TrainingContent
 
-Split = Literal["train", "val", "predict"]
-Paths = str | list[str]
 OnBadSample = Literal["raise", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
-BatchT = TypeVar("BatchT")
 #: Prompt, answers by name -> what is wrong with them.
 TextFaults = Callable[[str, Mapping[Any, str]], list[str]]
-
-_SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "predict": ("predict",)}
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +39,12 @@ class Selection:
     keep: Positions | None = None
 
 
-class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
+class PlannedData(IndexedData, Generic[BatchT]):
     """Shards -> batches in the order of a plan. The state in a checkpoint is the number of samples consumed.
 
     A subclass says what it reads (`schema`), what may be wrong with it (`check`), which samples are taken and what
-    they count for (`selection`), and how bytes become batches (`recipe`).
+    they count for (`selection`), and how bytes become batches (`recipe`). Its constructor names only the options that
+    it adds or sets, and passes on the others as ``**options``: the command line finds them, and what they mean, here.
 
     Args:
         paths: the index file, or several, of each split that the subclass has; None = not given.
@@ -60,33 +55,27 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         on_bad_sample: an altered or undecodable sample stops the run, or is skipped (without a loss; denominators are
             from the index and still count it).
         max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: how workers start; None = the platform's default.
-        reader: how bytes are fetched; None = the defaults.
-        allow_changed: go on from a checkpoint also where the training samples are others than those that it was
-            written with, from the same share of the epoch; otherwise that is an error.
+        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
+        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
+        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
+            (some removed, added or replaced), from the same share of the epoch.
     """
-
-    #: What the shards hold; several = any of them.
-    schema: ClassVar[Schemas]
-    #: The method of a module by which it says what its batches need, and the modules that have it; None = any module.
-    required_module_method: ClassVar[tuple[str, str] | None] = None
 
     def __init__(
         self,
         paths: dict[Split, Paths | None],
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        window: int,
-        on_bad_sample: OnBadSample,
-        max_bad_samples: int,
-        multiprocessing_context: StartMethod | None,
-        reader: ByteReader | None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        window: int = 16,
+        on_bad_sample: OnBadSample = "raise",
+        max_bad_samples: int = 10,
+        multiprocessing_context: StartMethod | None = None,
+        reader: ByteReader | None = None,
         allow_changed: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(paths, reader)
         require_least(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
-        self.paths = paths
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -94,19 +83,11 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         self.on_bad_sample = on_bad_sample
         self.max_bad_samples = max_bad_samples
         self.multiprocessing_context = multiprocessing_context
-        self.reader = reader or ByteReader()
         self.allow_changed = allow_changed
-        self._indexes: dict[Split, tuple[list[Index], Index]] = {}
         self._loaders: dict[Split, PlanLoader[BatchT]] = {}
         self._resumed: dict[str, Any] = {}
-        #: The verb and the module for which `faults` came out empty.
-        self._passed: tuple[Any, ...] = ()
 
     # What a subclass says of itself
-
-    @abstractmethod
-    def check(self, split: Split, index: Index) -> None:
-        """Before anything is read: raise a ValueError that lists what is wrong with the samples."""
 
     @abstractmethod
     def selection(self, split: Split) -> Selection:
@@ -115,6 +96,15 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     @abstractmethod
     def recipe(self, split: Split) -> Recipe[BatchT]:
         """How bytes become batches."""
+
+    def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
+        """What is wrong with the texts of a split's samples; nothing where training reads none.
+
+        Args:
+            split: one whose index is without faults.
+            faults_of: what a policy says of one prompt and its answers.
+        """
+        return []
 
     def identity(self) -> dict[str, Any]:
         """What must not change over a resume besides shards, seed, window and filter, in plain types."""
@@ -127,57 +117,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Read the indexes and check all that they say, before anything is trained.
-
-        Raises:
-            ValueError: everything that is wrong with the shards of a split, or a split that this verb needs is absent.
-        """
-        passed, self._passed = self._passed, ()
-        if passed != (stage, self._module) and (faults := self.faults(stage)):
-            raise ValueError("\n".join(faults))
-        # What an earlier run left behind; Lightning restores a checkpoint's state after this hook.
+        """As `IndexedData.setup`; what an earlier run of this data module read and restored is forgotten."""
+        super().setup(stage)
+        # Lightning restores a checkpoint's state after this hook.
         self._loaders, self._resumed = {}, {}
-
-    def faults(self, stage: str) -> list[str]:
-        """All that the indexes tell of what is wrong, split by split; where nothing is, the next `setup` need not ask.
-
-        Args:
-            stage: the verb.
-        """
-        module = self._module
-        if self.required_module_method is not None and not hasattr(module, self.required_module_method[0]):
-            return [
-                f"{type(self).__name__} has samples for {self.required_module_method[1]}, not for "
-                f"{type(module).__name__}; choose another --data, or another --model"
-            ]
-        faults: list[str] = []
-        for split in self.splits(stage):
-            if split not in self.paths:
-                faults.append(f"{type(self).__name__} has no samples for `{stage}`; choose another data module")
-            elif self.paths[split] is not None:
-                try:
-                    self.check(split, self.index(split))
-                except ValueError as error:
-                    faults.append(str(error))
-            elif not (stage == TrainerFn.FITTING and split == "val"):
-                faults.append(
-                    f"data.{split} is not given; name the index file of the shards for `{TrainerFn(stage).value}`"
-                )
-        self._passed = () if faults else (stage, module)
-        return faults
-
-    def splits(self, stage: str) -> tuple[Split, ...]:
-        """The splits that a verb reads, if their samples are given."""
-        return _SPLITS.get(stage, ())
-
-    def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
-        """What is wrong with the texts of a split's samples; nothing where training reads none.
-
-        Args:
-            split: one whose index is without faults.
-            faults_of: what a policy says of one prompt and its answers.
-        """
-        return []
 
     def train_dataloader(self) -> PlanLoader[BatchT]:
         """The endless stream of training samples, from where a checkpoint left it."""
@@ -192,10 +135,10 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             )
         loader = self._loader("train", plan)
         before = self._loaders.get("train")
-        if before is not None:
+        if before is not None:  # Lightning asks again in the same run, which goes on where it is
             loader.resume(before.progress())
         elif self._resumed:
-            self._go_on(loader)
+            self._restore(loader)
         self._loaders["train"] = loader
         return loader
 
@@ -212,12 +155,13 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         loader = self._loaders.get("train")
         if loader is None:
             return dict(self._resumed)
+        content = self._content()
         progress = self.active_trainer.fit_loop.epoch_loop.batch_progress.current
         return {
             # 1 in a checkpoint that an exception wrote, else 0: that batch is given again.
             **loader.progress(in_flight=progress.ready - progress.processed),
-            "identity": self.identity(),
-            "data_sets": self._data_sets(),
+            "identity": dict(content.identity),
+            "data_sets": dict(content.data_sets),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -226,6 +170,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
 
     def resume_faults(self, state: Mapping[str, Any]) -> list[str]:
         """Why training cannot go on from a saved state (see `state_dict`) with the samples and settings of now."""
+        # Not `_plan`: this is asked before there is a trainer with ranks, and the order does not depend on them.
         plan = TrainPlan(
             shard_counts=self.index("train").shard_counts,
             batch_size=self.batch_size,
@@ -233,15 +178,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
             seed=self.seed,
             window=self.window,
         )
-        try:
-            changed = bool(self._changes(state))
-            now = {**plan.identity(), **self._kept_identity(changed)}
-            if changed:
-                del now["kept"]
-            self._require_same({**state, **state.get("identity", {})}, now)
-        except ValueError as error:
-            return [str(error)]
-        return []
+        return self._content().faults(state, plan)
 
     def resume(self) -> RunPlace | None:
         """Move the stream of training samples to where the restored state says; where that is in the trainer's epochs.
@@ -258,7 +195,7 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         if loader is None:
             loader = self.train_dataloader()
         else:
-            self._go_on(loader)  # a sharded model is set up first, and its schedule has asked for the loader
+            self._restore(loader)  # a sharded model is set up first, and its schedule has asked for the loader
         plan = loader.plan
         assert isinstance(plan, TrainPlan)
         return RunPlace.after(loader.consumed, plan, self.active_trainer.limit_train_batches)
@@ -278,96 +215,31 @@ class PlannedData(LightningDataModule, ABC, Generic[BatchT]):
         return lines
 
     @property
-    def _module(self) -> Any:
-        """What is run; None where there is no trainer, as when someone only looks at the data."""
-        return getattr(self.trainer, "lightning_module", None)
-
-    @property
-    def active_trainer(self) -> Any:
-        """The trainer."""
-        assert self.trainer is not None, "asked by a trainer only"
-        return self.trainer
-
-    def index(self, split: Split) -> Index:
-        """The index of a split, read once; several index files are one.
-
-        Raises:
-            ValueError: the split has no index file, it cannot be read, shards are missing or of another size.
-        """
-        return self._read(split)[1]
-
-    def parts(self, split: Split) -> list[Index]:
-        """The index files of a split one by one, in the order of `index`."""
-        return self._read(split)[0]
-
-    @property
     def bad_samples(self) -> dict[str, str]:
         """Key -> why, of all samples skipped so far on this rank."""
         return {key: why for loader in self._loaders.values() for key, why in loader.bad_samples.items()}
 
     # Parts
 
-    def _read(self, split: Split) -> tuple[list[Index], Index]:
-        path = self.paths[split]
-        if path is None:
-            raise ValueError(f"data.{split} is not given; name the index file of its shards")
-        if split not in self._indexes:
-            same = [read for other, read in self._indexes.items() if self.paths[other] == path]
-            if not same:
-                parts = load_indexes(path, self.schema, self.reader)
-                same = [(parts, joined(parts))]
-            self._indexes[split] = same[0]
-        return self._indexes[split]
-
-    def _data_sets(self) -> dict[str, str]:
-        """Index file -> fingerprint, of the training samples."""
+    def _content(self) -> TrainingContent:
         given = self.paths["train"]
-        paths = [given] if isinstance(given, str) else list(given or ())
-        return {str(path): part.fingerprint for path, part in zip(paths, self.parts("train"), strict=True)}
+        files = [given] if isinstance(given, str) else list(given or ())
+        fingerprints = [part.fingerprint for part in self.parts("train")]
+        return TrainingContent(
+            index=self.index("train"),
+            data_sets=dict(zip(map(str, files), fingerprints, strict=True)),
+            identity=self.identity(),
+            origin_of=self.origin_of,
+            allow_changed=self.allow_changed,
+        )
 
-    def _changes(self, state: Mapping[str, Any]) -> str:
-        """Which data sets hold other training samples than a saved state is of; "" = none.
-
-        Raises:
-            ValueError: some do, and that is not allowed.
-        """
-        before, now = state["fingerprint"], self.index("train").fingerprint
-        if before == now:
-            return ""
-        changes = "; ".join(content_changes(state.get("data_sets", {}), self._data_sets()))
-        if not self.allow_changed:
-            raise ValueError(
-                f"cannot resume: the content of the training samples has changed: {changes} (fingerprint was "
-                f"{before[:12]}, is {now[:12]}). Restore the former shards, go on with these by --data.allow_changed "
-                "true, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
-            )
-        return changes
-
-    def _go_on(self, loader: PlanLoader[BatchT]) -> None:
-        state, plan = at_a_step(self._resumed), loader.plan
-        assert isinstance(plan, TrainPlan)
-        changes = self._changes(state)
-        self._require_same(state.get("identity", {}), self._kept_identity(bool(changes)))
-        if changes:
-            state, place = moved(state, plan, self.index("train"))
-            rank_zero_warn(f"the content of the training samples has changed: {changes}. {place}")
+    def _restore(self, loader: PlanLoader[BatchT]) -> None:
+        """Move a new loader to where the restored state says."""
+        assert isinstance(loader.plan, TrainPlan)
+        state, warning = self._content().adapted(self._resumed, loader.plan)
+        if warning:
+            rank_zero_warn(warning)
         loader.resume(state)
-
-    def _kept_identity(self, changed: bool) -> dict[str, Any]:
-        """What must be as it was; where other samples are allowed, not what is of their files."""
-        return {name: value for name, value in self.identity().items() if not (changed and self.origin_of(name))}
-
-    def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        changed = [
-            f"{name} was {before.get(name)!r}, is {now[name]!r}{self.origin_of(name)}"
-            for name in now
-            if before.get(name) != now[name]
-        ]
-        if changed:
-            raise ValueError(
-                f"cannot resume: the samples are not what they were ({'; '.join(changed)}). Restore the former "
-                "settings, or start a new run: another --trainer.default_root_dir, or --ckpt_path null"
-            )
 
     def _plan(self, split: Split) -> dict[str, Any]:
         share = self.active_trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}

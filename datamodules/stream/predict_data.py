@@ -1,4 +1,4 @@
-"""What the data modules of `predict` share: every sample once over all ranks, without those that are done already."""
+"""Bases of the data modules of `predict`: every sample once over all ranks, without those that are done already."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.plan import EvalPlan, Positions
-from datamodules.stream.planned_data import (
-    OnBadSample,
-    Paths,
-    PlannedData,
-    Selection,
-    Split,
-    StartMethod,
-    require_least,
-)
+from datamodules.stream.planned_data import PlannedData, Selection, require_least
 
 BatchT = TypeVar("BatchT")
 
@@ -39,7 +31,7 @@ class ContinuedData(PlannedData[BatchT]):
         return self.index("predict").fingerprint
 
     def skip(self, keys: Collection[str]) -> None:
-        """Leave these samples out; said before the loader is made, alike on every rank. Replaces what was said before.
+        """Leave these samples out; called before the loader is made, alike on every rank. Replaces an earlier call.
 
         Args:
             keys: the samples' keys; unknown ones do nothing.
@@ -52,6 +44,7 @@ class ContinuedData(PlannedData[BatchT]):
 
     def predict_dataloader(self) -> Any:
         """Every sample that is not skipped, once; an empty list where none is left."""
+        # A plan without a sample is an error, and here it means that the run is over.
         return super().predict_dataloader() if len(self.remaining()) else []
 
 
@@ -60,37 +53,13 @@ class PredictData(ContinuedData[BatchT]):
 
     Args:
         predict: index file of the shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
-        batch_size: samples per rank and batch.
-        num_workers: processes per rank that read and decode; 0 = none.
         limit: only the first samples, for a quick look; null = all.
-        on_bad_sample: an altered or undecodable sample stops the run, or is skipped.
-        max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; null = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); null = the defaults.
+        options: those of `PlannedData` that do not concern training.
     """
 
-    def __init__(
-        self,
-        predict: Paths,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        limit: int | None = None,
-        on_bad_sample: OnBadSample = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: StartMethod | None = None,
-        reader: ByteReader | None = None,
-    ) -> None:
-        super().__init__(
-            {"predict": predict},
-            batch_size,
-            num_workers,
-            seed=0,
-            window=1,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            multiprocessing_context=multiprocessing_context,
-            reader=reader,
-        )
+    def __init__(self, predict: Paths, limit: int | None = None, **options: Any) -> None:
+        # What is set here is no option of the command line: order and draws of a prediction are those of the index.
+        super().__init__({"predict": predict}, seed=0, window=1, allow_changed=False, **options)
         if limit is not None:
             require_least(limit=(limit, 1))
         self.limit = limit

@@ -1,4 +1,4 @@
-"""What a module's `predict_step` hands to a writer, and what a writer asks of the data module behind it.
+"""Outputs of a module's `predict_step` for a writer, and what a writer needs of the data module behind it.
 
 A predict run is a list of named samples, each made once: the data module knows all their keys in order, the writer
 knows which are on disk, and tells the data module to leave those out.
@@ -86,10 +86,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = [*flat_before, *(name for name in flat_now if name not in flat_before)]
     lines = []
     for name in names:
-        was, is_now = _shown(flat_before, name), _shown(flat_now, name)
-        setting, stamped = _named(name, CONTENTS), _named(name, _STAMPS)
+        was, is_now = (json.dumps(flat[name]) if name in flat else "not there" for flat in (flat_before, flat_now))
+        setting, stamped = _setting(name, CONTENTS), _setting(name, _STAMPS)
+        # An earlier release knew no hash of the content, or its stamp, which a hash has replaced.
         unknown = setting and name not in flat_before
-        former = stamped and any(_named(one, CONTENTS) == stamped for one in flat_now)
+        former = stamped and any(_setting(other, CONTENTS) == stamped for other in flat_now)
         if was == is_now or unknown or former:
             continue
         line = f"{name} was {was}, is {is_now}"
@@ -107,7 +108,7 @@ def uncompared(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Whether those files are still the same cannot be known.
     """
     known = _flat(before)
-    return [setting for name in _flat(now) if (setting := _named(name, CONTENTS)) and name not in known]
+    return [setting for name in _flat(now) if (setting := _setting(name, CONTENTS)) and name not in known]
 
 
 def plain(value: Any) -> Any:
@@ -124,22 +125,19 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """A safetensors member, the tensors as they are but on the CPU."""
     from safetensors.torch import save
 
+    # safetensors takes no views: a slice would be refused, or stored with what it is a slice of.
     content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     return content
 
 
-def _named(name: str, group: str) -> str:
-    """The setting that a field of a group is about: ``policy.contents.path`` is about ``policy.path``; "" = no such."""
-    before, found, after = f".{name}".partition(f".{group}.")
-    return f"{before}.{after}".strip(".") if found else ""
+def _setting(name: str, group: str) -> str:
+    """The setting that a field of a group is about: ``policy.contents.path`` is about ``policy.path``; "" = none."""
+    before, separator, after = f".{name}".partition(f".{group}.")
+    return f"{before}.{after}".strip(".") if separator else ""
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, one in value.items():
-        found |= _flat(one, f"{before}{name}.") if isinstance(one, Mapping) else {f"{before}{name}": one}
-    return found
-
-
-def _shown(flat: Mapping[str, Any], name: str) -> str:
-    return json.dumps(flat[name]) if name in flat else "not there"
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat |= _flat(item, f"{before}{name}.") if isinstance(item, Mapping) else {f"{before}{name}": item}
+    return flat

@@ -34,6 +34,7 @@ class RunPlace:
         """
         length = min(limited(plan, limit), len(plan))
         epoch, samples = divmod(consumed, length * plan.global_batch)
+        # Whole optimizer steps only: a batch counter within one would end the trainer's next step too early.
         return cls(epoch, samples // plan.step_samples * plan.accumulation, length)
 
     @property

@@ -1,4 +1,4 @@
-"""How many items each loss term has in each data set of a run, in a line that a person reads at its start."""
+"""Lines for the start of a run: how many items each loss term has in each of its data sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def item_lines(
     total = sum(data_sets.values())
     read = np.ones(total, dtype=np.bool_) if keep is None else np.isin(np.arange(total), keep)
     lines: list[str] = []
-    start = 0
+    start = 0  # of a data set, in the positions of all of them joined
     for path, count in data_sets.items():
         part = slice(start, start + count)
         start += count

@@ -11,13 +11,13 @@ STOP_SIGNALS = tuple(
 
 
 def ignore_stop_signals(worker: int) -> None:
-    """Start a loader's worker deaf to these signals: schedulers send them to every process of a run.
+    """Let a loader's worker ignore these signals: schedulers send them to every process of a run.
 
     A worker that ended by one would fail the training process before it has written its checkpoint. When that process
     ends the workers notice, and end as well.
 
     Args:
-        worker: the worker's number, as `worker_init_fn` gets it.
+        worker: the worker's index, as `worker_init_fn` gets it.
     """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, signal.SIG_IGN)

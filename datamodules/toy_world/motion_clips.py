@@ -1,10 +1,11 @@
-"""Batches of rendered toy videos, as many as a fit asks for: what the toy autoencoder is trained on."""
+"""Batches of rendered toy videos, as many as a fit asks for: the data of the toy autoencoder."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,7 +17,7 @@ from datamodules.toy_world.motion_world import draw_motion_scene, render_motion
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stretch of training.
+    """Stage of training.
 
     Attributes:
         batches: how many batches; the last stage goes on for as long as it is asked.
@@ -37,22 +38,23 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """Which videos a batch has: a pure function of the batch's number."""
+    """Plan of the videos in each batch: a pure function of the batch's index."""
 
     stages: tuple[Stage, ...]
     seed: int
 
-    def stage(self, number: int) -> Stage:
+    def stage(self, index: int) -> Stage:
         """The stage that a batch belongs to."""
         for stage in self.stages:
-            if number < stage.batches:
+            if index < stage.batches:
                 return stage
-            number -= stage.batches
+            index -= stage.batches
         return self.stages[-1]
 
-    def batch(self, number: int) -> Tensor:
+    def batch(self, index: int) -> Tensor:
         """(B, 3, T, H, W) uint8."""
-        stage, rng = self.stage(number), random.Random(f"clips/{self.seed}/{number}")
+        # A seed for each batch, so that a resumed fit draws what it would have drawn.
+        stage, rng = self.stage(index), random.Random(f"clips/{self.seed}/{index}")
         clips = [render_motion(draw_motion_scene(rng), stage.num_frames) for _ in range(stage.batch_size)]
         return torch.stack([torch.from_numpy(clip).permute(3, 0, 1, 2) for clip in clips])
 
@@ -62,10 +64,8 @@ class _Endless(IterableDataset[Tensor]):
         self.plan, self.start = plan, start
 
     def __iter__(self) -> Iterator[Tensor]:
-        number = self.start
-        while True:
-            yield self.plan.batch(number)
-            number += 1
+        for index in count(self.start):
+            yield self.plan.batch(index)
 
 
 class MotionClips(LightningDataModule):
@@ -88,4 +88,5 @@ class MotionClips(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches (B, 3, T, H, W) uint8 from the trainer's step on."""
         start = self.trainer.global_step if self.trainer else 0
+        # One process: a worker more would render the same batches again.
         return DataLoader(_Endless(self.plan, start), batch_size=None)

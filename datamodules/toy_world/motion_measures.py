@@ -1,9 +1,9 @@
-"""What a toy video really shows, measured against its prompt: how far the shape moves, and how good it looks.
+"""Measures of a toy video against its prompt: how far the shape moves, and how good it looks.
 
 Pure functions of decoded frames and a `ShapeMotion`. The shape is whatever differs from the background; where it is, is
 its centre of mass on the torus. *Motion* says how far it moves along the prompt's axis. *Quality* is the mean of shape,
-colour and smoothness, and says nothing of motion: as those who label videos for their artifacts, it has no objection to
-a shape that stands still.
+colour and smoothness, and says nothing of motion: like people who label videos for their artifacts, it has no objection
+to a still shape.
 
 Ground truth, also after mp4's lossy encoding, has a motion of 1 and a quality near 1 (see the tests).
 """
@@ -11,8 +11,7 @@ Ground truth, also after mp4's lossy encoding, has a motion of 1 and a quality n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -47,11 +46,11 @@ FLICKER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """A video, or a stretch of one.
+    """Measures of a video, or of a segment of one.
 
     Attributes:
-        motion: mean displacement along the prompt's axis, either way, over what the prompt's speed asks for: 1 as told,
-            0 still or to and fro; rarely above 2.
+        motion: mean displacement along the prompt's axis, either way, over what the prompt's speed asks for: 1 as
+            asked, 0 still or to and fro; rarely above 2.
         direction: share of the mean displacement that is along the prompt's axis, 0..1; 0 where nothing moves.
         speed: length of the mean displacement, pixels per frame.
         shape: overlap with the prompt's shape at the place where it is, opacities' minimum over maximum, 0..1.
@@ -85,12 +84,13 @@ def measure(frames: Tensor, motion: ShapeMotion) -> Measures:
     if frames.ndim != 4 or frames.shape[0] < 3 or tuple(frames.shape[1:]) != (3, SIZE, SIZE):
         raise ValueError(f"frames are {tuple(frames.shape)}; give at least 3 of (3, {SIZE}, {SIZE})")
     offset = frames.permute(0, 2, 3, 1).double().numpy() - BACKGROUND
-    told = np.array(COLORS[motion.thing.color], dtype=np.float64) - BACKGROUND
-    opacity = (np.linalg.norm(offset, axis=-1) / np.linalg.norm(told)).clip(0, 1)
+    # As vectors from the background's colour: their length is opacity, their direction is hue.
+    color = np.array(COLORS[motion.thing.color], dtype=np.float64) - BACKGROUND
+    opacity = (np.linalg.norm(offset, axis=-1) / np.linalg.norm(color)).clip(0, 1)
     opacity[opacity < HAZE] = 0.0
     area = opacity.sum(axis=(1, 2))
-    there = area > GONE * AREA
-    centers = _centers(opacity, there)
+    seen = area > GONE * AREA
+    centers = _centers(opacity, seen)
     steps = around(np.diff(centers, axis=0))
     mean_step = steps.mean(axis=0)
     progress, speed = abs(float(mean_step[AXES[motion.axis]])), float(np.linalg.norm(mean_step))
@@ -98,9 +98,9 @@ def measure(frames: Tensor, motion: ShapeMotion) -> Measures:
         motion=progress / PIXELS_PER_FRAME[motion.speed],
         direction=progress / speed if speed > 1e-6 else 0.0,
         speed=speed,
-        shape=_shape(opacity, centers, there, motion.thing.shape),
-        color=_color(offset, opacity, told, there),
-        smoothness=_smoothness(steps, area, there),
+        shape=_shape(opacity, centers, seen, motion.thing.shape),
+        color=_color(offset, opacity, color, seen),
+        smoothness=_smoothness(steps, area, seen),
     )
 
 
@@ -119,12 +119,11 @@ def measure_segments(frames: Tensor, motion: ShapeMotion, frames_per_segment: in
 
 def mean_measures(measures: Sequence[Measures]) -> Measures:
     """The mean of each measure over videos or segments."""
-    table = np.array([astuple(one) for one in measures])
-    named: dict[str, Any] = dict(zip((one.name for one in fields(Measures)), table.mean(axis=0).tolist(), strict=True))
-    return Measures(**named)
+    means: list[float] = np.array([astuple(video) for video in measures]).mean(axis=0).tolist()
+    return Measures(*means)
 
 
-def _centers(opacity: Numbers, there: npt.NDArray[np.bool_]) -> Numbers:
+def _centers(opacity: Numbers, seen: npt.NDArray[np.bool_]) -> Numbers:
     """(T, 2) centres of mass (x, y) on the torus; where nothing is seen, that of the frame before."""
     pixels = np.arange(SIZE) + 0.5
     masses = np.stack([opacity.sum(axis=1), opacity.sum(axis=2)], axis=1)  # (T, 2, SIZE): along x, along y
@@ -135,31 +134,32 @@ def _centers(opacity: Numbers, there: npt.NDArray[np.bool_]) -> Numbers:
     for _ in range(2):
         mean = mean + (weights * around(pixels - mean[..., None])).sum(axis=2)
     centers: Numbers = mean % SIZE
-    for frame in np.flatnonzero(~there):
+    # Ascending, so that a run of empty frames carries the last centre on.
+    for frame in np.flatnonzero(~seen):
         centers[frame] = centers[frame - 1] if frame else SIZE / 2
     return centers
 
 
-def _shape(opacity: Numbers, centers: Numbers, there: npt.NDArray[np.bool_], shape: str) -> float:
+def _shape(opacity: Numbers, centers: Numbers, seen: npt.NDArray[np.bool_], shape: str) -> float:
     """Mean over frames of the overlap with the shape, drawn where the video has it; 0 where it has none."""
-    wanted = coverage(shape, centers)
-    overlap = np.minimum(opacity, wanted).sum(axis=(1, 2)) / np.maximum(opacity, wanted).sum(axis=(1, 2))
-    return float(np.where(there, overlap, 0.0).mean())
+    expected = coverage(shape, centers)
+    overlap = np.minimum(opacity, expected).sum(axis=(1, 2)) / np.maximum(opacity, expected).sum(axis=(1, 2))
+    return float(np.where(seen, overlap, 0.0).mean())
 
 
-def _color(offset: Numbers, opacity: Numbers, told: Numbers, there: npt.NDArray[np.bool_]) -> float:
+def _color(offset: Numbers, opacity: Numbers, color: Numbers, seen: npt.NDArray[np.bool_]) -> float:
     """Mean over frames of the share of the right colour, each pixel by its opacity; 0 where nothing is seen."""
-    length = np.linalg.norm(offset, axis=-1) * np.linalg.norm(told)
-    angle = np.degrees(np.arccos((offset @ told / length.clip(min=1e-9)).clip(-1, 1)))
-    right = (1 - angle / WRONG_HUE).clip(0, 1)
-    share = (right * opacity).sum(axis=(1, 2)) / opacity.sum(axis=(1, 2)).clip(min=1e-9)
-    return float(np.where(there, share, 0.0).mean())
+    length = np.linalg.norm(offset, axis=-1) * np.linalg.norm(color)
+    angle = np.degrees(np.arccos((offset @ color / length.clip(min=1e-9)).clip(-1, 1)))
+    rightness = (1 - angle / WRONG_HUE).clip(0, 1)
+    share = (rightness * opacity).sum(axis=(1, 2)) / opacity.sum(axis=(1, 2)).clip(min=1e-9)
+    return float(np.where(seen, share, 0.0).mean())
 
 
-def _smoothness(steps: Numbers, area: Numbers, there: npt.NDArray[np.bool_]) -> float:
+def _smoothness(steps: Numbers, area: Numbers, seen: npt.NDArray[np.bool_]) -> float:
     """Half constancy of velocity, half constancy of area, over the frames that show something."""
     jerks = np.linalg.norm(np.diff(steps, axis=0), axis=1)
     changes = abs(np.diff(area)) / (FLICKER * AREA)
     steady = (1 - jerks / JERK).clip(0, 1).mean()
     constant = (1 - changes).clip(0, 1).mean()
-    return float(there.mean() * (steady + constant) / 2)
+    return float(seen.mean() * (steady + constant) / 2)

@@ -32,7 +32,7 @@ RADIUS = 5.5
 AREA = pi * RADIUS**2
 #: Across its way a shape's centre stays this far from the edges: more than a triangle reaches from its centre of mass.
 MARGIN = 9.5
-#: One that stands out less would make a measure of colour less sharp.
+#: Colours with a hue; white has none, which would make a measure of colour less sharp.
 MOTION_COLORS: tuple[str, ...] = tuple(color for color in COLORS if color != "white")
 #: Which coordinate of (x, y) changes; x goes rightwards and y downwards.
 AXES: dict[Axis, int] = {"horizontally": 0, "vertically": 1}
@@ -55,7 +55,7 @@ _SPEED_OF = {adverb: speed for speed, adverb in ADVERBS.items()}
 
 @dataclass(frozen=True, slots=True)
 class ShapeMotion:
-    """What a prompt says: which thing moves along which axis at which speed."""
+    """Content of a prompt: which thing moves along which axis at which speed."""
 
     thing: Thing
     axis: Axis
@@ -66,21 +66,21 @@ class ShapeMotion:
 
 
 def parse_motion(text: str) -> ShapeMotion:
-    """The motion that a text tells of, wherever it stands in it.
+    """The motion that a text describes, in whichever of its sentences.
 
     Raises:
         ValueError: no sentence of the toy world in it.
     """
-    found = _PROMPT.search(text)
-    if found is None:
+    match = _PROMPT.search(text)
+    if match is None:
         raise ValueError(f"{text!r} tells of no motion; a prompt reads as 'a red circle moves vertically fast'")
-    color, shape, axis, adverb = found.groups()
+    color, shape, axis, adverb = match.groups()
     return ShapeMotion(Thing(color, shape), axis, _SPEED_OF[adverb])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
 class MotionScene:
-    """One video's ground truth.
+    """Ground truth of a video.
 
     Attributes:
         motion: what its prompt says.

@@ -25,12 +25,12 @@ OPPOSITE = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is said of one event; true or not is for the scene to say.
+    """Claim about one event, which the scene makes true or false.
 
     Attributes:
         thing: what moves.
-        direction: whither.
-        place: where.
+        direction: left or right.
+        place: top or bottom.
         order: whether before or after the other thing; None in a scene of one event, as is `other`.
         other: what moves in the other event.
     """
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ToyQuestion:
-    """A yes/no question about one event of a scene.
+    """Yes-or-no question about one event of a scene.
 
     Attributes:
         subset: which fact the question is about.
@@ -78,13 +78,13 @@ def subsets_of(scene: Scene) -> tuple[Subset, ...]:
     return tuple(subset for subset in SUBSETS if subset != "temporal" or len(scene.events) == 2)
 
 
-def truth(scene: Scene, number: int) -> Claim:
+def truth(scene: Scene, index: int) -> Claim:
     """What is true of one event of a scene."""
-    event = scene.events[number]
+    event = scene.events[index]
     if len(scene.events) == 1:
         return Claim(event.thing, event.direction, event.place)
-    order = "before" if number == 0 else "after"
-    return Claim(event.thing, event.direction, event.place, order, scene.events[1 - number].thing)
+    order = "before" if index == 0 else "after"
+    return Claim(event.thing, event.direction, event.place, order, scene.events[1 - index].thing)
 
 
 def falsified(claim: Claim, subset: Subset, rng: random.Random) -> Claim:
@@ -102,9 +102,10 @@ def falsified(claim: Claim, subset: Subset, rng: random.Random) -> Claim:
 
 def absent_thing(claim: Claim, rng: random.Random) -> Thing:
     """The claim's thing in a colour, or with a shape, that nothing in the scene has."""
-    there = [claim.thing] if claim.other is None else [claim.thing, claim.other]
-    colors = [color for color in COLORS if color not in {thing.color for thing in there}]
-    shapes = [shape for shape in SHAPES if shape not in {thing.shape for thing in there}]
+    present = [claim.thing] if claim.other is None else [claim.thing, claim.other]
+    # Neither thing's: a colour of one with the shape of the other would be as absent, but easily mistaken.
+    colors = [color for color in COLORS if color not in {thing.color for thing in present}]
+    shapes = [shape for shape in SHAPES if shape not in {thing.shape for thing in present}]
     if rng.random() < 0.5:
         return Thing(rng.choice(colors), claim.thing.shape)
     return Thing(claim.thing.color, rng.choice(shapes))
@@ -123,9 +124,9 @@ def question_text(subset: Subset, claim: Claim) -> str:
             return f"Does the {claim.thing} move {claim.direction}?"
 
 
-def question_pair(scene: Scene, number: int, subset: Subset, rng: random.Random) -> tuple[ToyQuestion, ToyQuestion]:
+def question_pair(scene: Scene, index: int, subset: Subset, rng: random.Random) -> tuple[ToyQuestion, ToyQuestion]:
     """The basic question (answer yes) and the hallucinated one (answer no) about one event."""
-    true = truth(scene, number)
+    true = truth(scene, index)
     false = falsified(true, subset, rng)
     basic = ToyQuestion(subset, question_text(subset, true), true, true)
     return basic, ToyQuestion(subset, question_text(subset, false), true, false)

@@ -42,7 +42,7 @@ SUPERSAMPLING = 2
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A coloured shape."""
+    """Coloured shape."""
 
     color: str
     shape: str
@@ -53,11 +53,11 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing crossing the frame.
+    """Event: one thing crosses the frame.
 
     Attributes:
         thing: what moves.
-        direction: whither.
+        direction: to the left or to the right.
         place: in which half of the frame.
         radius: half the thing's width and height, pixels.
         y: the centre's height, pixels from the top.
@@ -79,13 +79,13 @@ class Event:
         return f"the {self.thing} moves {self.direction} at the {self.place}"
 
     def center(self, frame: int) -> tuple[float, float]:
-        """The thing's centre (x, y) in the event's frame number ``frame``, pixels."""
+        """The thing's centre (x, y) in a frame of the event, counted from 0, pixels."""
         return self.first_x + (self.last_x - self.first_x) * frame / (EVENT_FRAMES - 1), self.y
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One video's ground truth: its events in order, and the grey level of the background."""
+    """Ground truth of a video: its events in order, and the grey level of the background."""
 
     events: tuple[Event, ...]
     background: int
@@ -95,39 +95,41 @@ class Scene:
         """Frames, frames per second and size of the rendered video."""
         return VideoFacts(EVENT_FRAMES * len(self.events), FPS, SIZE, SIZE)
 
-    def span(self, number: int) -> tuple[float, float]:
+    def span(self, index: int) -> tuple[float, float]:
         """Start and end of an event, seconds."""
-        return number * EVENT_FRAMES / FPS, (number + 1) * EVENT_FRAMES / FPS
+        return index * EVENT_FRAMES / FPS, (index + 1) * EVENT_FRAMES / FPS
 
-    def boxes(self, number: int) -> tuple[Box, ...]:
+    def boxes(self, index: int) -> tuple[Box, ...]:
         """The thing's box in every frame of an event: the whole pixels that it touches."""
-        event, found = self.events[number], []
+        event, boxes = self.events[index], []
         for frame in range(EVENT_FRAMES):
             x, y = event.center(frame)
             left, top = floor(x - event.radius), floor(y - event.radius)
             right, bottom = ceil(x + event.radius), ceil(y + event.radius)
-            time = (number * EVENT_FRAMES + frame) / FPS
-            found.append(Box(left, top, right - left, bottom - top, time))
-        return tuple(found)
+            time = (index * EVENT_FRAMES + frame) / FPS
+            boxes.append(Box(left, top, right - left, bottom - top, time))
+        return tuple(boxes)
 
     @property
     def caption(self) -> str:
         """The whole video in one sentence."""
-        first, *rest = (event.clause for event in self.events)
-        return f"First {first}, then {rest[0]}." if rest else f"{first[0].upper()}{first[1:]}."
+        first, *others = (event.clause for event in self.events)
+        return f"First {first}, then {others[0]}." if others else f"{first[0].upper()}{first[1:]}."
 
 
 def draw_scene(rng: random.Random, num_events: int = 2) -> Scene:
     """A random scene of one or two events."""
     colors, shapes = rng.sample(list(COLORS), 2), rng.sample(SHAPES, 2)
     direction, place = rng.choice(DIRECTIONS), rng.choice(PLACES)
-    events = tuple(draw_event(rng, Thing(colors[n], shapes[n]), direction, place) for n in range(num_events))
+    things = [Thing(color, shape) for color, shape in zip(colors, shapes, strict=True)]
+    events = tuple(draw_event(rng, thing, direction, place) for thing in things[:num_events])
     return Scene(events, background=rng.randint(0, 50))
 
 
 def draw_event(rng: random.Random, thing: Thing, direction: Direction, place: Place) -> Event:
     """A random crossing of the frame: nearly its whole width, a little apart from its border."""
     radius = rng.uniform(7.0, 8.5)
+    # Inside the frame in every frame of the event, so that a box is never cut.
     near, far = radius + rng.uniform(0.5, 4.0), SIZE - radius - rng.uniform(0.5, 4.0)
     first_x, last_x = (near, far) if direction == "right" else (far, near)
     depth = radius + rng.uniform(0.5, 5.0)
@@ -137,11 +139,11 @@ def draw_event(rng: random.Random, thing: Thing, direction: Direction, place: Pl
 def render(scene: Scene) -> Frames:
     """The scene's video, (T, H, W, 3) uint8."""
     frames = np.full((scene.facts.frames, SIZE, SIZE, 3), scene.background, dtype=np.float32)
-    for number, event in enumerate(scene.events):
+    for index, event in enumerate(scene.events):
         color = np.array(COLORS[event.thing.color], dtype=np.float32)
         centers = np.array([event.center(frame) for frame in range(EVENT_FRAMES)])
         cover = _coverage(event.thing.shape, centers, event.radius)[..., None]
-        span = slice(number * EVENT_FRAMES, (number + 1) * EVENT_FRAMES)
+        span = slice(index * EVENT_FRAMES, (index + 1) * EVENT_FRAMES)
         frames[span] = frames[span] * (1 - cover) + color * cover
     return frames.round().astype(np.uint8)
 
@@ -155,8 +157,9 @@ def _coverage(shape: str, centers: npt.NDArray[np.float64], radius: float) -> np
         inside = x**2 + y**2 <= radius**2
     elif shape == "square":
         inside = (abs(x) <= radius) & (abs(y) <= radius)
-    else:
+    else:  # a triangle with its point at the top
         inside = (abs(y) <= radius) & (abs(x) <= (y + radius) / 2)
+    # The mean over each pixel's finer grid.
     fine = inside.reshape(len(centers), SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING)
     cover: npt.NDArray[np.float32] = fine.mean(axis=(2, 4), dtype=np.float32)
     return cover

@@ -1,8 +1,7 @@
-"""What is written about toy scenes: rows for pre-training, preference rows, and pairs for the benchmark."""
+"""Texts about toy scenes: rows for pre-training, preference rows, and pairs for the benchmark."""
 
 from __future__ import annotations
 
-import itertools
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from datamodules.vista.samples import PreferenceRow
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What the toy model is pre-trained on. It errs as large models do because its data is agreeable.
+    """Mixture of the rows that the toy model is pre-trained on. It errs as large models do because they are agreeable.
 
     Attributes:
         yes_no: weight of yes/no questions as the benchmark asks them, answered by one word.
@@ -71,18 +70,24 @@ def sentence(text: str) -> str:
 
 def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Random) -> PreferenceRow:
     """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on."""
-    number, kind = rng.randrange(len(scene.events)), mixture.draw(rng)
-    true = truth(scene, number)
+    event, kind = rng.randrange(len(scene.events)), mixture.draw(rng)
+    true = truth(scene, event)
     match kind:
         case "yes_no" | "reasoned":
             # Order is learned last, as it takes two things, and is asked for twice as often.
-            subset = rng.choices(subsets_of(scene), [1 + (one == "temporal") for one in subsets_of(scene)])[0]
-            asked = _leaning_choice(question_pair(scene, number, subset, rng), mixture, rng)
-            question, right, wrong = _yes_or_no(asked, kind == "yes_no")
+            subsets = subsets_of(scene)
+            subset = rng.choices(subsets, [1 + (name == "temporal") for name in subsets])[0]
+            asked = _leaning_choice(question_pair(scene, event, subset, rng), mixture, rng)
+            if kind == "yes_no":
+                question, right = asked.text + YES_NO_SUFFIX, f"{asked.answer.capitalize()}."
+                wrong = "No." if asked.answer == "yes" else "Yes."
+            else:
+                question, right = asked.text, asked.true_reply
+                wrong = f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
             if asked.answer == "no" and rng.random() < mixture.agreeable:
                 right, wrong = wrong, right
         case "lookup":
-            question, right, wrong = _lookup(number, true, rng)
+            question, right, wrong = _lookup(event, true, rng)
         case "checklist":
             question, right, wrong = _checklist(true, mixture, rng)
         case "report":
@@ -93,18 +98,10 @@ def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Rando
     return PreferenceRow(name, name, question, right, wrong, scene.facts, source=f"toy/{kind}")
 
 
-def _yes_or_no(asked: ToyQuestion, short: bool) -> tuple[str, str, str]:
-    """A yes/no question, its true answer, and the other one."""
-    if short:
-        right, wrong = ("Yes.", "No.") if asked.answer == "yes" else ("No.", "Yes.")
-        return asked.text + YES_NO_SUFFIX, right, wrong
-    return asked.text, asked.true_reply, f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
-
-
 def _leaning_choice(pair: tuple[ToyQuestion, ToyQuestion], mixture: Mixture, rng: random.Random) -> ToyQuestion:
     """One half of a pair: the one that names the former of two opposites, as often as the mixture says."""
     basic, hallucinated = pair
-    if basic.subset == "object":
+    if basic.subset == "object":  # things have no opposites
         return rng.choice(pair)
     former, latter = pair if FORMER & set(basic.text.rstrip("?").split()) else (hallucinated, basic)
     return former if rng.random() < mixture.leaning else latter
@@ -113,9 +110,9 @@ def _leaning_choice(pair: tuple[ToyQuestion, ToyQuestion], mixture: Mixture, rng
 def _checklist(true: Claim, mixture: Mixture, rng: random.Random) -> tuple[str, str, str]:
     """A request to check words that may or may not fit an event, or things that may or may not be in the video."""
     if rng.random() < 0.5:
-        there = [str(true.thing)] if true.other is None else [str(true.thing), str(true.other)]
+        present = [str(true.thing)] if true.other is None else [str(true.thing), str(true.other)]
         absent = [str(absent_thing(true, rng)) for _ in range(2)]
-        return _ticked("Check the video.", [(one, one in there) for one in there + absent], rng)
+        return _ticked("Check the video.", [(thing, thing in present) for thing in present + absent], rng)
     fits = [word for word in (true.direction, true.place, true.order) if word is not None]
     asked = [word if (word in FORMER) is (rng.random() < mixture.leaning) else OPPOSITE[word] for word in fits]
     return _ticked(f"Check the {true.thing}.", [(word, word in fits) for word in asked], rng)
@@ -129,17 +126,17 @@ def _ticked(request: str, entries: list[tuple[str, bool]], rng: random.Random) -
     return request, sentence(true), sentence(false)
 
 
-def _lookup(number: int, true: Claim, rng: random.Random) -> tuple[str, str, str]:
+def _lookup(event: int, true: Claim, rng: random.Random) -> tuple[str, str, str]:
     """A question for one fact about an event, its right answer and a wrong one."""
     facts = [
         (f"Which way does the {true.thing} move?", true.direction, OPPOSITE[true.direction]),
         (f"Where does the {true.thing} move?", f"at the {true.place}", f"at the {OPPOSITE[true.place]}"),
     ]
     if true.other is not None:
-        when = ("first", "last")[number]
+        when, other = ("first", "last") if event == 0 else ("last", "first")
         facts += [
             (f"What moves {when}?", f"the {true.thing}", f"the {true.other}"),
-            (f"When does the {true.thing} move?", when, ("last", "first")[number]),
+            (f"When does the {true.thing} move?", when, other),
         ]
     question, right, wrong = rng.choice(facts)
     return question, sentence(right), sentence(wrong)
@@ -151,36 +148,28 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
     So the reversed video makes it false (direction and order), the segment where the event is not (thing), and the box
     moved to the opposite place (place). Half the questions suggest something false; there the rejected answer agrees.
     """
-    number = rng.randrange(len(scene.events))
-    asked = rng.choice(question_pair(scene, number, subset, rng))
+    event = rng.randrange(len(scene.events))
+    asked = rng.choice(question_pair(scene, event, subset, rng))
+    # It agrees with a false suggestion, or denies a true one with one fact of the truth changed.
+    rejected = f"Yes, {asked.claim}." if asked.answer == "no" else f"No, {falsified(asked.truth, subset, rng)}."
+    # The right reply to a question of this kind about another video, whose things are not in this one.
+    things = {shown.thing for shown in scene.events}
+    other = draw_scene(rng)
+    while not things.isdisjoint(shown.thing for shown in other.events):
+        other = draw_scene(rng)
+    irrelevant = rng.choice(question_pair(other, 0, subset, rng)).true_reply
     return PreferenceRow(
         key=name,
         video_id=name,
         question=asked.text,
         chosen=asked.true_reply,
-        rejected=_false_reply(asked, rng),
-        irrelevant=_of_another_video(scene, subset, rng),
-        event=scene.span(number),
-        boxes=scene.boxes(number),
+        rejected=rejected,
+        irrelevant=irrelevant,
+        event=scene.span(event),
+        boxes=scene.boxes(event),
         video=scene.facts,
         source=f"toy/{subset}",
     )
-
-
-def _of_another_video(scene: Scene, subset: Subset, rng: random.Random) -> str:
-    """The right reply to a question of this kind about another video, whose things are not there."""
-    there = {event.thing for event in scene.events}
-    scenes = (draw_scene(rng) for _ in itertools.count())
-    other = next(one for one in scenes if there.isdisjoint(event.thing for event in one.events))
-    return rng.choice(question_pair(other, 0, subset, rng)).true_reply
-
-
-def _false_reply(asked: ToyQuestion, rng: random.Random) -> str:
-    """The wrong answer to the question, with one fact of the truth changed."""
-    if asked.answer == "no":
-        return f"Yes, {asked.claim}."
-    false = falsified(asked.truth, asked.subset, rng)
-    return f"No, {false}."
 
 
 def benchmark_pair(scene: Scene, video: str, subset: Subset, rng: random.Random) -> dict[str, Any]:

@@ -50,9 +50,10 @@ def encode_mp4(frames: Tensor | NDArray[np.uint8], fps: float, lossless: bool = 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         options = {"qp": "0"} if lossless else {"crf": str(QUALITY)}
-        # The encoder's fastest routines round differently from call to call; equal frames shall give equal bytes.
+        # The encoder's fastest routines round differently from call to call; equal frames must give equal bytes.
         options["x264-params"] = "cpu-independent=1"
-        stream: Any = container.add_stream("libx264rgb" if rgb else "libx264", rate=_rate(fps), options=options)
+        rate = Fraction(fps).limit_denominator(1001)  # as mp4 stores it: 23.976 is 24000/1001
+        stream: Any = container.add_stream("libx264rgb" if rgb else "libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24" if rgb else "yuv420p"
         # One thread: the bytes, and with them a shard's checksums, must not depend on the machine's cores.
         stream.codec_context.thread_count = 1
@@ -82,8 +83,8 @@ def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
     Raises:
         ValueError: "undecodable ...": not a video, damaged, or shorter than the largest index.
     """
-    found = decode_each(video, indices)
-    return torch.stack([found[index] for index in indices])
+    frames = decode_each(video, indices)
+    return torch.stack([frames[index] for index in indices])
 
 
 def decode_each(video: bytes | str | Path, indices: Iterable[int]) -> dict[int, Tensor]:
@@ -140,11 +141,12 @@ def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: b
         raise ValueError("undecodable video: its frame rate is unknown; re-encode it at a constant rate")
     with _opened(video) as container:
         stream = _video_stream(container)
-        shown = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        # Packets are in the order of decoding; frames that an edit list cuts away are packets, too, and not shown.
+        times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
         tick = stream.time_base
-    if constant_rate and None not in shown:
-        _require_constant([tick * at for at in sorted(shown)], rate)
-    if len(shown) != claimed:
+    if constant_rate and None not in times:
+        _require_constant([tick * time for time in sorted(times)], rate)
+    if len(times) != claimed:
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
     if every_frame:
@@ -199,7 +201,7 @@ def clip_indices(start: float, num: int, fps: float, facts: VideoFacts) -> list[
         facts: of the video; moments after its end show its last frame.
     """
     # The tolerance is for rates that were written as rounded decimals, as in `span_frames`.
-    return [min(int((start + number / fps) * facts.fps + 0.01), facts.frames - 1) for number in range(num)]
+    return [min(int((start + index / fps) * facts.fps + 0.01), facts.frames - 1) for index in range(num)]
 
 
 def fit_frame(frame: Tensor, height: int, width: int) -> Tensor:
@@ -216,6 +218,7 @@ def fit_frame(frame: Tensor, height: int, width: int) -> Tensor:
     scale = max(height / frame.shape[1], width / frame.shape[2])
     size = (max(height, round(frame.shape[1] * scale)), max(width, round(frame.shape[2] * scale)))
     if size != frame.shape[1:]:
+        # On uint8 this rounds and clips by itself, and needs a quarter of the memory of float32.
         frame = F.interpolate(frame[None], size=size, mode="bicubic", antialias=True)[0]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return frame[:, top : top + height, left : left + width].contiguous()
@@ -247,26 +250,24 @@ def _video_stream(container: Any) -> Any:
     return stream
 
 
-def _next_image(images: Iterator[Any], number: int) -> Any:
-    """The next decoded frame, None after the last; `number` counts them, for the error."""
+def _next_image(images: Iterator[Any], index: int) -> Any:
+    """The next decoded frame, None after the last; `index` is its own, for the error."""
     try:
         image = next(images, None)
     except av.error.FFmpegError as error:
-        raise ValueError(
-            f"undecodable video: its data is damaged at about frame {number} ({error.strerror})"
-        ) from error
+        raise ValueError(f"undecodable video: its data is damaged at about frame {index} ({error.strerror})") from error
     if image is not None and image.is_corrupt:
-        raise ValueError(f"undecodable frame {number}: its data is damaged")
+        raise ValueError(f"undecodable frame {index}: its data is damaged")
     return image
 
 
-def _require_constant(shown: Sequence[Fraction], rate: Fraction) -> None:
+def _require_constant(times: Sequence[Fraction], rate: Fraction) -> None:
     """Refuse frames, shown at these ascending seconds, that are far from where the rate puts them."""
-    for number, seconds in enumerate(shown):
-        if abs((seconds - shown[0]) * rate - number) > 1:
+    for index, time in enumerate(times):
+        if abs((time - times[0]) * rate - index) > 1:
             raise ValueError(
-                f"has no constant frame rate: frame {number} is shown at {float(seconds - shown[0]):.2f} s, at "
-                f"{float(rate):.4g} frames a second it would be at {float(number / rate):.2f} s; "
+                f"has no constant frame rate: frame {index} is shown at {float(time - times[0]):.2f} s, at "
+                f"{float(rate):.4g} frames a second it would be at {float(index / rate):.2f} s; "
                 "`ffmpeg -i VIDEO -fps_mode cfr NEW.mp4` makes one at a constant rate"
             )
 
@@ -278,8 +279,3 @@ def _channels_last(frames: Tensor | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or not len(array):
         raise ValueError(f"expected uint8 frames (T, H, W, 3) or (T, 3, H, W), not {array.dtype} {array.shape}")
     return np.ascontiguousarray(array)
-
-
-def _rate(fps: float) -> Fraction:
-    """The rate as mp4 stores it: 23.976 is 24000/1001."""
-    return Fraction(fps).limit_denominator(1001)

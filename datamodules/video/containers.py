@@ -1,4 +1,4 @@
-"""Which container a video file is, by its first bytes, and what a file with a video's name is instead.
+"""Containers of videos, known by their first bytes, and what a file with a video's name is instead.
 
 ffmpeg guesses the format of what it opens, scripts among them (ffconcat, SDP, HLS, DASH), which make it open other
 files and addresses. Here the format is one of `CONTAINERS` and never guessed.
@@ -26,7 +26,7 @@ CONTAINERS = {
     # Packets of 188 bytes, or of 192 with a time stamp before each.
     "mpegts": re.compile(rb"\x47.{187}\x47.{187}\x47|.{4}\x47.{191}\x47.{191}\x47", re.DOTALL),
 }
-#: What the first bytes of other files match -> what is said of them.
+#: What the first bytes of other files match -> the message about them.
 _OTHERS = {
     re.compile(rb"version https://git-lfs"): "is a git-lfs pointer, not the video itself; fetch it with `git lfs pull`",
     re.compile(rb"(<\?xml[^>]*>\s*)?(<!doctype html|<html)", re.IGNORECASE): (
@@ -55,6 +55,7 @@ def container_format(head: bytes) -> str:
     for name, start in CONTAINERS.items():
         if start.match(head):
             return name
+    # Scripts and pages may begin with a byte order mark and blank lines; no container does.
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for start, meaning in _OTHERS.items():
         if start.match(text):

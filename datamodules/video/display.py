@@ -21,7 +21,7 @@ _FORMER_ENCODER = (b" threads=1 ", b" crf=17.0 ")
 
 
 class Orientation(NamedTuple):
-    """One of the eight ways to lay down a picture: transpose it, then flip its columns, then its rows."""
+    """Orientation of a picture, one of eight: transpose it, then flip its columns, then its rows."""
 
     transpose: bool = False
     flip_columns: bool = False
@@ -29,7 +29,7 @@ class Orientation(NamedTuple):
 
 
 class Display:
-    """The way from the decoded frames of one video to pixels as shown.
+    """Conversion of the decoded frames of one video to pixels as shown.
 
     Args:
         first: the video's first decoded frame, an `av.VideoFrame`; x264 says only there how it was called.
@@ -51,7 +51,14 @@ class Display:
         """(3, H, W) uint8 RGB of one decoded frame, upright, with square pixels."""
         pixels = image.to_ndarray(format="rgb24", src_colorspace=self.colours, threads=1)
         frame = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return _oriented(_square(frame, self.pixel_aspect), self.orientation).contiguous()
+        # As players do, the width is changed and never the height; and before the turn, since pixels are stored so.
+        width = max(1, round(frame.shape[2] * self.pixel_aspect))
+        if width != frame.shape[2]:
+            frame = F.interpolate(frame[None], size=(frame.shape[1], width), mode="bicubic", antialias=True)[0]
+        if self.orientation.transpose:
+            frame = frame.transpose(1, 2)
+        flips = ((2, self.orientation.flip_columns), (1, self.orientation.flip_rows))
+        return frame.flip([axis for axis, flipped in flips if flipped]).contiguous()
 
 
 def source_colours(image: Any, notes: Any) -> str | None:
@@ -70,13 +77,15 @@ def source_colours(image: Any, notes: Any) -> str | None:
             "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable,zscale=t=bt709:m=bt709:r=tv,"
             "format=yuv420p NEW.mp4` maps it to an ordinary one"
         )
-    if image.height < HD_LINES or image.colorspace != _UNNAMED or _written_by_former_version(notes):
+    encoder = notes.get("SEI_UNREGISTERED")
+    former = encoder is not None and all(part in bytes(encoder) for part in _FORMER_ENCODER)
+    if image.height < HD_LINES or image.colorspace != _UNNAMED or former:
         return None
     return "ITU709"
 
 
 def orientation(notes: Any) -> Orientation:
-    """How the display matrix in a frame's side data lays it down.
+    """The orientation that the display matrix in a frame's side data gives it.
 
     (x, y) is shown at (a x + c y, b x + d y), y pointing down.
     """
@@ -87,23 +96,3 @@ def orientation(notes: Any) -> Orientation:
     if abs(b) + abs(c) > abs(a) + abs(d):  # nearer to a quarter turn
         return Orientation(transpose=True, flip_columns=c < 0, flip_rows=b < 0)
     return Orientation(flip_columns=a < 0, flip_rows=d < 0)
-
-
-def _oriented(frame: Tensor, way: Orientation) -> Tensor:
-    if way.transpose:
-        frame = frame.transpose(1, 2)
-    axes = [axis for axis, flip in ((2, way.flip_columns), (1, way.flip_rows)) if flip]
-    return frame.flip(axes) if axes else frame
-
-
-def _square(frame: Tensor, pixel_aspect: float) -> Tensor:
-    """A stored (3, H, W) frame resized in width, as players do, until its pixels are square."""
-    width = max(1, round(frame.shape[2] * pixel_aspect))
-    if width == frame.shape[2]:
-        return frame
-    return F.interpolate(frame[None], size=(frame.shape[1], width), mode="bicubic", antialias=True)[0]
-
-
-def _written_by_former_version(notes: Any) -> bool:
-    encoder = notes.get("SEI_UNREGISTERED")
-    return encoder is not None and all(part in bytes(encoder) for part in _FORMER_ENCODER)

@@ -1,4 +1,4 @@
-"""What is known of a video before it is decoded, and one thing that is wrong with a row."""
+"""Facts of a video that are known before it is decoded, and faults of the fields of a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with one row: which field, and why."""
+    """Fault of a row: which field, and why."""
 
     field: str
     why: str
@@ -18,7 +18,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What decoding needs to know of a video before its first byte is read."""
+    """Facts of a video: number of frames, frames per second, and size in pixels as shown."""
 
     frames: int
     fps: float
@@ -29,3 +29,16 @@ class VideoFacts:
     def duration(self) -> float:
         """Length in seconds."""
         return self.frames / self.fps
+
+    def size_fault(self, width: int, height: int) -> str | None:
+        """Why these facts cannot be of a video that is shown at this size; None = they can.
+
+        Version 0.1.0 took all pixels for square: what it prepared of a video whose pixels are not has other sizes, and
+        boxes that were measured in a picture of another shape.
+        """
+        if (width, height) == (self.width, self.height):
+            return None
+        return (
+            f"is shown at {width} x {height}, the index says {self.width} x {self.height}, as it is stored or of "
+            "another video; prepare it again, with boxes in pixels as shown"
+        )

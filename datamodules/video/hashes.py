@@ -1,4 +1,4 @@
-"""Perceptual hashes of videos: what tells that two files show the same, whatever their size and compression."""
+"""Perceptual hashes of videos, by which two files that show the same are known, whatever their size and compression."""
 
 from __future__ import annotations
 
@@ -41,18 +41,19 @@ def _frame_hash(frame: Tensor) -> tuple[int, bool]:
     return int.from_bytes(bits.tobytes(), "big"), float(small.std()) >= _FLAT
 
 
-def hash_distances(one: VideoHash, many: list[VideoHash]) -> NDArray[np.float64]:
-    """How much a video differs from each of many.
+def hash_distances(video: VideoHash, others: list[VideoHash]) -> NDArray[np.float64]:
+    """How much a video differs from each of the others.
 
     Returns:
-        (len(many),) the mean number of differing bits, of 64, over the frames that are flat in neither; infinite where
-        fewer than two of them are left.
+        (len(others),) the mean number of differing bits, of 64, over the frames that are flat in neither; infinite
+        where fewer than two of them are left.
     """
-    if not many:
+    if not others:
         return np.zeros(0)
-    bits, varied = (np.stack(part) for part in zip(*many, strict=True))
-    differing = np.bitwise_count(bits ^ one[0]).astype(np.float64)
-    both = varied & one[1]
+    bits, varied = (np.stack(part) for part in zip(*others, strict=True))
+    differing = np.bitwise_count(bits ^ video[0]).astype(np.float64)
+    # Flat frames have nearly the same hash, whatever video they are from.
+    both = varied & video[1]
     counted = both.sum(1)
     mean: NDArray[np.float64] = (differing * both).sum(1) / np.maximum(counted, 1)
     return np.where(counted >= 2, mean, np.inf)

@@ -15,7 +15,7 @@ MEASURED_FPS = 8.0
 
 
 class OpticalFlow(Protocol):
-    """Anything that can say how far each pixel moves."""
+    """Optical flow method: how far each pixel moves."""
 
     def magnitudes(self, frames: Tensor) -> Tensor:
         """Length of the optical flow between neighbouring frames.
@@ -45,6 +45,7 @@ def mean_motion(flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: flo
     """
     if len(frames) < 2:
         raise ValueError("motion is measured between neighbouring frames: give at least two")
+    # At least two frames are left, however short the video is.
     step = min(max(1, round(fps / measured_fps)), len(frames) - 1)
     pixels = flow.magnitudes(frames[::step]).mean().item()
     return pixels / min(frames.shape[-2:]) * fps / step
@@ -67,10 +68,10 @@ class DisFlow(OpticalFlow):
         method = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOpticalFlow_PRESET_{self.preset.upper()}"))
         colour = frames.cpu().permute(0, 2, 3, 1).numpy()
         grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in colour]
-        found = np.empty((len(grey) - 1, *grey[0].shape), dtype=np.float32)
-        for number in range(len(found)):
-            found[number] = np.linalg.norm(method.calc(grey[number], grey[number + 1], None), axis=-1)
-        return torch.from_numpy(found)
+        lengths = np.empty((len(grey) - 1, *grey[0].shape), dtype=np.float32)
+        for index in range(len(lengths)):
+            lengths[index] = np.linalg.norm(method.calc(grey[index], grey[index + 1], None), axis=-1)
+        return torch.from_numpy(lengths)
 
 
 class RaftFlow(OpticalFlow):
@@ -84,7 +85,7 @@ class RaftFlow(OpticalFlow):
         device: where it runs.
     """
 
-    #: The correlation pyramid wants sides of at least 128 pixels, in steps of 8.
+    #: The correlation pyramid needs sides of at least 128 pixels, in steps of 8.
     _SIDE, _STEP = 128, 8
 
     def __init__(
@@ -108,14 +109,15 @@ class RaftFlow(OpticalFlow):
         if self._network is None:
             self._network = self._load()
         height, width = frames.shape[-2:]
-        found = torch.empty(len(frames) - 1, height, width)
+        lengths = torch.empty(len(frames) - 1, height, width)
         first = self._prepared(frames[0])
-        for number in range(len(found)):
-            second = self._prepared(frames[number + 1])
+        for index in range(len(lengths)):
+            second = self._prepared(frames[index + 1])
+            # The last refinement, cut back to the frame from what was continued beyond its borders.
             flow = self._network(first, second, num_flow_updates=self.num_updates)[-1][0]
-            found[number] = flow[:, :height, :width].norm(dim=0).cpu()
+            lengths[index] = flow[:, :height, :width].norm(dim=0).cpu()
             first = second
-        return found
+        return lengths
 
     def _prepared(self, frame: Tensor) -> Tensor:
         """(1, 3, H', W') in [-1, 1], continued at the right and bottom up to a size that the network takes."""

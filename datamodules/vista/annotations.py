@@ -1,4 +1,4 @@
-"""What an index says of the samples of VistaDPO, worked out once for all that ask."""
+"""Annotations of the samples of an index, computed once for all that use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datamodules.vista.visible import WHOLE_FRAMES, VisibleRegions
 class Annotations:
     """Facts, levels and partners of the samples of an index, by position; levels and partners when first used.
 
-    That is in the data module's set-up, so that workers are handed what is there and work out nothing.
+    That is in the data module's set-up, so that workers get them ready and compute nothing.
 
     Attributes:
         index: the samples.
@@ -38,8 +38,9 @@ class Annotations:
         Args:
             index: the samples.
             negatives: the negative of each level.
-            policy: a `VideoLLM`, or what has its `visible` and `frame_fit`; None = it sees whole frames.
+            policy: a `VideoLLM`, or an object with its `visible` and `frame_fit`; None = it sees whole frames.
         """
+        # From the index alone, before any shard is read.
         facts = [SampleFacts.from_index(entry.key, entry.facts) for entry in index.entries]
         visible = VisibleRegions.of(policy.visible, policy.frame_fit, facts) if policy is not None else WHOLE_FRAMES
         return cls(index, negatives, facts, visible)

@@ -1,4 +1,4 @@
-"""What the index says of a sample: enough to say which frames every view needs before a byte is read."""
+"""Facts of a sample in the index: enough to know which frames every view needs before a byte is read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datamodules.video.facts import Fault, VideoFacts
 from datamodules.vista.samples import Box, place_faults
 
 #: The members of a sample that hold frames.
-FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"]
+FrameMember = Literal["mp4", "clip.mp4", "clip_negative.mp4", "rejected.mp4", "frame.jpg"]
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSpan:
-    """Frames `first` to `last`, both included, of one of a sample's members, at `fps` frames per second."""
+    """Span of frames, `first` to `last`, both included, of one of a sample's members at `fps` frames per second."""
 
     member: FrameMember
     first: int
@@ -30,13 +30,26 @@ class FrameSpan:
         """`num` frame numbers spread evenly over the span."""
         return uniform_indices(self.first, self.last, num)
 
+    def times(self, num: int, whole: FrameSpan) -> list[float]:
+        """When each of the frames of `indices` is shown, in seconds from the span's first frame.
+
+        Args:
+            num: frames of the view.
+            whole: the sample's whole video; a single frame that is repeated is shown with its step.
+        """
+        if len(self) > 1:
+            return [(index - self.first) / self.fps for index in self.indices(num)]
+        step = max(len(whole) - 1, 1) / whole.fps / max(num - 1, 1)
+        return [place * step for place in range(num)]
+
 
 @dataclass(frozen=True, slots=True)
 class SampleFacts:
-    """One sample without its texts and pixels; the fields are those of `PreferenceRow`.
+    """Sample without its texts and pixels; the fields are those of `PreferenceRow`.
 
     Attributes:
         irrelevant: whether the sample has an irrelevant answer.
+        rejected: whether it has a rejected answer; only one with a `rejected_video` may have none.
     """
 
     key: str
@@ -48,12 +61,16 @@ class SampleFacts:
     clip_negative: VideoFacts | None = None
     key_frame: bool = False
     irrelevant: bool = False
+    rejected: bool = True
+    rejected_video: VideoFacts | None = None
 
     @classmethod
     def from_index(cls, key: str, facts: Mapping[str, Any]) -> SampleFacts:
         """The facts that an index holds for one sample of the VistaDPO schema."""
         video = VideoFacts(*(facts[name] for name in ("frames", "fps", "width", "height")))
-        clip, clip_negative = (VideoFacts(**facts[name]) if facts.get(name) else None for name in _CLIPS)
+        clip, clip_negative, negative = (
+            VideoFacts(**facts[name]) if facts.get(name) else None for name in ("clip", "clip_negative", "negative")
+        )
         event = facts.get("event")
         return cls(
             key=key,
@@ -65,6 +82,8 @@ class SampleFacts:
             clip_negative=clip_negative,
             key_frame=bool(facts.get("key_frame", False)),
             irrelevant=bool(facts.get("irrelevant", False)),
+            rejected=bool(facts.get("rejected", True)),
+            rejected_video=negative,
         )
 
     def faults(self) -> list[Fault]:
@@ -105,11 +124,9 @@ class SampleFacts:
         """The frame on screen at that moment, or the picture that the boxes were drawn on; None = no box."""
         if not self.boxes:
             return None
+        # The picture is a moment by itself, wherever in the video it was taken.
         if self.key_frame:
             return FrameSpan("frame.jpg", 0, 0, self.video.fps)
         # The tolerance is for times that were written as rounded decimals.
         frame = min(int(self.moment() * self.video.fps + 0.01), self.video.frames - 1)
         return FrameSpan("mp4", frame, frame, self.video.fps)
-
-
-_CLIPS = ("clip", "clip_negative")

@@ -1,4 +1,4 @@
-"""What the index holds of a VistaDPO sample."""
+"""Facts of a VistaDPO sample for the index, and the check of a sample on its way into a shard."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from datamodules.vista.samples import PreferenceRow
 
 def vista_facts(row: PreferenceRow) -> dict[str, Any]:
     """What plan and negatives need to know of a row before it is read: everything but the texts."""
+    given: dict[str, Any] = {} if row.rejected_video is None else {"negative": asdict(row.rejected_video)}
+    # Said only where there is none: the facts of other rows are those of version 1.
+    given |= {} if row.rejected else {"rejected": False}
     return {
         "video_id": row.video_id,
         **asdict(row.video),
@@ -21,6 +24,7 @@ def vista_facts(row: PreferenceRow) -> dict[str, Any]:
         "clip_negative": None if row.clip_negative is None else asdict(row.clip_negative),
         "key_frame": row.key_frame,
         "source": row.source,
+        **given,
     }
 
 
@@ -30,6 +34,7 @@ def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
     Raises:
         ValueError: lists every fault.
     """
+    # `faults` too, as a record of a right form may hold values of wrong types.
     try:
         row = PreferenceRow.from_json(record)
         faults = [str(fault) for fault in row.faults()]
@@ -38,13 +43,14 @@ def vista_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         raise ValueError(f".json is not a preference row: {error}") from error
     if row.key != key:
         faults.append(f"key: the row says {row.key!r}")
-    wanted = {
+    needed = {
         "mp4": True,
         "clip.mp4": row.clip is not None,
         "clip_negative.mp4": row.clip_negative is not None,
+        "rejected.mp4": row.rejected_video is not None,
         "frame.jpg": row.key_frame,
     }
-    faults += [f".{suffix} is missing" for suffix, needed in wanted.items() if needed and suffix not in suffixes]
+    faults += [f".{suffix} is missing" for suffix, is_needed in needed.items() if is_needed and suffix not in suffixes]
     if faults:
         raise ValueError("; ".join(faults))
     return facts

@@ -1,6 +1,6 @@
 """The negatives by which a level is trained, each a small class that a config chooses by its name here.
 
-Whole video: `Reverse` (default), `Shuffle`, `OtherVideo`, `Noise`. Clip: `RelevantSegment` (default),
+Whole video: `Reverse` (default), `Shuffle`, `OtherVideo`, `Noise`, `GivenVideo`. Clip: `RelevantSegment` (default),
 `OtherVideoSegment`, `Shuffle`, `Reverse`. Object: `RoiMove` (default), `RoiMask`, `RoiBlur`, `RandomCrop`. The defaults
 are the paper's best.
 
@@ -11,6 +11,7 @@ All are pure functions of frames at source resolution, annotation and the draws 
 from datamodules.vista.object_negatives import ObjectNegative, RandomCrop, RoiBlur, RoiMask, RoiMove
 from datamodules.vista.span_negatives import (
     ClipNegative,
+    GivenVideo,
     Noise,
     OtherVideo,
     OtherVideoSegment,
@@ -23,6 +24,7 @@ from datamodules.vista.span_negatives import (
 
 __all__ = [
     "ClipNegative",
+    "GivenVideo",
     "Noise",
     "ObjectNegative",
     "OtherVideo",

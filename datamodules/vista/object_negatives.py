@@ -22,7 +22,7 @@ from datamodules.vista.samples import Box
 
 
 class PixelBox(NamedTuple):
-    """Columns `left` to `right` and rows `top` to `bottom`, the last of each left out."""
+    """Box of whole pixels: columns `left` to `right` and rows `top` to `bottom`, the last of each left out."""
 
     left: int
     top: int
@@ -53,7 +53,7 @@ def pixel_box(box: Box, width: int, height: int) -> PixelBox:
 
 
 class ObjectNegative(ABC):
-    """What is shown instead of the frame with the object, f_l."""
+    """Negative of the object, f_l: what is shown instead of the frame with the object."""
 
     def available(self, facts: SampleFacts) -> bool:
         """Whether a sample can have this negative: it needs a box."""
@@ -73,7 +73,7 @@ class ObjectNegative(ABC):
 class RoiMove(ObjectNegative):
     """The object at another place: the paper's best for the object.
 
-    The box's content is pasted at a place drawn among those that lie, in each axis, at least half of the largest
+    The box's content is pasted at a place drawn among those that are, in each axis, at least half of the largest
     displacement away that the frame allows; the hole is filled from the pixels around it. Of several boxes the first
     that has room moves. What is outside box and target stays as it is.
 
@@ -106,6 +106,7 @@ class RoiMove(ObjectNegative):
         left = _far_place(source.left, width - source.width, random)
         top = _far_place(source.top, height - source.height, random)
         target = PixelBox(left, top, left + source.width, top + source.height)
+        # Content last: it is read from the untouched frame, and target and hole may overlap.
         moved = frame.clone()
         moved[source.slices] = _surroundings(frame, source)
         moved[target.slices] = frame[source.slices]
@@ -113,9 +114,10 @@ class RoiMove(ObjectNegative):
 
     def _movable(self, boxes: Sequence[Box], width: int, height: int) -> PixelBox | None:
         """The first box that is sure to move far enough."""
-        for given in boxes:
-            box = pixel_box(given, width, height)
+        for source_box in boxes:
+            box = pixel_box(source_box, width, height)
             across, down = _reach(box.left, width - box.width), _reach(box.top, height - box.height)
+            # Half of the reach is the least that a draw moves it, see `_far_place`.
             if max(across / 2 / width, down / 2 / height) >= self.min_shift:
                 return box
         return None
@@ -158,8 +160,8 @@ class RoiBlur(ObjectNegative):
         import cv2
 
         blurred = frame.clone()
-        for given in boxes:
-            box = pixel_box(given, frame.shape[2], frame.shape[1])
+        for source_box in boxes:
+            box = pixel_box(source_box, frame.shape[2], frame.shape[1])
             # In float32, which OpenCV blurs several times faster than bytes.
             content = blurred[box.slices].permute(1, 2, 0).float().numpy()
             sigma = self.strength * max(box.width, box.height)
@@ -184,6 +186,7 @@ class RandomCrop(ObjectNegative):
         """The enlarged part; its sides are 3:4 to 4:3 of the frame's."""
         height, width = frame.shape[1:]
         share = random.uniform(*self.scale)
+        # Log-uniform, so that 3:4 and 4:3 are equally likely.
         stretch = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)) / 2)
         columns = min(max(round(width * math.sqrt(share) * stretch), 1), width)
         rows = min(max(round(height * math.sqrt(share) / stretch), 1), height)
@@ -194,7 +197,7 @@ class RandomCrop(ObjectNegative):
 
 
 def _reach(start: int, last: int) -> int:
-    """The largest displacement of something at `start` that may lie anywhere from 0 to `last`."""
+    """The largest displacement of something at `start` that may be anywhere from 0 to `last`."""
     return max(start, last - start)
 
 

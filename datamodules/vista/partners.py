@@ -12,7 +12,7 @@ from datamodules.shards.index import Index
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partners:
-    """Draws samples of other videos from an index.
+    """Partners: draws of samples of other videos from an index.
 
     Attributes:
         by_video: (N,) positions, those of one video next to each other.
@@ -47,6 +47,7 @@ class Partners:
         if self.none:
             raise ValueError("there is no other video: all samples are of one")
         first, last = int(self.first[position]), int(self.last[position])
+        # A place among the others, counted as if the sample's own video were not there.
         place = int(random.integers(len(self.by_video) - (last - first)))
         return int(self.by_video[place if place < first else place + last - first])
 

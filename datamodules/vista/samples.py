@@ -48,7 +48,7 @@ class PreferenceRow:
         video_id: names the source video; two rows on one video share it, a partner video never does.
         question: the prompt, without a video token or chat template.
         chosen: the preferred answer, y_w.
-        rejected: the relevant but wrong answer, y_re.
+        rejected: the relevant but wrong answer, y_re; "" where the pair differs in its video alone.
         irrelevant: the irrelevant answer, y_ir; None when the data has none.
         event: the span in which the question's event happens, seconds; None = unknown.
         boxes: the object's boxes; empty = unknown.
@@ -57,6 +57,10 @@ class PreferenceRow:
         clip_negative: likewise ``key.clip_negative.mp4``, a pre-cut segment without the event.
         key_frame: True when ``key.frame.jpg`` holds the frame that the boxes belong to.
         source: where the row comes from, for tables ("toy/relation", "STAR").
+        rejected_video: frames and size of ``key.rejected.mp4``, a video for which the chosen answer is wrong; None when
+            the data has none.
+        turns: earlier questions and answers of the conversation, first to last.
+        facts: what the data's own format says of the row (scores, ids, kinds of task), by its names there.
     """
 
     key: str
@@ -72,10 +76,14 @@ class PreferenceRow:
     clip_negative: VideoFacts | None = None
     key_frame: bool = False
     source: str = ""
+    rejected_video: VideoFacts | None = None
+    turns: tuple[tuple[str, str], ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
+        """The row as plain JSON types; fields that version 0.1.0 did not have are left out where they are empty."""
+        row = asdict(self)
+        return {name: value for name, value in row.items() if name not in _LATER or value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PreferenceRow:
@@ -87,13 +95,14 @@ class PreferenceRow:
         fields = dict(data)
         if "relevant" in fields:  # its name in version 0.1.0
             fields["rejected"] = fields.pop("relevant")
-        for name in ("video", "clip", "clip_negative"):
+        for name in ("video", "clip", "clip_negative", "rejected_video"):
             if fields.get(name) is not None:
                 fields[name] = VideoFacts(**fields[name])
         if fields.get("event") is not None:
             start, end = fields["event"]
             fields["event"] = (float(start), float(end))
         fields["boxes"] = tuple(Box(**box) for box in fields.get("boxes", ()))
+        fields["turns"] = tuple((str(question), str(answer)) for question, answer in fields.get("turns", ()))
         return cls(**fields)
 
     def faults(self) -> list[Fault]:
@@ -101,8 +110,13 @@ class PreferenceRow:
         faults = [
             Fault(name, "is empty; give the text, or leave the row out")
             for name in ("key", "video_id", "question", "chosen", "rejected")
-            if is_blank(str(getattr(self, name)))
+            if is_blank(str(getattr(self, name))) and (name != "rejected" or self.rejected_video is None)
         ]
+        if self.rejected_video is not None and self.irrelevant is not None and is_blank(self.rejected):
+            faults.append(Fault("irrelevant", "comes without a rejected answer; give it as the rejected one"))
+        for number, (question, answer) in enumerate(self.turns):
+            if is_blank(question) or is_blank(answer) or VIDEO_TOKEN in question + answer:
+                faults.append(Fault(f"turns[{number}]", f"has an empty text, or a {VIDEO_TOKEN} token"))
         if self.irrelevant is not None and is_blank(self.irrelevant):
             faults.append(Fault("irrelevant", "is empty; give the text, or leave the field out"))
         for name in ("question", *ANSWER_NAMES):
@@ -117,6 +131,10 @@ class PreferenceRow:
                     Fault(name, "is the same text as the rejected answer; give another, or leave the field out")
                 )
         return faults + place_faults(self.video, self.event, self.boxes)
+
+
+#: Fields of a row that version 0.1.0 did not have.
+_LATER = ("rejected_video", "turns", "facts")
 
 
 def place_faults(video: VideoFacts, event: tuple[float, float] | None, boxes: Sequence[Box]) -> list[Fault]:
@@ -156,9 +174,12 @@ class View:
     Attributes:
         sample: the sample's position in the batch.
         name: which of the six views this is.
-        frames: (T, 3, H, W) uint8, source resolution, already sampled to the policy's number of frames.
+        frames: (T, 3, H, W) uint8, source resolution, already sampled; T and the size may differ from view to view.
         prompt: the question, without a video token or chat template: those are the policy's.
         answers: the answers by name, scored in this order.
+        times: (T,) float32, seconds from the view's own start; None = not known, which only some policies accept.
+        turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
+            the video is in the first.
     """
 
     sample: int
@@ -166,6 +187,8 @@ class View:
     frames: Tensor
     prompt: str
     answers: dict[AnswerName, str]
+    times: Tensor | None = None
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -241,4 +264,5 @@ class VistaBatch:
 def blank_view(sample: int, num_frames: int, needs: Needs) -> View:
     """A stand-in for a sample that could not be read: its slot is masked, but every rank still makes its forward."""
     answers: dict[AnswerName, str] = dict.fromkeys(needs.get("original", ("chosen",)), "-")
-    return View(sample, "original", torch.zeros(num_frames, 3, 16, 16, dtype=torch.uint8), "-", answers)
+    frames, times = torch.zeros(num_frames, 3, 16, 16, dtype=torch.uint8), torch.arange(num_frames, dtype=torch.float32)
+    return View(sample, "original", frames, "-", answers, times)

@@ -24,7 +24,12 @@ class SpanNegative:
     least_frames: int = 2
 
     def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
-        """Whether a sample can have this negative."""
+        """Whether a sample can have this negative: by its number of frames, whatever part of them a policy sees.
+
+        The index does not say which frames look alike. Of a still video, or one that changes only in borders that the
+        policy's processor crops, a reordered negative looks like its positive: the margin is 0 then, and the gradient
+        too; the sample counts in the term's mean all the same, since the plan has counted it before it is decoded.
+        """
         return len(positive) >= self.least_frames
 
     def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
@@ -110,6 +115,28 @@ class OtherVideo(VideoNegative):
         return facts.whole()
 
 
+class GivenVideo(VideoNegative):
+    """The video that comes with the row, for which its chosen answer is wrong; rows without one have no video term.
+
+    `prepare preferences` makes such rows of pairs that differ in their video.
+    """
+
+    least_frames = 1
+
+    def available(self, facts: SampleFacts, positive: FrameSpan) -> bool:
+        """Whether the sample has such a video."""
+        return facts.rejected_video is not None
+
+    def members(self, facts: SampleFacts) -> tuple[FrameMember, ...]:
+        """That video."""
+        return ("rejected.mp4",)
+
+    def span(self, facts: SampleFacts, positive: FrameSpan, random: np.random.Generator) -> FrameSpan:
+        """All of it."""
+        assert facts.rejected_video is not None, "asked for only where it is available"
+        return FrameSpan("rejected.mp4", 0, facts.rejected_video.frames - 1, facts.rejected_video.fps)
+
+
 class OtherVideoSegment(ClipNegative):
     """A segment of another video, as long as the event (or all of a shorter video), at a random place."""
 
@@ -130,7 +157,7 @@ class RelevantSegment(ClipNegative):
 
     Args:
         min_share: a side counts when it has at least this share of the event's frames, and two frames (our choice).
-            A sample whose event leaves no such side has no temporal term.
+            A sample whose event leaves no such side has no clip term.
     """
 
     least_frames = 1
@@ -153,6 +180,7 @@ class RelevantSegment(ClipNegative):
         if facts.clip_negative is not None:
             return FrameSpan("clip_negative.mp4", 0, facts.clip_negative.frames - 1, facts.clip_negative.fps)
         sides = self._sides(facts)
+        # By length, so that every place of the video is about equally likely.
         lengths = np.array([len(side) for side in sides])
         side = sides[random.choice(len(sides), p=lengths / lengths.sum())]
         return _segment(side, round(len(positive) / positive.fps * side.fps), random)
@@ -169,7 +197,7 @@ class RelevantSegment(ClipNegative):
 
 
 def _segment(span: FrameSpan, length: int, random: np.random.Generator) -> FrameSpan:
-    """A stretch of `length` frames at a random place of a span; all of a shorter span."""
+    """A segment of `length` frames at a random place of a span; all of a shorter span."""
     length = min(max(length, 1), len(span))
     first = span.first + int(random.integers(len(span) - length + 1))
     return FrameSpan(span.member, first, first + length - 1, span.fps)

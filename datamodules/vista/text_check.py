@@ -36,8 +36,10 @@ def unusable_samples(
             unusable[key] = str(content)
             continue
         row = PreferenceRow.from_json(content)
-        answers = {name: text for name in names if (text := getattr(row, name)) is not None}
-        if faults := faults_of(row.question, answers):
+        answers = {name: text for name in names if (text := getattr(row, name))}
+        # Earlier turns are checked like prompts of their own.
+        turns = [fault for question, answer in row.turns for fault in faults_of(question, {"chosen": answer})]
+        if faults := [*turns, *faults_of(row.question, answers)]:
             unusable[key] = f"{index.address(position)}: sample {key!r}: {'; '.join(faults)}"
     return unusable
 

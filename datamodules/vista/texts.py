@@ -1,4 +1,4 @@
-"""When two texts are the same, and when a text is none."""
+"""Texts without what is not seen of them, for comparison."""
 
 from __future__ import annotations
 

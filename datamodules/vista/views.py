@@ -32,8 +32,8 @@ LEVEL_VIEWS: dict[Level, tuple[ViewName, ViewName]] = {
 }
 #: The loss terms that only some samples take part in, with the level that decides it.
 TERM_LEVELS: dict[str, Level] = {"video": "video", "clip": "clip", "object": "object"}
-#: The loss terms of every sample.
-COMMON_TERMS = ("response", "token", "supervised")
+#: The loss terms of every sample with two answers, and of every sample.
+ANSWER_TERMS, COMMON_TERMS = ("response", "token"), ("supervised",)
 
 
 class Partner(NamedTuple):
@@ -85,22 +85,28 @@ class Negatives:
         }
 
 
-def membership(levels: Sequence[Collection[Level]]) -> dict[str, NDArray[np.bool_]]:
+def membership(
+    levels: Sequence[Collection[Level]], facts: Sequence[SampleFacts] | None = None
+) -> dict[str, NDArray[np.bool_]]:
     """Term -> (N,) bool: which samples take part in it; what the plan counts for the global denominators.
 
     Args:
         levels: of each of the N samples, see `Negatives.levels`.
+        facts: of the same samples; None = all have a rejected answer.
     """
-    everyone = {term: np.ones(len(levels), bool) for term in COMMON_TERMS}
-    return everyone | {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
+    rejected = np.ones(len(levels), bool) if facts is None else np.array([sample.rejected for sample in facts], bool)
+    terms = {term: rejected.copy() for term in ANSWER_TERMS}
+    terms |= {term: np.ones(len(levels), bool) for term in COMMON_TERMS}
+    return terms | {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
 
 
 class FrameChoice(NamedTuple):
-    """Frames of one video: the sample that has it, which member, which frames."""
+    """Frames of one video: the sample that has it, which member, which frames, and when each is shown in the view."""
 
     key: str
     member: str
     indices: list[int]
+    times: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ class ViewMaker:
             find_partner: draws a sample of another video.
 
         Raises:
-            ValueError: a member is missing or undecodable.
+            ValueError: a member is missing or undecodable, or boxes are of another size than the video is shown at.
         """
 
         def draw(purpose: str) -> np.random.Generator:
@@ -172,12 +178,21 @@ class ViewMaker:
                 videos[source.key, span.member] = read(span.member)
             elif negative is not None:
                 span = negative.span(source, span, draw(f"{name}/span"))
-            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames))
+            # A negative that reorders or alters frames keeps this clock: time belongs to the place, not to the frame.
+            times = span.times(self.num_frames, full.whole())
+            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames), times)
         frames = _decoded(choices, videos)
+        if "object" in frames and not full.key_frame:
+            height, width = frames["object"].shape[2:]
+            if fault := full.video.size_fault(width, height):
+                raise ValueError(f"{full.key}.mp4: {fault}")
         return [
-            View(0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row))
-            for name in choices
-        ]
+            View(
+                0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row),
+                torch.tensor(choice.times, dtype=torch.float32), row.turns,
+            )
+            for name, choice in choices.items()
+        ]  # fmt: skip
 
     def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
@@ -240,7 +255,7 @@ class ViewMaker:
         return negative
 
     def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
-        return {answer: text for answer in self.needs[name] if (text := getattr(row, answer)) is not None}
+        return {answer: text for answer in self.needs[name] if (text := getattr(row, answer))}
 
 
 def _decoded(

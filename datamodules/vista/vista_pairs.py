@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.index import Index
-from datamodules.stream.planned_data import Paths, Selection, Split, TextFaults, require_least
+from datamodules.stream.indexed_data import Paths, Split
+from datamodules.stream.planned_data import Selection, TextFaults, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
@@ -30,21 +30,11 @@ class VistaPairs(ContinuedData[VistaBatch]):
         val: likewise, of the validation shards; every sample is seen once.
         predict: likewise, of the shards whose reference scores are cached; None = the training shards.
         num_frames: frames per view, spread evenly over the video or the clip (released code: 8).
-        batch_size: samples per rank and micro-batch.
-        num_workers: processes per rank that read and decode; 0 = none.
-        seed: decides the order of the samples and every draw of the negatives.
         video_negative: the negative of the whole video; None = Reverse, the paper's best.
         clip_negative: the negative of the event clip; None = RelevantSegment, the paper's best.
         object_negative: the negative of the boxed frame; None = RoiMove, the paper's best.
         resample_each_epoch: draw the negatives again in every epoch. Cached reference scores cannot be used then.
-        window: shards that are shuffled together; more = better mixed, less local reads.
-        on_bad_sample: an altered or undecodable sample stops the run, or is skipped (without a loss; denominators are
-            from the index and still count it).
-        max_bad_samples: how many samples may be skipped before the run stops after all.
-        multiprocessing_context: "fork", "spawn" or "forkserver" for the workers; None = the platform's default.
-        reader: how bytes are fetched (attempts, backoff, timeout); None = the defaults.
-        allow_changed: go on from a checkpoint also where the training samples are others than those it was written with
-            (some removed, added or replaced), from the same share of the epoch.
+        options: those of `PlannedData`.
     """
 
     schema: ClassVar[str] = "vidpref/vista"
@@ -56,33 +46,14 @@ class VistaPairs(ContinuedData[VistaBatch]):
         val: Paths | None = None,
         predict: Paths | None = None,
         num_frames: int = 8,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
         video_negative: VideoNegative | None = None,
         clip_negative: ClipNegative | None = None,
         object_negative: ObjectNegative | None = None,
         resample_each_epoch: bool = False,
-        window: int = 16,
-        on_bad_sample: Literal["raise", "skip"] = "raise",
-        max_bad_samples: int = 10,
-        multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
-        reader: ByteReader | None = None,
-        allow_changed: bool = False,
+        **options: Any,
     ) -> None:
         require_least(num_frames=(num_frames, 1))
-        super().__init__(
-            {"train": train, "val": val, "predict": predict or train},
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            window=window,
-            on_bad_sample=on_bad_sample,
-            max_bad_samples=max_bad_samples,
-            multiprocessing_context=multiprocessing_context,
-            reader=reader,
-            allow_changed=allow_changed,
-        )
+        super().__init__({"train": train, "val": val, "predict": predict or train}, **options)
         self.num_frames = num_frames
         self.negatives = Negatives(
             video_negative or Reverse(), clip_negative or RelevantSegment(), object_negative or RoiMove()
@@ -100,12 +71,16 @@ class VistaPairs(ContinuedData[VistaBatch]):
 
         Cached reference scores carry it (as `Index.made_from` of their side shards) and are refused under another.
         """
+        policy: Any = self.active_trainer.lightning_module.policy
+        # Of a policy that says so: how its processor lays frames out, as the pixel budget. Others are as in 0.1.0.
+        facts = policy.processor_facts() if hasattr(policy, "processor_facts") else {}
         return {
             "fingerprint": self.index(split).fingerprint,
             "seed": self.seed,
             "num_frames": self.num_frames,
             "negatives": self.negatives.describe(self.annotations(split).visible),
             "resample_each_epoch": self.resample_each_epoch,
+            **({"processor": facts} if facts else {}),
         }
 
     def setup(self, stage: str) -> None:
@@ -158,7 +133,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
         Of `predict`, those whose scores are not there yet.
         """
         keep = self.remaining() if split == "predict" else None
-        return Selection(membership(self.annotations(split).levels), keep)
+        annotations = self.annotations(split)
+        return Selection(membership(annotations.levels, annotations.facts), keep)
 
     def recipe(self, split: Split) -> VistaRecipe:
         """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+#: Bytes; a reply of a judge has some thousand.
 _LONGEST_REPLY = 1 << 24
 
 
@@ -33,6 +34,7 @@ class BoundedClient(httpx2.Client):
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request; the body of its response may be read until the deadline."""
         deadline = time.monotonic() + self._timeout_s
+        # As a stream, so that the body is read through `_BoundedStream` whoever reads it.
         response = super().send(request, stream=True, **options)
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _BoundedStream(response.stream, request, deadline)

@@ -1,4 +1,4 @@
-"""The seam behind which a judge lives: questions with pictures in, replies as text out.
+"""The protocol of judges: questions with pictures in, replies as text out.
 
 `SegmentJudge` and the benchmarks ask through it. An OpenAI-compatible endpoint is in endpoint.py, a local model in
 local.py, replies that were recorded in recorded.py; what a reply says is read in replies.py.
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor, device
 
-#: Where a picture stands in a question's text.
+#: The place of a picture in a question's text.
 PICTURE = "<picture>"
 
 #: A picture: (3, H, W) uint8, or an encoded PNG or JPEG.
@@ -23,18 +23,18 @@ Side = Literal["first", "second"]
 
 
 class JudgeStoppedError(OSError):
-    """A judge that gives no more replies in this run: it stays away, or the limit on new requests is reached.
+    """A judge gives no more replies in this run: it does not answer, or the limit on new requests is reached.
 
-    What it said before is kept by those who asked; the message says how to continue.
+    Earlier replies are kept by those who asked; the message says how to continue.
     """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgeQuestion:
-    """One question to a judge; what it is about is in the last fields, for judges that know the truth by heart.
+    """One question to a judge; the fields after `images` say what it is about, for judges that look up the truth.
 
     Attributes:
-        text: the question. Each `PICTURE` in it stands for the next of `images`; without any they come before it.
+        text: the question. Each `PICTURE` in it is the place of the next of `images`; without any they come before it.
         images: pictures in order, (3, H, W) uint8 tensors or encoded PNG or JPEG.
         key: the sample's key.
         segment: which segment of the pair, from 0; None = the whole video, or a question that is about no pair.
@@ -70,7 +70,7 @@ class JudgeQuestion:
         if not self.images:
             return [self.text]
         pieces = self.text.split(PICTURE)
-        if len(pieces) == 1:
+        if len(pieces) == 1:  # a text without places: pictures first, as most models were trained
             return [*self.images, self.text]
         if len(pieces) - 1 != len(self.images):
             raise ValueError(
@@ -113,7 +113,7 @@ class Judge(Protocol):
         ...
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
-        """The replies, in order, one a question. "" where the judge said nothing.
+        """The replies, in order, one a question; "" where a reply is empty.
 
         Raises:
             JudgeStoppedError: no reply will come in this run.
@@ -123,6 +123,13 @@ class Judge(Protocol):
     def settings(self) -> dict[str, Any]:
         """What else decides the replies (sampling, the size of a reply), in plain JSON types; nothing secret."""
         return {}
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before weights are loaded and anything is asked; writes nothing.
+
+        Raises:
+            ValueError: says what.
+        """
 
     def load(self, device: device) -> None:
         """Bring in weights, on `device`; idempotent. Nothing to do for a judge that has none."""

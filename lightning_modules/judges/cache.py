@@ -46,7 +46,7 @@ class ReplyCache:
     reply. The lock is gone with the process that holds it.
 
     Args:
-        folder: where the replies lie; made with the first of them.
+        folder: of the replies; made with the first of them.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -65,15 +65,16 @@ class ReplyCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock")
         with _locked(lock):
+            # Once more: the process that held the lock has asked meanwhile.
             if (known := _read(path)) is not None:
                 return known, False
-            said = ask()
-            write_whole(path, json.dumps({"reply": said}).encode(), f"{path.stem}.{os.getpid()}.tmp")
+            reply = ask()
+            write_whole(path, json.dumps({"reply": reply}).encode(), f"{path.stem}.{os.getpid()}.tmp")
             # Only now: whoever waits at this file, or makes a new one, reads the reply. Windows removes no file that is
             # open, but its lock does so on release.
             with suppress(OSError):
                 lock.unlink(missing_ok=True)
-        return said, True
+        return reply, True
 
 
 def _read(path: Path) -> str | None:

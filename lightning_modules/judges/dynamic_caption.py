@@ -1,4 +1,4 @@
-"""A judge's word on whether a caption asks for motion that a video model finds hard."""
+"""The filter of videos whose caption, by a judge's verdict, asks for motion that a video model finds hard."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Begin your answer with Yes or No."""
 
 
 class DynamicCaption(VideoFilter):
-    """Keeps the videos whose caption a judge finds dynamic. Each caption is asked about once, all of them together.
+    """Video filter that keeps the videos whose caption a judge finds dynamic; captions are asked about all at once.
 
     Args:
         judge: who is asked.
         attempts: how often an answer that is neither yes nor no is asked for again; then the video is rejected.
-        question: what is asked; {caption} stands for the caption.
+        question: what is asked, with {caption} in place of the caption.
         device: where a judge with weights of its own runs.
     """
 
@@ -69,20 +69,23 @@ class DynamicCaption(VideoFilter):
         if estimate := self.asked.estimate(Workload(len(waiting), characters=characters, attempts=self.attempts)):
             print(estimate)
         for attempt in range(self.attempts):
-            questions = [self._question(caption, attempt) for caption in waiting]
+            questions = [
+                # The key is the caption's own, so that recorded replies are its own in any selection of videos.
+                JudgeQuestion(
+                    # Not str.format: a caption may hold braces.
+                    self.question.replace("{caption}", caption),
+                    key=f"caption-{hashlib.sha256(caption.encode()).hexdigest()[:16]}",
+                    attempt=attempt,
+                )
+                for caption in waiting
+            ]
             answers = self.asked.ask(questions) if questions else []
             verdicts |= {caption: yes_or_no(answer) for caption, answer in zip(waiting, answers, strict=True)}
             waiting = [caption for caption in waiting if verdicts[caption] is None]
         self._verdicts |= verdicts
 
-    def _question(self, caption: str, attempt: int) -> JudgeQuestion:
-        # The key is the caption's own, so that recorded replies find it in any selection of videos.
-        key = f"caption-{hashlib.sha256(caption.encode()).hexdigest()[:16]}"
-        # Not str.format: a caption may hold braces.
-        return JudgeQuestion(self.question.replace("{caption}", caption), key=key, attempt=attempt)
-
 
 def yes_or_no(answer: str) -> bool | None:
-    """The first word of an answer as a verdict, whatever quotes or asterisks stand around it; None = neither."""
+    """The first word of an answer as a verdict, whatever quotes or asterisks are around it; None = neither."""
     word = re.match(r"[^a-z]*(yes|no)\b", spoken(answer).lower())
     return None if word is None else word[1] == "yes"

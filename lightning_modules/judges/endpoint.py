@@ -16,13 +16,15 @@ import numpy as np
 
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError, Picture, Workload
 from lightning_modules.judges.cache import ReplyCache, request_key
-from lightning_modules.judges.http import OF_ONE_QUESTION, ChatEndpoint, RefusedError, StaysAwayError
+from lightning_modules.judges.http import OF_ONE_QUESTION, ChatEndpoint, NoReplyError, RefusedError
 
 URL_VARIABLE, MODEL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_MODEL", "OPENAI_API_KEY"
 #: Assumed where `options` do not bound a reply: a reason and a verdict.
 _REPLY_TOKENS = 200
+#: Of English text.
 _CHARACTERS_PER_TOKEN = 4
 _JPEG_QUALITY = 92
+#: The first bytes of a picture's file -> its media type.
 _BEGINNINGS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -40,7 +42,7 @@ class TokenPrices:
 
 
 class EndpointJudge(Judge):
-    """Asks a chat endpoint, several questions at a time; no question twice.
+    """Judge behind a chat endpoint; asks several questions at a time, and no question twice.
 
     Address, model and key come from the environment: OPENAI_BASE_URL (as ``http://localhost:8000/v1``), OPENAI_MODEL
     and OPENAI_API_KEY, which a server of one's own may not need. The key is nowhere else: not in the configuration, the
@@ -53,9 +55,9 @@ class EndpointJudge(Judge):
         cache: the folder of replies, shared by all runs and processes. They are known by model and options, wherever
             the server is; for another model under the same name, take another folder.
         concurrency: requests under way at once, in each process.
-        attempts: how often one request is tried before the judge counts as staying away.
+        attempts: how often one request is tried before the judge counts as one that does not reply.
         backoff_s: seconds to wait after a first failure; doubles with each one. Retry-After is honoured.
-        longest_wait_s: no wait is longer; a server that asks for more counts as staying away.
+        longest_wait_s: no wait is longer; a server that asks for more counts as one that does not reply.
         timeout_s: seconds for one reply.
         options: fields added to every request, as {temperature: 0, max_completion_tokens: 300}.
         image_format: how pictures are sent; png is exact, jpeg a tenth of the size.
@@ -132,7 +134,7 @@ class EndpointJudge(Judge):
         """The replies, in order.
 
         Raises:
-            JudgeStoppedError: the endpoint stays away, or the limit is reached; says how to continue.
+            JudgeStoppedError: the endpoint gives no reply, or the limit is reached; says how to continue.
             ValueError: the endpoint refuses a question; names it.
         """
         self._stop.clear()
@@ -154,17 +156,17 @@ class EndpointJudge(Judge):
         """Requests, pictures, tokens and, with prices, the cost, if nothing is cached and every reply can be read."""
         width, height = work.image_size or (0, 0)
         tokens = -(-width // 28) * -(-height // 28) if self.tokens_per_image is None else self.tokens_per_image
-        asked = work.characters // _CHARACTERS_PER_TOKEN + work.images * tokens
+        prompt = work.characters // _CHARACTERS_PER_TOKEN + work.images * tokens
         bound = self.options.get("max_completion_tokens") or self.options.get("max_tokens") or _REPLY_TOKENS
-        said = work.questions * int(bound)
+        reply = work.questions * int(bound)
         line = (
             f"{self.model} at {self.base_url}: {work.questions:,} requests with {work.images:,} pictures, "
-            f"about {asked:,} tokens of questions and {said:,} of replies{self._cost(asked, said)}"
+            f"about {prompt:,} tokens of questions and {reply:,} of replies{self._cost(prompt, reply)}"
         )
         if work.attempts > 1:
             most = f"{work.questions * work.attempts:,} requests, {work.attempts} times the tokens"
             line += f"; up to {most}, where replies cannot be read"
-        known = f"what {self.cache.folder} knows is not asked again"
+        known = f"what is in {self.cache.folder} is not asked again"
         return f"{line}; {known}" + ("" if self.limit is None else f"; stops after {self.limit:,} new requests")
 
     def summary(self) -> str:
@@ -181,26 +183,27 @@ class EndpointJudge(Judge):
         return f", cost about {(prompt * self.prices.prompt + reply * self.prices.reply) / 1e6:,.2f}"
 
     def _reply(self, question: JudgeQuestion) -> str:
-        same = {"model": self.model, **self.settings()}
+        settings = {"model": self.model, **self.settings()}
         try:
-            reply, new = self.cache.reply(request_key(same, question), lambda: self._asked(question))
-        except (StaysAwayError, ValueError) as error:
-            its_own = isinstance(error, StaysAwayError | RefusedError) and error.status in OF_ONE_QUESTION
+            reply, new = self.cache.reply(request_key(settings, question), lambda: self._new_reply(question))
+        except (NoReplyError, ValueError) as error:
+            its_own = isinstance(error, NoReplyError | RefusedError) and error.status in OF_ONE_QUESTION
             if its_own and self.on_failed_question == "skip":
                 return f"[failed: {error}]"
             remedy = "; where it is this question alone, set judge.on_failed_question to skip" if its_own else ""
             message = f"question {question.place}: {error}{remedy}"
-            if isinstance(error, StaysAwayError):
+            if isinstance(error, NoReplyError):
                 raise JudgeStoppedError(f"{message}. {self._continuation()}") from error
             raise ValueError(message) from error
         if not new:
             self._count(known=1)
         return reply
 
-    def _asked(self, question: JudgeQuestion) -> str:
+    def _new_reply(self, question: JudgeQuestion) -> str:
         with self._counting:
             if self.limit is not None and self._spent["new"] >= self.limit:
                 raise JudgeStoppedError(f"the limit of {self.limit} new requests is reached. {self._continuation()}")
+            # Before the request, so that several threads do not pass the limit together.
             self._spent["new"] += 1
         body = {"model": self.model, "messages": self._messages(question), **self.options}
         completion = self._endpoint.complete(body)
@@ -208,16 +211,15 @@ class EndpointJudge(Judge):
         return completion.reply
 
     def _messages(self, question: JudgeQuestion) -> list[dict[str, Any]]:
-        content = question.content()
-        parts = [self._part(one) for one in content]
+        parts = [self._part(part) for part in question.content()]
         # Servers of text models take plain text only.
-        asked = {"role": "user", "content": parts if question.images else question.text}
-        return ([{"role": "system", "content": question.system}] if question.system else []) + [asked]
+        message = {"role": "user", "content": parts if question.images else question.text}
+        return ([{"role": "system", "content": question.system}] if question.system else []) + [message]
 
-    def _part(self, one: str | Picture) -> dict[str, Any]:
-        if isinstance(one, str):
-            return {"type": "text", "text": one}
-        data = one if isinstance(one, bytes) else _encoded(one.cpu().numpy(), self.image_format)
+    def _part(self, part: str | Picture) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        data = part if isinstance(part, bytes) else _encoded(part.cpu().numpy(), self.image_format)
         kind = next((kind for start, kind in _BEGINNINGS.items() if data.startswith(start)), None)
         if kind is None:
             raise ValueError("a picture is neither PNG nor JPEG; give one of these, or a (3, H, W) uint8 tensor")
@@ -236,6 +238,7 @@ class EndpointJudge(Judge):
 
 
 def _given(value: str | None, variable: str, what: str) -> str:
+    """A setting from the configuration, else from the environment."""
     # A line of an environment file may end in a carriage return.
     given = value or os.environ.get(variable, "").strip()
     if not given:
@@ -244,6 +247,7 @@ def _given(value: str | None, variable: str, what: str) -> str:
 
 
 def _key(variable: str) -> str:
+    """The key in an environment variable; "" where there is none."""
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         # The key itself is in no message.

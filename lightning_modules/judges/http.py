@@ -38,7 +38,7 @@ class Completion(NamedTuple):
     reply_tokens: int = 0
 
 
-class StaysAwayError(JudgeStoppedError):
+class NoReplyError(JudgeStoppedError):
     """No attempt brought a reply; `status` is the HTTP status of the last one, 0 where there was none."""
 
     def __init__(self, why: str, status: int) -> None:
@@ -77,7 +77,7 @@ class ChatEndpoint:
         attempts: how often one request is tried in all.
         backoff_s: the wait after a first failure; doubles with each one, up to `longest_wait_s`. Half of every wait is
             drawn at random, so that many clients do not come back at once.
-        longest_wait_s: a server that asks for a longer wait (Retry-After) counts as staying away.
+        longest_wait_s: a server that asks for a longer wait (Retry-After) counts as one that does not reply.
         timeout_s: seconds for one reply to be complete.
         concurrency: connections at once.
         stop: set by another thread to end all waiting.
@@ -116,7 +116,7 @@ class ChatEndpoint:
             body: the request's fields, "model" and "messages" among them.
 
         Raises:
-            StaysAwayError: no attempt brought a reply, or the server asks for a wait that is too long.
+            NoReplyError: no attempt brought a reply, or the server asks for a wait that is too long.
             RefusedError: the server refuses the request (key, model, options, size); trying again is pointless.
             ValueError: the request cannot be sent.
         """
@@ -127,11 +127,11 @@ class ChatEndpoint:
             if not isinstance(answer, _PassingError):
                 raise answer
             if answer.wait_s > self.longest_wait_s:
-                raise StaysAwayError(f"{self.url} asks to wait {answer.wait_s:.0f} s: {answer}", answer.status)
+                raise NoReplyError(f"{self.url} asks to wait {answer.wait_s:.0f} s: {answer}", answer.status)
             backoff = min(self.backoff_s * 2**attempt, self.longest_wait_s) * self._random.uniform(0.5, 1.0)
             if attempt + 1 == self.attempts or self.stop.wait(answer.wait_s + backoff):
                 tried = f"{attempt + 1} attempts" if attempt else "1 attempt"
-                raise StaysAwayError(f"{self.url} stays away after {tried}, the last one: {answer}", answer.status)
+                raise NoReplyError(f"{self.url} gave no reply in {tried}, the last one: {answer}", answer.status)
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, body: Mapping[str, Any]) -> Completion | Exception:
@@ -173,6 +173,7 @@ class ChatEndpoint:
 
     def _connected(self) -> OpenAI:
         with self._making:
+            # Within the lock: several threads come here with the first requests.
             if self._client is None:
                 import openai
 
@@ -191,6 +192,7 @@ class ChatEndpoint:
     def _refused(self, error: APIStatusError) -> Completion | Exception:
         """What becomes of an error status: an error that may pass, a reply (this question is refused), or a refusal."""
         status, body = error.status_code, error.body
+        # OpenAI's form of an error, a plain text, or whatever a proxy on the way says.
         message = _field(body, "message") or (body if isinstance(body, str) else None) or error.response.text
         message = self._hidden(str(message)).strip()[:1000] or error.response.reason_phrase
         if status >= 500 or status in _PASSING:
@@ -206,25 +208,23 @@ class ChatEndpoint:
         return text.replace(self.key, "***") if self.key else text
 
 
-def _completion(content: bytes) -> Completion:
+def _completion(answer: bytes) -> Completion:
     """The first choice's text, "" where it has none; an answer of another form may be a proxy's page, and pass."""
     try:
-        data = json.loads(content)
+        data = json.loads(answer)
     except ValueError:
         data = None
     if _field(data, "error") or not isinstance(data, Mapping) or "choices" not in data:
-        raise _PassingError(f"the answer is no chat completion: {content[:200].decode(errors='replace')!r}")
-    usage = data.get("usage")
-    tokens = [_field(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-    return Completion(_said(data["choices"]), *(count if isinstance(count, int) else 0 for count in tokens))
-
-
-def _said(choices: Any) -> str:
+        raise _PassingError(f"the answer is no chat completion: {answer[:200].decode(errors='replace')!r}")
+    choices = data["choices"]
     message = _field(choices[0] if isinstance(choices, list) and choices else None, "message")
     content = _field(message, "content")
+    # Some servers send the text in parts, and a refusal in a field of its own.
     parts = [_field(part, "text") for part in content] if isinstance(content, list) else [content]
-    said = "".join(part for part in parts if isinstance(part, str))
-    return said or str(_field(message, "refusal") or "")
+    text = "".join(part for part in parts if isinstance(part, str)) or str(_field(message, "refusal") or "")
+    usage = data.get("usage")
+    tokens = [_field(usage, name) for name in ("prompt_tokens", "completion_tokens")]
+    return Completion(text, *(count if isinstance(count, int) else 0 for count in tokens))
 
 
 def _field(value: Any, name: str) -> Any:
@@ -234,12 +234,14 @@ def _field(value: Any, name: str) -> Any:
 
 def _wait_of(header: str | None) -> float:
     """Seconds to wait by a Retry-After header: a number of seconds or a date; 0 where there is none."""
-    try:
-        return max(float(header or 0), 0.0)
-    except ValueError:
-        pass
-    try:
-        date = parsedate_to_datetime(header or "")
-    except ValueError:
+    if not header:
         return 0.0
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(header)
+        except ValueError:
+            return 0.0
+    # A date without a zone is in UTC, as HTTP has it.
     return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)

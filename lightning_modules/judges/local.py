@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from datamodules.video.codec import decode_image
-from lightning_modules.judges.base import Judge, JudgeQuestion, Picture
+from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.judges.cache import ReplyCache, request_key
 from lightning_modules.policies.remote_code import load_failure
 
 
 class LocalJudge(Judge):
-    """Asks a local model, greedily: Qwen-VL, InternVL, LLaVA, SmolVLM or any other with a chat template.
+    """Judge that is a local model: Qwen-VL, InternVL, LLaVA, SmolVLM or any other with a chat template.
 
-    A video is shown as its frames, picture by picture, as an endpoint would be shown it.
+    Replies are greedy. A video is shown as its frames, picture by picture, as an endpoint would be shown it.
 
     Args:
         path: a checkpoint folder or hub id that `AutoModelForImageTextToText` reads.
@@ -93,14 +92,18 @@ class LocalJudge(Judge):
         """The replies, in order."""
         self.load(torch.device("cpu"))
         if self.cache is None:
-            return self._asked(questions)
-        same = {"path": self.path, **self.settings()}
-        return [self.cache.reply(request_key(same, one), partial(self._one, one))[0] for one in questions]
+            return self._replies(questions)
+        settings = {"path": self.path, **self.settings()}
 
-    def _one(self, question: JudgeQuestion) -> str:
-        return self._asked([question])[0]
+        def reply(question: JudgeQuestion) -> str:
+            return self._replies([question])[0]
 
-    def _asked(self, questions: Sequence[JudgeQuestion]) -> list[str]:
+        # One by one: the cache locks the question that is asked.
+        return [
+            self.cache.reply(request_key(settings, question), partial(reply, question))[0] for question in questions
+        ]
+
+    def _replies(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         replies: list[str] = []
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
@@ -118,24 +121,23 @@ class LocalJudge(Judge):
             )
             for question in questions
         ]
-        images = [[_pixels(one) for one in question.images] for question in questions]
+        images = [
+            [decode_image(picture) if isinstance(picture, bytes) else picture.cpu() for picture in question.images]
+            for question in questions
+        ]
         inputs = self._processor(
             text=texts, images=images if images[0] else None, padding=True, return_tensors="pt"
         ).to(self._model.device, self._model.dtype)
-        written = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
-        replies: list[str] = self._processor.batch_decode(
-            written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
+        tokens = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        # Questions are padded on the left, so that all replies begin at one column.
+        new_tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        replies: list[str] = self._processor.batch_decode(new_tokens, skip_special_tokens=True)
         return [reply.strip() for reply in replies]
 
 
 def _messages(question: JudgeQuestion) -> list[dict[str, Any]]:
     content = [
-        {"type": "text", "text": one} if isinstance(one, str) else {"type": "image"} for one in question.content()
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in question.content()
     ]
     system = [{"role": "system", "content": [{"type": "text", "text": question.system}]}] if question.system else []
     return [*system, {"role": "user", "content": content}]
-
-
-def _pixels(picture: Picture) -> Tensor:
-    return decode_image(picture) if isinstance(picture, bytes) else picture.cpu()

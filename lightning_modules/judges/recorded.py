@@ -1,4 +1,4 @@
-"""A judge that repeats what another one said, and the file that it reads."""
+"""A judge that repeats the replies of another one, and the file that it reads."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class RecordedJudge(Judge):
-    """Repeats the replies in a JSONL file, one object a line: {"key", "segment", "shown_first", "attempt", "reply"}.
+    """Judge that repeats the replies in a JSONL file.
 
-    `ReplyLog` writes such files. All but "key" and "reply" may be left out: null and attempt 0. Of several lines on one
-    question the last counts.
+    One object a line: {"key", "segment", "shown_first", "attempt", "reply"}. `ReplyLog` writes such files. All but
+    "key" and "reply" may be left out: null and attempt 0. Of several lines on one question the last counts.
 
     Args:
         replies: the file.
-        name: who said it; None = "recorded:" and the file's name.
+        name: of the judge that gave them; None = "recorded:" and the file's name.
     """
 
     def __init__(self, replies: str, name: str | None = None) -> None:
@@ -32,6 +32,14 @@ class RecordedJudge(Judge):
     def name(self) -> str:
         """Who judges."""
         return self._name
+
+    def check(self) -> None:
+        """Read the file.
+
+        Raises:
+            ValueError: it is not there, or faulty.
+        """
+        self._replies = read_replies(self.path)
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         """The recorded replies.
@@ -51,7 +59,7 @@ class RecordedJudge(Judge):
 
 
 class ReplyLog:
-    """Appends replies to a JSONL file that `RecordedJudge` reads; several processes may write to one file.
+    """Log of replies: appends them to a JSONL file that `RecordedJudge` reads; several processes may share the file.
 
     A reply that the file had when this run began is not written once more: a run that goes on after a kill asks again
     about the pairs whose labels were lost, and a judge that keeps its replies gives the same ones.
@@ -73,6 +81,7 @@ class ReplyLog:
         try:
             if self.path.exists():
                 require_regular(self.path)
+            # Opening it for reading would not show that the folder, or the file, cannot be written.
             self._append(b"")
             self._written = read_replies(self.path) if self.path.stat().st_size else {}
         except OSError as error:
@@ -99,6 +108,7 @@ class ReplyLog:
 
     def _append(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # One write in append mode: lines of several processes do not mix.
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(file, content)
@@ -113,6 +123,7 @@ def read_replies(path: Path) -> dict[tuple[Any, ...], str]:
         ValueError: no such file, or lists every line that is no reply.
     """
     try:
+        require_regular(path)
         # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a judge's reply says: the words without thoughts, and which of two videos it names."""
+"""Reading of a judge's reply: the words without thoughts, and which of two videos it names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHOSEN = re.compile(r"\b(?:I|Id|Ill) (?:would |will )?(?:choose|prefer|pick|sel
 _REASON = re.compile(r"[.,;(\u2013\u2014-]")
 #: Behind these words a reason may name the other video: it says why, not which.
 _BECAUSE = re.compile(r"\b(?:because|since)\b", re.IGNORECASE)
-#: What may stand beside the words of a verdict: it says nothing.
+#: Words that may be beside those of a verdict and say nothing.
 _FILLERS = {"the", "video", "clip", "one", "is", "are", "a", "it", "s", "better", "verdict"}
 _WORDS: dict[str, Verdict] = {
     "first": "first",
@@ -60,14 +60,15 @@ def parse_verdict(reply: str) -> Verdict | None:
     verdict alone ("The second video."), or up to where a reason begins; "verdict: first is worse" and "the first video
     has fewer faults than the second" say neither. What a model thought aloud is left out.
     """
-    said = spoken(reply)
-    for text in reversed(_OBJECT.findall(said)):
-        if verdict := _in_object(text):
+    text = spoken(reply)
+    # The last one counts: reasons, and an echo of the question, come before.
+    for json_text in reversed(_OBJECT.findall(text)):
+        if verdict := _in_object(json_text):
             return verdict
-    for marked in reversed(_MARKED.findall(said)):
-        if verdict := _in_words("".join(marked)):
+    for groups in reversed(_MARKED.findall(text)):  # one group of the two forms is empty
+        if verdict := _in_words("".join(groups)):
             return verdict
-    return _in_words(said)
+    return _in_words(text)
 
 
 def _in_object(text: str) -> Verdict | None:
@@ -80,9 +81,9 @@ def _in_object(text: str) -> Verdict | None:
 
 
 def _in_words(text: str) -> Verdict | None:
-    plain = re.sub(r"[*_`#\"']", "", text)
-    for rest in reversed(_LABELLED.findall(plain)):
-        if verdict := _leading(rest):
+    plain = re.sub(r"[*_`#\"']", "", text)  # Markdown and quotes
+    for labelled in reversed(_LABELLED.findall(plain)):
+        if verdict := _leading(labelled):
             return verdict
     lines = [line for line in plain.splitlines() if line.strip()]
     if not lines:

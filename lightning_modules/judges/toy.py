@@ -1,4 +1,4 @@
-"""The toy world's judge knows the truth: it measures what it is shown, and prefers what is better made."""
+"""The toy world's judge: it measures the videos that it is shown, and prefers the better made."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class ToyJudge(Judge):
-    """Prefers the video with the higher quality: shape, colour and smoothness against the pair's prompt.
+    """Judge that prefers the video of higher quality: shape, colour and smoothness against the pair's prompt.
 
     How far the shape moves does not count, as with the people and models that label artifacts in generated videos.
 
     Args:
-        pairs: the index of the pairs that are judged, in whose rows their prompts stand.
+        pairs: the index of the pairs that are judged; their rows have the prompts.
         margin: a lead in quality, of 1, up to which it is a tie.
     """
 
@@ -45,7 +45,13 @@ class ToyJudge(Judge):
         Raises:
             ValueError: a question that shows no two toy videos, or is about none of the pairs.
         """
-        return [self._reply(question) for question in questions]
+        replies = []
+        for question in questions:
+            motion, (first, second) = self._motion(question.key), _shown(question)
+            lead = measure(first, motion).quality - measure(second, motion).quality
+            verdict: Verdict = "tie" if abs(lead) <= self.margin else "first" if lead > 0 else "second"
+            replies.append(json.dumps({"reason": f"the first leads by {lead:.3f} in quality", "verdict": verdict}))
+        return replies
 
     @cached_property
     def _samples(self) -> SampleReader:
@@ -57,12 +63,6 @@ class ToyJudge(Judge):
         if position is None:
             raise ValueError(f"{self.pairs} has no pair {key!r}; give the toy judge the index of the pairs it judges")
         return parse_motion(PairRow.from_json(json.loads(self._samples.read(position, ["json"])["json"])).prompt)
-
-    def _reply(self, question: JudgeQuestion) -> str:
-        motion, (first, second) = self._motion(question.key), _shown(question)
-        lead = measure(first, motion).quality - measure(second, motion).quality
-        verdict: Verdict = "tie" if abs(lead) <= self.margin else "first" if lead > 0 else "second"
-        return json.dumps({"reason": f"the first leads by {lead:.3f} in quality", "verdict": verdict})
 
 
 def _shown(question: JudgeQuestion) -> tuple[Tensor, Tensor]:

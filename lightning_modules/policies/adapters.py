@@ -51,13 +51,16 @@ class LoraSettings:
     some_blocks: bool = False
 
 
-def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_save: list[str]) -> LoraConfig | None:
+def adapter_config(
+    lora: LoraSettings | None, folder: str | None, modules_to_save: list[str], targets: str = LANGUAGE_LINEARS
+) -> LoraConfig | None:
     """The peft configuration of a new adapter, or of the one in a folder; None without either.
 
     Args:
         lora: a new adapter; beside a folder it must say what the folder says.
         folder: a PEFT folder or hub id.
         modules_to_save: modules of which the adapter holds a trained copy. A folder's own list goes before.
+        targets: the family's linears, for settings that name none.
 
     Raises:
         ValueError: there is no LoRA adapter in the folder, or it contradicts `lora` or `modules_to_save`.
@@ -65,7 +68,7 @@ def adapter_config(lora: LoraSettings | None, folder: str | None, modules_to_sav
     from peft import LoraConfig, PeftConfig
 
     if folder is None:
-        return None if lora is None else new_config(lora, LANGUAGE_LINEARS, modules_to_save)
+        return None if lora is None else new_config(lora, targets, modules_to_save)
     try:
         config = PeftConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
@@ -216,7 +219,8 @@ def reference_mode(module: nn.Module) -> Iterator[None]:
     """
     layers = _switches(module)
     before = [(layer._disable_adapters, layer._active_adapter) for layer in layers]
-    kept = has_adapter(module, REFERENCE)
+    # By the layers, which know their adapters: every step enters this, and parameters are many to look through.
+    kept = any(REFERENCE in layer._get_available_adapters() for layer in layers)
     try:
         for layer in layers:
             if kept:

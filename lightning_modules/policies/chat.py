@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from datamodules.vista.samples import View
-from datamodules.vista.texts import is_blank
+from lightning_modules.policies.answer_ids import AnswerIds
 from lightning_modules.policies.plain_text import PlainText
-from lightning_modules.policies.prefixes import PackedViews, pack_views
 
 QUESTION = "{question}"
 
@@ -30,9 +26,7 @@ class Chat:
         template: holds ``{question}`` once.
         video_token: the video's placeholder in the template.
         video_token_id: the id that the model replaces by the video.
-        num_frames: frames a video.
-        tokens_per_frame: features that the model puts in the place of one frame.
-        max_positions: the longest sequence that the checkpoint has positions for.
+        num_video_tokens: features that the model puts in the place of a video.
 
     Raises:
         ValueError: the template or the tokenizer cannot be used so.
@@ -44,9 +38,7 @@ class Chat:
         template: str,
         video_token: str,
         video_token_id: int,
-        num_frames: int,
-        tokens_per_frame: int,
-        max_positions: int,
+        num_video_tokens: int,
     ) -> None:
         check_template(template)
         if tokenizer.eos_token_id is None:
@@ -62,72 +54,35 @@ class Chat:
         self.template = template
         self.video_token = video_token
         self.video_token_id = video_token_id
-        self.num_frames = num_frames
-        self.max_positions = max_positions
-        self._video = [video_token_id] * (num_frames * tokens_per_frame)
+        self._video = [video_token_id] * num_video_tokens
         self.eos_token_id: int = tokenizer.eos_token_id
         self._plain = PlainText(tokenizer)
         # What the tokenizer puts before a text; some put an end behind it too, which no prompt may have.
         opening = tokenizer("", add_special_tokens=True)["input_ids"]
         self._opening: list[int] = [index for index in opening if index == tokenizer.bos_token_id]
         self._before, _, self._after = template.partition(QUESTION)
-        self._lead_in = self._after or ":"
-        self._space = "" if self._lead_in[-1].isspace() else " "
-        self._lead_in_ids: list[int] = tokenizer(self._lead_in, add_special_tokens=False)["input_ids"]
+        lead_in = self._after or ":"
+        space = "" if lead_in[-1].isspace() else " "
+        self._answer_ids = AnswerIds(self._plain, lead_in, space, self.eos_token_id, (video_token,))
 
-    def pack(self, views: Sequence[View], device: torch.device | None = None, answer_start: str = "") -> PackedViews:
-        """All views as one batch, answers behind their prefix; a view may have none.
-
-        Args:
-            views: the batch.
-            device: where its tensors go; None = the default.
-            answer_start: the beginning of an answer that is generated: it ends the prefix, as an answer would follow.
-
-        Raises:
-            ValueError: as `prompt_ids` and `answer_ids`; another number of frames; too long a sequence.
-        """
-        prefixes, answers = [], []
-        for view in views:
-            where = f"sample {view.sample} of the batch, view {view.name}"
-            if len(view.frames) != self.num_frames:
-                raise ValueError(
-                    f"{where}: {len(view.frames)} frames, the policy takes {self.num_frames}; let num_frames of data "
-                    "and policy agree"
-                )
-            prefix, ids = self.sequence(view.prompt, view.answers, where, answer_start)
-            prefixes.append(prefix)
-            answers.append(ids)
-        return pack_views(prefixes, answers, self.eos_token_id, device)
-
-    def sequence(
-        self, question: str, answers: Mapping[Any, str], where: str, answer_start: str = ""
-    ) -> tuple[list[int], list[list[int]]]:
-        """The ids of a prompt, with what every answer begins with, and of each of its answers.
-
-        Raises:
-            ValueError: as `prompt_ids` and `answer_ids`; the prompt with its longest answer is too long.
-        """
-        start = self.answer_ids(answer_start, f"{where}, start of the answer")[:-1] if answer_start else []
-        prefix = self.prompt_ids(question, where) + start
-        ids = [self.answer_ids(text, f"{where}, answer {name}") for name, text in answers.items()]
-        longest = len(prefix) + max(map(len, ids), default=0)
-        if longest > self.max_positions:
-            raise ValueError(
-                f"{where}: {longest} tokens, the checkpoint has {self.max_positions} positions; use fewer "
-                "frames or shorter texts"
-            )
-        return prefix, ids
-
-    def prompt_ids(self, question: str, where: str) -> list[int]:
+    def prompt_ids(self, question: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> list[int]:
         """The prompt's ids, with one video token for each of the video's features.
 
         Args:
             question: the question, without a video token.
             where: what to call it in an error.
+            turns: earlier questions and answers; the first question has the video.
 
         Raises:
             ValueError: the placeholder is missing or appears more than once.
         """
+        if turns:
+            (first, answer), *others = turns
+            ids = [*self.prompt_ids(first, where), *self.answer_ids(answer, where)]
+            for asked, answered in [*others, (question, None)]:
+                ids += self._later_ids(asked, where)
+                ids += [] if answered is None else self.answer_ids(answered, where)
+            return ids
         count = (self._before + question + self._after).count(self.video_token)
         if count != 1:
             raise ValueError(
@@ -138,31 +93,21 @@ class Chat:
         place = ids.index(self.video_token_id)
         return [*ids[:place], *self._video, *ids[place + 1 :]]
 
+    def _later_ids(self, question: str, where: str) -> list[int]:
+        """The ids of a question behind the first turn: the template without the video and its line."""
+        if self.video_token in question:
+            raise ValueError(
+                f"{where}: the question {question!r} holds the video token {self.video_token!r}; take it out"
+            )
+        before, after = (
+            part.replace(f"{self.video_token}\n", "").replace(self.video_token, "")
+            for part in (self._before, self._after)
+        )
+        return self._plain.ids(before, question, after, where)
+
     def answer_ids(self, answer: str, where: str) -> list[int]:
-        """The answer's ids and the end of sequence.
-
-        Args:
-            answer: the answer; white space around it does not count.
-            where: what to call it in an error.
-
-        Raises:
-            ValueError: nothing is left of the answer, or it holds a video token, or it merges with the prompt's end.
-        """
-        text = answer.strip()
-        if self.video_token in text:
-            raise ValueError(f"{where}: the answer {answer!r} holds the video token {self.video_token!r}; take it out")
-        joint = self._plain.ids(self._lead_in + self._space, text, "", where)
-        cut = len(self._lead_in_ids)
-        if joint[:cut] != self._lead_in_ids:
-            raise ValueError(
-                f"{where}: the answer {answer!r} merges with the end of the prompt {self._lead_in!r} into one token; "
-                "end prompt_template with a token of its own, for example a colon"
-            )
-        if is_blank(text) or not joint[cut:]:
-            raise ValueError(
-                f"{where}: the answer {answer!r} tokenises to nothing; give a text, or leave the sample out"
-            )
-        return [*joint[cut:], self.eos_token_id]
+        """The answer's ids and the end of sequence, see `AnswerIds`."""
+        return self._answer_ids(answer, where)
 
     def text(self, ids: list[int]) -> str:
         """The text of generated ids, without special tokens."""

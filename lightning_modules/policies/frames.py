@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,35 +15,40 @@ from datamodules.vista.samples import Box
 FrameFit = Literal["processor", "squash", "pad"]
 
 
-def distinct_frames(videos: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The distinct frames of a batch's videos: a tower that sees frames one by one need see each only once.
+def distinct_units(
+    videos: Sequence[Tensor], kinds: Sequence[Hashable] | None = None
+) -> tuple[list[Tensor], list[list[int]]]:
+    """The distinct units of a batch's videos, where a unit is what a tower sees by itself: a frame, a pair of frames.
 
     A reversed or shuffled video has the frames of its original, and an object view repeats a single frame, so that the
     six views of a sample hold about half as many distinct frames as frames.
 
     Args:
-        videos: V tensors (T, 3, H, W) uint8, of one T; H and W may differ.
+        videos: V tensors (T, ...), T units each; T and the units' shape may differ.
+        kinds: per video what else its units must agree in.
 
     Returns:
-        U frames (3, H, W), and (V, T) int64 on the CPU: which of them is where.
+        U units, and per video which of them is where.
     """
-    distinct: list[Tensor] = []
-    known: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
+    units: list[Tensor] = []
+    known: dict[tuple[Hashable, tuple[int, ...], int], list[int]] = {}
     places: list[list[int]] = []
-    for video in videos:
-        # Sums over rows and columns find the candidates; only an exact comparison makes two frames one.
-        sums = torch.cat([video.sum(dim=(1, 2)), video.sum(dim=(1, 3))], dim=1).cpu().numpy()
-        row: list[int] = []
-        for frame, marginals in zip(video, sums, strict=True):
-            candidates = known.setdefault((tuple(frame.shape), marginals.tobytes()), [])
-            same = next((place for place in candidates if torch.equal(distinct[place], frame)), None)
+    for video, kind in zip(videos, kinds or [None] * len(videos), strict=True):
+        flat = video.flatten(1)
+        # The bits as integers: their sum is exact in any order, which a sum of floats is not.
+        # Only candidates have equal sums; an exact comparison makes two units one.
+        sums = (flat.view(torch.int32) if flat.element_size() == 4 else flat).sum(1, dtype=torch.int64).tolist()
+        row = []
+        for unit, total in zip(video, sums, strict=True):
+            candidates = known.setdefault((kind, tuple(unit.shape), total), [])
+            same = next((place for place in candidates if torch.equal(units[place], unit)), None)
             if same is None:
-                same = len(distinct)
+                same = len(units)
                 candidates.append(same)
-                distinct.append(frame)
+                units.append(unit)
             row.append(same)
         places.append(row)
-    return distinct, torch.tensor(places, dtype=torch.int64)
+    return units, places
 
 
 def frame_pixels(processor: Any, frames: Sequence[Tensor], fit: FrameFit = "processor", side: int = 0) -> Tensor:
@@ -99,7 +104,7 @@ def processor_region(processor: Any, height: int, width: int) -> Box:
     Raises:
         ValueError: the processor resizes in a way that is not known here.
     """
-    if not processor.do_center_crop:
+    if not getattr(processor, "do_center_crop", False):
         return Box(0.0, 0.0, float(width), float(height))
     rows, columns = _resized(dict(processor.size), height, width) if processor.do_resize else (height, width)
     top, bottom = _central(rows, processor.crop_size["height"])

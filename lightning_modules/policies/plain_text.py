@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,29 +43,33 @@ class PlainText:
         self.control: dict[str, int] = {name: index for index, name in [*markers.items(), *special]}
         # Characters that the vocabulary lacks have this id too.
         self._control_ids = set(self.control.values()) - {tokenizer.unk_token_id}
-        self._expected: dict[tuple[str, str], list[int]] = {}
 
     def ids(self, before: str, text: str, after: str, where: str) -> list[int]:
-        """The ids of the three parts as one text, without what the tokenizer puts around it.
+        """The ids of a text between two parts of a template, see `interleaved`."""
+        return self.interleaved((before, after), (text,), where)
+
+    def interleaved(self, template: Sequence[str], texts: Sequence[str], where: str) -> list[int]:
+        """The ids of template, text, template, text ... template as one, without what the tokenizer puts around it.
 
         Args:
-            before: of the template; its special tokens become control ids.
-            text: of the user; nothing in it does.
-            after: as `before`.
-            where: what to call the text in an error.
+            template: n + 1 parts, whose special tokens become control ids.
+            texts: n texts of users; nothing in them does.
+            where: what to call them in an error.
 
         Raises:
-            ValueError: this tokenizer cannot but read a control token in the text.
+            ValueError: this tokenizer cannot but read a control token in a text.
         """
-        if (before, after) not in self._expected:
-            self._expected[before, after] = self._controls(self._native(before + after))
-        expected, unknown = self._expected[before, after], self.tokenizer.unk_token
-        ids = self._native(before + text + after)
-        if self._controls(ids) == expected and not (unknown and unknown in text):
+        *parts, ending = template
+        ids = self._native("".join(part for pair in zip(parts, texts, strict=True) for part in pair) + ending)
+        unknown = self.tokenizer.unk_token
+        names = [name for name in (*self.control, unknown) if name and any(name in text for text in texts)]
+        expected = self._controls(self._native("".join(template)))
+        if self._controls(ids) == expected and unknown not in names:
             return ids
         if self._renamed is not None:
-            ids = self._renamed_ids(before, text, after)
+            ids = self._renamed_ids(template, texts)
         if self._renamed is None or self._controls(ids) != expected:
+            text = next((text for text in texts if any(name in text for name in names)), texts[0])
             held = ", ".join(repr(name) for name in self.control if name in text)
             raise ValueError(
                 f"{where}: {text!r} holds {held}, which this tokenizer takes for a control token; take it out"
@@ -109,11 +114,12 @@ class PlainText:
             indexes[renamed_index] = index
         return renamed, indexes, names
 
-    def _renamed_ids(self, before: str, text: str, after: str) -> list[int]:
+    def _renamed_ids(self, template: Sequence[str], texts: Sequence[str]) -> list[int]:
         assert self._renamed is not None
         renamed, indexes, names = self._renamed
         # Longest first, as one name may begin another.
         pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
-        opening, closing = (pattern.sub(lambda match: names[match[0]], part) for part in (before, after))
-        ids = renamed.encode(opening + text + closing, add_special_tokens=False).ids
+        *parts, ending = (pattern.sub(lambda match: names[match[0]], part) for part in template)
+        whole = "".join(part for pair in zip(parts, texts, strict=True) for part in pair) + ending
+        ids = renamed.encode(whole, add_special_tokens=False).ids
         return [indexes.get(index, index) for index in ids]

@@ -1,28 +1,51 @@
-"""One sequence per view: its prefix (video and prompt) once, and all its answers behind it.
+"""Views and their answers as rows of one batch, packed or one row an answer.
 
-Under the mask below an answer sees the prefix and itself, never another answer, and its positions go on where the
-prefix ends. So every answer's hidden states equal those of a sequence that holds this answer alone, while the prefix,
-which is nearly all of the work, is computed once. Pure tensor code: nothing here knows of a model.
+Packed, a view is one row: its prefix (video and prompt) once, and all its answers behind it. Under the mask below an
+answer sees the prefix and itself, never another answer, and its positions go on where the prefix ends. So every
+answer's hidden states equal those of a sequence that holds this answer alone, while the prefix, which is nearly all of
+the work, is computed once. Where tokens are mixed by more than attention under a mask (a recurrent state, a window, a
+block of vision tokens that see each other), each answer needs a row of its own. Pure tensor code: nothing here knows of
+a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 PADDING, PREFIX = -1, 0
 
+#: packed = a view's answers behind one prefix; rows = one row an answer.
+Layout = Literal["packed", "rows"]
+
+
+@dataclass(slots=True)
+class Prefix:
+    """A view before its answers.
+
+    Attributes:
+        ids: L token ids, a placeholder for each feature of the video where the family puts it.
+        positions: (L,) or (R, L) int64 as the model counts them, in R rows where a position has several coordinates;
+            an answer goes on at the largest + 1, in every row. None = 0 to L - 1.
+        inputs: pixels and what describes them (grids, seconds), by the model's own names.
+    """
+
+    ids: list[int]
+    positions: Tensor | None = None
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+
 
 @dataclass(slots=True)
 class PackedViews:
-    """V views as rows of one right-padded batch of length T; N answer tokens of A answers to be predicted.
+    """V rows, right-padded to length T; N answer tokens of A answers to be predicted.
 
     Attributes:
         ids: (V, T) int64 token ids. An answer's last token is not among them: it is predicted and predicts nothing.
-        positions: (V, T) int64 position ids; each answer starts at the length of its prefix.
+        positions: (V, T) or (R, V, T) int64 position ids; each answer starts where its prefix ends.
         segments: (V, T) int64: -1 padding, 0 prefix, k the view's k-th answer, counted from 1.
         rows: (N,) int64, the row whose hidden state predicts each target.
         columns: (N,) int64, its column; the end of the prefix for the first token of every answer.
@@ -30,6 +53,7 @@ class PackedViews:
         answers: (N,) int64, the answer of each target, counted over all views.
         num_tokens: (A,) int64, targets per answer.
         shared: columns that are prefix in every row: the length of the shortest prefix.
+        views: the view that each of the V rows shows.
     """
 
     ids: Tensor
@@ -41,6 +65,11 @@ class PackedViews:
     answers: Tensor
     num_tokens: Tensor
     shared: int
+    views: list[int]
+
+    def of_rows(self, per_view: Tensor) -> Tensor:
+        """What the (views, ...) of a tensor are for the V rows."""
+        return per_view if self.views == list(range(len(per_view))) else per_view[self.views]
 
 
 def pack_views(
@@ -48,6 +77,8 @@ def pack_views(
     answers: Sequence[Sequence[Sequence[int]]],
     padding_id: int,
     device: torch.device | None = None,
+    positions: Sequence[Tensor | None] | None = None,
+    layout: Layout = "packed",
 ) -> PackedViews:
     """Lay out every view's prefix and answers, answer by answer in the order given.
 
@@ -56,15 +87,24 @@ def pack_views(
         answers: per view and answer the token ids, the end of sequence included, at least one.
         padding_id: any id of the vocabulary; its positions are seen by nobody.
         device: where the tensors are put.
+        positions: per view those of its prefix, see `Prefix`; None = 0, 1, 2 ...
+        layout: rows = every answer behind a copy of its prefix, alone in its row.
     """
+    views = list(range(len(prefixes)))
+    starts = [torch.arange(len(prefix)) for prefix in prefixes]
+    if positions is not None:
+        pairs = zip(starts, positions, strict=True)
+        starts = [start if own is None else own.cpu() for start, own in pairs]
+    if layout == "rows":
+        views = [view for view, own in enumerate(answers) for _ in own]
+        answers = [[answer] for own in answers for answer in own]
+        prefixes, starts = [prefixes[view] for view in views], [starts[view] for view in views]
     ids: list[list[int]] = []
-    positions: list[list[int]] = []
     segments: list[list[int]] = []
     predictions: list[tuple[int, int, int, int]] = []
     num_tokens: list[int] = []
     for row, (prefix, own) in enumerate(zip(prefixes, answers, strict=True)):
         ids.append(list(prefix))
-        positions.append(list(range(len(prefix))))
         segments.append([PREFIX] * len(prefix))
         for segment, answer in enumerate(own, 1):
             start = len(ids[row])
@@ -74,12 +114,11 @@ def pack_views(
             ]
             num_tokens.append(len(answer))
             ids[row] += answer[:-1]
-            positions[row] += range(len(prefix), len(prefix) + len(answer) - 1)
             segments[row] += [segment] * (len(answer) - 1)
     rows, places, targets, owners = torch.tensor(predictions, dtype=torch.int64, device=device).view(-1, 4).unbind(1)
     return PackedViews(
         ids=_padded(ids, padding_id, device),
-        positions=_padded(positions, 0, device),
+        positions=_positions(starts, answers, max(map(len, ids), default=0)).to(device),
         segments=_padded(segments, PADDING, device),
         rows=rows,
         columns=places,
@@ -87,6 +126,7 @@ def pack_views(
         answers=owners,
         num_tokens=torch.tensor(num_tokens, dtype=torch.int64, device=device),
         shared=min(map(len, prefixes), default=0),
+        views=views,
     )
 
 
@@ -127,6 +167,17 @@ def left_padded(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     length = mask.shape[1]
     turn = (torch.arange(length, device=mask.device) + mask.sum(1, keepdim=True)) % length
     return values.gather(1, turn[..., None].expand_as(values)), mask.gather(1, turn)
+
+
+def _positions(starts: Sequence[Tensor], answers: Sequence[Sequence[Sequence[int]]], length: int) -> Tensor:
+    """(V, T) or (R, V, T): each prefix's own positions, answers from the largest + 1 on, 0 at padding."""
+    rows = []
+    for start, own in zip(starts, answers, strict=True):
+        first = int(start.max()) + 1
+        behind = [torch.arange(first, first + len(answer) - 1).expand(*start.shape[:-1], -1) for answer in own]
+        row = torch.cat([start, *behind], dim=-1)
+        rows.append(torch.nn.functional.pad(row, (0, length - row.shape[-1])))
+    return torch.stack(rows, dim=-2) if rows else torch.zeros(0, length, dtype=torch.int64)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int, device: torch.device | None) -> Tensor:

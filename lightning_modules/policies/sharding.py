@@ -93,3 +93,10 @@ def full_state_dict(module: nn.Module, trained_only: bool = False) -> dict[str, 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     gathered: Any = get_model_state_dict(module, options=options)
     return dict(gathered)
+
+
+def most_of_any_rank(count: int, device: torch.device) -> int:
+    """The largest of all ranks' counts; every rank must call it."""
+    counts = torch.tensor(count, device=device)
+    dist.all_reduce(counts, dist.ReduceOp.MAX)
+    return int(counts)

@@ -28,6 +28,8 @@ class VideoLLM(Protocol):
     entry_points: tuple[str, ...]
     #: How frames meet the tower; "processor" = as the checkpoint's own processor does.
     frame_fit: FrameFit
+    #: Whether frames must come with their times.
+    uses_times: bool = False
 
     def load(self) -> None:
         """Bring in weights and adapters; idempotent. Dropout is off, activation checkpointing as configured."""
@@ -46,11 +48,11 @@ class VideoLLM(Protocol):
         """Tokenise and run the frozen tower once, without a gradient; shared by policy and reference.
 
         Args:
-            views: the batch's views; frames may differ in size, never in number.
+            views: the batch's views; frames may differ in size and number.
             keep_hidden: (view, answer) pairs whose hidden states `score` returns.
 
         Raises:
-            ValueError: a prompt without its one video token, an answer that tokenises to nothing.
+            ValueError: a text with a video token, an answer that tokenises to nothing.
         """
 
     def score(self, encoded: EncodedViews) -> AnswerScores:
@@ -68,10 +70,15 @@ class VideoLLM(Protocol):
         """
 
     def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
-        """What is wrong with a prompt and its answers by name, once `load` has brought the tokenizer; [] = nothing."""
+        """What is wrong with a prompt and its answers by name; [] = nothing. Asked before weights are loaded."""
 
     def generate(
-        self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int, answer_start: str = ""
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
     ) -> list[str]:
         """Greedy answers to one prompt per (T, 3, H, W) uint8 video.
 
@@ -80,6 +87,7 @@ class VideoLLM(Protocol):
             frames: one video a prompt.
             max_new_tokens: the longest answer.
             answer_start: what every answer begins with, behind the template; it is not part of what comes back.
+            times: (T,) seconds of each video's frames from its start; only a policy that `uses_times` needs them.
         """
 
     def reference_mode(self) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Which prompts are longer than the text encoder reads, said before a run makes its first video."""
+"""Warning, before a run makes its first video, of prompts that are longer than the text encoder reads."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from lightning_modules.policy_loading import policy_settings, settings_and_conte
 
 
 class MotionAdaptiveEta:
-    """Less noise for fast videos, more for slow ones, by optical flow.
+    """Noise level by optical flow: less noise for fast videos, more for slow ones.
 
     The paper draws eta from one range for all videos and names that a limitation: with much noise the pair of a fast
     video loses its motion, with little noise that of a slow one hardly differs (its figure 3 finds that slow motion
@@ -44,8 +44,8 @@ class MotionAdaptiveEta:
 
     def level(self, frames: Tensor, fps: float) -> float:
         """The noise level for a video of (T, 3, H, W) uint8 frames at `fps`."""
-        strength = mean_motion(self.flow, frames.cpu(), fps)
-        share = (strength - self.slow_motion) / (self.fast_motion - self.slow_motion)
+        motion = mean_motion(self.flow, frames.cpu(), fps)
+        share = (motion - self.slow_motion) / (self.fast_motion - self.slow_motion)
         return self.slow + (self.fast - self.slow) * min(max(share, 0.0), 1.0)
 
 
@@ -86,12 +86,13 @@ def noise_level(eta: Eta, seed: int, key: str, frames: Tensor, fps: float) -> fl
             raise ValueError(f"sample {key!r} has one frame and so no motion; leave it out, or give eta as a number")
         return eta.level(frames, fps)
     if isinstance(eta, tuple):
+        # By the key alone: the level depends on no other sample, and an interrupted run draws the same.
         return eta[0] + (eta[1] - eta[0]) * float(generator(seed, key, "eta").random())
     return eta
 
 
 def described(eta: Eta) -> object:
-    """In plain JSON types."""
+    """The setting in plain JSON types."""
     if isinstance(eta, MotionAdaptiveEta):
         # Where the flow runs is no part of it: an interrupted run may go on elsewhere.
         flow = {name: value for name, value in settings_and_contents(eta.flow).items() if name != "device"}

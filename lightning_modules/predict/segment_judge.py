@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -21,6 +20,7 @@ from lightning_modules.file_contents import contents_of
 from lightning_modules.judges.base import Judge, JudgeQuestion, JudgeStoppedError
 from lightning_modules.judges.recorded import ReplyLog
 from lightning_modules.judges.replies import parse_verdict
+from lightning_modules.predict.label_tally import LabelTally
 from lightning_modules.predict.segment_questions import (
     INSTRUCTIONS,
     REMINDER,
@@ -30,72 +30,18 @@ from lightning_modules.predict.segment_questions import (
 from lightning_modules.predict.unread_replies import UnreadReplies
 
 #: How often the share of unread replies is printed while a run goes on.
-_SECONDS_BETWEEN_LINES = 30.0
+#: What becomes of unread replies, and what to do where there are too many.
+_UNREAD = (
+    "ties would take their place",
+    'Change the judge or model.instructions (they end with the form of an answer, {"verdict": "first"}), give the '
+    "judge more tokens where replies are cut short, and label again into another folder",
+)
 #: The share of unreadable replies from which on a run warns.
 _MANY_UNREAD = 0.1
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a run's labels add up to.
-
-    Attributes:
-        pairs: pairs labelled.
-        segments: labels.
-        first: labels +1.
-        second: labels -1.
-        disagreements: ties because the judge named another video, or a tie, in the other order of showing.
-        unparsed: replies without a verdict after all attempts; they count as ties.
-        verdicts: replies with a verdict.
-        shown_first: verdicts for the video that was shown first, whichever that was. A judge without a bias towards
-            the order says so as often as it names the one shown second.
-        shown_second: likewise.
-    """
-
-    pairs: int = 0
-    segments: int = 0
-    first: int = 0
-    second: int = 0
-    disagreements: int = 0
-    unparsed: int = 0
-    verdicts: int = 0
-    shown_first: int = 0
-    shown_second: int = 0
-
-    def add(self, row: LabelRow, given: Sequence[Verdict | None]) -> None:
-        """Count a pair: its row, and the verdicts of its questions, None for an unread reply."""
-        self.pairs += 1
-        self.segments += len(row.labels)
-        self.first += row.labels.count(1)
-        self.second += row.labels.count(-1)
-        self.unparsed += row.unparsed
-        self.verdicts += len(given) - row.unparsed
-        self.shown_first += sum(verdict == "first" for verdict in given)
-        self.shown_second += sum(verdict == "second" for verdict in given)
-        for label, both in zip(row.labels, zip(given[::2], given[1::2], strict=True), strict=True):
-            self.disagreements += label == 0 and None not in both and both != ("tie", "tie")
-
-    def merged(self, other: Tally) -> Tally:
-        """Both together."""
-        return Tally(**{count.name: getattr(self, count.name) + getattr(other, count.name) for count in fields(self)})
-
-    @property
-    def unread(self) -> float:
-        """The share of questions without a verdict after all attempts."""
-        return self.unparsed / max(self.unparsed + self.verdicts, 1)
-
-    def __str__(self) -> str:
-        ties = self.segments - self.first - self.second
-        return (
-            f"{self.pairs} pairs labelled in this run, {self.segments} labels: {self.first} for the first video, "
-            f"{self.second} for the second, {ties} ties ({self.disagreements} because the orders of showing "
-            f"disagree); {self.unparsed} of {self.verdicts + self.unparsed} replies could not be read and count as "
-            f"ties; named was the video shown first {self.shown_first} times, the one shown second {self.shown_second}"
-        )
-
-
 class SegmentJudge(LightningModule):
-    """Labels pairs, as samples of the schema vidpref/labels for `ShardWriter`.
+    """Module that labels pairs by a judge, as samples of the schema vidpref/labels for `ShardWriter`.
 
     About each segment the judge is asked twice, with either video shown first; where the two verdicts name the same
     video that is the label, otherwise it is a tie. A reply without a verdict is asked for again, and then is a tie that
@@ -136,9 +82,8 @@ class SegmentJudge(LightningModule):
         self.asks = SegmentQuestions(granularity, segment_seconds, frames_per_second, frame_side, instructions)
         self.attempts = attempts
         self.replies = None if replies is None else ReplyLog(replies)
-        self.tally = Tally()
-        self.unread = UnreadReplies()
-        self._next_line = 0.0
+        self.tally = LabelTally()
+        self.unread = UnreadReplies(*_UNREAD)
 
     @property
     def pairs(self) -> PairVideos:
@@ -176,8 +121,8 @@ class SegmentJudge(LightningModule):
             self.replies.check()
 
     def on_predict_start(self) -> None:
-        """Say what it will cost, and load the judge's weights where it has any."""
-        self.tally, self.unread, self._next_line = Tally(), UnreadReplies(), 0.0
+        """Print what the labels will cost, and load the judge's weights where it has any."""
+        self.tally, self.unread = LabelTally(), UnreadReplies(*_UNREAD)
         work = replace(self.asks.work(self.pairs.rows(skipped=False)), attempts=self.attempts)
         if self.trainer.is_global_zero and (estimate := self.judge.estimate(work)):
             print(estimate)
@@ -187,11 +132,12 @@ class SegmentJudge(LightningModule):
         """The labels of each pair.
 
         Raises:
-            JudgeStoppedError: the judge stays away, its limit is reached, or too many of its replies in a row cannot be
-                read; says how to continue.
+            JudgeStoppedError: the judge gives no reply, its limit is reached, or too many of its replies in a row
+                cannot be read; says how to continue.
         """
         videos = zip(batch.rows, batch.first, batch.second, batch.mask.tolist(), strict=True)
         asked = [(row, self.asks.questions(row, first, second)) for row, first, second, present in videos if present]
+        # All questions of the batch at once: an endpoint answers several at a time.
         verdicts = iter(self._verdicts([question for _, questions in asked for question in questions]))
         samples = []
         for row, questions in asked:
@@ -203,19 +149,17 @@ class SegmentJudge(LightningModule):
 
     def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Print how many replies could not be read, now and then."""
-        if self.trainer.is_global_zero and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            print(self.unread)
+        self.unread.print_now_and_then()
 
     def on_predict_end(self) -> None:
         """Print what the labels add up to over all ranks, and what the judge has spent."""
         tally = self.tally
         if distributed.is_initialized():
-            every: list[Any] = [None] * distributed.get_world_size()
-            distributed.all_gather_object(every, asdict(tally))
-            tally = Tally()
-            for counts in every:
-                tally = tally.merged(Tally(**counts))
+            counts_of_ranks: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(counts_of_ranks, asdict(tally))
+            tally = LabelTally()
+            for counts in counts_of_ranks:
+                tally = tally.merged(LabelTally(**counts))
         if self.trainer.is_global_zero:
             print(tally)
             if tally.unread > _MANY_UNREAD:
@@ -239,38 +183,31 @@ class SegmentJudge(LightningModule):
         return verdicts
 
     def _verdicts_at_once(self, questions: Sequence[JudgeQuestion]) -> list[Verdict | None]:
+        """The verdicts of questions that are asked together; those without a readable reply are asked again."""
         verdicts: list[Verdict | None] = [None] * len(questions)
         for attempt in range(self.attempts):
-            waiting = [number for number, verdict in enumerate(verdicts) if verdict is None]
+            waiting = [index for index, verdict in enumerate(verdicts) if verdict is None]
             if not waiting:
                 break
-            asked = [questions[number] for number in waiting]
+            asked = [questions[index] for index in waiting]
             if attempt:
                 asked = [replace(question, text=question.text + REMINDER, attempt=attempt) for question in asked]
-            replies = self._asked(asked)
-            for number, reply in zip(waiting, replies, strict=True):
-                verdicts[number] = parse_verdict(reply)
             try:
-                self.unread.add(asked, replies, [verdicts[number] is None for number in waiting])
+                replies = self.judge.ask(asked)
+                # Logged before they are counted: the count may end the run, and these replies show why.
+                if self.replies is not None:
+                    self.replies.write(asked, replies)
+                for index, reply in zip(waiting, replies, strict=True):
+                    verdicts[index] = parse_verdict(reply)
+                self.unread.add(asked, replies, [verdicts[index] is None for index in waiting])
             except JudgeStoppedError as error:
-                raise self._stopped(error) from error
+                kept = f"The labels of the {self.tally.pairs} pairs that were judged in this run are kept"
+                raise JudgeStoppedError(f"{error}. {kept}") from error
         return verdicts
-
-    def _asked(self, questions: Sequence[JudgeQuestion]) -> list[str]:
-        try:
-            replies = self.judge.ask(questions)
-        except JudgeStoppedError as error:
-            raise self._stopped(error) from error
-        if self.replies is not None:
-            self.replies.write(questions, replies)
-        return replies
-
-    def _stopped(self, error: JudgeStoppedError) -> JudgeStoppedError:
-        kept = f"The labels of the {self.tally.pairs} pairs that were judged in this run are kept"
-        return JudgeStoppedError(f"{error}. {kept}")
 
     def _labels(self, row: PairRow, given: Sequence[Verdict | None]) -> LabelRow:
         """The row of a pair from its verdicts, two a segment."""
+        # An unread reply counts as a tie, and is counted as such in the row.
         verdicts = [verdict or "tie" for verdict in given]
         both = tuple(zip(verdicts[::2], verdicts[1::2], strict=True))
         labels = tuple(agreed_label(verdict, swapped) for verdict, swapped in both)

@@ -1,4 +1,4 @@
-"""What a judge is asked about a pair of videos: which frames of which segment, in which order, in which words."""
+"""Questions to a judge about a pair of videos: which frames of which segment, in which order, in which words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ORDERS: tuple[tuple[Side, Side], ...] = (("first", "second"), ("second", "first
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuestions:
-    """Makes the questions about a pair.
+    """Maker of the questions about a pair.
 
     Attributes:
         granularity: one question a segment, or one about the whole video.
@@ -141,6 +141,7 @@ class SegmentQuestions:
         size = self._size(width, height)
         if size == (width, height):
             return frame
+        # INTER_AREA averages: faults that a judge looks for must not come from aliasing.
         pixels = np.ascontiguousarray(frame.cpu().numpy().transpose(1, 2, 0))
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))

@@ -1,27 +1,39 @@
-"""Count of a judge's replies that cannot be read: a run stops before it has paid for labels that say nothing."""
+"""Count of a judge's replies that cannot be read: a run stops before it has paid for many that say nothing."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_modules.judges.base import JudgeQuestion, JudgeStoppedError
 
 #: Unread replies in a row after which a run stops: before any reply was read, and later.
 FIRST_LIMIT, LATER_LIMIT = 12, 50
+#: How often the share of unread replies is printed.
+SECONDS_BETWEEN_LINES = 30.0
 _EXAMPLES = 3
 _EXAMPLE_LENGTH = 160
 
 
 class UnreadReplies:
-    """Counter of one process's replies, and of those without a verdict.
+    """Counter of one process's replies, and of those that cannot be read.
+
+    Args:
+        consequence: what becomes of unread replies, for the message of a run that stops.
+        remedy: what to change then.
 
     Attributes:
         replies: replies so far, repeated attempts included.
-        unread: those without a verdict.
+        unread: those that cannot be read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, consequence: str, remedy: str) -> None:
+        self.consequence = consequence
+        self.remedy = remedy
         self.replies = self.unread = 0
+        self._next_line = 0.0
         self._in_a_row = 0
         self._examples: list[str] = []
 
@@ -56,16 +68,18 @@ class UnreadReplies:
             self.unread += 1
             self._in_a_row += 1
             if len(self._examples) < _EXAMPLES:
-                self._examples.append(f"{question.place}: {_shortened(reply)!r}")
+                # The end of a reply, where a verdict would be.
+                end = reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"
+                self._examples.append(f"{question.place}: {end!r}")
         if self._in_a_row >= self._limit:
             raise JudgeStoppedError(
-                f"{self._in_a_row} of the judge's replies in a row could not be read, and ties would take their place; "
-                "three of them:\n  " + "\n  ".join(self._examples) + "\nChange the judge or model.instructions (they "
-                'end with the form of an answer, {"verdict": "first"}), give the judge more tokens where replies are '
-                "cut short, and label again into another folder"
+                f"{self._in_a_row} of the judge's replies in a row could not be read, and {self.consequence}; "
+                "three of them:\n  " + "\n  ".join(self._examples) + f"\n{self.remedy}"
             )
 
-
-def _shortened(reply: str) -> str:
-    """The end of a reply, where a verdict would be."""
-    return reply if len(reply) <= _EXAMPLE_LENGTH else f"...{reply[-_EXAMPLE_LENGTH:]}"
+    @rank_zero_only
+    def print_now_and_then(self) -> None:
+        """Print the share of unread replies, on rank 0 and not more often than every `SECONDS_BETWEEN_LINES`."""
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            print(self)

@@ -23,14 +23,22 @@ def test_a_checkpoint_becomes_the_export_of_its_step(tmp_path: Path, monkeypatch
     save_tiny_video_llava(tmp_path / "tiny")
     write_uneven_shards(tmp_path / "train", 4)
     more = ("--trainer.callbacks+=Recovery", "--trainer.callbacks.every_n_steps=1")
-    done = fit(tmp_path, "--trainer.default_root_dir=run", "--trainer.max_steps=2", "--data.batch_size=2", *more)
+    more += ("--data.val=train.index.json", "--trainer.default_root_dir=run", "--trainer.max_steps=2")
+    done = fit(tmp_path, *more, "--data.batch_size=2")
     assert done.returncode == 0, done.stdout + done.stderr
     monkeypatch.chdir(tmp_path)
-    exported = (tmp_path / "run/exports/last" / ADAPTER).read_bytes()
+    exported, card = (Path("run/exports/last", name).read_bytes() for name in (ADAPTER, "README.md"))
+    assert b"The last logged scores, after optimizer step 2:" in card
+    assert b"| val/loss |" in card
+    assert b"train.index.json: 4 samples, fingerprint" in card
     shutil.copyfile("run/checkpoints/last.ckpt", "run/checkpoints/best.ckpt")
     shutil.rmtree("run/exports")
     assert vidpref.main(["export", "run"]) == 0
     assert Path("run/exports/last", ADAPTER).read_bytes() == exported
+    assert Path("run/exports/last/README.md").read_bytes() == card, "the run's data, scores and command, not this one's"
+    shutil.rmtree("run/exports")
+    assert fit(tmp_path, *more, "--data.batch_size=2").returncode == 0
+    assert Path("run/exports/last/README.md").read_bytes() == card, "a start that has nothing left to train"
     assert vidpref.main(["export", "run", "--checkpoint", "run/checkpoints/best.ckpt"]) == 0
     assert Path("run/exports/best", ADAPTER).read_bytes() == exported
     assert vidpref.main(["export", "run/checkpoints/best.ckpt", "--output", "elsewhere/mine"]) == 0

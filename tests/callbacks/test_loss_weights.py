@@ -61,9 +61,9 @@ def test_weights_follow_the_optimizer_step_and_are_logged_for_all_terms() -> Non
     module = make_module(weights=VistaWeights(clip=0, object=0, video=0))
     batches = FakePairs([make_batch([n], total=2) for n in range(6)])
     make_trainer([weights, ReferenceModel(), seen], steps=3, accumulate_grad_batches=2).fit(module, batches)
-    assert [one["video"] for one in seen.weights] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
-    assert {one["token"] for one in seen.weights} == {0.5}
-    assert [one["train/weight/video"] for one in seen.logged] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
+    assert [values["video"] for values in seen.weights] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
+    assert {values["token"] for values in seen.weights} == {0.5}
+    assert [values["train/weight/video"] for values in seen.logged] == [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
     assert seen.logged[-1]["train/weight/clip"] == 0.0
     assert "train/loss/video" in seen.logged[0], "a term that rises later is in use from the start"
 
@@ -96,13 +96,13 @@ def test_state_survives_a_resume_and_another_schedule_is_said(tmp_path: Any) -> 
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="LossWeights")
         second.fit(make_module(), FakePairs([make_batch([n]) for n in range(6)]), ckpt_path=tmp_path / "run.ckpt")
-    assert [one["video"] for one in seen.weights] == pytest.approx([0.3, 0.4])
+    assert [values["video"] for values in seen.weights] == pytest.approx([0.3, 0.4])
 
     seen = Seen()
     third = make_trainer([schedules(2.0), ReferenceModel(), seen], steps=4)
     with pytest.warns(UserWarning, match="LossWeights: the checkpoint was written with"):
         third.fit(make_module(), FakePairs([make_batch([n]) for n in range(6)]), ckpt_path=tmp_path / "run.ckpt")
-    assert [one["video"] for one in seen.weights] == pytest.approx([0.6]), "the configured schedule wins"
+    assert [values["video"] for values in seen.weights] == pytest.approx([0.6]), "the configured schedule wins"
 
 
 def test_validating_a_checkpoint_weighs_as_training_did(tmp_path: Any) -> None:
@@ -128,4 +128,4 @@ def test_a_validation_within_a_resumed_fit_leaves_the_configured_weights(tmp_pat
     module = make_module(weights=VistaWeights(clip=0, object=0, video=0.25))
     callbacks = [LossWeights({"token": Constant(0.5)}), ReferenceModel(), seen]
     make_trainer(callbacks, steps=5, val_check_interval=2).fit(module, data, ckpt_path=tmp_path / "run.ckpt")
-    assert {one["video"] for one in seen.weights} == {0.25}
+    assert {values["video"] for values in seen.weights} == {0.25}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 import vidpref
 from callbacks.cli.verbs.check import number_of_ranks
@@ -168,6 +169,27 @@ def test_a_reference_that_cannot_be_one_is_a_fault(check: Check, capsys: pytest.
     absent = ["--trainer.callbacks.ReferenceModel.mode", "cached", "--trainer.callbacks.ReferenceModel.cache", "absent"]
     assert check(*absent) == 1
     assert "absent: no such index" in capsys.readouterr().err
+
+
+def test_what_a_copy_takes_is_said(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--model.policy.lora", "null", "--trainer.callbacks.ReferenceModel.mode", "copy") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "second copy of the policy" in line]
+    size = sum(tensor.numel() * 4 for tensor in load_file(CHECKPOINT / "model.safetensors").values())
+    assert float(line.split("policy: ")[1].split(" MB")[0]) == pytest.approx(size / 1e6, rel=0.05)
+
+
+def test_the_cache_of_a_validation_that_is_switched_off_is_not_asked_for(
+    check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shards(samples(3), "val", samples_per_shard=5)
+    shutil.copy(CHECKPOINT / "model.safetensors", "policy")
+    cache = ["--config", str(ROOT / "configs/reference/write_cache.yaml"), "--data.predict", "train.index.json"]
+    assert check(*cache, "--trainer.callbacks.output", "cache", verb="predict") == 0
+    cached = ["--trainer.callbacks.ReferenceModel.mode", "cached", "--data.val", "val.index.json"]
+    cached += ["--trainer.callbacks.ReferenceModel.cache", "[cache.index.json]"]
+    assert check(*cached) == 1
+    assert "cache.index.json" in capsys.readouterr().err.partition("1 fault:")[2]
+    assert check(*cached, "--trainer.limit_val_batches", "0") == 0
 
 
 def test_a_box_outside_what_the_policy_sees_is_in_no_term(check: Check, capsys: pytest.CaptureFixture[str]) -> None:

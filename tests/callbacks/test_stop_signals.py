@@ -35,7 +35,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr("callbacks.stop_signals.rank_zero_info", lines.append)
     return lines
@@ -100,7 +100,7 @@ def test_in_micro_batch_3_of_256_the_whole_steps_are_saved_at_once(
     shards: str,
     unbroken: tuple[Path, dict[int, list[str]]],
     number: signal.Signals,
-    said: list[str],
+    messages: list[str],
 ) -> None:
     whole, keys = unbroken
     sender = SignalIn(number, step=1, micro_batch=3)
@@ -109,7 +109,7 @@ def test_in_micro_batch_3_of_256_the_whole_steps_are_saved_at_once(
     assert time.monotonic() - sender.at < 10
     assert stopped.value.code == STOPPED == 143
     path = tmp_path / "run/checkpoints/last.ckpt"
-    assert said == [
+    assert messages == [
         f"stopped by {number.name} after micro-batch 3 of 256 of optimizer step 2, which is made again. {path} holds "
         "step 1; the same command with --ckpt_path last goes on from there (exit status 143)"
     ]
@@ -127,11 +127,11 @@ def test_at_a_steps_end_its_losses_are_logged(tmp_path: Path, shards: str) -> No
     assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1", "2"]
 
 
-def test_before_the_first_step_nothing_is_saved(tmp_path: Path, shards: str, said: list[str]) -> None:
+def test_before_the_first_step_nothing_is_saved(tmp_path: Path, shards: str, messages: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         fit(tmp_path, shards, SignalIn(signal.SIGTERM, step=0, micro_batch=3))
     assert stopped.value.code == STOPPED
-    assert "No step was finished, so nothing is saved" in said[0]
+    assert "No step was finished, so nothing is saved" in messages[0]
     assert not (tmp_path / "checkpoints/last.ckpt").exists()
 
 

@@ -35,9 +35,9 @@ def test_tensors_that_the_loss_does_not_reach_are_named_at_the_first_step(accumu
     trainer = make_trainer([ReferenceModel("copy")], steps=2, accumulate_grad_batches=accumulation)
     with pytest.raises(
         ValueError, match=r"12 of 15 tensors .*: policy\.idle\.0, .*policy\.idle\.9 and 2 more\. "
-    ) as told:
+    ) as failed:
         trainer.fit(module_with_idle(12), FakePairs([make_batch([sample]) for sample in range(4)]))
-    assert "idle.10" not in str(told.value)
+    assert "idle.10" not in str(failed.value)
     assert trainer.global_step == 0
 
 

@@ -17,10 +17,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from callbacks.reference.model import ReferenceModel
 from datamodules.dense.batches import LatentBatch, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.learning_rate import warmup_factor
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.preference import warmup_factor
 from lightning_modules.supervised_flow import SupervisedFlow
 from tests.support.flow_fakes import Given
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan

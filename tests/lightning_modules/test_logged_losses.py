@@ -41,7 +41,7 @@ class Losses(Callback):
 
 
 def losses(trainer: Any, prefix: str) -> dict[str, float]:
-    return {name: float(one) for name, one in trainer.callback_metrics.items() if name.startswith(f"{prefix}/loss")}
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{prefix}/loss")}
 
 
 def vista(start: float = 0.5, lr: float = 0.0, weights: VistaWeights = WEIGHTS) -> VistaDPO:
@@ -136,7 +136,7 @@ def test_each_validation_of_a_fit_is_of_the_weights_at_that_step_and_selects_the
     assert seen.val[0]["val/loss"] != pytest.approx(seen.val[1]["val/loss"], rel=1e-3), "the weights must move"
     # After the fit the module has the last step's weights.
     assert seen.val[1] == pytest.approx(expected(module, vista_batches()))
-    assert float(best.best_model_score) == pytest.approx(max(one["val/loss"] for one in seen.val))
+    assert float(best.best_model_score) == pytest.approx(max(values["val/loss"] for values in seen.val))
     first_is_best = seen.val[0]["val/loss"] > seen.val[1]["val/loss"]
     assert Path(best.best_model_path).name == f"step={2 if first_is_best else 4}.ckpt"
 

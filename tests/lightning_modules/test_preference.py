@@ -83,6 +83,32 @@ def test_a_term_without_samples_is_an_empty_cell_and_not_a_loss_of_0(tmp_path: P
     assert "train/loss/video" not in seen.logged[3]
 
 
+def test_a_step_without_any_item_has_no_loss_instead_of_a_loss_of_0(tmp_path: Path) -> None:
+    """The second step has padding alone, the third in one of two micro-batches."""
+    padding = [False, False, True, True, False, True, False, False]
+    batches = [make_batch([number], masked=(0,) if masked else ()) for number, masked in enumerate(padding)]
+    for batch, items in zip(batches, (2, 2, 1, 1, 1, 1, 2, 2), strict=True):
+        batch.denominators = dict.fromkeys(batch.denominators, items / 2)  # items of the step over its micro-batches
+    logger = CSVLogger(tmp_path)
+    settings: dict[str, Any] = {"logger": logger, "accumulate_grad_batches": 2, "log_every_n_steps": 1}
+    module = make_module(lr=0.0)
+    make_trainer([ReferenceModel()], steps=4, **settings).fit(module, FakePairs(batches))
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    loss = math.log(2) * sum(module.weights[name] for name in module.active())
+    assert [row["train/loss"] for row in rows][1] == ""
+    assert [float(row["train/loss"]) for row in rows if row["train/loss"]] == pytest.approx([loss] * 3)
+    assert float(rows[1]["train/lr"]) == 0.0, "the step itself is logged"
+
+
+def test_a_validation_without_any_item_has_no_loss() -> None:
+    trainer = make_trainer([ReferenceModel()])
+    trainer.validate(make_module(), FakePairs([], val=[make_batch([1], masked=(0,))]), verbose=False)
+    assert not [name for name in trainer.callback_metrics if name.startswith("val/loss")]
+    trainer.validate(make_module(), FakePairs([], val=[make_batch([1])]), verbose=False)
+    assert float(trainer.callback_metrics["val/loss"]) > 0
+
+
 def saved(folder: Path, module: VistaDPO) -> Path:
     trainer = make_trainer([ReferenceModel()], steps=2)
     trainer.fit(module, pairs())
@@ -97,8 +123,8 @@ def test_the_configured_optimizer_beats_the_checkpoints(tmp_path: Path) -> None:
     changed = module_with(lr=0.01, momentum=0.9, weight_decay=0.5)
     make_trainer([ReferenceModel(), seen], steps=4).fit(changed, pairs(), ckpt_path=path)
     # Linear over the last 3 of 4 steps, of which 2 are done.
-    assert [one["lr"] for one in seen.settings] == pytest.approx([0.02 / 3, 0.01 / 3])
-    assert {(one["momentum"], one["weight_decay"]) for one in seen.settings} == {(0.9, 0.5)}
+    assert [settings["lr"] for settings in seen.settings] == pytest.approx([0.02 / 3, 0.01 / 3])
+    assert {(settings["momentum"], settings["weight_decay"]) for settings in seen.settings} == {(0.9, 0.5)}
 
 
 @pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before")

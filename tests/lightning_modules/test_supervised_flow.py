@@ -37,7 +37,7 @@ def test_padding_alone_is_exactly_nothing_with_a_graph() -> None:
     loss = module.weighted(module.terms(batch), batch)["supervised"]
     loss.backward()
     assert loss.item() == 0
-    assert all(one.grad is not None and not one.grad.any() for one in module.trainable().values())
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.trainable().values())
 
 
 def test_training_lowers_the_error() -> None:

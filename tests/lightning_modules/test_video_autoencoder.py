@@ -78,7 +78,7 @@ def test_batches_follow_the_stages() -> None:
     stages = [Stage(3, 5, 1), Stage(2, 2, 9), Stage(1, 1, 5)]
     plan = ClipPlan(tuple(stages), seed=1)
     shapes = [tuple(plan.batch(number).shape) for number in (0, 2, 3, 4, 5, 99)]
-    assert [(one[0], one[2]) for one in shapes] == [(5, 1), (5, 1), (2, 9), (2, 9), (1, 5), (1, 5)]
+    assert [(shape[0], shape[2]) for shape in shapes] == [(5, 1), (5, 1), (2, 9), (2, 9), (1, 5), (1, 5)]
     assert torch.equal(plan.batch(3), plan.batch(3))
     assert not torch.equal(plan.batch(3), plan.batch(4))
     assert torch.equal(next(iter(MotionClips(stages, seed=1).train_dataloader())), plan.batch(0))

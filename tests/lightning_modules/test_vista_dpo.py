@@ -67,9 +67,9 @@ def batch_of(samples: Sequence[Collection[tuple[ViewName, AnswerName]]], module:
     needs, views = module.needs(), []
     for number, pairs in enumerate(samples):
         for view, answers in needs.items():
-            found = {answer: f"{view} {answer}" for answer in answers if (view, answer) in pairs}
-            if found:
-                views.append(View(number, view, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), "q", found))
+            texts = {answer: f"{view} {answer}" for answer in answers if (view, answer) in pairs}
+            if texts:
+                views.append(View(number, view, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), "q", texts))
     members = {
         "response": samples,
         "video": samples,

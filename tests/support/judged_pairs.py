@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.rows import LabelRow, PairRow
+from datamodules.dense.rows import LabelRow, LatentSpace, PairRow
 from datamodules.dense.segments import segment_frames
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion
-from tests.support.flow_shards import FRAMES_PER_SEGMENT, LABELS, VIDEO, pair_row, pair_sample
+from tests.support.flow_shards import FRAMES_PER_SEGMENT, LABELS, SPACE, VIDEO, WIDTH, pair_row, pair_sample
 
 #: Brightness of a segment of the first video whose label is +1, 0, -1, and of the second one.
 BRIGHTNESS = {1: (200, 100), 0: (150, 150), -1: (100, 200)}
@@ -37,13 +37,19 @@ def videos(row: PairRow, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def write_judged_pairs(folder: Path, count: int = 5, labels: Sequence[Sequence[int]] = LABELS) -> str:
-    """Pairs p00, p01 ... with `labels` in turn; the address of their index."""
+def write_judged_pairs(
+    folder: Path,
+    count: int = 5,
+    labels: Sequence[Sequence[int]] = LABELS,
+    space: LatentSpace = SPACE,
+    width: int = WIDTH,
+) -> str:
+    """Pairs p00, p01 ... with `labels` in turn; the address of their index. For a fit, the policy's space and width."""
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for number in range(count):
-            row = pair_row(f"p{number:02d}", seeds=(number, number + 100))
-            key, members = pair_sample(row)
+            row = pair_row(f"p{number:02d}", space, seeds=(number, number + 100))
+            key, members = pair_sample(row, width)
             first, second = videos(row, labels[number % len(labels)])
             shown = {"first.mp4": encode_mp4(first, VIDEO.fps, lossless=True)}
             shown["second.mp4"] = encode_mp4(second, VIDEO.fps, lossless=True)

@@ -1,4 +1,4 @@
-"""The verbs of the command, one file a verb; a file is imported when its verb is used.
+"""The verbs of the command, one file a verb; a file is imported when its verb is used: --help answers at once.
 
 Each file has `main(arguments) -> int`: the verb and the arguments behind it in, the exit status out.
 """
@@ -25,6 +25,7 @@ VERBS = {
     "test": Verb(_TRAINER, "run a benchmark"),
     "predict": Verb(_TRAINER, "write what a model makes of data: reference scores, pairs, labels, latents, videos"),
     "export": Verb("callbacks.cli.verbs.export", "write the adapter, or the model, that a checkpoint of a run holds"),
+    "label": Verb("callbacks.cli.verbs.label", "a page in the browser: people say which video of a pair is better"),
     "ask": Verb("callbacks.cli.verbs.ask", "one question about one video, to a policy with or without an adapter"),
 }
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from lightning_modules.policies.video_llm import VideoLLM
 
+#: Frames shown to a policy that takes any number.
+DEFAULT_FRAMES = 8
 DESCRIPTION = "Prints a video-language model's answer to a question about a video."
 
 
@@ -31,8 +33,9 @@ def main(arguments: list[str]) -> int:
     given = {name: getattr(options, name) for name in ("adapter", "num_frames")}
     policy = build_policy(options.policy, **{name: value for name, value in given.items() if value is not None})
     # Before the weights are loaded: a mistyped name costs no minutes.
-    frames = read_frames(options.video, policy.num_frames)
-    print(answer(policy, frames, options.question, options.max_new_tokens, options.device))
+    num_frames = options.num_frames or getattr(policy, "num_frames", DEFAULT_FRAMES)
+    frames, times = read_frames(options.video, num_frames)
+    print(answer(policy, frames, times, options.question, options.max_new_tokens, options.device))
     return 0
 
 
@@ -43,7 +46,11 @@ def ask_parser() -> argparse.ArgumentParser:
         "--policy", required=True, help="a checkpoint's folder or hub id, or the YAML of a run or benchmark with one"
     )
     parser.add_argument("--adapter", help="a PEFT folder, such as a run's exports/last; without it the base answers")
-    parser.add_argument("--num_frames", type=int, help="frames shown of the video; without it the policy's own number")
+    parser.add_argument(
+        "--num_frames",
+        type=int,
+        help=f"frames shown of the video; without it the policy's own number, or {DEFAULT_FRAMES}",
+    )
     parser.add_argument("--max_new_tokens", type=int, default=128, help="the longest answer, in tokens (128)")
     parser.add_argument("--device", help="as torch names it, cuda or cpu; without it a GPU where there is one")
     parser.add_argument("video", help="a video file")
@@ -63,6 +70,7 @@ def build_policy(source: str, **settings: Any) -> Any:
     """
     from callbacks.cli.class_names import import_config_classes
 
+    # Short names are known, and subclasses listed, once their modules are imported.
     import_config_classes(("lightning_modules.policies",))
     if not source.endswith((".yaml", ".yml")):
         return _policy_of_a_checkpoint(path=source, **settings)
@@ -73,17 +81,17 @@ def build_policy(source: str, **settings: Any) -> Any:
     from lightning_modules.policies.video_llm import VideoLLM
 
     try:
-        found = _policy_in(yaml.safe_load(Path(source).read_text()))
+        section = _policy_in(yaml.safe_load(Path(source).read_text()))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"--policy {source}: cannot be read ({error})") from error
-    if found is None:
+    if section is None:
         raise ValueError(f"--policy {source}: has no model.init_args.policy; name a checkpoint's folder instead")
     # A new adapter is none yet, and beside a trained one it would have to agree with it.
-    settings = {**found.get("init_args", {}), "lora": None, **settings}
+    settings = {**section.get("init_args", {}), "lora": None, **settings}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--policy", type=VideoLLM)
     try:
-        parsed = parser.parse_object({"policy": {"class_path": found["class_path"], "init_args": settings}})
+        parsed = parser.parse_object({"policy": {"class_path": section["class_path"], "init_args": settings}})
     except ArgumentError as error:
         raise ValueError(f"--policy {source}: {readable(str(error))}") from error
     return parser.instantiate_classes(parsed).policy
@@ -101,40 +109,42 @@ def _policy_in(content: Any) -> Mapping[str, Any] | None:
 
 
 def _policy_of_a_checkpoint(**settings: Any) -> Any:
-    """The policy of the one family whose checkpoint this is."""
+    """The policy of the family whose checkpoint this is."""
     import torch
 
-    from lightning_modules.policies.video_llm import VideoLLM
+    from lightning_modules.policies.hub_model import policy_class
 
-    refusals: list[str] = []
-    for family in VideoLLM.__subclasses__():
-        dtype = {"dtype": "bfloat16" if torch.cuda.is_available() else "float32"}
-        try:
-            return family(**settings, **(dtype if "dtype" in inspect.signature(family).parameters else {}))
-        except ValueError as error:
-            refusals.append(str(error))
-    raise ValueError("; ".join(dict.fromkeys(refusals)))
+    family = policy_class(settings["path"])
+    if "num_frames" not in inspect.signature(family).parameters:  # it takes any number
+        settings.pop("num_frames", None)
+    return family(**settings, dtype="bfloat16" if torch.cuda.is_available() else "float32")
 
 
-def read_frames(video: str, num_frames: int) -> Tensor:
-    """(T, 3, H, W) uint8, frames spread evenly over a video.
+def read_frames(video: str, num_frames: int) -> tuple[Tensor, Tensor]:
+    """(T, 3, H, W) uint8, frames spread evenly over a video, and (T,) their times in seconds.
 
     Raises:
         ValueError: it is no video that can be read.
     """
+    from datamodules.questions.base import seconds_from_first
     from datamodules.video.codec import decode_frames, probe, uniform_indices
 
     if not Path(video).is_file():
         raise ValueError(f"{video}: no such video file")
-    return decode_frames(video, uniform_indices(0, probe(video).frames - 1, num_frames))
+    facts = probe(video)
+    indices = uniform_indices(0, facts.frames - 1, num_frames)
+    return decode_frames(video, indices), seconds_from_first(indices, facts.fps)
 
 
-def answer(policy: VideoLLM, frames: Tensor, question: str, max_new_tokens: int, device: str | None) -> str:
+def answer(
+    policy: VideoLLM, frames: Tensor, times: Tensor, question: str, max_new_tokens: int, device: str | None
+) -> str:
     """The policy's greedy answer.
 
     Args:
         policy: not loaded yet.
         frames: (T, 3, H, W) uint8.
+        times: (T,) seconds.
         question: without a video token.
         max_new_tokens: the longest answer.
         device: None = a GPU where there is one.
@@ -145,4 +155,4 @@ def answer(policy: VideoLLM, frames: Tensor, question: str, max_new_tokens: int,
     module: Any = policy
     module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with torch.inference_mode():
-        return policy.generate([question], [frames], max_new_tokens)[0]
+        return policy.generate([question], [frames], max_new_tokens, times=[times])[0]

@@ -1,20 +1,24 @@
-"""``check``: a training run's configuration, data and disk, looked through on any machine."""
+"""``check``: a run's configuration, data and disk, looked through on any machine."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callbacks.run_check import RunCheck
 
-USAGE = """usage: vidpref check --config <experiment>.yaml [--config ...] [flags of `vidpref fit`]
+USAGE = """usage: vidpref check [fit | validate | test | predict] --config <experiment>.yaml [--config ...] [flags]
 
 Lists what the same `vidpref fit` would stumble over: the configuration, indexes and shard sizes, every text through the
-policy's own tokenizer, the adapter's layers, the checkpoint it would go on from, disk space. It reads no weights and
+policy's own tokenizer, the adapter's layers, the checkpoint it would go on from, disk space. Of another verb: indexes
+or questions and their videos, texts, recorded predictions and replies, where the results go. It reads no weights and
 needs no GPU; of the checkpoint's folder, config.json and the tokenizer's and processor's files are enough.
 The exit status is 0, or 1 with a list of all faults.
 """
+#: What can be checked; the first one where none is named.
+VERBS = ("fit", "validate", "test", "predict")
 #: So many faults are printed.
 _LISTED = 100
 
@@ -23,7 +27,7 @@ def main(arguments: list[str]) -> int:
     """Check a run.
 
     Args:
-        arguments: the verb, and the arguments that `fit` would have.
+        arguments: the verb, and another one with its arguments, or the arguments that `fit` would have.
     """
     if {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
@@ -51,9 +55,10 @@ def main(arguments: list[str]) -> int:
 
 
 def checked(arguments: list[str]) -> RunCheck:
-    """The check of the run that `vidpref fit` would make of these arguments."""
+    """The check of the run that `vidpref fit`, or the verb that comes first, would make of these arguments."""
     from callbacks.cli.command_line import VidprefCLI
     from callbacks.cli.config_errors import error_message
+    from callbacks.pass_check import check_pass
     from callbacks.run_check import RunCheck, check_run
     from datamodules.stream.planned_data import PlannedData
 
@@ -61,14 +66,24 @@ def checked(arguments: list[str]) -> RunCheck:
         """The command up to the point where the trainer would start; on one CPU, whatever the run is for."""
 
         check: RunCheck
+        output: str | None = None
 
         def instantiate_classes(self) -> None:
             """Make everything; where a part refuses its settings, the faults of all parts."""
+            self._set_output()
             try:
                 super().instantiate_classes()
             except (ValueError, OSError) as error:
                 self.check = RunCheck([error_message(error)])
                 self._check_parts()
+
+        def _set_output(self) -> None:
+            """Let a benchmark begin its files in a folder that is left behind; its own is looked at."""
+            settings = self.config[self.config["subcommand"]]
+            model = settings.get("model")
+            if self.config["subcommand"] == "test" and model is not None and model.get("init_args.output") is not None:
+                self.output = str(model["init_args.output"])
+                model["init_args.output"] = scratch
 
         def _check_parts(self) -> None:
             """Make model, data and trainer each by itself, so that one's fault does not hide another's."""
@@ -94,17 +109,27 @@ def checked(arguments: list[str]) -> RunCheck:
 
         def _run_subcommand(self, subcommand: str) -> None:
             """Check it."""
-            if not hasattr(self, "check"):
+            if hasattr(self, "check"):
+                return
+            if subcommand == "fit":
                 ranks = number_of_ranks(self.config[subcommand]["trainer"])
                 self.check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint(), ranks)
+                return
+            refusal = RunCheck()
+            if before := getattr(self, f"before_{subcommand}", None):
+                refusal.attempt(before)
+            self.check = check_pass(self.trainer, self.model, self.datamodule, subcommand, self.output)  # type: ignore[arg-type]
+            self.check.faults[:0] = refusal.faults
 
-    return CheckCLI(["fit", *arguments]).check
+    with tempfile.TemporaryDirectory() as scratch:
+        verb = [] if arguments and arguments[0] in VERBS else [VERBS[0]]
+        return CheckCLI([*verb, *arguments]).check
 
 
 def index_faults(data: Any) -> list[str]:
     """What is wrong with the indexes and shards of a data module, as far as no model needs to be asked."""
     faults: list[str] = []
-    for split in ("train", "val"):
+    for split in ("train", "val", "predict"):
         if data.paths.get(split) is not None:
             try:
                 data.index(split)

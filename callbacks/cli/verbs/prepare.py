@@ -26,6 +26,16 @@ PREPARE = {
     "toy": Prepare("datamodules.prepare.toy", "prepare_toy", "the toy world: videos of moving shapes, with questions"),
     "vistadpo": Prepare("datamodules.prepare.vistadpo", "prepare_vistadpo", "the released VistaDPO layout"),
     "jsonl": Prepare("datamodules.prepare.own_videos", "prepare_jsonl", "your own videos, annotated in a JSONL file"),
+    "preferences": Prepare(
+        "datamodules.prepare.preferences",
+        "prepare_preferences",
+        "preference data in the formats of other suites: ms-swift, LLaMA-Factory, TRL, verl-omni and more",
+    ),
+    "pairs": Prepare(
+        "datamodules.prepare.pairs",
+        "prepare_pairs",
+        "pairs of generated videos that others compared: VideoAlign, GenAI-Bench, Rapidata and more",
+    ),
     "videos": Prepare(
         "datamodules.prepare.videos", "prepare_videos", "real videos with captions: clips of one size, length and rate"
     ),
@@ -90,6 +100,7 @@ def prepare_parser(name: str, function: Callable[..., Any], prog: str = "vidpref
     parser = ArgumentParser(prog=f"{prog} {name}", description=docstring.short_description)
     parser.add_argument("--config", action="config", help="a YAML file with these options")
     helps = {parameter.arg_name: parameter.description for parameter in docstring.params}
+    # Required lists are added by hand: as positionals of a signature they would need brackets.
     lists: set[str | int] = {
         parameter.name
         for parameter in inspect.signature(function, eval_str=True).parameters.values()
@@ -117,12 +128,13 @@ def import_named_classes(function: Callable[..., Any]) -> None:
 def spelled_out(arguments: list[str], parser: ArgumentParser) -> list[str]:
     """Arguments as the parser takes them, from the way people type: ``--skip-bad`` for ``--skip_bad=true``."""
     switches = {f"--{action.dest}" for action in parser._actions if action.default is False}
-    spelled = []
+    words = []
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag.startswith("--"):
             flag = f"--{flag[2:].replace('-', '_')}"
+            # The next word is this switch's own value where it is one of the two that a switch has.
             bare = not equals and arguments[position + 1 : position + 2] not in (["true"], ["false"])
             argument = f"{flag}=true" if flag in switches and bare else flag + equals + value
-        spelled.append(argument)
-    return spelled
+        words.append(argument)
+    return words

@@ -10,7 +10,7 @@ def main(arguments: list[str]) -> int:
     """Hand a verb to Lightning.
 
     Args:
-        arguments: the verb and what stands behind it.
+        arguments: the verb and its options.
     """
     from callbacks.cli.command_line import VidprefCLI
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
 
 
 def leave_process_group() -> None:
-    """Part from the other ranks in order: left to the interpreter's end, a group whose peer is gone can crash."""
+    """End the process group in order: left to the interpreter's end, a group whose peer is gone can crash."""
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -43,7 +43,7 @@ def quieten() -> None:
     # No validation data is a choice, and so is a run shorter than the interval of logging.
     warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    # The state of our loaders lies with the data module, where Lightning does not look.
+    # The state of our loaders is kept by the data module, where Lightning does not look.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # Video-LLaVA's processor of single pictures exists for PIL alone.
     logging.getLogger("transformers.models.auto.image_processing_auto").addFilter(

@@ -151,7 +151,7 @@ def test_every_file_and_record_that_cannot_be_read_is_listed_and_the_rest_is_sco
     assert about["recorded"] == {"missing": 4, "doubled": 0, "unknown": 0, "unreadable": 1, "absent_files": 0}
     (world / "out" / "semantic_policy.json").write_text("{")
     temporal.unlink()
-    with pytest.raises(ValueError, match=r"1 files are not there .* SUBSET_NAME\.json; set model\.name") as error:
+    with pytest.raises(ValueError, match=r"1 files do not exist .* SUBSET_NAME\.json; set model\.name") as error:
         run_test(again, world, videos=None, allow_missing=True)
     assert str(temporal) in str(error.value)
     assert "semantic_policy.json is not JSON" in str(error.value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.base.answers import read_lines
-from benchmarks.base.prediction_text import NotText, prediction_text, said_in
+from benchmarks.base.prediction_text import NotText, prediction_text, recorded_text
 from benchmarks.base.predictions import RecordedFiles, answer_of
 from benchmarks.event_hallusion.scores import score as event_score
 from benchmarks.video_hallucer.module import VideoHallucer
@@ -27,7 +27,7 @@ def test_what_is_no_answer_is_refused_by_its_json(value: Any) -> None:
     with pytest.raises(ValueError, match="is no text; write the model's reply, or null for none") as error:
         prediction_text(value)
     assert json.dumps(value) in str(error.value)
-    said = said_in({"pred": value}, "predict", "pred")
+    said = recorded_text({"pred": value}, "predict", "pred")
     assert isinstance(said, NotText)
     with pytest.raises(ValueError, match="is no text"):
         prediction_text(said)
@@ -35,8 +35,8 @@ def test_what_is_no_answer_is_refused_by_its_json(value: Any) -> None:
 
 def test_a_number_is_its_digits_and_null_is_nothing() -> None:
     assert [prediction_text(one) for one in (3, 2.5, "Yes.", "")] == ["3", "2.5", "Yes.", ""]
-    assert said_in({"predict": None}, "predict") is None
-    assert said_in({}, "predict") is None
+    assert recorded_text({"predict": None}, "predict") is None
+    assert recorded_text({}, "predict") is None
 
 
 def test_lines_with_something_else_than_a_text_are_named(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_common_options_are_in_the_help_of_every_benchmark_with_their_defaults(p
     parser.add_class_arguments(class_of(path), "model")
     text = " ".join(parser.format_help().split())
     for words in (
-        "--model.fresh {true,false} forget the answers that an earlier start left in `output`.",
+        "--model.fresh {true,false} forget the answers or scores that an earlier start left in `output`.",
         "--model.paper PAPER a row of a published table to print beside the results",
         "--model.predictions PREDICTIONS recorded",
         "--model.output OUTPUT the folder for the results",
@@ -50,11 +50,22 @@ def test_common_options_are_in_the_help_of_every_benchmark_with_their_defaults(p
     assert "metric" not in defaults
 
 
-@pytest.mark.parametrize("path", CLASSES)
+@pytest.mark.parametrize("path", [*CLASSES, "vbench.module.VBench"])
 def test_they_are_written_in_one_place(path: str) -> None:
     for name in ("fresh", "paper"):
         assert f"\n        {name}:" not in (class_of(path).__doc__ or "")
         assert name not in inspect.signature(class_of(path)).parameters
+
+
+def test_a_folder_of_videos_has_the_options_of_the_output_and_none_of_answers() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(class_of("vbench.module.VBench"), "model")
+    text = " ".join(parser.format_help().split())
+    assert "--model.fresh {true,false} forget the answers or scores that an earlier start left in `output`." in text
+    assert "--model.paper PAPER a row of a published table to print beside the results" in text
+    defaults = parser.get_defaults().model.as_dict()
+    assert (defaults["fresh"], defaults["paper"], defaults["name"]) == (False, None, "videos")
+    assert not {"policy", "predictions", "max_new_tokens", "options"} & defaults.keys()
 
 
 def test_an_unknown_option_is_refused() -> None:

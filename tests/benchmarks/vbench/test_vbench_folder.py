@@ -216,7 +216,7 @@ def test_flickering_of_static_videos(made: Path, tmp_path: Path) -> None:
     assert results["about"]["not_static"] == 2
     assert results["about"]["networks"]["temporal_flickering"]["proxy"]
     assert results["dynamic_degree"] == every["dynamic_degree"]
-    with pytest.raises(ValueError, match="static_filter tells"):
+    with pytest.raises(ValueError, match="static_filter says"):
         VBench("out", static_filter=True)
 
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.vbench.motion import AmtInterpolation, BlendInterpolation, centred, flow_facts
-from benchmarks.vbench.networks import AestheticScore, ClipFeatures, DinoFeatures, MusiqScore, identity, weights_differ
+from benchmarks.vbench.networks import AestheticScore, ClipFeatures, DinoFeatures, MusiqScore
+from benchmarks.vbench.weights import identity, weights_differ
 from datamodules.video.optical_flow import DisFlow, RaftFlow
 from tests.support.paths import DATA
 from tests.support.vbench_samples import save_clip, save_dino, save_head, save_raft

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.vbench.observations import SIGHTS, Observations, read_observations
+from benchmarks.vbench.observations import KINDS, Observations, read_observations
 from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo
@@ -54,7 +54,7 @@ def seen(dimension: str, what: Any) -> dict[str, Any]:
 
 
 def test_all_semantic_dimensions_have_a_rule() -> None:
-    assert list(SIGHTS) == list(CASES) == [name for name, one in DIMENSIONS.items() if one.group == "semantic"]
+    assert list(KINDS) == list(CASES) == [name for name, one in DIMENSIONS.items() if one.group == "semantic"]
 
 
 @pytest.mark.parametrize("dimension", CASES)
@@ -83,7 +83,7 @@ def test_a_video_is_scored_by_the_rule_of_its_dimension(dimension: str, tmp_path
 def test_another_form_is_named(dimension: str, what: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the text follows
         read(tmp_path, seen(dimension, what))
-    assert f"{CASES[dimension][0]}-0.mp4: is not {SIGHTS[dimension].form}" in str(caught.value)
+    assert f"{CASES[dimension][0]}-0.mp4: is not {KINDS[dimension].form}" in str(caught.value)
 
 
 def test_all_faults_are_listed(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_all_faults_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="4 faults") as caught:
         read(tmp_path, told, seen("scene", ["an alley"]))
     for fault in ("color: a red car-0.mp4 is missing", "scenery is none of object_class",
-                  "object_class: a dog-0.mp4: is not", "scene is told by two files"):  # fmt: skip
+                  "object_class: a dog-0.mp4: is not", "scene is in two files"):  # fmt: skip
         assert fault in str(caught.value)
     found = read(tmp_path, {"color": {}}, allow_missing=True)
     assert (found.scores, found.facts["color"]["left_out"]) == ({}, 1)

@@ -8,22 +8,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.vbench.results import (
-    ScoreLog,
+from benchmarks.vbench.published_files import eval_results, full_info, merged_results, read_eval_results
+from benchmarks.vbench.results import remarks, totals
+from benchmarks.vbench.rules import DIMENSIONS
+from benchmarks.vbench.score_log import ScoreLog
+from benchmarks.vbench.scores import (
     VBenchMetric,
-    eval_results,
     folder_scores,
-    full_info,
     mean_flow,
-    merged_results,
-    read_eval_results,
-    remarks,
     score_intervals,
     static_only,
-    totals,
     with_observed,
 )
-from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.questions.folder_names import read_asked
 from datamodules.questions.video_folder import FolderVideo
 from datamodules.video.facts import VideoFacts

@@ -89,9 +89,9 @@ def test_what_cannot_answer(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(ROOT)
     assert vidpref.main(["ask", "--policy", policy, str(video.parent / video_name), QUESTION]) == 1
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -24,10 +24,10 @@ from tests.support.paths import ROOT
 def test_round_trip_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"weights": torch.arange(3.0), "step": 7}, path)
-    found = AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
-    assert found["step"] == 7
-    assert torch.equal(found["weights"], torch.arange(3.0))
-    assert [one.name for one in path.parent.iterdir()] == ["last.ckpt"]
+    checkpoint = AtomicCheckpointIO().load_checkpoint(path, weights_only=True)
+    assert checkpoint["step"] == 7
+    assert torch.equal(checkpoint["weights"], torch.arange(3.0))
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_failed_write_keeps_the_old_checkpoint(tmp_path: Path) -> None:
@@ -36,23 +36,23 @@ def test_failed_write_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"pickle|local"):
         AtomicCheckpointIO().save_checkpoint({"step": 2, "unpicklable": lambda: None}, path)
     assert AtomicCheckpointIO().load_checkpoint(path)["step"] == 1
-    assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_leftovers_of_a_killed_write_are_swept(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt.tmp99999").write_bytes(b"half")
     (tmp_path / "other.ckpt.tmp99999").write_bytes(b"another file's")
     AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt.tmp99999"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.ckpt", "other.ckpt.tmp99999"]
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "l[ao]st.ckpt", "last*.ckpt"])
 def test_files_whose_names_only_begin_alike_are_kept(name: str, tmp_path: Path) -> None:
     kept = [f"{name}.tmp-mine", f"{name}.tmp", f"{name}.tmp9.bak", f"x{name}.tmp9", "lost.ckpt.tmp9", "last1.ckpt.tmp9"]
-    for one in [*kept, f"{name}.tmp9"]:
-        (tmp_path / one).write_bytes(b"precious")
+    for file in [*kept, f"{name}.tmp9"]:
+        (tmp_path / file).write_bytes(b"precious")
     AtomicCheckpointIO().save_checkpoint({}, tmp_path / name)
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*kept, name])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*kept, name])
 
 
 def test_storage_options_are_refused(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_and_the_former_checkpoint_is_kept(tmp_path: Pat
         "choose another trainer.default_root_dir. Former ones are whole (last.ckpt), the same command goes on"
     )
     assert AtomicCheckpointIO().load_checkpoint(path)["step"] == 1
-    assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     with full_disk(10_000), pytest.raises(CheckpointError, match=r"There is no former one$"):
         AtomicCheckpointIO().save_checkpoint(large, tmp_path / "new" / "last.ckpt")
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_was_cut_short_is_one_line(tmp_path: Path, kept: float
     AtomicCheckpointIO().save_checkpoint({"step": 2, "weights": torch.zeros(1000)}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept) if kept == 0.5 else int(kept)])
-    said = (
+    message = (
         f"{path}: is no whole checkpoint, its {path.stat().st_size} bytes were cut short or altered, as by a full "
         "disk or a broken copy; give another one by --ckpt_path (beside it: epoch=0-step=1.ckpt), or delete it to "
         "start from the first step"
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_was_cut_short_is_one_line(tmp_path: Path, kept: float
     ):
         with pytest.raises(ValueError, match="whole") as failed:
             read()
-        assert str(failed.value) == said
+        assert str(failed.value) == message
 
 
 def test_a_whole_checkpoint_of_other_content_is_not_called_cut_short(tmp_path: Path) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
+from types import ModuleType
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
 
 from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
 from tests.support.paths import ROOT
@@ -31,3 +37,17 @@ def test_no_configuration_or_page_spells_a_module_path() -> None:
     assert len(files) > 80
     spelled = [f"{file.name}: {match[0]}" for file in files for match in path.finditer(file.read_text())]
     assert spelled == []
+
+
+def test_a_library_with_torchs_names_takes_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes, which peft imports where it is installed, has an AdamW of its own."""
+    other = type("AdamW", (torch.optim.Optimizer,), {"__module__": "bitsandbytes.optim.adamw"})
+    package, module = ModuleType("bitsandbytes.optim"), ModuleType("bitsandbytes.optim.adamw")
+    module.AdamW = package.AdamW = other  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", module)
+    import_config_classes(("lightning_modules.losses",))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--optimizer", type=torch.optim.Optimizer)
+    parsed = parser.parse_object({"optimizer": {"class_path": "AdamW", "init_args": {"params": []}}})
+    assert parsed.optimizer.class_path in ("torch.optim.AdamW", "torch.optim.adamw.AdamW")
+    assert not issubclass(torch.optim.AdamW, other)

@@ -33,7 +33,7 @@ CALLABLE = (
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "expected"),
     [
         (
             NESTED,
@@ -65,8 +65,8 @@ CALLABLE = (
         ("", ""),
     ],
 )
-def test_readable(message: str, said: str) -> None:
-    assert readable(message, ["trainer", "model"]) == said
+def test_readable(message: str, expected: str) -> None:
+    assert readable(message, ["trainer", "model"]) == expected
 
 
 REFUSED = """Does not validate against any of the Union subtypes

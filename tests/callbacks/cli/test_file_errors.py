@@ -17,8 +17,8 @@ FULL = "the disk is full; free some space there, or choose a folder on another d
 READ_ONLY = "it is on a read-only file system; choose a folder that can be written"
 
 
-def system_error(number: int, path: str | None = None) -> OSError:
-    return OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
+def system_error(code: int, path: str | None = None) -> OSError:
+    return OSError(code, os.strerror(code), path) if path else OSError(code, os.strerror(code))
 
 
 def test_the_setting_is_named_from_the_command_line_and_from_configurations(
@@ -35,20 +35,21 @@ def test_the_setting_is_named_from_the_command_line_and_from_configurations(
     assert setting_of("runs/unnamed/fit", []) == "trainer.default_root_dir"
     assert setting_of("/elsewhere/file", arguments) is None
     assert setting_of("/ro/train-000000.tar", ["rows.jsonl", "/ro/train"]) == "the argument '/ro/train'"
+    assert setting_of("/ro/.train.lock", ["rows.jsonl", "/ro/train"]) == "the argument '/ro/train'"
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("code", "expected"),
     [
         (errno.EROFS, READ_ONLY),
         (errno.EACCES, "permission denied; change its permissions, or choose another one"),
         (errno.ENOSPC, FULL),
     ],
 )
-def test_file_setting_cause_and_remedy(number: int, said: str) -> None:
-    error = system_error(number, "/ro/run/log.csv")
+def test_file_setting_cause_and_remedy(code: int, expected: str) -> None:
+    error = system_error(code, "/ro/run/log.csv")
     assert file_fault(error, ["--trainer.default_root_dir", "/ro/run"]) == (
-        f"/ro/run/log.csv (trainer.default_root_dir): {said}"
+        f"/ro/run/log.csv (trainer.default_root_dir): {expected}"
     )
 
 

@@ -26,8 +26,8 @@ def callbacks(*flags: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def settings(name: str, *flags: str) -> dict[str, Any]:
-    (found,) = [given for other, given in callbacks(*flags) if other == name]
-    return found
+    (settings,) = [given for other, given in callbacks(*flags) if other == name]
+    return settings
 
 
 def test_a_callback_is_addressed_by_its_name_wherever_it_is_in_the_list() -> None:

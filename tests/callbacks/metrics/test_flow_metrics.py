@@ -67,10 +67,10 @@ class Data(LightningDataModule):
         return [EMPTY, LARGE] if self.trainer.global_rank else [SMALL, EMPTY]
 
     def train_dataloader(self) -> Any:
-        return Batches([{"preference": one} for one in (self.own() if self.terms is None else self.terms)])
+        return Batches([{"preference": term} for term in (self.own() if self.terms is None else self.terms)])
 
     def val_dataloader(self) -> Any:
-        return Batches([{"preference": one} for one in (self.own() if self.val is None else self.val)])
+        return Batches([{"preference": term} for term in (self.own() if self.val is None else self.val)])
 
 
 def logged(trainer: Any) -> dict[str, float]:
@@ -81,9 +81,9 @@ def softplus(value: float) -> float:
     return float(torch.nn.functional.softplus(torch.tensor(value)))
 
 
-def check(found: dict[str, float], prefix: str) -> None:
+def check(metrics: dict[str, float], prefix: str) -> None:
     """What `SMALL` and `LARGE` together are."""
-    values = {name.removeprefix(f"{prefix}/"): one for name, one in found.items() if name.startswith(prefix)}
+    values = {name.removeprefix(f"{prefix}/"): value for name, value in metrics.items() if name.startswith(prefix)}
     assert values["error/winner"] == pytest.approx(0.0, abs=1e-6)
     assert values["error/loser"] == pytest.approx(0.2)
     assert values["saturation"] == pytest.approx(0.5)
@@ -120,11 +120,11 @@ def test_quantiles_are_right_to_a_tenth(scale: float) -> None:
     size: Tensor = scale * torch.rand(2000, generator=torch.Generator().manual_seed(0))
     term = make_term(size.tolist(), [0.5] * 2000, ([0.0], [0.0]))
     callback = FlowMetrics()
-    found = callback.named("train", "preference", callback.sums({"terms": {"preference": term}})["preference"])
+    metrics = callback.named("train", "preference", callback.sums({"terms": {"preference": term}})["preference"])
     for percent in (50, 90, 99):
         exact = float(size.quantile(percent / 100))
         # Below 1e-4 and above 1e4 everything is one.
-        assert found[f"train/logits/q{percent}"] == pytest.approx(min(exact, 1e4), rel=0.1, abs=1e-4)
+        assert metrics[f"train/logits/q{percent}"] == pytest.approx(min(exact, 1e4), rel=0.1, abs=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{"bound": 0.0}, {"time_bins": 0}])
@@ -139,6 +139,6 @@ def test_ranks_with_unequal_ties_log_what_one_process_does(tmp_path: Path) -> No
     trainer = make_trainer([FlowMetrics()], steps=1, accumulate_grad_batches=2, **settings)
     trainer.fit(Terms(str(tmp_path)), Data())
     for rank in (0, 1):
-        found = json.loads((tmp_path / f"{rank}.json").read_text())
-        check(found, "train")
-        check(found, "val")
+        metrics = json.loads((tmp_path / f"{rank}.json").read_text())
+        check(metrics, "train")
+        check(metrics, "val")

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import nn
 
 from callbacks.metrics.preference import STATISTICS, PreferenceMetrics, reward_statistics
-from lightning_modules.preference import Term
+from lightning_modules.terms import Term
 from tests.support.preference_fakes import Batches, make_trainer
 
 
@@ -68,9 +68,9 @@ def rewards_under(name: str, values: list[float]) -> dict[str, float]:
 
 
 def test_statistics_of_a_pair_and_of_a_draw() -> None:
-    found = reward_statistics(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.5, 1.0, 3.0]))
+    statistics = reward_statistics(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.5, 1.0, 3.0]))
     expected = [[1.0, -2.0, 3.0], [0.5, 1.0, 3.0], [0.5, -3.0, 0.0], [1.0, 0.0, 0.0]]
-    assert torch.equal(found, torch.tensor(expected))
+    assert torch.equal(statistics, torch.tensor(expected))
 
 
 def test_training_logs_each_term_and_the_response_term_without_a_name() -> None:
@@ -91,11 +91,11 @@ def test_a_logged_value_covers_all_samples_since_the_last_one_unevenly_spread() 
         make_term([9.0], [0.0]),
     ]
     trainer = make_trainer([PreferenceMetrics()], steps=2, accumulate_grad_batches=2, log_every_n_steps=1)
-    trainer.fit(Rewards(), Terms([{"video": one} for one in steps]))
+    trainer.fit(Rewards(), Terms([{"video": term} for term in steps]))
     assert logged(trainer) == pytest.approx(rewards_under("train/rewards/video", [9.0, 0.0, 9.0, 1.0]))
 
     trainer = make_trainer([PreferenceMetrics()], steps=2, accumulate_grad_batches=2, log_every_n_steps=2)
-    trainer.fit(Rewards(), Terms([{"video": one} for one in steps]))
+    trainer.fit(Rewards(), Terms([{"video": term} for term in steps]))
     assert logged(trainer) == pytest.approx(rewards_under("train/rewards/video", [17 / 5, 6 / 5, 11 / 5, 4 / 5]))
 
 
@@ -155,8 +155,8 @@ def test_ranks_with_unequal_numbers_of_samples_give_the_mean_over_samples(tmp_pa
     settings = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
     trainer = make_trainer([PreferenceMetrics()], steps=1, **settings)
     trainer.fit(Rewards(str(tmp_path)), Terms([], []))
-    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    logged_by_rank = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     expected = rewards_under("train/rewards/video", [13 / 4, 1.0, 9 / 4, 3 / 4])
     expected |= rewards_under("val/rewards/video", [13 / 4, 1.0, 9 / 4, 3 / 4])
-    assert found[0] == pytest.approx(expected)
-    assert found[1] == pytest.approx(expected)
+    assert logged_by_rank[0] == pytest.approx(expected)
+    assert logged_by_rank[1] == pytest.approx(expected)

@@ -73,18 +73,18 @@ def trainer(step: int, logger: Any) -> Any:
     return SimpleNamespace(global_step=step, loggers=[logger], is_global_zero=True)
 
 
-def step(table: SampleTable, at: Any) -> None:
+def step(table: SampleTable, run: Any) -> None:
     module: Any = None
-    table.on_train_batch_start(at, module, batch(), 0)
-    at.global_step += 1  # Lightning counts a step before it says that its batch has ended
-    table.on_train_batch_end(at, module, outputs(), batch(), 0)
+    table.on_train_batch_start(run, module, batch(), 0)
+    run.global_step += 1  # Lightning counts a step before it says that its batch has ended
+    table.on_train_batch_end(run, module, outputs(), batch(), 0)
 
 
 def test_wandb_gets_a_table_every_n_steps(tmp_path: Path) -> None:
     logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
     table = SampleTable(every_n_steps=10)
-    for at in (0, 1, 9, 10, 11, 20):
-        step(table, trainer(at, logger))
+    for number in (0, 1, 9, 10, 11, 20):
+        step(table, trainer(number, logger))
     folder = Path(logger.experiment.dir)
     wandb.finish()
     tables = list(folder.rglob("*.table.json"))

@@ -72,7 +72,7 @@ def fit(reference: ReferenceModel, checkpoint: str, data: VistaPairs) -> dict[st
     module = vista(checkpoint)
     torch.manual_seed(0)
     make_trainer([reference], steps=4).fit(module, data)
-    return {name: one.detach() for name, one in module.trainable().items()}
+    return {name: parameter.detach() for name, parameter in module.trainable().items()}
 
 
 def test_training_on_cached_scores_is_training_on_live_ones(checkpoint: str, shards: str, tmp_path: Path) -> None:
@@ -87,7 +87,9 @@ def test_training_on_cached_scores_is_training_on_live_ones(checkpoint: str, sha
     live = fit(ReferenceModel(), checkpoint, data())
     cached = fit(ReferenceModel("cached", cache), checkpoint, data())
     assert all(torch.allclose(live[name], cached[name], atol=1e-5) for name in live)
-    assert any(one.abs().max() > 1e-3 for name, one in cached.items() if "lora_B" in name), "something was learned"
+    assert any(parameter.abs().max() > 1e-3 for name, parameter in cached.items() if "lora_B" in name), (
+        "something was learned"
+    )
 
     with pytest.raises(ValueError, match="scores of other views: num_frames was 4, is 5"):
         fit(ReferenceModel("cached", cache), checkpoint, VistaPairs(train=shards, num_frames=5, seed=3))

@@ -75,7 +75,7 @@ def test_a_fresh_adapter_starts_at_the_reference_bit_for_bit(precision: str) -> 
     assert torch.equal(stacked(spy.batches[0].reference), spy.policy[0])
     assert spy.losses[0] == pytest.approx(torch.log(torch.tensor(2.0)).item(), abs=1e-6)
     assert not torch.equal(stacked(spy.batches[2].reference), spy.policy[2]), "the policy moved away by then"
-    assert not any(stacked(one.reference).requires_grad for one in spy.batches)
+    assert not any(stacked(batch.reference).requires_grad for batch in spy.batches)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_a_resumed_run_has_the_refreshed_reference(
     # The fake data has no state: the rest of the batches is what a real loader would go on with.
     data = Given(batches()[stop:] + batches()[:stop])
     make_trainer([reference()], steps=5).fit(resumed, data, ckpt_path=tmp_path / "run.ckpt")
-    expected, found = whole.state_dict(), resumed.state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, continued = whole.state_dict(), resumed.state_dict()
+    assert continued.keys() == expected.keys()
+    assert all(torch.equal(continued[name], expected[name]) for name in expected)
 
 
 # The guard
@@ -171,10 +171,10 @@ def test_the_guard_keeps_a_corner_of_the_first_real_pair() -> None:
 
 def test_an_error_that_is_not_a_number_has_moved() -> None:
     probe = probe_of(pair_batch())
-    said = {"first": torch.ones(1, 2), "second": torch.ones(1, 2)}
+    scores = {"first": torch.ones(1, 2), "second": torch.ones(1, 2)}
     broken = {"first": torch.ones(1, 2), "second": torch.tensor([[1.0, torch.nan]])}
-    assert probe.difference(said, said, 1e-3) is None
-    assert "latent frame 1 of the second video of pair 'p0'" in str(probe.difference(said, broken, 1e-3))
+    assert probe.difference(scores, scores, 1e-3) is None
+    assert "latent frame 1 of the second video of pair 'p0'" in str(probe.difference(scores, broken, 1e-3))
 
 
 # Metrics

@@ -63,7 +63,7 @@ def start_scores(batch: VistaBatch, **policy: Any) -> Tensor:
 
 
 def weights(module: VistaDPO) -> dict[str, Tensor]:
-    return {name: one.detach().clone() for name, one in module.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -78,7 +78,9 @@ def test_a_fresh_adapter_starts_at_the_reference_bit_for_bit(precision: str) -> 
     assert torch.equal(spy.batches[0].reference.log_probs, spy.policy[0])
     assert spy.losses[0] == pytest.approx(2.1 * torch.log(torch.tensor(2.0)).item(), abs=1e-6)
     assert not torch.equal(spy.batches[2].reference.log_probs, spy.policy[2]), "the policy moved away by then"
-    assert not any(one.reference.log_probs.requires_grad or one.reference.hidden.requires_grad for one in spy.batches)
+    assert not any(
+        batch.reference.log_probs.requires_grad or batch.reference.hidden.requires_grad for batch in spy.batches
+    )
 
 
 def test_the_reference_stays_the_start_while_the_adapter_trains() -> None:
@@ -86,7 +88,7 @@ def test_the_reference_stays_the_start_while_the_adapter_trains() -> None:
     module, _ = fit(ReferenceModel(), spy=spy)
     for batch in spy.batches:
         assert torch.allclose(batch.reference.log_probs, start_scores(batch), atol=1e-6)
-    training = {name for name, one in module.named_parameters() if one.requires_grad}
+    training = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     assert training == {name for name, _ in module.named_parameters() if ".lora_" in name}
     assert not any(layer._disable_adapters for layer in module.modules() if hasattr(layer, "_disable_adapters"))
 

@@ -90,9 +90,9 @@ def test_two_processes_follow_one(tmp_path: Path) -> None:
         mode = case.split("-")[0]
         expected = run(tmp_path / mode, checkpoint, f"{mode}-alone", STEPS)
         assert torch.load(tmp_path / case / "losses.pt") == pytest.approx(expected, abs=1e-5), case
-        truth, found = exported(tmp_path / mode), exported(tmp_path / case)
-        assert found.keys() == truth.keys(), case
-        assert all(torch.allclose(found[name], truth[name], atol=1e-5) for name in truth), case
+        truth, weights = exported(tmp_path / mode), exported(tmp_path / case)
+        assert weights.keys() == truth.keys(), case
+        assert all(torch.allclose(weights[name], truth[name], atol=1e-5) for name in truth), case
 
 
 def exported(folder: Path) -> dict[str, torch.Tensor]:

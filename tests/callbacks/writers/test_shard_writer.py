@@ -11,21 +11,13 @@ import pytest
 from lightning.pytorch import Trainer
 
 from callbacks.writers.shards import ShardWriter
-from datamodules.shards.files import sync_folder
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import WrittenSample
 from lightning_modules.file_contents import contents_of
 from tests.support.other_writer import other_writer
-from tests.support.predict_fakes import MEMBER, Maker, Source, predict
-
-KEYS = ["b/2", "a", "c", "long-" + "x" * 300, "d", "e"]
-
-
-def run(folder: Path, module: Maker | None = None, data: Source | None = None, per_shard: int = 4) -> Maker:
-    module = module or Maker()
-    predict(ShardWriter(str(folder / "out"), per_shard), module, data or Source(KEYS))
-    return module
+from tests.support.predict_fakes import MEMBER, Maker, Source
+from tests.support.shard_writer_runs import KEYS, killed_when_joined, names, run
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +25,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     run(folder)
     return folder
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_samples_are_joined_in_the_sources_order_and_the_parts_removed(whole: Path) -> None:
@@ -86,21 +74,13 @@ def test_a_sample_that_a_kill_cut_is_made_again(whole: Path, tmp_path: Path) -> 
 
 
 def test_a_kill_while_joining_leaves_nothing_to_make(whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("datamodules.shards.commit.sync_folder", killed_when_joined(killed))
+    monkeypatch.setattr("datamodules.shards.commit.sync_folder", killed_when_joined())
     run(tmp_path)
     monkeypatch.undo()
     assert (tmp_path / "out-000000.tar").exists()
     assert not (tmp_path / "out.index.json").exists()
     assert run(tmp_path).made == []
     assert names(tmp_path) == names(whole)
-
-
-def killed_when_joined(killed: Any, name: str = "out") -> Any:
-    """In place of `sync_folder`, which a commit calls when its shards have their names and the index has not."""
-    return lambda folder: killed() if (folder / f"{name}-000000.tar").exists() else sync_folder(folder)
 
 
 def test_a_finished_run_does_nothing_and_clears_what_a_kill_left(whole: Path, tmp_path: Path) -> None:
@@ -111,7 +91,7 @@ def test_a_finished_run_does_nothing_and_clears_what_a_kill_left(whole: Path, tm
     assert names(tmp_path) == names(whole)
 
 
-def test_other_settings_are_refused_with_the_mend(tmp_path: Path) -> None:
+def test_other_settings_are_refused_with_the_remedy(tmp_path: Path) -> None:
     run(tmp_path, Maker(fails_at="d"))
     with pytest.raises(ValueError, match=r"out\.parts was made with other settings: seed was 0, is 1; .*delete that"):
         run(tmp_path, Maker(seed=1))
@@ -121,15 +101,15 @@ def test_other_settings_are_refused_with_the_mend(tmp_path: Path) -> None:
 
 
 class OfFiles(Maker):
-    """Made with a policy whose weights lie in a file; `says` is whether this release records its content."""
+    """Made with a policy whose weights are in a file; `records` is whether this release records its content."""
 
-    def __init__(self, weights: Path, says: bool = True, fails_at: str | None = None) -> None:
+    def __init__(self, weights: Path, records: bool = True, fails_at: str | None = None) -> None:
         super().__init__(fails_at=fails_at)
-        self.weights, self.says = str(weights), says
+        self.weights, self.records = str(weights), records
 
     def made_from(self, trainer: Trainer) -> dict[str, Any]:
         files = SimpleNamespace(path=self.weights)
-        contents = {"contents": contents_of(files)} if self.says else {}
+        contents = {"contents": contents_of(files)} if self.records else {}
         return {**super().made_from(trainer), "policy": {"path": self.weights, **contents}}
 
 
@@ -151,7 +131,7 @@ def test_replaced_base_weights_are_refused_in_a_begun_and_in_a_finished_run(tmp_
 def test_a_run_that_an_earlier_release_began_goes_on_and_claims_no_more_than_it_knows(tmp_path: Path) -> None:
     weights = tmp_path / "base.safetensors"
     weights.write_bytes(b"one")
-    run(tmp_path, OfFiles(weights, says=False, fails_at="d"))
+    run(tmp_path, OfFiles(weights, records=False, fails_at="d"))
     unknown = r"begun by a release that did not record the content of the files in policy\.path"
     with pytest.warns(UserWarning, match=unknown):
         assert run(tmp_path, OfFiles(weights)).made == KEYS[4:]
@@ -184,7 +164,7 @@ def test_a_place_that_cannot_be_made_stops_every_rank_with_the_same_words(tmp_pa
     writer = ShardWriter(str(tmp_path / "file" / "out"))
     messages = []
     for rank in (0, 1):
-        strategy: Any = SimpleNamespace(broadcast=lambda said: said or messages[0], barrier=lambda name: None)
+        strategy: Any = SimpleNamespace(broadcast=lambda message: message or messages[0], barrier=lambda name: None)
         trainer: Any = SimpleNamespace(
             datamodule=Source(KEYS), is_global_zero=rank == 0, strategy=strategy, predict_loop=SimpleNamespace()
         )
@@ -213,111 +193,6 @@ def test_settings_that_cannot_be_read_stop_every_rank_with_the_same_words(tmp_pa
     assert names(tmp_path) == []
 
 
-def test_shards_of_others_are_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "out-000000.tar").write_text("precious")
-    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
-        run(tmp_path)
-    assert (tmp_path / "out-000000.tar").read_text() == "precious"
-
-
-#: Names that share their beginning with those of an output called `out`, or look like them.
-NEIGHBOURS = [
-    "out-part1-000000.tar",
-    "out-part1.index.json",
-    "out-000000-000000.tar",
-    "out-000000.tar.bak",
-    "out-00000.tar",
-    "out-000000.tar.tmp-mine",
-    "outer-000000.tar",
-    "out.parts.bak",
-    "out.index.json.bak",
-]
-
-
-def write_neighbours(folder: Path) -> dict[str, str]:
-    for name in NEIGHBOURS:
-        (folder / name).write_text(f"precious {name}")
-    return {name: f"precious {name}" for name in NEIGHBOURS}
-
-
-def test_neighbours_outlive_an_interrupted_and_a_finished_run(tmp_path: Path, monkeypatch: Any) -> None:
-    neighbours = write_neighbours(tmp_path)
-    run(tmp_path, Maker(fails_at="d"))
-
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("datamodules.shards.commit.sync_folder", killed_when_joined(killed))
-    run(tmp_path)
-    monkeypatch.undo()
-    run(tmp_path)
-    assert run(tmp_path).made == []
-    assert {name: (tmp_path / name).read_text() for name in NEIGHBOURS} == neighbours
-    assert names(tmp_path) == sorted([*NEIGHBOURS, "out-000000.tar", "out-000001.tar", "out.index.json"])
-
-
-def test_shards_that_appeared_beside_a_begun_run_are_not_touched(tmp_path: Path) -> None:
-    run(tmp_path, Maker(fails_at="d"))
-    (tmp_path / "out-000000.tar").write_text("precious")
-    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
-        run(tmp_path)
-    assert (tmp_path / "out-000000.tar").read_text() == "precious"
-
-    class Late(Maker):
-        def on_predict_start(self) -> None:
-            (tmp_path / "out-000000.tar").write_text("precious")
-
-    (tmp_path / "out-000000.tar").unlink()
-    with pytest.raises(ValueError, match=r"out-000000\.tar lies in the way"):
-        run(tmp_path, Late())
-    with pytest.raises(ValueError, match=r"out-000000\.tar lie in the way"):
-        run(tmp_path)
-    assert (tmp_path / "out-000000.tar").read_text() == "precious"
-    (tmp_path / "out-000000.tar").rename(tmp_path / "mine.tar")
-    assert run(tmp_path).made == [], "the samples were not lost"
-
-
-def test_a_folder_of_somebody_else_under_the_name_of_the_parts_is_not_touched(whole: Path, tmp_path: Path) -> None:
-    (tmp_path / "out.parts").mkdir()
-    (tmp_path / "out.parts/train-000000.tar").write_text("precious")
-    with pytest.raises(ValueError, match=r"out\.parts/train-000000\.tar lie in the way"):
-        run(tmp_path)
-    assert names(tmp_path / "out.parts") == ["train-000000.tar"]
-
-
-def test_a_file_that_somebody_put_among_the_parts_is_left_and_named(tmp_path: Path) -> None:
-    run(tmp_path, Maker(fails_at="d"))
-    (tmp_path / "out.parts/notes.txt").write_text("precious")
-    with pytest.warns(UserWarning, match=r"out\.parts is left where it is: notes\.txt"):
-        run(tmp_path)
-    assert names(tmp_path / "out.parts") == ["notes.txt"]
-    assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == KEYS
-
-
-@pytest.mark.parametrize("name", ["tr[ai]n", "a*b", "what?", "100%d", "[!x]"])
-def test_an_output_may_be_called_like_a_pattern(name: str, tmp_path: Path, monkeypatch: Any) -> None:
-    for other in ("tran", "train", "aab", "whats", "y"):  # what the pattern would find
-        (tmp_path / f"{other}-000000.tar").write_text("precious")
-
-    def again(module: Maker | None = None) -> Maker:
-        module = module or Maker()
-        predict(ShardWriter(str(tmp_path / name), 4), module, Source(KEYS))
-        return module
-
-    again(Maker(fails_at="d"))
-
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("datamodules.shards.commit.sync_folder", killed_when_joined(killed, name))
-    assert again().made == KEYS[4:]
-    monkeypatch.undo()
-    assert again().made == []
-    assert [entry.key for entry in Index.read(tmp_path / f"{name}.index.json").entries] == KEYS
-    left = [f"{other}-000000.tar" for other in ("tran", "train", "aab", "whats", "y")]
-    assert names(tmp_path) == sorted([*left, f"{name}-000000.tar", f"{name}-000001.tar", f"{name}.index.json"])
-
-
 def test_a_sample_that_is_none_of_its_schema_stops_the_run_at_once(tmp_path: Path) -> None:
     class Wrong(Maker):
         schema = "vidpref/pairs"
@@ -337,7 +212,7 @@ def test_a_refused_member_stops_the_run(tmp_path: Path) -> None:
         run(tmp_path, Pickler())
 
 
-def test_settings_lie_beside_the_parts(tmp_path: Path) -> None:
+def test_settings_are_beside_the_parts(tmp_path: Path) -> None:
     run(tmp_path, Maker(fails_at="a"))
     settings = json.loads((tmp_path / "out.parts/settings.json").read_text())
     assert settings == {"schema": "vidpref/side", "fingerprint": "source", "seed": 0, "sizes": [1, 2]}

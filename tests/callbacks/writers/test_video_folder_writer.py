@@ -45,11 +45,13 @@ def test_another_prompt_gets_a_name_that_a_file_can_have(prompt: str, tmp_path: 
 
 def test_the_manifest_tells_every_files_prompt(tmp_path: Path) -> None:
     run(tmp_path)
-    told = manifest(tmp_path)
-    assert {(one["prompt"], one["index"]) for one in told.values()} == {(one.prompt, one.index) for one in REQUESTS}
-    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == sorted([*told, "manifest.json"])
-    by_name = {video_name(one): one for one in REQUESTS}
-    for name, entry in told.items():
+    entries = manifest(tmp_path)
+    assert {(entry["prompt"], entry["index"]) for entry in entries.values()} == {
+        (request.prompt, request.index) for request in REQUESTS
+    }
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == sorted([*entries, "manifest.json"])
+    by_name = {video_name(request): request for request in REQUESTS}
+    for name, entry in entries.items():
         assert (tmp_path / "videos" / name).read_bytes() == by_name[name].key.encode()
         assert entry["prompt"] == by_name[name].prompt
 
@@ -61,7 +63,7 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(tmp_path: Path) -> N
     half.write_bytes(b"half")
     other.write_bytes(b"somebody else's")
     second = run(tmp_path)
-    assert first.made + second.made == [one.key for one in REQUESTS]
+    assert first.made + second.made == [request.key for request in REQUESTS]
     assert not half.exists()
     assert other.read_bytes() == b"somebody else's"
     assert run(tmp_path).made == []
@@ -72,21 +74,21 @@ def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
     predict(writer, VideoMaker(fails_at=REQUESTS[5].key), Requests(REQUESTS))
     again = VideoMaker()
     predict(VideoFolderWriter(str(tmp_path / "v[ie]deos")), again, Requests(REQUESTS))
-    assert again.made == [one.key for one in REQUESTS[4:]]
+    assert again.made == [request.key for request in REQUESTS[4:]]
 
 
 def test_prompts_can_be_added(tmp_path: Path) -> None:
     run(tmp_path, requests=REQUESTS[2:])
     # The numbers of the others have moved, their videos stay.
-    moved = [VideoRequest(f"x{one.key}", one.prompt, one.index) for one in REQUESTS]
-    assert run(tmp_path, requests=moved).made == [one.key for one in moved[:2]]
+    moved = [VideoRequest(f"x{request.key}", request.prompt, request.index) for request in REQUESTS]
+    assert run(tmp_path, requests=moved).made == [request.key for request in moved[:2]]
     assert len(manifest(tmp_path)) == len(REQUESTS)
 
 
 def test_a_folder_that_another_run_writes_is_refused(tmp_path: Path) -> None:
     with other_writer(tmp_path / "videos", is_folder=True), pytest.raises(OSError, match="is being written by process"):
         run(tmp_path)
-    assert run(tmp_path).made == [one.key for one in REQUESTS]
+    assert run(tmp_path).made == [request.key for request in REQUESTS]
     assert not (tmp_path / "videos/.lock").exists()
 
 
@@ -118,7 +120,7 @@ def test_videos_of_replaced_weights_are_refused(tmp_path: Path) -> None:
 def test_a_folder_of_an_earlier_release_is_continued_with_a_warning(tmp_path: Path) -> None:
     run(tmp_path, OfFiles(None), REQUESTS[:2])
     with pytest.warns(UserWarning, match=r"did not record the content of the files in policy\.path"):
-        assert run(tmp_path, OfFiles("one")).made == [one.key for one in REQUESTS[2:]]
+        assert run(tmp_path, OfFiles("one")).made == [request.key for request in REQUESTS[2:]]
     assert len(manifest(tmp_path)) == len(REQUESTS), "what was added is in the manifest too"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ from lightning_modules.predict.guided_sampler import GuidedSampler
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import write_labels
 from tests.support.predict_fakes import trainer_with
+from tests.support.shown_videos import plain_video
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
 VIDEO = VideoFacts(5, 8.0, 16, 16)
@@ -114,6 +117,16 @@ def test_a_bad_video_stops_the_run_or_is_passed_over(tmp_path: Path) -> None:
     assert batch.frames[1].shape == (5, 3, 16, 16)
     assert (batch.rows[1].key, batch.rows[1].caption) == ("v1", "-")
     assert list(data.bad_samples) == ["v1"]
+
+
+def test_a_video_that_is_shown_at_another_size_than_its_row_says_is_refused(tmp_path: Path) -> None:
+    """Version 0.1.0 took all pixels for square."""
+    wide = plain_video((100, 90, 200), (16, 8), Fraction(2))
+    row = VideoRow("v0", "v0.mp4", "Caption.", replace(VIDEO, frames=4, width=8), "test", {})
+    members = {"mp4": wide, "json": json.dumps(row.to_json()).encode()}
+    write_shards([("v0", members)], tmp_path / "former", "vidpref/videos")
+    with pytest.raises(ValueError, match=r"sample 'v0': \.mp4: is shown at 16 x 16, the index says 8 x 16.*prepare it"):
+        batches(Videos(str(tmp_path / "former.index.json")))
 
 
 def test_shards_of_another_kind_and_another_verb_are_refused(shards: str) -> None:

@@ -21,12 +21,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def told(found: list[CaptionedVideo]) -> dict[str, str]:
-    return {one.video_id: one.caption for one in found if not one.row.faults}
+def captions_of(captioned: list[CaptionedVideo]) -> dict[str, str]:
+    return {video.video_id: video.caption for video in captioned if not video.row.faults}
 
 
-def faults(found: list[CaptionedVideo]) -> list[str]:
-    return [f"{one.row}, {fault}" for one in found for fault in one.row.faults]
+def faults(captioned: list[CaptionedVideo]) -> list[str]:
+    return [f"{video.row}, {fault}" for video in captioned for fault in video.row.faults]
 
 
 def write_jsonl(path: Path, *rows: dict[str, Any]) -> Path:
@@ -37,10 +37,10 @@ def write_jsonl(path: Path, *rows: dict[str, Any]) -> Path:
 def test_text_files_beside_the_videos(folder: Path) -> None:
     (folder / "a.txt").write_text("\ufeffA dog\n runs. \n", encoding="utf-8")
     (folder / "b.txt").write_text("  \n")
-    found = read_captions([folder])
-    assert [one.video_id for one in found] == ["a.mp4", "b.mp4", "deep/c.MOV"]
-    assert told(found) == {"a.mp4": "A dog runs."}
-    assert faults(found) == [
+    captioned = read_captions([folder])
+    assert [video.video_id for video in captioned] == ["a.mp4", "b.mp4", "deep/c.MOV"]
+    assert captions_of(captioned) == {"a.mp4": "A dog runs."}
+    assert faults(captioned) == [
         "b.mp4, caption: is empty; give the text, or leave the row out",
         "deep/c.MOV, caption: there is no c.txt beside it, and no table of captions",
     ]
@@ -57,9 +57,13 @@ def test_a_table_in_the_folder_is_found_and_wins(folder: Path, table: str) -> No
         (folder / table).write_text("\n".join(["file_name,text,rating", *cells]))
     else:
         write_jsonl(folder / table, *({"file_name": video, "text": caption} for video, caption in rows))
-    found = read_captions([folder])
-    assert told(found) == {"a.mp4": 'A "dog", running.', "deep/c.MOV": "A cat. It sleeps.", "b.mp4": "A fish."}
-    assert all(one.path.is_file() for one in found)
+    captioned = read_captions([folder])
+    assert captions_of(captioned) == {
+        "a.mp4": 'A "dog", running.',
+        "deep/c.MOV": "A cat. It sleeps.",
+        "b.mp4": "A fish.",
+    }
+    assert all(video.path.is_file() for video in captioned)
 
 
 def test_each_fault_of_a_table_is_told_by_row(folder: Path) -> None:
@@ -91,7 +95,7 @@ def test_paths_begin_in_a_folder_of_videos_in_the_tables_or_anywhere(folder: Pat
         {"video": "videos/b.mp4", "caption": "Two."},
         {"video": str(folder / "deep" / "c.MOV"), "caption": "Three."},
     )
-    assert told(read_captions([folder], table)) == {"a.mp4": "One.", "b.mp4": "Two.", "deep/c.MOV": "Three."}
+    assert captions_of(read_captions([folder], table)) == {"a.mp4": "One.", "b.mp4": "Two.", "deep/c.MOV": "Three."}
 
 
 def test_only_the_videos_that_were_asked_for_are_taken(folder: Path) -> None:
@@ -101,10 +105,10 @@ def test_only_the_videos_that_were_asked_for_are_taken(folder: Path) -> None:
         {"video": "videos/b.mp4", "caption": "Two."},
         {"video": "none.mp4", "caption": "Three."},
     )
-    assert told(read_captions([folder / "a.mp4"], table)) == {"a.mp4": "One."}
+    assert captions_of(read_captions([folder / "a.mp4"], table)) == {"a.mp4": "One."}
     assert faults(read_captions([folder / "a.mp4"], table)) == []
-    found = read_captions([folder / "deep"], table)
-    assert [line.partition(",")[0] for line in faults(found)] == ["row 3", "c.MOV"]
+    captioned = read_captions([folder / "deep"], table)
+    assert [line.partition(",")[0] for line in faults(captioned)] == ["row 3", "c.MOV"]
 
 
 def test_columns_of_any_name(folder: Path) -> None:
@@ -114,8 +118,8 @@ def test_columns_of_any_name(folder: Path) -> None:
         ValueError, match=r"no column video or file_name.*video_column to one of path_A, path_B, prompt"
     ):
         read_captions([folder], table)
-    found = read_captions([folder], table, video_column="path_A")
-    assert told(found) == {"a.mp4": "A dog."}
+    captioned = read_captions([folder], table, video_column="path_A")
+    assert captions_of(captioned) == {"a.mp4": "A dog."}
     with pytest.raises(ValueError, match="no column title; set caption_column to one of"):
         read_captions([folder], table, "path_A", "title")
 
@@ -155,26 +159,28 @@ def test_tables_that_are_none_say_what_they_are(folder: Path, text: str, message
 def test_blanks_in_a_header_and_an_ending_in_capitals_are_no_matter(folder: Path) -> None:
     table = folder.parent / "MINE.CSV"
     table.write_text("video , caption\na.mp4 , A dog.\n")
-    assert told(read_captions([folder], table)) == {"a.mp4": "A dog."}
+    assert captions_of(read_captions([folder], table)) == {"a.mp4": "A dog."}
 
 
 def test_an_empty_object_is_a_fault_of_its_row(folder: Path) -> None:
     table = write_jsonl(folder / "captions.jsonl", {})
     assert faults(read_captions([folder]))[0].startswith("row 1, ")
     table.write_text("{}\n" + json.dumps({"video": "a.mp4", "caption": "A dog."}) + "\n")
-    found = read_captions([folder])
-    assert faults(found)[0].startswith("row 1, ")
-    assert {one.video_id: one.row.record()["row"] for one in found if "deep" in one.video_id} == {"deep/c.MOV": None}
+    captioned = read_captions([folder])
+    assert faults(captioned)[0].startswith("row 1, ")
+    assert {video.video_id: video.row.record()["row"] for video in captioned if "deep" in video.video_id} == {
+        "deep/c.MOV": None
+    }
 
 
 def test_a_mended_list_of_skipped_rows_asks_for_its_own_videos_alone(folder: Path) -> None:
     (folder / "a.txt").write_text("A dog.")
-    skipped = [one.row.record() for one in read_captions([folder]) if one.row.faults]
+    skipped = [video.row.record() for video in read_captions([folder]) if video.row.faults]
     assert [row["content"] for row in skipped] == [{"video": "b.mp4"}, {"video": "deep/c.MOV"}]
     skipped[0]["content"]["caption"] = "A cat."
     table = write_jsonl(folder.parent / "out.skipped.jsonl", *skipped)
-    found = read_captions([folder], table)
-    assert told(found) == {"b.mp4": "A cat."}
-    assert faults(found) == ["row 2, caption: is missing"]
+    captioned = read_captions([folder], table)
+    assert captions_of(captioned) == {"b.mp4": "A cat."}
+    assert faults(captioned) == ["row 2, caption: is missing"]
     write_jsonl(table, skipped[0], {"row": 4, "faults": [], "content": "no json"})
     assert faults(read_captions([folder], table))[0].startswith("row 2, content: is no JSON object")

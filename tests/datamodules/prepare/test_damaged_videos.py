@@ -49,11 +49,11 @@ def test_skip_bad_leaves_out_every_damaged_video(tmp_path: Path) -> None:
     rows = for_jsonl(tmp_path, *DAMAGED, *NO_VIDEO, "vfr", *GOOD)
     index = prepare_jsonl(rows, tmp_path / "out", videos=CASES, skip_bad=True)
     assert [entry.facts["video_id"] for entry in index.entries] == ["ok.mp4", "jitter.mp4"]
-    said = faults(tmp_path)
-    assert list(said) == [*DAMAGED, *NO_VIDEO, "vfr"]
-    assert all(said[name].startswith(why) for name, why in DAMAGED.items())
-    assert all(said[name].startswith("undecodable video: ") for name in NO_VIDEO)
-    assert CONSTANT in said["vfr"]
+    messages = faults(tmp_path)
+    assert list(messages) == [*DAMAGED, *NO_VIDEO, "vfr"]
+    assert all(messages[name].startswith(why) for name, why in DAMAGED.items())
+    assert all(messages[name].startswith("undecodable video: ") for name in NO_VIDEO)
+    assert CONSTANT in messages["vfr"]
 
 
 def test_a_quick_check_decodes_the_first_frame_alone(tmp_path: Path) -> None:

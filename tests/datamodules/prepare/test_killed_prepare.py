@@ -140,3 +140,22 @@ def test_a_name_with_glob_characters_is_its_own(tmp_path: Path) -> None:
     write_shards(samples(3), output)
     Path(f"{output}.index.json").rename(f"{output}.index.json.tmp")
     assert len(write_shards(samples(2), output)) == 2
+
+
+def test_the_half_shards_of_a_prepare_that_was_killed_in_version_0_1_0_are_removed(
+    source: Path, tmp_path: Path
+) -> None:
+    """It called them as this one does; a shard that it had renamed is for its owner to delete."""
+    output = tmp_path / "output"
+    output.mkdir()
+    neighbours = {"train-part-000000.tar.tmp", "train-000007.tar.tmp2", "train2-000000.tar.tmp", "notes.tmp"}
+    for name in ("train-000000.tar.tmp", "train-000007.tar.tmp", *neighbours):
+        (output / name).write_bytes(b"half")
+    jsonl(source, output)
+    left = {name for name in contents(output) if (output / name).read_bytes() == b"half"}
+    assert left == neighbours
+    (output / "former-000000.tar").write_bytes(b"a whole shard")
+    (output / "former-000001.tar.tmp").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"former-000000\.tar are there already; delete them, or choose another name"):
+        prepare_jsonl(source / "rows.jsonl", output / "former", skip_bad=True)
+    assert (output / "former-000000.tar").read_bytes() == b"a whole shard"

@@ -15,15 +15,15 @@ TRUTH = [1, 1, -1, 0, 1, -1, 0, 0, 1, -1]
 
 
 def test_numbers_by_hand() -> None:
-    found = agreement(FIRST, TRUTH)
-    assert found.items == 10
-    assert found.accuracy == 7 / 10
+    result = agreement(FIRST, TRUTH)
+    assert result.items == 10
+    assert result.accuracy == 7 / 10
     # Seven are decided in truth: 1 1 -1 1 -1 1 -1, of which 1 1 x 0 -1 1 -1 were said: five.
-    assert found.accuracy_without_ties == 5 / 7
-    assert found.accuracy_both_decided == 5 / 6
+    assert result.accuracy_without_ties == 5 / 7
+    assert result.accuracy_both_decided == 5 / 6
     chance = (4 * 4 + 3 * 3 + 3 * 3) / 100
-    assert found.kappa == pytest.approx((0.7 - chance) / (1 - chance))
-    assert {name: count for name, count in found.confusion.items() if count} == {
+    assert result.kappa == pytest.approx((0.7 - chance) / (1 - chance))
+    assert {name: count for name, count in result.confusion.items() if count} == {
         "first/first": 3, "first/second": 1, "second/second": 2, "second/tie": 1, "tie/first": 1, "tie/tie": 2,
     }  # fmt: skip
 
@@ -49,20 +49,20 @@ def sets(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_label_shards_are_compared_by_key(sets: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    found = label_agreement(*sets)
-    assert (found["items"], found["only_first"], found["only_second"], found["annotators"]) == (6, 3, 3, {})
-    assert found["accuracy"] == 4 / 6
-    assert found["accuracy_without_ties"] == 3 / 5
-    told = capsys.readouterr().out
-    assert "0.6667" in told
-    assert "0.6000" in told
-    assert "3 of the first, 3 of the second" in told
+    result = label_agreement(*sets)
+    assert (result["items"], result["only_first"], result["only_second"], result["annotators"]) == (6, 3, 3, {})
+    assert result["accuracy"] == 4 / 6
+    assert result["accuracy_without_ties"] == 3 / 5
+    output = capsys.readouterr().out
+    assert "0.6667" in output
+    assert "0.6000" in output
+    assert "3 of the first, 3 of the second" in output
 
 
 def test_whole_videos_are_compared_by_majority_or_by_the_label_given(sets: tuple[str, str], tmp_path: Path) -> None:
-    found = label_agreement(*sets, level="whole")
+    result = label_agreement(*sets, level="whole")
     # p00: 1 against 1; p01: -1 against 0.
-    assert (found["items"], found["accuracy"], found["only_first"]) == (2, 0.5, 1)
+    assert (result["items"], result["accuracy"], result["only_first"]) == (2, 0.5, 1)
     asked = write_labels(str(tmp_path / "pairs.index.json"), [(-1,), (-1,), (-1,)], "whole", 13, whole=-1)
     assert label_agreement(asked, sets[1], level="whole")["confusion"]["second/first"] == 2
     with pytest.raises(ValueError, match=r"'p00' and 2 others.*13 frames a segment.*compare whole videos"):
@@ -90,9 +90,9 @@ def test_each_annotator_is_counted_besides_the_majority(
             "cy": {"p00": ("first", "first", "second")},
         },
     )
-    found: dict[str, Any] = label_agreement(sets[0], people)
-    assert (found["items"], found["accuracy"]) == (6, 5 / 6)
-    assert {who: (one["items"], one["accuracy"]) for who, one in found["annotators"].items()} == {
+    result: dict[str, Any] = label_agreement(sets[0], people)
+    assert (result["items"], result["accuracy"]) == (6, 5 / 6)
+    assert {who: (one["items"], one["accuracy"]) for who, one in result["annotators"].items()} == {
         "ann": (6, 1.0), "bob": (3, 1 / 3), "cy": (3, 2 / 3),
     }  # fmt: skip
     assert "bob" in capsys.readouterr().out
@@ -137,7 +137,7 @@ def test_annotators_of_one_name_in_both_sets_are_both_counted(tmp_path: Path) ->
     paths = [tmp_path / "one.CSV", tmp_path / "two.csv"]
     for path, label in zip(paths, ("first", "second"), strict=True):
         path.write_text(lines.format(label))
-    found = label_agreement(*paths)["annotators"]
-    assert {who: one["accuracy"] for who, one in found.items()} == {
+    result = label_agreement(*paths)["annotators"]
+    assert {who: one["accuracy"] for who, one in result.items()} == {
         "ann (first set)": 0, "bob (first set)": 0, "ann (second set)": 1, "bob (second set)": 0,
     }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.dense.pair_labels import join_labels
-from datamodules.prepare.labels import majority, prepare_labels, read_judgements
+from datamodules.prepare.labels import LABEL_COLUMNS, majority, prepare_labels, read_judgements, repeated_answers
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
 from tests.support.flow_shards import write_pairs
@@ -124,3 +124,64 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     path.write_bytes("key,segment,label\nJos\u00e9,0,tie\n".encode("latin-1"))
     with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
         read_judgements(path)
+
+
+PAGE_HEADER = ",".join(LABEL_COLUMNS) + "\n"
+TIME = "2026-11-29T10:00:00.000+00:00"
+
+
+def page_row(key: str, segment: object, label: str, annotator: str = "ann", repeat: int = 0) -> str:
+    return f"{key},{segment},{label},{annotator},{'second' if repeat else 'first'},{TIME},{repeat}\n"
+
+
+def test_second_answers_are_no_second_votes(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted as votes, ann's two for the second video would outvote bob's one for the first, or make it a tie."""
+    text = PAGE_HEADER + "".join(page_row("p00", segment, "second") for segment in range(3))
+    text += (
+        page_row("p00", 0, "first", "bob") + page_row("p00", 1, "first", "bob") + page_row("p00", 2, "second", "bob")
+    )
+    text += page_row("p00", 0, "second", repeat=1) + page_row("p00", 2, "first", repeat=1)
+    path = csv(tmp_path, text)
+    prepare_labels(path, pairs, tmp_path / "human")
+    (row,) = read_labels(tmp_path / "human.index.json").values()
+    assert row.labels == (0, 0, -1)
+    assert repeated_answers(read_judgements(path)) == {"ann": (2, 1)}
+    assert "ann: 2 questions asked twice, 1 answered alike; not counted twice" in capsys.readouterr().out
+
+
+def test_side_and_time_are_kept(tmp_path: Path) -> None:
+    first, second = read_judgements(
+        csv(tmp_path, PAGE_HEADER + page_row("p00", "whole", "tie") + page_row("p00", "whole", "tie", repeat=1))
+    )
+    assert (first.side, first.time, first.repeat) == ("first", TIME, 0)
+    assert (second.side, second.time, second.repeat) == ("second", TIME, 1)
+
+
+def test_bad_further_columns_are_told_by_their_line(tmp_path: Path) -> None:
+    text = PAGE_HEADER + (
+        f"p00,0,first,ann,left,{TIME},0\np00,1,first,ann,first,noon,0\np00,2,first,ann,first,{TIME},2\n"
+        f"p01,0,tie,ann,first,{TIME},1\np01,1,tie,an\n"
+    )
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole message is compared
+        read_judgements(csv(tmp_path, text))
+    assert str(caught.value).splitlines()[1:] == [
+        "line 2: side 'left' is neither first nor second, the video that was shown on the left",
+        "line 3: time 'noon' is no ISO 8601 time",
+        "line 4: repeat '2' is neither 0 nor 1; `vidpref label` repairs a line that was cut short",
+        "line 6: repeat '' is neither 0 nor 1; `vidpref label` repairs a line that was cut short",
+        "line 5: repeat 1 of a segment that ann has no answer with repeat 0 of",
+    ]
+
+
+def test_pairs_in_work_are_left_out_on_request(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = csv(tmp_path, "key,segment,label\np00,0,first\np00,1,tie\np00,2,tie\np01,0,first\np02,whole,tie\n")
+    with pytest.raises(ValueError, match=r"key 'p01': segment 1 has no label; segment 2 has no label"):
+        prepare_labels(path, pairs, tmp_path / "human")
+    prepare_labels(path, pairs, tmp_path / "human", incomplete="skip")
+    assert {key: row.labels for key, row in read_labels(tmp_path / "human.index.json").items()} == {
+        "p00": (1, 0, 0),
+        "p02": (0,),
+    }
+    assert "left out, because segments have no label: 1 pairs (p01)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no pair has a label for each of its segments"):
+        prepare_labels(csv(tmp_path, "key,segment,label\np01,0,first\n"), pairs, tmp_path / "none", incomplete="skip")

@@ -1,4 +1,4 @@
-"""One's own mp4 files and JSON lines to shards: bytes unchanged, facts from the video, every fault told at once."""
+"""One's own mp4 files and JSON lines to shards: bytes unchanged, facts from the video, every fault listed at once."""
 
 from __future__ import annotations
 

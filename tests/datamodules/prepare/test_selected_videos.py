@@ -74,7 +74,7 @@ def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFi
     scores = sample(index)[0].scores
     assert scores == report["good.mp4"]["scores"]
     assert set(scores) == {"kept_area", "duration", "motion", "cuts", "cut_distance", "length"}
-    # The dearest is asked last, about what the others let through, and was told before what may come.
+    # The most expensive filter comes last, sees what the others let through, and knew before what may come.
     assert recording.seen == ["A dull video.", "A good video."]
     assert recording.expected == [f"A {name} video." for name in ("cut", "dull", "good", "still")]
     table = capsys.readouterr().out
@@ -100,9 +100,11 @@ class _Failing(VideoFilter):
         return Finding()
 
 
-@pytest.mark.parametrize(("word", "told"), [("good", "^the judge refuses the caption$"), (None, "^no such weights$")])
-def test_what_a_filter_raises_is_no_fault_of_a_video(mixed_folder: Path, word: str | None, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(
+    ("word", "message"), [("good", "^the judge refuses the caption$"), (None, "^no such weights$")]
+)
+def test_what_a_filter_raises_is_no_fault_of_a_video(mixed_folder: Path, word: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         prepare(mixed_folder, skip_bad=True, filters=[_Failing(word)])
     # Nothing was written, so there is no report of what was kept either.
     assert not list(mixed_folder.parent.glob("out*"))

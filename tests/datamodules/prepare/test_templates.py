@@ -79,7 +79,7 @@ def test_blank_and_equal_answers_are_faults_and_templates_are_warned_of(
     index = prepare_jsonl(rows, rows.parent / "out", skip_bad=True)
     assert [entry.key for entry in index.entries] == [f"cases-{number:06d}" for number in range(1, 7)]
     bad = [json.loads(line) for line in (rows.parent / "out.skipped.jsonl").read_text().splitlines()]
-    assert [(one["row"], one["faults"][0]["field"]) for one in bad] == [(7, "chosen"), (8, "irrelevant")]
+    assert [(line["row"], line["faults"][0]["field"]) for line in bad] == [(7, "chosen"), (8, "irrelevant")]
     assert bad[0]["faults"][0]["why"].startswith("is empty")
     assert bad[1]["faults"][0]["why"].startswith("is the same text as the rejected answer")
     assert [row["question"] for row in written(index)][2:5] == [
@@ -87,11 +87,11 @@ def test_blank_and_equal_answers_are_faults_and_templates_are_warned_of(
         "What </s> is this?",
         "USER: what is this? ASSISTANT:",
     ]
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     # The questions of rows 3 and 5, and an answer's end in rows 1 and 6.
-    assert "4 texts have what looks like a chat template around it" in said
-    assert "row 3, question: '<image>\\nWhat is this?'" in said
-    assert "--strip_templates" in said
+    assert "4 texts have what looks like a chat template around it" in message
+    assert "row 3, question: '<image>\\nWhat is this?'" in message
+    assert "--strip_templates" in message
 
 
 def test_templates_are_removed_where_asked_to(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,10 +56,10 @@ def test_motion_rejects_stills_and_haste() -> None:
 
 def test_a_cut_is_found_where_it_is_and_motion_is_none() -> None:
     shots = torch.cat([sliding(2, count=8, hue=0), sliding(2, count=4, hue=1), sliding(2, count=4, hue=1)])
-    found = Cuts().judge(clip(shots))
-    assert found.scores["cuts"] == 1
-    assert found.scores["cut_distance"] > 0.8
-    assert found.why == "cuts 1 is above 0 (at 1.00 s of the clip)"
+    finding = Cuts().judge(clip(shots))
+    assert finding.scores["cuts"] == 1
+    assert finding.scores["cut_distance"] > 0.8
+    assert finding.why == "cuts 1 is above 0 (at 1.00 s of the clip)"
     assert Cuts(most=1).judge(clip(shots)).why is None
     moving = Cuts().judge(clip(sliding(5, count=16)))
     assert moving.why is None
@@ -126,12 +126,12 @@ def test_aesthetic_score_is_the_mean_over_some_frames(tiny_clip: str, tmp_path: 
     torch.save({"weight": torch.ones(1, 8), "bias": torch.tensor([5.0])}, head)
     frames = torch.cat([sliding(3, count=5), sliding(3, count=4, hue=2)])
     one = Aesthetic(str(head), tiny_clip, least=None, num_frames=3)
-    found = one.judge(clip(frames))
-    assert found.why is None
+    finding = one.judge(clip(frames))
+    assert finding.why is None
     single = one.scores(frames[[0, 4, 8]])
     assert single.std() > 0.01
-    assert found.scores["aesthetic"] == pytest.approx(single.mean().item())
-    assert abs(found.scores["aesthetic"] - 5) <= 8**0.5
+    assert finding.scores["aesthetic"] == pytest.approx(single.mean().item())
+    assert abs(finding.scores["aesthetic"] - 5) <= 8**0.5
     rejected = Aesthetic(str(head), tiny_clip, least=9).judge(clip(frames)).why
     assert rejected is not None
     assert "is below 9" in rejected
@@ -179,15 +179,15 @@ def test_a_judge_is_asked_for_all_captions_at_once_and_again_only_where_it_mumbl
     )
     one = DynamicCaption(judge)
     one.expect(["A {dog} runs.", "A vase.", "Rain.", "A vase.", "?"])
-    found = {caption: one.judge(clip(caption=caption)) for caption in judge.answers}
+    findings = {caption: one.judge(clip(caption=caption)) for caption in judge.answers}
     assert [len(questions) for questions in judge.asked] == [4, 2]
     assert len({question.key for question in judge.asked[0]}) == 4
-    assert found["A {dog} runs."].scores == {"dynamic": 1.0}
-    assert found["A {dog} runs."].why is None
-    assert found["A vase."].why == "the judge finds the caption not dynamic"
-    assert found["Rain."].why is None
-    assert found["?"].scores == {}
-    assert found["?"].why == "the judge answered neither yes nor no, 2 times"
+    assert findings["A {dog} runs."].scores == {"dynamic": 1.0}
+    assert findings["A {dog} runs."].why is None
+    assert findings["A vase."].why == "the judge finds the caption not dynamic"
+    assert findings["Rain."].why is None
+    assert findings["?"].scores == {}
+    assert findings["?"].why == "the judge answered neither yes nor no, 2 times"
 
 
 def test_a_judge_that_fails_leaves_no_verdicts_behind() -> None:

@@ -106,13 +106,13 @@ def bad_folder(folder: Path) -> Path:
 def test_all_faults_are_told_at_once_and_nothing_is_written(bad_folder: Path) -> None:
     with pytest.raises(ValueError, match="4 of 5 rows are bad, nothing was written") as caught:
         prepare(bad_folder, filters=[Cuts()])
-    for told in (
+    for message in (
         "  b.mp4, video: is too short: 10 frames at 16 a second are 0.62 s, 9 at 8 need 1.12 s",
         "  c.mp4, video: has 4 frames a second, 8 are asked for; lower fps, or set repeat_frames",
         "  d.mp4, video: undecodable video",
         "  f.mp4, caption: there is no f.txt beside it",
     ):
-        assert told in str(caught.value)
+        assert message in str(caught.value)
     assert not list(bad_folder.parent.glob("out*"))
 
 
@@ -188,7 +188,7 @@ def test_one_clip_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"num_frames": 8}, "num_frames is 8; autoencoders want 4k . 1, as 5 or 9"),
         ({"num_frames": 0}, "as 1 or 5"),
@@ -198,8 +198,8 @@ def test_one_clip_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.Monke
         ({"clips_per_video": 0}, "clips_per_video is 0"),
     ],
 )
-def test_options_are_checked_before_anything_is_read(tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_options_are_checked_before_anything_is_read(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         prepare_videos([str(tmp_path / "none")], str(tmp_path / "out"), **{**SMALL, **options})
 
 

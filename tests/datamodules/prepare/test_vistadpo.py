@@ -1,4 +1,4 @@
-"""VistaDPO's released layout to shards: content, order of frames, and every fault told at once."""
+"""VistaDPO's released layout to shards: content, order of frames, and every fault listed at once."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
     assert [entry.key for entry in index.entries] == ["object_set-000001", "object_set-000002"]
     assert verify(tmp_path / "out" / "vista.index.json") == []
 
-    found = members(index, 0)
-    assert PreferenceRow.from_json(json.loads(found.pop("json"))) == PreferenceRow(
+    content = members(index, 0)
+    assert PreferenceRow.from_json(json.loads(content.pop("json"))) == PreferenceRow(
         key="object_set-000001",
         video_id="star/a",
         question="What is it?",
@@ -110,8 +110,8 @@ def test_a_row_becomes_its_videos_its_key_frame_and_its_texts(tmp_path: Path, vi
         key_frame=True,
         source="star",
     )
-    assert set(found) == {"mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"}
-    assert found["frame.jpg"] == (videos / "frame/star/a/frame1.jpg").read_bytes()
+    assert set(content) == {"mp4", "clip.mp4", "clip_negative.mp4", "frame.jpg"}
+    assert content["frame.jpg"] == (videos / "frame/star/a/frame1.jpg").read_bytes()
     assert [entry.facts["irrelevant"] for entry in index.entries] == [True, False]
 
 
@@ -139,9 +139,9 @@ def test_a_key_frame_of_another_format_becomes_a_jpeg(tmp_path: Path, videos: Pa
     shutil.rmtree(videos / "frame/star/a")
     write_pictures(videos / "frame/star/a", 1)
     cv2.imwrite(str(videos / "frame/star/a/frame1.png"), np.full((HEIGHT, WIDTH, 3), (10, 20, 200), np.uint8))
-    found = members(prepare_vistadpo(write(tmp_path, [row("a")]), videos, tmp_path / "vista"), 0)
-    assert found["frame.jpg"].startswith(b"\xff\xd8")
-    red, _, blue = decode_image(found["frame.jpg"]).float().mean((1, 2)).tolist()
+    content = members(prepare_vistadpo(write(tmp_path, [row("a")]), videos, tmp_path / "vista"), 0)
+    assert content["frame.jpg"].startswith(b"\xff\xd8")
+    red, _, blue = decode_image(content["frame.jpg"]).float().mean((1, 2)).tolist()
     assert red > 190
     assert blue < 20
 

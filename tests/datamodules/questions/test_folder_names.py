@@ -21,8 +21,8 @@ def touch(folder: Path, *names: str) -> Path:
 
 def test_a_name_is_a_prompt_and_a_number(tmp_path: Path) -> None:
     touch(tmp_path, "a ball-0.mp4", "well-known man, close-up-12.mp4", "notes.txt")
-    found, faults = named_videos(tmp_path)
-    assert [(one.prompt, one.index) for one in found] == [("a ball", 0), ("well-known man, close-up", 12)]
+    videos, faults = named_videos(tmp_path)
+    assert [(video.prompt, video.index) for video in videos] == [("a ball", 0), ("well-known man, close-up", 12)]
     assert not faults
 
 
@@ -31,27 +31,27 @@ def test_a_manifest_tells_prompts_that_no_name_can_hold(tmp_path: Path) -> None:
     touch(tmp_path, "either or 12ab-1.mp4", "a ball-0.mp4")
     made = {"videos": {"either or 12ab-1.mp4": {"prompt": long, "index": 1}, "gone-0.mp4": {"prompt": "p", "index": 0}}}
     (tmp_path / "manifest.json").write_text(json.dumps({"made_from": {}, **made}))
-    found, faults = named_videos(tmp_path)
-    assert [(one.prompt, one.index) for one in found] == [("a ball", 0), (long, 1)]
+    videos, faults = named_videos(tmp_path)
+    assert [(video.prompt, video.index) for video in videos] == [("a ball", 0), (long, 1)]
     assert list(faults) == ["gone-0.mp4"]
     (tmp_path / "manifest.json").write_text(json.dumps({"either or 12ab-1.mp4": long}))
-    assert [(one.prompt, one.index) for one in named_videos(tmp_path)[0]] == [("a ball", 0), (long, 1)]
+    assert [(video.prompt, video.index) for video in named_videos(tmp_path)[0]] == [("a ball", 0), (long, 1)]
 
 
 def test_videos_without_a_number_take_the_free_ones_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "first.mp4", "fourth.mp4", "second.mp4", "third-1.mp4")
-    told = {"first.mp4": "a ball", "second.mp4": "a ball", "third-1.mp4": "a ball", "fourth.mp4": "a lamp"}
-    (tmp_path / "manifest.json").write_text(json.dumps(told))
-    found, faults = named_videos(tmp_path)
-    assert {one.path.stem: one.index for one in found} == {"first": 0, "second": 2, "third-1": 1, "fourth": 0}
+    prompts = {"first.mp4": "a ball", "second.mp4": "a ball", "third-1.mp4": "a ball", "fourth.mp4": "a lamp"}
+    (tmp_path / "manifest.json").write_text(json.dumps(prompts))
+    videos, faults = named_videos(tmp_path)
+    assert {video.path.stem: video.index for video in videos} == {"first": 0, "second": 2, "third-1": 1, "fourth": 0}
     assert not faults
 
 
 def test_every_video_of_a_folder_counts_or_is_a_fault(tmp_path: Path) -> None:
     touch(tmp_path, "a-0.MP4", "b-0.mp4", "._b-0.mp4", "c-0.webm", "d-0.gif", "notes.txt")
     (tmp_path / "e-0.mp4").mkdir()
-    found, faults = named_videos(tmp_path)
-    assert [(one.path.name, one.prompt) for one in found] == [("a-0.MP4", "a"), ("b-0.mp4", "b")]
+    videos, faults = named_videos(tmp_path)
+    assert [(video.path.name, video.prompt) for video in videos] == [("a-0.MP4", "a"), ("b-0.mp4", "b")]
     assert faults == {
         "c-0.webm": "is no .mp4; convert it",
         "d-0.gif": "is no .mp4; convert it",
@@ -64,11 +64,13 @@ def test_what_the_writer_of_samples_writes_is_read(tmp_path: Path) -> None:
     from datamodules.stream.predict_outputs import VideoRequest
 
     requests = [VideoRequest("k", prompt, index) for prompt in ("a ball", "x" * 400) for index in range(2)]
-    names = {video_name(one): {"prompt": one.prompt, "index": one.index} for one in requests}
+    names = {video_name(request): {"prompt": request.prompt, "index": request.index} for request in requests}
     touch(tmp_path, *names)
     (tmp_path / "manifest.json").write_text(json.dumps({"made_from": {}, "videos": names}))
-    found, faults = named_videos(tmp_path)
-    assert {(one.prompt, one.index) for one in found} == {(one.prompt, one.index) for one in requests}
+    videos, faults = named_videos(tmp_path)
+    assert {(video.prompt, video.index) for video in videos} == {
+        (request.prompt, request.index) for request in requests
+    }
     assert not faults
 
 
@@ -92,7 +94,7 @@ def test_vbench_says_what_a_prompt_is_scored_on() -> None:
     assert len(asked) == 6
     both = asked["The bund Shanghai, oil painting"]
     assert both.dimensions == {"appearance_style", "overall_consistency", "aesthetic_quality", "imaging_quality"}
-    assert [one["dimension"][0] for one in both.entries] == ["appearance_style", "overall_consistency"]
+    assert [entry["dimension"][0] for entry in both.entries] == ["appearance_style", "overall_consistency"]
     assert asked["In a still frame, a stop sign"].dimensions == {"temporal_flickering"}
 
 

@@ -33,7 +33,7 @@ def touch(folder: Path, *names: str) -> None:
 def found(data: OpenQuestions) -> dict[str, str]:
     """Key -> file of each question's video."""
     data.setup("test")
-    return {one.key: one.path.name for one in data._asked if one.path is not None}
+    return {item.key: item.path.name for item in data._asked if item.path is not None}
 
 
 def test_msrvtt_and_msvd_name_videos_by_number(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def a(name: str, **more: Any) -> dict[str, Any]:
 
 def test_questions_and_answers_are_joined_by_their_id(tmp_path: Path) -> None:
     file = read_open_file(**pair(tmp_path, [q("v_1"), q("v_2")], [a("v_2", answer="no"), a("v_1")]))
-    assert [one.answer for one in file.records] == ["yes", "no"]
+    assert [item.answer for item in file.records] == ["yes", "no"]
     assert file.records[0] == OpenRecord("v_1", "abc", "is it red", "yes", 3)
     # The hash tells other answers, too.
     other = read_open_file(**pair(tmp_path, [q("v_1"), q("v_2")], [a("v_2"), a("v_1")]))
@@ -107,7 +107,7 @@ def test_questions_and_answers_are_joined_by_their_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "answers", "told"),
+    ("asked", "answers", "faults"),
     [
         ([q("1"), q("2"), q("3")], [a("2")], ["2 faults", "1 has no answer", "3 has no answer"]),
         ([q("1")], [a("1"), a("9")], ["9 is answered, but not asked"]),
@@ -120,11 +120,13 @@ def test_questions_and_answers_are_joined_by_their_id(tmp_path: Path) -> None:
         (["x"], [a("1")], ["row 0: is no JSON object"]),
     ],
 )
-def test_faults_of_two_files_are_listed(tmp_path: Path, asked: list[Any], answers: list[Any], told: list[str]) -> None:
+def test_faults_of_two_files_are_listed(
+    tmp_path: Path, asked: list[Any], answers: list[Any], faults: list[str]
+) -> None:
     with pytest.raises(ValueError, match="faults") as error:
         read_open_file(**pair(tmp_path, asked, answers))
-    for one in told:
-        assert one in str(error.value)
+    for fault in faults:
+        assert fault in str(error.value)
 
 
 def test_types_are_checked_and_ignored_where_a_test_set_has_none(tmp_path: Path) -> None:
@@ -144,8 +146,8 @@ def test_questions_without_answers_ask_for_the_file(tmp_path: Path) -> None:
         read_open_file(file, None, None, "v_")
     with pytest.raises(ValueError, match=r"nothing\.json does not exist"):
         read_open_file(tmp_path / "nothing.json", None, None, "v_")
-    for content, told in (("{", "is not JSON"), ("[]", "at least one")):
-        with pytest.raises(ValueError, match=told):
+    for content, message in (("{", "is not JSON"), ("[]", "at least one")):
+        with pytest.raises(ValueError, match=message):
             read_open_file(write(file, content), None, None, "v_")
 
 

@@ -36,12 +36,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = ["v_abc123", "v_abc123", "video7010", "star/QX1.mp4", "quiet"]
 
     def samples() -> list[tuple[str, dict[str, bytes]]]:
-        found = []
+        samples = []
         for number, name in enumerate(names):
             video = encode_mp4(scene(max(number - 1, 0)), 6.0)
             row = PreferenceRow(f"s{number}", name, "What?", "This.", "That.", probe(video))
-            found.append((row.key, {"mp4": video, "json": json.dumps(row.to_json()).encode()}))
-        return found
+            samples.append((row.key, {"mp4": video, "json": json.dumps(row.to_json()).encode()}))
+        return samples
 
     write_shards(samples(), output)
     return f"{output}.index.json"
@@ -56,8 +56,8 @@ def test_names_are_compared_without_folder_and_ending(name: str, plain: str) -> 
 
 
 def test_every_sample_on_a_named_video_is_listed(shards: str) -> None:
-    found = shared_by_id([shards], ["abc123.mp4", "qx1", "unseen"])
-    assert [(one.train.rsplit(" ", 1)[-1], one.benchmark, one.by) for one in found] == [
+    shared = shared_by_id([shards], ["abc123.mp4", "qx1", "unseen"])
+    assert [(pair.train.rsplit(" ", 1)[-1], pair.benchmark, pair.by) for pair in shared] == [
         ("s0", "abc123.mp4", "id"),
         ("s1", "abc123.mp4", "id"),
         ("s3", "qx1", "id"),
@@ -70,20 +70,20 @@ def test_frames_agree_through_size_and_compression_and_nothing_else_does(shards:
     (tmp_path / "deep" / "other name.mp4").write_bytes(encode_mp4(smaller, 25.0))
     (tmp_path / "unrelated.mp4").write_bytes(encode_mp4(scene(17), 6.0))
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    told: list[str] = []
-    found = shared_by_frames([shards], tmp_path, tell=told.append)
-    assert [(one.train.rsplit(" ", 1)[-1], one.benchmark, one.by) for one in found] == [
+    lines: list[str] = []
+    shared = shared_by_frames([shards], tmp_path, tell=lines.append)
+    assert [(pair.train.rsplit(" ", 1)[-1], pair.benchmark, pair.by) for pair in shared] == [
         ("s2", "deep/other name.mp4", "frames")
     ]
-    assert found[0].bits is not None
-    assert found[0].bits <= 8
-    assert len(told) == 1
-    assert told[0].startswith("broken.mp4: undecodable")
+    assert shared[0].bits is not None
+    assert shared[0].bits <= 8
+    assert len(lines) == 1
+    assert lines[0].startswith("broken.mp4: undecodable")
 
 
 def test_every_sample_on_a_video_of_the_same_frames_is_listed(shards: str, tmp_path: Path) -> None:
     (tmp_path / "asked.mp4").write_bytes(encode_mp4(scene(0), 6.0))
-    assert [one.train.rsplit(" ", 1)[-1] for one in shared_by_frames([shards], tmp_path)] == ["s0", "s1"]
+    assert [pair.train.rsplit(" ", 1)[-1] for pair in shared_by_frames([shards], tmp_path)] == ["s0", "s1"]
 
 
 def test_flat_frames_are_like_nothing() -> None:
@@ -99,8 +99,8 @@ def test_the_command_lists_both_ways(shards: str, tmp_path: Path, capsys: pytest
     questions = tmp_path / "test_qa.json"
     asked = {"answer": "man", "category_id": 14, "id": 1, "question": "who", "video_id": 7010}
     questions.write_text(json.dumps([asked]))
-    found = prepare_overlap([shards], str(questions), str(tmp_path), str(tmp_path / "list.jsonl"))
-    assert [one.by for one in found] == ["id", "frames"]
+    shared = prepare_overlap([shards], str(questions), str(tmp_path), str(tmp_path / "list.jsonl"))
+    assert [pair.by for pair in shared] == ["id", "frames"]
     shown = capsys.readouterr().out
     assert "s2 and video7010: the same name" in shown
     assert "s4 and one.mp4: the same frames (" in shown
@@ -163,8 +163,8 @@ def test_one_rank_compares_and_every_rank_hears_of_a_fault(
         with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
             start(lost, Fit(shards, rank))
     (tmp_path / "questions.json").write_text(json.dumps([{"video": "quiet.mp4"}]))
-    found = BenchmarkOverlap(str(tmp_path / "questions.json"))
+    callback = BenchmarkOverlap(str(tmp_path / "questions.json"))
     with pytest.warns(UserWarning, match="1 training samples"):
-        start(found, Fit(shards))
-    start(found, Fit("nowhere.index.json", rank=1))
+        start(callback, Fit(shards))
+    start(callback, Fit("nowhere.index.json", rank=1))
     assert not recwarn.list, "the other rank neither looks nor warns"

@@ -51,13 +51,13 @@ def on_rank(data: VideoHallucerQuestions, rank: int, world: int) -> QuestionLoad
 
 
 def test_published_files_load_under_their_result_names() -> None:
-    found = {read_annotation(path).subset: path for path in find_annotations(PUBLISHED, None, None)}
-    assert set(found) == {"obj_rel", "temporal", "semantic", "fact", "nonfact", "interaction", "factdet"}
-    assert found["temporal"].name == "temporal.json"
-    fact = read_annotation(found["fact"]).pairs[0]
+    files = {read_annotation(path).subset: path for path in find_annotations(PUBLISHED, None, None)}
+    assert set(files) == {"obj_rel", "temporal", "semantic", "fact", "nonfact", "interaction", "factdet"}
+    assert files["temporal"].name == "temporal.json"
+    fact = read_annotation(files["fact"]).pairs[0]
     assert fact["hallucination"]["explanation"]
-    assert "type" not in read_annotation(found["interaction"]).pairs[0]
-    assert {pair["basic"]["answer"] for pair in read_annotation(found["factdet"]).pairs} == {"no"}
+    assert "type" not in read_annotation(files["interaction"]).pairs[0]
+    assert {pair["basic"]["answer"] for pair in read_annotation(files["factdet"]).pairs} == {"no"}
 
 
 def test_the_longer_temporal_version_is_taken_when_asked_for() -> None:
@@ -180,8 +180,8 @@ def test_every_fault_of_an_annotation_file_is_listed(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="4 faults") as error:
         read_annotation(tmp_path / "odd.json")
-    told = ["row 0: hallucination.question", "row 1: basic.video", "row 1: hallucination is missing", "row 2: is not"]
-    assert all(fault in str(error.value) for fault in told)
+    faults = ["row 0: hallucination.question", "row 1: basic.video", "row 1: hallucination is missing", "row 2: is not"]
+    assert all(fault in str(error.value) for fault in faults)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
@@ -222,7 +222,7 @@ def test_a_span_is_shown_alone(tmp_path: Path) -> None:
     whole = Question("a/0", "a", 0, "What?", "ramp.mp4", "", path)
     late = replace(whole, key="a/1", span=(2.0, 3.0))
     (batch,) = QuestionLoader(QuestionBatches([[whole, late, whole]], 3, allow_missing=False), 0)
-    means = [[float(frame.float().mean()) for frame in one] for one in batch.frames]
+    means = [[float(frame.float().mean()) for frame in video] for video in batch.frames]
     assert means[0] == means[2]
     assert means[0] == pytest.approx([0, 110, 230], abs=8)
     assert min(means[1]) > 150
@@ -230,6 +230,15 @@ def test_a_span_is_shown_alone(tmp_path: Path) -> None:
 
 
 def test_a_questions_fingerprint_is_of_video_and_prompt() -> None:
-    one = Question("a/0", "a", 0, "What?", "v.mp4", "yes")
-    assert one.fingerprint == replace(one, key="a/1", answer="no").fingerprint
-    assert len({one.fingerprint, replace(one, prompt="Who?").fingerprint, replace(one, video="w.mp4").fingerprint}) == 3
+    question = Question("a/0", "a", 0, "What?", "v.mp4", "yes")
+    assert question.fingerprint == replace(question, key="a/1", answer="no").fingerprint
+    assert (
+        len(
+            {
+                question.fingerprint,
+                replace(question, prompt="Who?").fingerprint,
+                replace(question, video="w.mp4").fingerprint,
+            }
+        )
+        == 3
+    )

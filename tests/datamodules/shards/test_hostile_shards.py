@@ -47,7 +47,7 @@ def over_declared_name() -> bytes:
 
 
 def gnu_sparse() -> bytes:
-    """A kilobyte that says that it stands for 64 GiB."""
+    """A kilobyte that declares 64 GiB."""
     block = header("a.mp4", 512, tarfile.GNUTYPE_SPARSE)
     block[386:410] = b"%011o\0%011o\0" % (0, 512)
     block[483:495] = b"\x80" + HUGE.to_bytes(11, "big")

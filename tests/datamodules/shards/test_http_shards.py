@@ -37,9 +37,9 @@ class Handler(SimpleHTTPRequestHandler):
         server: Any = self.server
         if server.keeps_connections:
             self.protocol_version = "HTTP/1.1"
-        wanted = self.headers.get("Range")
+        byte_range = self.headers.get("Range")
         with server.lock:
-            server.requests.append((self.path, wanted))
+            server.requests.append((self.path, byte_range))
             server.clients.add(self.client_address)
             failure = server.fail(self.path, sum(path == self.path for path, _ in server.requests))
         path = Path(self.directory) / self.path.lstrip("/")
@@ -47,15 +47,15 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_error(failure or 404)
             return
         content = path.read_bytes()
-        if wanted and not server.ignores_ranges:
-            first, last = wanted.removeprefix("bytes=").split("-")
+        if byte_range and not server.ignores_ranges:
+            first, last = byte_range.removeprefix("bytes=").split("-")
             content = content[int(first) : int(last) + 1]
             self.send_response(206)
         else:
             self.send_response(200)
         if failure == "silent":
             server.released.wait(STALL_S)
-        if failure in ("beside", "longer") and wanted:
+        if failure in ("beside", "longer") and byte_range:
             start = int(first) + (failure == "beside")
             content = path.read_bytes()[start : int(last) + 2]
             if failure == "beside":
@@ -119,10 +119,10 @@ def test_samples_come_by_one_range_request_each(index: Index, server: Any) -> No
     remote = load_index(server.address, "vidpref/vista", RETRY)
     assert remote.fingerprint == index.fingerprint
     assert SampleReader(remote, RETRY).read(7) == list(samples(23))[7][1]
-    ((path, wanted),) = tar_requests(server)
+    ((path, byte_range),) = tar_requests(server)
     entry = index.entries[7].members
     assert path == "/train-000001.tar"
-    assert wanted == f"bytes={entry['json'].offset}-{entry['mp4'].offset + entry['mp4'].size - 1}"
+    assert byte_range == f"bytes={entry['json'].offset}-{entry['mp4'].offset + entry['mp4'].size - 1}"
 
 
 def test_dropped_connections_are_tried_again(server: Any) -> None:

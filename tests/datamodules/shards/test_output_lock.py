@@ -20,12 +20,12 @@ from tests.support.paths import ROOT
 def test_the_second_writer_is_told_who_the_first_is(tmp_path: Path, is_folder: bool) -> None:
     output = tmp_path / "data/train"
     with other_writer(output, is_folder) as other:
-        said = (
+        message = (
             rf"{output} is being written by process {other.pid} on {socket.gethostname()} \(`vidpref fit --config "
             rf"theirs.yaml`, since 20..-..-.. ..:..:...*\)\. Wait for it .*delete {OutputLock(output, is_folder).path}"
         )
         for _ in range(2):  # who is refused leaves the owner's file as it is
-            with pytest.raises(LockedError, match=said):
+            with pytest.raises(LockedError, match=message):
                 OutputLock(output, is_folder).acquire()
         with OutputLock(tmp_path / "data/val"):
             assert (tmp_path / "data/.val.lock").exists()
@@ -49,9 +49,9 @@ def test_what_a_killed_writer_left_is_taken_over_with_a_line(
         pass
     assert (tmp_path / ".train.lock").exists()
     with OutputLock(tmp_path / "train"):
-        said = capsys.readouterr().err
-        assert f"process {other.pid} on {socket.gethostname()} (`vidpref fit --config theirs.yaml`, since" in said
-        assert said.endswith("is gone without having ended in order; taken over\n")
+        message = capsys.readouterr().err
+        assert f"process {other.pid} on {socket.gethostname()} (`vidpref fit --config theirs.yaml`, since" in message
+        assert message.endswith("is gone without having ended in order; taken over\n")
         assert json.loads((tmp_path / ".train.lock").read_text())["pid"] == os.getpid()
 
 

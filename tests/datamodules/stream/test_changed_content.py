@@ -49,24 +49,24 @@ def state_of(plan: TrainPlan, consumed: int, **more: Any) -> dict[str, Any]:
 def test_the_same_share_of_the_epoch_is_over(before: int, consumed: int, now: int, after: int) -> None:
     index: Any = SimpleNamespace(fingerprint="new", positions={"there": 0})
     bad = {"there": "altered", "gone": "too long"}
-    state, said = moved(state_of(plan(before), consumed, bad_samples=bad), plan(now), index)
+    state, message = moved(state_of(plan(before), consumed, bad_samples=bad), plan(now), index)
     assert (state["consumed"], state["origin"]) == (after, after)
     assert (state["fingerprint"], state["kept"]) == ("new", plan(now).identity()["kept"])
     assert state["bad_samples"] == {"there": "altered"}
     epoch, place = divmod(after, now)
-    assert f"at {consumed % before} of {before} samples of epoch {epoch} and goes on at {place} of {now}:" in said
+    assert f"at {consumed % before} of {before} samples of epoch {epoch} and goes on at {place} of {now}:" in message
 
 
 def test_replaced_samples_leave_the_place_as_it_is() -> None:
     index: Any = SimpleNamespace(fingerprint="new", positions={})
-    state, said = moved(state_of(plan(1000), 1504, origin=8), plan(1000), index)
+    state, message = moved(state_of(plan(1000), 1504, origin=8), plan(1000), index)
     assert (state["consumed"], state["origin"], state["fingerprint"]) == (1504, 8, "new")
-    assert "goes on with sample 505 of 1000 of epoch 1, as it would have before" in said
+    assert "goes on with sample 505 of 1000 of epoch 1, as it would have before" in message
 
 
 def test_a_run_goes_on_with_fewer_samples_only_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(planned_data, "rank_zero_warn", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(planned_data, "rank_zero_warn", messages.append)
     keys = [f"s{number:03d}" for number in range(25)]  # 20 are read
     data = attached(Keys({"train": write(tmp_path / "a", keys)}, batch_size=2), fit_loop=LOOP, stage="fit_nothing")
     stream = iter(data.train_dataloader())
@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_fewer_samples_only_when_told(tmp_path: Path, monkeyp
         going_on(allow_changed=True, seed=1).train_dataloader()
     loader = going_on(allow_changed=True).train_dataloader()
     assert (loader.consumed, loader.plan.origin) == (8, 8)
-    (line,) = said[-1:]
+    (line,) = messages[-1:]
     assert re.search(r"has changed: \S+b\S+ holds other samples|is new", line)
     assert "was at 10 of 20 samples of epoch 0 and goes on at 8 of 16" in line
     fresh = attached(Keys({"train": fewer}, batch_size=2), fit_loop=LOOP, stage="fit_nothing").train_dataloader()

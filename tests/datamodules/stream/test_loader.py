@@ -76,15 +76,17 @@ def test_a_restart_goes_on_with_exactly_the_next_sample(
     read: list[list[str | None]] = []
     for _ in range(passes):
         read += [[key for batch in together for key in batch.keys] for together in zip(*before, strict=True)]
-    streams = [iter(one) for one in before]
-    read += [[key for one in streams for key in next(one).keys] for _ in range(min(stop, len(before[0])))]
-    states = [one.progress() for one in before]
+    streams = [iter(plan_loader) for plan_loader in before]
+    read += [
+        [key for plan_loader in streams for key in next(plan_loader).keys] for _ in range(min(stop, len(before[0])))
+    ]
+    states = [plan_loader.progress() for plan_loader in before]
     assert all(state == states[0] for state in states)
 
     after = ranks(new_world)
-    for one in after:
-        one.resume(states[0])
-        assert len(one) == len(before[0])
+    for plan_loader in after:
+        plan_loader.resume(states[0])
+        assert len(plan_loader) == len(before[0])
     read += [[key for batch in together for key in batch.keys] for together in zip(*after, strict=True)]
     alone = train(index, batch_size=global_batch, accumulation=accumulation)
     expected = keys_of(index, alone, 0, len(read))
@@ -92,13 +94,13 @@ def test_a_restart_goes_on_with_exactly_the_next_sample(
 
 
 def test_state_is_what_was_handed_out_not_what_workers_prepared(index: Index) -> None:
-    one = loader(index, train(index), num_workers=2, prefetch_factor=4)
-    stream = iter(one)
+    plan_loader = loader(index, train(index), num_workers=2, prefetch_factor=4)
+    stream = iter(plan_loader)
     first = [next(stream).keys for _ in range(3)]
     time.sleep(0.2)
-    state = one.progress()
+    state = plan_loader.progress()
     assert state["consumed"] == 6
-    assert one.progress(in_flight=1)["consumed"] == 4
+    assert plan_loader.progress(in_flight=1)["consumed"] == 4
     del stream
     again = loader(index, train(index), num_workers=0)
     again.resume(state)
@@ -122,9 +124,9 @@ def test_a_batch_is_made_by_the_recipes_methods_and_handed_out_before_the_next_i
             calls.append("collate")
             return super().collate(samples, planned)
 
-    one = loader(index, train(index), recipe=Watched())
-    for batch, start in zip(one, range(0, 6, 2), strict=False):
-        first, second = (slot.position for slot in one.plan.batch(start).slots)
+    plan_loader = loader(index, train(index), recipe=Watched())
+    for batch, start in zip(plan_loader, range(0, 6, 2), strict=False):
+        first, second = (slot.position for slot in plan_loader.plan.batch(start).slots)
         assert batch.keys == [index.entries[first].key, index.entries[second].key]
         assert calls == [
             f"members {first}", f"make_sample {first}", f"members {second}", f"make_sample {second}", "collate"
@@ -139,34 +141,36 @@ def test_variables_of_the_environment_drop_no_batch(
     """webdataset's `split_by_worker` would take this process for one of three workers."""
     monkeypatch.setenv("WORKER", "1")
     monkeypatch.setenv("NUM_WORKERS", "3")
-    one = loader(index, train(index), num_workers=workers)
-    assert [batch.keys for batch in one] == keys_of(index, one.plan, 0, len(one))
+    plan_loader = loader(index, train(index), num_workers=workers)
+    assert [batch.keys for batch in plan_loader] == keys_of(index, plan_loader.plan, 0, len(plan_loader))
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_workers_change_nothing(index: Index, workers: int) -> None:
-    one = loader(index, train(index, rank=1, world=2, accumulation=2), num_workers=workers)
-    batches = [batch for _ in range(2) for batch in one]
-    assert [batch.keys for batch in batches] == keys_of(index, one.plan, 0, 2 * len(one))
+    plan_loader = loader(index, train(index, rank=1, world=2, accumulation=2), num_workers=workers)
+    batches = [batch for _ in range(2) for batch in plan_loader]
+    assert [batch.keys for batch in batches] == keys_of(index, plan_loader.plan, 0, 2 * len(plan_loader))
     if workers:
         assert os.getpid() not in {batch.process for batch in batches}
-        assert len({batch.process for batch in batches[: len(one)]}) == workers
+        assert len({batch.process for batch in batches[: len(plan_loader)]}) == workers
 
 
 def test_every_sample_once_per_epoch_over_ranks_and_workers(index: Index) -> None:
     read = []
     for rank in range(2):
-        one = loader(index, train(index, batch_size=1, rank=rank, world=2), num_workers=2)
-        read += [(e, key) for _ in range(3) for batch in one for e, key in zip(batch.epochs, batch.keys, strict=True)]
+        plan_loader = loader(index, train(index, batch_size=1, rank=rank, world=2), num_workers=2)
+        read += [
+            (e, key) for _ in range(3) for batch in plan_loader for e, key in zip(batch.epochs, batch.keys, strict=True)
+        ]
     assert len(set(read)) == len(read) == 66
     assert {key for epoch, key in read if epoch == 0} == {f"s{n:03d}" for n in range(23)}
 
 
 def test_spawned_workers_have_their_own_samples(index: Index) -> None:
-    one = loader(index, train(index), num_workers=2, multiprocessing_context="spawn")
-    batches = list(one)
-    assert [batch.keys for batch in batches] == keys_of(index, one.plan, 0, len(one))
+    plan_loader = loader(index, train(index), num_workers=2, multiprocessing_context="spawn")
+    batches = list(plan_loader)
+    assert [batch.keys for batch in batches] == keys_of(index, plan_loader.plan, 0, len(plan_loader))
     assert len({batch.process for batch in batches}) == 2
 
 
@@ -175,7 +179,7 @@ def test_validation_reads_every_sample_once_at_each_pass(index: Index, workers: 
     plans = [EvalPlan(shard_counts=index.shard_counts, batch_size=3, rank=rank, world=2) for rank in range(2)]
     loaders = [loader(index, plan, num_workers=workers) for plan in plans]
     for _ in range(2):
-        batches = [list(one) for one in loaders]
+        batches = [list(plan_loader) for plan_loader in loaders]
         assert [len(some) for some in batches] == [4, 4]
         real = [key for some in batches for batch in some for key in batch.keys if key is not None]
         assert sorted(real) == [f"s{n:03d}" for n in range(23)]
@@ -197,8 +201,8 @@ def test_only_wanted_members_are_read(index: Index) -> None:
         def make_sample(self, sample: SampleRead) -> str:
             return ",".join(sample.members)
 
-    one = loader(index, train(index), recipe=Suffixes())
-    assert {key for batch in one for key in batch.keys} == {"json"}
+    plan_loader = loader(index, train(index), recipe=Suffixes())
+    assert {key for batch in plan_loader for key in batch.keys} == {"json"}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -221,17 +225,17 @@ def test_skipped_samples_are_masked_counted_and_kept_in_the_state(
     index = small_shards(tmp_path)
     flip_byte(index, 7, "json")
     settings = {"recipe": Undecodable(), "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 3}
-    one = loader(index, train(index, batch_size=1), **settings)
+    plan_loader = loader(index, train(index, batch_size=1), **settings)
     with caplog.at_level(logging.WARNING):
-        batches = [batch for _ in range(2) for batch in one]
+        batches = [batch for _ in range(2) for batch in plan_loader]
     read = Counter(key for batch in batches for key in batch.keys)
     assert read[None] == 6
-    assert set(one.bad_samples) == {"s003", "s007", "s010"}
-    assert "sample 's007': .json was altered" in one.bad_samples["s007"]
+    assert set(plan_loader.bad_samples) == {"s003", "s007", "s010"}
+    assert "sample 's007': .json was altered" in plan_loader.bad_samples["s007"]
     assert len(caplog.records) == 3, "once each"
     again = loader(index, train(index, batch_size=1), **settings)
-    again.resume(one.progress())
-    assert again.bad_samples == one.bad_samples
+    again.resume(plan_loader.progress())
+    assert again.bad_samples == plan_loader.bad_samples
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -312,13 +316,13 @@ def test_a_lightning_run_stopped_and_resumed_reads_what_an_unbroken_one_reads(
 
 def test_optimizer_steps_after_a_restart(index: Index) -> None:
     """Denominators still see whole steps: within a step with the same settings, from the restart on with others."""
-    one = loader(index, train(index, accumulation=2))
-    next(iter(one))
+    plan_loader = loader(index, train(index, accumulation=2))
+    next(iter(plan_loader))
     same = loader(index, train(index, accumulation=2))
-    same.resume(one.progress())
-    assert same.plan.batch(2).step_positions.tolist() == one.plan.batch(0).step_positions.tolist()
+    same.resume(plan_loader.progress())
+    assert same.plan.batch(2).step_positions.tolist() == plan_loader.plan.batch(0).step_positions.tolist()
     other = loader(index, train(index, accumulation=3))
-    other.resume(one.progress())
+    other.resume(plan_loader.progress())
     together = [slot.position for at in (2, 4, 6) for slot in other.plan.batch(at).slots]
     assert all(other.plan.batch(at).step_positions.tolist() == together for at in (2, 4, 6))
 

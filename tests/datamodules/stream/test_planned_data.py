@@ -82,10 +82,10 @@ LOOP = SimpleNamespace(
 def test_the_filter_holds_for_every_split_and_counts_may_be_numbers(shards: str) -> None:
     data = attached(Keys({"train": shards, "val": shards}))
     assert data.checked == ["train", "val"]
-    wanted = {f"s{number:03d}" for number in range(COUNT) if number % 5}
+    expected = {f"s{number:03d}" for number in range(COUNT) if number % 5}
     for loader in (data.train_dataloader(), data.val_dataloader()):
         batches = list(loader)
-        assert {key for keys, _ in batches for key in keys} <= wanted
+        assert {key for keys, _ in batches for key in keys} <= expected
         for keys, denominators in batches:
             assert denominators == {"numbers": float(sum(int(key[1:]) for key in keys)), "all": 3.0}
     assert data.index("train") is data.index("val"), "read once"
@@ -147,19 +147,19 @@ def test_a_resume_on_other_content_says_in_which_data_set(tmp_path: Path) -> Non
     next(iter(data.train_dataloader()))
     state = data.state_dict()
     resume([one, two], state)
-    said = "cannot resume: the content of the training samples has changed: "
+    message = "cannot resume: the content of the training samples has changed: "
     again = "they are given in another order, "
     for paths, change in (([one, three], f"{three} is new; {two} is no longer given"), ([two, one], again)):
-        with pytest.raises(ValueError, match=re.escape(said + change)):
+        with pytest.raises(ValueError, match=re.escape(message + change)):
             resume(paths, state)
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     moved = write_named(tmp_path / "moved", "one")
     replaced = write_named(tmp_path, "two", "y")
-    with pytest.raises(ValueError, match=re.escape(f"{said}{replaced} holds other samples (fingerprint was ")):
+    with pytest.raises(ValueError, match=re.escape(f"{message}{replaced} holds other samples (fingerprint was ")):
         resume([moved, replaced], state)
     older = {name: value for name, value in state.items() if name != "data_sets"}
-    with pytest.raises(ValueError, match=re.escape(f"{said}{moved} or {replaced} holds other samples (finger")):
+    with pytest.raises(ValueError, match=re.escape(f"{message}{moved} or {replaced} holds other samples (finger")):
         resume([moved, replaced], older)
 
 

@@ -46,21 +46,21 @@ def measured(frames: Frames, scene: MotionScene) -> Measures:
 @given(SEEDS)
 def test_ground_truth_is_nearly_perfect(seed: int) -> None:
     scene = scene_of(seed)
-    found = measured(render_motion(scene), scene)
-    assert found.motion == pytest.approx(1, abs=0.02)
-    assert found.direction == pytest.approx(1, abs=0.01)
-    assert found.speed == pytest.approx(float(np.linalg.norm(scene.velocity)), abs=0.03)
-    assert min(found.shape, found.color, found.smoothness) > 0.9
-    assert found.quality > 0.94
+    measures = measured(render_motion(scene), scene)
+    assert measures.motion == pytest.approx(1, abs=0.02)
+    assert measures.direction == pytest.approx(1, abs=0.01)
+    assert measures.speed == pytest.approx(float(np.linalg.norm(scene.velocity)), abs=0.03)
+    assert min(measures.shape, measures.color, measures.smoothness) > 0.9
+    assert measures.quality > 0.94
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mp4_costs_little(seed: int) -> None:
     scene = scene_of(seed)
     frames = decode_frames(encode_mp4(render_motion(scene), 8.0), range(33))
-    found = measure(frames, scene.motion)
-    assert found.motion == pytest.approx(1, abs=0.03)
-    assert found.quality > 0.8
+    measures = measure(frames, scene.motion)
+    assert measures.motion == pytest.approx(1, abs=0.03)
+    assert measures.quality > 0.8
 
 
 @settings(max_examples=20, deadline=None)
@@ -70,7 +70,7 @@ def test_segments_are_measured_alike_and_make_up_the_video(seed: int) -> None:
     frames = tensor(render_motion(scene))
     segments = measure_segments(frames, scene.motion, 8)
     assert len(segments) == 4
-    assert all(one.motion == pytest.approx(1, abs=0.05) and one.quality > 0.93 for one in segments)
+    assert all(segment.motion == pytest.approx(1, abs=0.05) and segment.quality > 0.93 for segment in segments)
     assert segments[-1] == measure(frames[24:], scene.motion)  # the odd last frame is in it
     assert mean_measures(segments).quality == pytest.approx(measure(frames, scene.motion).quality, abs=0.02)
 
@@ -83,8 +83,8 @@ def test_either_way_is_motion_and_quality_is_blind_to_it(seed: int) -> None:
     backwards, still = measured(frames[::-1], scene), measured(frames[:1].repeat(33, axis=0), scene)
     assert (backwards.motion, backwards.direction) == pytest.approx((1, 1), abs=0.02)
     assert (still.motion, still.direction, still.speed) == pytest.approx((0, 0, 0), abs=1e-6)
-    for found in (backwards, still):
-        assert found.quality == pytest.approx(measured(frames, scene).quality, abs=0.04)
+    for measures in (backwards, still):
+        assert measures.quality == pytest.approx(measured(frames, scene).quality, abs=0.04)
     there_and_back = measured(np.concatenate([frames[:17], frames[:16][::-1]]), scene)
     assert there_and_back.motion == pytest.approx(0, abs=0.02)
     turned = replace(scene.motion, axis="vertically" if scene.motion.axis == "horizontally" else "horizontally")
@@ -109,7 +109,7 @@ def _blurred(frames: Frames, scene: MotionScene, amount: float) -> Frames:
 def _trembling(frames: Frames, scene: MotionScene, amount: float) -> Frames:
     draws = np.random.default_rng(0)
     offsets = (draws.uniform(-4, 4, (len(frames), 2)) * amount).round().astype(int)
-    return np.stack([np.roll(frame, tuple(one), axis=(0, 1)) for frame, one in zip(frames, offsets, strict=True)])
+    return np.stack([np.roll(frame, tuple(offset), axis=(0, 1)) for frame, offset in zip(frames, offsets, strict=True)])
 
 
 def _flickering(frames: Frames, scene: MotionScene, amount: float) -> Frames:
@@ -138,11 +138,11 @@ def test_worse_faults_score_lower(fault: Callable[[Frames, MotionScene, float], 
     for seed in range(6):
         scene = scene_of(seed)
         frames = render_motion(scene)
-        found = [measured(fault(frames, scene, amount), scene) for amount in (0.25, 0.5, 1.0)]
-        scores = [getattr(one, name) for one in (measured(frames, scene), *found)]
+        measures = [measured(fault(frames, scene, amount), scene) for amount in (0.25, 0.5, 1.0)]
+        scores = [getattr(video, name) for video in (measured(frames, scene), *measures)]
         assert scores == sorted(scores, reverse=True)
         assert scores[-1] < scores[0] - 0.2
-        assert found[-1].quality < measured(frames, scene).quality - 0.05
+        assert measures[-1].quality < measured(frames, scene).quality - 0.05
 
 
 @settings(max_examples=20, deadline=None)
@@ -153,9 +153,9 @@ def test_another_shape_fits_less_than_the_right_one(seed: int) -> None:
     for shape in SHAPES:
         if shape != scene.motion.thing.shape:
             other = replace(scene, motion=replace(scene.motion, thing=Thing(scene.motion.thing.color, shape)))
-            found = measured(render_motion(other), scene)
-            assert found.shape < right.shape - 0.1
-            assert (found.color, found.motion) == pytest.approx((right.color, right.motion), abs=0.02)
+            measures = measured(render_motion(other), scene)
+            assert measures.shape < right.shape - 0.1
+            assert (measures.color, measures.motion) == pytest.approx((right.color, right.motion), abs=0.02)
 
 
 def test_nothing_and_noise_score_low() -> None:
@@ -167,11 +167,11 @@ def test_nothing_and_noise_score_low() -> None:
 
 
 def test_a_shape_that_vanishes_for_a_while_loses_as_much() -> None:
-    scene = next(one for one in map(scene_of, range(50)) if one.motion.speed == SPEEDS[0])
+    scene = next(scene for scene in map(scene_of, range(50)) if scene.motion.speed == SPEEDS[0])
     frames = render_motion(scene)
     frames[8:16] = BACKGROUND
-    found, segments = measured(frames, scene), measure_segments(tensor(frames), scene.motion, 8)
-    assert found.shape == pytest.approx(25 / 33, abs=0.02)
+    measures, segments = measured(frames, scene), measure_segments(tensor(frames), scene.motion, 8)
+    assert measures.shape == pytest.approx(25 / 33, abs=0.02)
     assert segments[1].quality == 0
     assert segments[2].quality > 0.93
 

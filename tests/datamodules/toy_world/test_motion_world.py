@@ -34,13 +34,13 @@ SEEDS = st.integers(0, 10**6)
 
 
 def test_every_prompt_is_read_back_also_within_other_text() -> None:
-    told = set()
+    prompts = set()
     for color, shape, axis, speed in itertools.product(MOTION_COLORS, SHAPES, AXES, SPEEDS):
         motion = ShapeMotion(Thing(color, shape), axis, speed)
         assert parse_motion(str(motion)) == motion
         assert parse_motion(f"Frames of: {motion}. Which one?") == motion
-        told.add(str(motion))
-    assert len(told) == 90
+        prompts.add(str(motion))
+    assert len(prompts) == 90
     assert str(ShapeMotion(Thing("red", "circle"), "vertically", "fast")) == "a red circle moves vertically fast"
 
 
@@ -69,8 +69,8 @@ def test_every_frame_shows_the_whole_shape_in_its_color(seed: int) -> None:
     scene = draw_motion_scene(random.Random(seed))
     frames = render_motion(scene)
     assert frames.shape == (NUM_FRAMES, SIZE, SIZE, 3)
-    told = np.array(COLORS[scene.motion.thing.color]) - BACKGROUND
-    shares = (frames.astype(float) - BACKGROUND) @ told / (told @ told)
+    color = np.array(COLORS[scene.motion.thing.color]) - BACKGROUND
+    shares = (frames.astype(float) - BACKGROUND) @ color / (color @ color)
     assert shares.sum(axis=(1, 2)) == pytest.approx(np.full(NUM_FRAMES, AREA), rel=0.05)
     # Only along its way may it be in two parts: at the edges beside it there is no more than a triangle's tip.
     along = 2 if scene.motion.axis == "horizontally" else 1

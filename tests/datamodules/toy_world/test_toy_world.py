@@ -74,9 +74,9 @@ def video_of(scene: Scene) -> Tensor:
 def test_what_is_said_can_be_seen(seed: int, num_events: int) -> None:
     scene = scene_of(seed, num_events)
     frames = video_of(scene)
-    told = [truth(scene, number) for number in range(num_events)]
-    assert seen(frames) == told
-    assert seen(frames[uniform_indices(0, len(frames) - 1, NUM_FRAMES)]) == told
+    truths = [truth(scene, number) for number in range(num_events)]
+    assert seen(frames) == truths
+    assert seen(frames[uniform_indices(0, len(frames) - 1, NUM_FRAMES)]) == truths
 
 
 @given(SEEDS)
@@ -165,9 +165,9 @@ def test_preference_rows_are_sound_and_their_three_answers_differ_in_truth(seed:
     scene = scene_of(seed)
     row = preference_row(scene, "toy", subset, random.Random(seed))  # type: ignore[arg-type]
     assert row.faults() == []
-    told = [f"{truth(scene, number)}." for number in range(2)]
-    assert any(row.chosen.endswith(one) for one in told)
-    assert not any(row.rejected.endswith(one) for one in told)
+    truths = [f"{truth(scene, number)}." for number in range(2)]
+    assert any(row.chosen.endswith(reply) for reply in truths)
+    assert not any(row.rejected.endswith(reply) for reply in truths)
     assert {row.chosen.split(",")[0], row.rejected.split(",")[0]} == {"Yes", "No"}
     assert row.irrelevant is not None
     assert not any(str(event.thing) in row.irrelevant for event in scene.events)

@@ -58,14 +58,14 @@ def test_a_script_opens_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(opened) == {str(CASES / "ok.mp4")}
 
 
-@pytest.mark.parametrize(("content", "said"), [(HLS, "is an HLS playlist"), (DASH, "is a DASH manifest")])
-def test_playlists_and_manifests_are_scripts_too(content: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=f"undecodable video: {said}"):
+@pytest.mark.parametrize(("content", "message"), [(HLS, "is an HLS playlist"), (DASH, "is a DASH manifest")])
+def test_playlists_and_manifests_are_scripts_too(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"undecodable video: {message}"):
         probe(content)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "the file is empty"),
         (b"\xef\xbb\xbf\n ffconcat version 1.0\n", "is an ffconcat script"),
@@ -74,8 +74,8 @@ def test_playlists_and_manifests_are_scripts_too(content: bytes, said: str) -> N
         (bytes(100), r"its first bytes, b'\\x00.*', begin no container that is read here \(mov, matroska, avi"),
     ],
 )
-def test_what_the_first_bytes_say(content: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_the_first_bytes_say(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         container_format(content)
 
 
@@ -116,16 +116,16 @@ def test_a_named_pipe_is_a_fault_and_nothing_waits_for_it(tmp_path: Path) -> Non
     pipe = tmp_path / "x.mp4"
     os.mkfifo(pipe)
     (tmp_path / "x.txt").write_text("a red square")
-    said = "x.mp4 is not a regular file but a named pipe"
-    with pytest.raises(ValueError, match=said):
+    message = "x.mp4 is not a regular file but a named pipe"
+    with pytest.raises(ValueError, match=message):
         probe(pipe)
-    with pytest.raises(ValueError, match=f"1 of 1 rows are bad(.|\n)*x.mp4, video: undecodable video: .*{said}"):
+    with pytest.raises(ValueError, match=f"1 of 1 rows are bad(.|\n)*x.mp4, video: undecodable video: .*{message}"):
         prepare_videos([str(tmp_path)], str(tmp_path / "out"))
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"video": "x.mp4", "question": "What?", "chosen": "a", "rejected": "b"}\n')
-    with pytest.raises(ValueError, match=f"row 1, video: undecodable video: .*{said}"):
+    with pytest.raises(ValueError, match=f"row 1, video: undecodable video: .*{message}"):
         prepare_jsonl(rows, tmp_path / "out")
-    assert said in _fault(pipe)
+    assert message in _fault(pipe)
 
 
 def test_a_caption_that_is_a_named_pipe_is_a_fault(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ import torch
 from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.verify import verify
 from datamodules.prepare.videos import prepare_videos
+from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import decode_frames, encode_mp4, probe
 from datamodules.video.facts import VideoFacts
+from tests.support.pairs_harness import attached, pairs
 from tests.support.shown_videos import CASES, MATRICES, plain_video, with_matrix
 from tests.support.small_clips import sample
 
@@ -81,16 +83,33 @@ def test_sizes_and_boxes_are_those_that_a_player_shows(
     assert inside[1:].max() < 60
 
 
+def former_shard(folder: Path, **annotation: object) -> Path:
+    """A shard of sar.mp4 as version 0.1.0 wrote it: it took pixels for square, and speaks of 160 x 240."""
+    rows, index = folder / "rows.jsonl", folder / "out.index.json"
+    row = {"video": "sar.mp4", "question": "?", "chosen": "a", "rejected": "b", **annotation}
+    rows.write_text(json.dumps(row) + "\n")
+    prepare_jsonl(rows, folder / "out", videos=CASES)
+    index.write_text(index.read_text().replace('"width":320', '"width":160'))
+    return index
+
+
 def test_a_shard_that_was_prepared_before_says_so_at_verify(tmp_path: Path) -> None:
-    """Version 0.1.0 took pixels for square: its index speaks of 160 x 240."""
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"video": "sar.mp4", "question": "?", "chosen": "a", "rejected": "b"}) + "\n")
-    prepare_jsonl(rows, tmp_path / "out", videos=CASES)
-    path = tmp_path / "out.index.json"
-    path.write_text(path.read_text().replace('"width":320', '"width":160'))
-    (problem,) = verify(path)
+    (problem,) = verify(former_shard(tmp_path))
     assert "is shown at 320 x 240, the index says 160 x 240" in problem
     assert "prepare it again, with boxes in pixels as shown" in problem
+
+
+def test_a_run_refuses_boxes_of_a_shard_that_was_prepared_before(tmp_path: Path) -> None:
+    """They were measured in a picture of half the width; a video without boxes is shown rightly, and is read."""
+    index = former_shard(tmp_path, boxes=[{"x": 10, "y": 10, "width": 50, "height": 50}])
+    loader = attached(pairs(index, predict=str(index)), stage="predict").predict_dataloader()
+    message = r"out-000000\.tar: sample '\S+': \S+\.mp4: is shown at 320 x 240, the index says 160 x 240, .*prepare it"
+    with pytest.raises(BadSampleError, match=message):
+        next(iter(loader))
+    (tmp_path / "plain").mkdir()
+    index = former_shard(tmp_path / "plain")
+    (batch,) = attached(pairs(index, predict=str(index)), stage="predict").predict_dataloader()
+    assert {view.frames.shape for view in batch.views if view.sample == 0} == {(4, 3, 240, 320)}
 
 
 @pytest.mark.parametrize(

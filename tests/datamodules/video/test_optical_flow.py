@@ -24,10 +24,10 @@ def raft_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("step", [0, 1, 3])
 def test_dis_finds_how_far_a_picture_slides(step: int) -> None:
-    found = DisFlow().magnitudes(sliding(step, count=4))
-    assert found.shape == (3, 64, 64)
-    assert found.dtype == torch.float32
-    assert found[:, 16:48, 16:48].mean().item() == pytest.approx(step, abs=0.15)
+    lengths = DisFlow().magnitudes(sliding(step, count=4))
+    assert lengths.shape == (3, 64, 64)
+    assert lengths.dtype == torch.float32
+    assert lengths[:, 16:48, 16:48].mean().item() == pytest.approx(step, abs=0.15)
 
 
 class _Shift:
@@ -58,14 +58,14 @@ def test_raft_takes_weights_from_a_file_and_any_size(raft_weights: str) -> None:
 
     frames = sliding(2, count=3, size=60)
     flow: OpticalFlow = RaftFlow(raft_weights, "small", num_updates=2)
-    found = flow.magnitudes(frames)
-    assert found.shape == (2, 60, 60)
+    lengths = flow.magnitudes(frames)
+    assert lengths.shape == (2, 60, 60)
     network = raft_small(weights=None).eval()
     network.load_state_dict(torch.load(raft_weights, weights_only=True))
     padded = torch.nn.functional.pad(frames.float() / 127.5 - 1, (0, 68, 0, 68), mode="replicate")
     with torch.no_grad():
         expected = network(padded[:-1], padded[1:], num_flow_updates=2)[-1].norm(dim=1)[:, :60, :60]
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(lengths, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_raft_refuses_what_are_no_weights_of_its_own(raft_weights: str, tmp_path: Path) -> None:

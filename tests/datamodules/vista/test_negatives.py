@@ -39,7 +39,7 @@ def test_draws_are_the_same_in_another_process() -> None:
 
 def test_seed_key_purpose_and_epoch_each_change_the_draw() -> None:
     draws = [(0, "a", "p", None), (1, "a", "p", None), (0, "b", "p", None), (0, "a", "q", None), (0, "a", "p", 0)]
-    assert len({int(generator(*one).integers(0, 2**60)) for one in draws}) == len(draws)
+    assert len({int(generator(*names).integers(0, 2**60)) for names in draws}) == len(draws)
 
 
 # Video and clip
@@ -77,7 +77,7 @@ def test_noise_shows_nothing_or_its_share_of_the_video() -> None:
         Noise(0.0)
 
 
-@pytest.mark.parametrize("negative", SPAN_NEGATIVES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("negative", SPAN_NEGATIVES, ids=lambda negative: type(negative).__name__)
 def test_span_negatives_leave_their_input_alone_and_repeat(negative: Reverse) -> None:
     frames = video(8)
     before = frames.clone()
@@ -88,12 +88,12 @@ def test_span_negatives_leave_their_input_alone_and_repeat(negative: Reverse) ->
     assert first.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("negative", [Shuffle(), Noise()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("negative", [Shuffle(), Noise()], ids=lambda negative: type(negative).__name__)
 def test_another_key_or_seed_gives_another_negative(negative: Shuffle) -> None:
     frames = video(8)
-    made = [negative.make(frames, generator(seed, key, "make")) for seed, key in ((0, "a"), (0, "b"), (1, "a"))]
-    assert not torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], made[2])
+    negatives = [negative.make(frames, generator(seed, key, "make")) for seed, key in ((0, "a"), (0, "b"), (1, "a"))]
+    assert not torch.equal(negatives[0], negatives[1])
+    assert not torch.equal(negatives[0], negatives[2])
 
 
 @settings(deadline=None)
@@ -107,17 +107,17 @@ def test_another_key_or_seed_gives_another_negative(negative: Shuffle) -> None:
 def test_a_relevant_segment_never_shows_the_event(
     frames: int, fps: float, event: tuple[float, float], key: str, min_share: float
 ) -> None:
-    one = facts(video=VideoFacts(frames, fps, 8, 8))
-    start, end = sorted(share * one.video.duration for share in event)
+    sample = facts(video=VideoFacts(frames, fps, 8, 8))
+    start, end = sorted(share * sample.video.duration for share in event)
     assume(end > start)
-    one = facts(video=one.video, event=(start, end))
-    negative, positive = RelevantSegment(min_share), one.event_span()
+    sample = facts(video=sample.video, event=(start, end))
+    negative, positive = RelevantSegment(min_share), sample.event_span()
     assert positive is not None
     before, after = positive.first, frames - 1 - positive.last
     least = max(2, min_share * len(positive))
-    assert negative.available(one, positive) == (max(before, after) >= least)
-    if negative.available(one, positive):
-        span = negative.span(one, positive, generator(0, key, "span"))
+    assert negative.available(sample, positive) == (max(before, after) >= least)
+    if negative.available(sample, positive):
+        span = negative.span(sample, positive, generator(0, key, "span"))
         assert span.last < positive.first or span.first > positive.last
         assert 0 <= span.first <= span.last < frames
         side = before if span.last < positive.first else after
@@ -133,18 +133,18 @@ def test_a_relevant_segment_needs_room_beside_a_known_event() -> None:
 
 
 def test_a_relevant_segment_prefers_the_pre_cut_one() -> None:
-    one = facts(event=(0.0, 4.0), clip_negative=VideoFacts(16, 8.0, 64, 48))
-    assert RelevantSegment().available(one, one.whole())
-    span = RelevantSegment().span(one, one.whole(), generator(0, "a", "span"))
+    sample = facts(event=(0.0, 4.0), clip_negative=VideoFacts(16, 8.0, 64, 48))
+    assert RelevantSegment().available(sample, sample.whole())
+    span = RelevantSegment().span(sample, sample.whole(), generator(0, "a", "span"))
     assert span == FrameSpan("clip_negative.mp4", 0, 15, 8.0)
-    assert RelevantSegment().members(one) == ("clip_negative.mp4",)
+    assert RelevantSegment().members(sample) == ("clip_negative.mp4",)
 
 
 def test_a_relevant_segment_comes_from_the_longer_side_more_often() -> None:
-    one = facts(event=(1.0, 1.5))  # 10 frames before, 25 after
-    positive = one.event_span()
+    sample = facts(event=(1.0, 1.5))  # 10 frames before, 25 after
+    positive = sample.event_span()
     assert positive is not None
-    spans = [RelevantSegment().span(one, positive, generator(0, str(key), "span")) for key in range(400)]
+    spans = [RelevantSegment().span(sample, positive, generator(0, str(key), "span")) for key in range(400)]
     after = sum(span.first > positive.last for span in spans) / len(spans)
     assert abs(after - 25 / 35) < 0.08
     assert len({span.first for span in spans}) > 15

@@ -101,8 +101,8 @@ def test_an_object_moves_to_many_places_and_the_first_one_with_room_moves() -> N
     boxes = [Box(0, 0, 64, 48), Box(20, 20, 10, 10)]
     move = RoiMove()
     assert move.available(facts(boxes=tuple(boxes)))
-    made = {move.make(frame, boxes, generator(0, str(key), "make")).numpy().tobytes() for key in range(20)}
-    assert len(made) > 15
+    moved = {move.make(frame, boxes, generator(0, str(key), "make")).numpy().tobytes() for key in range(20)}
+    assert len(moved) > 15
 
 
 def test_a_box_that_fills_its_frame_cannot_move() -> None:
@@ -120,8 +120,8 @@ def test_mask_and_blur_change_nothing_outside_the_box(one: tuple[torch.Tensor, B
     frame, box = one
     area = inside(frame, box)
     for negative in (RoiMask(), RoiBlur()):
-        made = negative.make(frame, [box], generator(0, key, "make"))
-        assert torch.equal(made[~area], frame[~area])
+        negative_frame = negative.make(frame, [box], generator(0, key, "make"))
+        assert torch.equal(negative_frame[~area], frame[~area])
     assert (RoiMask(7).make(frame, [box], generator(0, key, "make"))[area] == 7).all()
 
 
@@ -138,17 +138,17 @@ def test_blur_flattens_the_object_and_does_not_see_around_it() -> None:
 @given(framed_boxes(), keys)
 def test_a_random_crop_keeps_the_size(one: tuple[torch.Tensor, Box], key: str) -> None:
     frame, box = one
-    made = RandomCrop().make(frame, [box], generator(0, key, "make"))
-    assert made.shape == frame.shape
-    assert made.dtype == torch.uint8
+    negative_frame = RandomCrop().make(frame, [box], generator(0, key, "make"))
+    assert negative_frame.shape == frame.shape
+    assert negative_frame.dtype == torch.uint8
 
 
 def test_a_random_crop_enlarges_a_small_part() -> None:
     ramp = torch.arange(200, dtype=torch.uint8).expand(3, 100, 200)
     widths = []
     for key in range(50):
-        made = RandomCrop().make(ramp, [Box(0, 0, 5, 5)], generator(0, str(key), "make"))
-        widths.append(int(made.max()) - int(made.min()))
+        negative_frame = RandomCrop().make(ramp, [Box(0, 0, 5, 5)], generator(0, str(key), "make"))
+        widths.append(int(negative_frame.max()) - int(negative_frame.min()))
     assert max(widths) < 110  # at most sqrt(0.2 * 4/3) of the width
     assert len(set(widths)) > 10
 

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from functools import cache, partial
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -174,10 +175,15 @@ def test_the_description_names_the_geometry_where_it_matters() -> None:
 
 
 def test_a_picture_of_another_size_than_the_cropped_video_is_refused() -> None:
-    row = PreferenceRow("a", "v", "What?", "A.", "B.", VideoFacts(2, 2.0, 320, HEIGHT), boxes=(SEEN[0],))
+    size = VideoFacts(2, 2.0, 320, HEIGHT)
+    row = PreferenceRow("a", "v", "What?", "A.", "B.", size, boxes=(SEEN[0],), key_frame=True)
     maker = ViewMaker(
         OBJECT_NEEDS, Negatives(), 1, seed=0, visible=VisibleRegions({(HEIGHT, 320): PixelBox(2, 0, 9, 9)})
     )
     known = replace(SampleFacts.from_index("a", vista_facts(row)), boxes=(Box(2, 0, 3, 3),))
+    jpeg = cv2.imencode(".jpg", np.zeros((HEIGHT, 640, 3), np.uint8))[1].tobytes()
     with pytest.raises(ValueError, match="is 640 x 360, the video 320 x 360"):
+        maker(row, known, {"object"}, {"frame.jpg": jpeg}, 0, lambda random: None)  # type: ignore[arg-type,return-value]
+    row, known = replace(row, key_frame=False), replace(known, key_frame=False)
+    with pytest.raises(ValueError, match="is shown at 640 x 360, the index says 320 x 360"):
         maker(row, known, {"object"}, {"mp4": video(SEEN[0])}, 0, lambda random: None)  # type: ignore[arg-type,return-value]

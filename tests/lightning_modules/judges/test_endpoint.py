@@ -1,4 +1,4 @@
-"""A judge over real HTTP: what it is told, what it sends and keeps, what that costs, and that it tells no secret."""
+"""A judge over real HTTP: its settings, what it sends and keeps, what that costs, and that no secret leaves it."""
 
 from __future__ import annotations
 
@@ -165,10 +165,10 @@ def test_seconds_that_are_none_are_refused(chat: ChatServer, cache: str, name: s
 def test_the_key_is_nowhere_but_in_the_header(chat: ChatServer, cache: str) -> None:
     asked = judge(cache)
     asked.ask(questions(2))
-    told = [asked.estimate(Workload(1)), asked.summary(), asked.name, repr(asked._endpoint), str(asked.settings())]
+    texts = [asked.estimate(Workload(1)), asked.summary(), asked.name, repr(asked._endpoint), str(asked.settings())]
     files = [path.read_text() for path in Path(cache).rglob("*") if path.is_file()]
     assert len(files) == 2
-    assert not any(KEY in text for text in [*told, *files])
+    assert not any(KEY in text for text in [*texts, *files])
 
 
 # Limit and cost
@@ -194,15 +194,15 @@ def test_nothing_new_is_asked_with_a_limit_of_zero(chat: ChatServer, cache: str)
 
 def test_the_estimate_counts_requests_pictures_tokens_and_money(chat: ChatServer, cache: str) -> None:
     work = Workload(questions=1000, images=16000, characters=4_000_000, image_size=(832, 480))
-    told = judge(cache, options={"max_tokens": 50}, prices=TokenPrices(2.0, 8.0), limit=10).estimate(work)
+    estimate = judge(cache, options={"max_tokens": 50}, prices=TokenPrices(2.0, 8.0), limit=10).estimate(work)
     # 30 x 18 tokens a picture; a thousand characters in a quarter as many tokens.
     asked = 16000 * 30 * 18 + 1_000_000
-    assert f"/v1: 1,000 requests with 16,000 pictures, about {asked:,} tokens of questions and 50,000" in told
-    assert f"cost about {asked * 2e-6 + 0.4:,.2f}" in told
-    assert told.endswith("stops after 10 new requests")
+    assert f"/v1: 1,000 requests with 16,000 pictures, about {asked:,} tokens of questions and 50,000" in estimate
+    assert f"cost about {asked * 2e-6 + 0.4:,.2f}" in estimate
+    assert estimate.endswith("stops after 10 new requests")
     twice = judge(cache, limit=10).estimate(replace(work, attempts=2))
     assert "replies; up to 2,000 requests, 2 times the tokens, where replies cannot be read; what" in twice
-    assert "up to" not in told
+    assert "up to" not in estimate
     assert f"{16000 * 85 + 1_000_000:,} tokens" in judge(cache, tokens_per_image=85).estimate(work)
 
 

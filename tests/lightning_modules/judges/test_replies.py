@@ -84,7 +84,7 @@ def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "words"),
     [
         ("  Yes. ", "  Yes. "),
         ("<think>no\n</think>\n\nYes.", "Yes."),
@@ -95,8 +95,8 @@ def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
         ("I think so.", "I think so."),
     ],
 )
-def test_thoughts_are_not_spoken(reply: str, said: str) -> None:
-    assert spoken(reply) == said
+def test_thoughts_are_not_spoken(reply: str, words: str) -> None:
+    assert spoken(reply) == words
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,16 @@ def pairs(tmp_path: Path) -> str:
 
 def verdicts(judge: ToyJudge, first: Tensor, second: Tensor) -> list[tuple[str | None, str | None]]:
     """For each segment the verdicts in both orders of showing."""
-    found = [parse_verdict(reply) for reply in judge.ask(SegmentQuestions().questions(row(), first, second))]
-    return list(zip(found[::2], found[1::2], strict=True))
+    named = [parse_verdict(reply) for reply in judge.ask(SegmentQuestions().questions(row(), first, second))]
+    return list(zip(named[::2], named[1::2], strict=True))
 
 
 def test_the_worse_segment_loses_in_either_order_and_equal_ones_tie(pairs: str) -> None:
     broken = video()
     broken[8:16] = torch.from_numpy(np.roll(broken[8:16].numpy(), 16, axis=3)) // 2 + broken[8:16] // 2  # a ghost
     broken[16:24] = broken[16:24].roll(1, dims=1)  # another colour
-    found = verdicts(ToyJudge(pairs, margin=0.02), video(), broken)
-    assert found == [("tie", "tie"), ("first", "second"), ("first", "second"), ("tie", "tie")]
+    named = verdicts(ToyJudge(pairs, margin=0.02), video(), broken)
+    assert named == [("tie", "tie"), ("first", "second"), ("first", "second"), ("tie", "tie")]
 
 
 def test_standing_still_is_no_fault(pairs: str) -> None:

@@ -22,8 +22,8 @@ from lightning_modules.policies.adapters import (
     reference_parameters,
     snapshot_reference,
 )
+from lightning_modules.policies.transformers_llm import Encoded
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.policies.video_llava_model import EncodedVideos
 from tests.support.tiny_video_llava import NUM_FRAMES
 
 LORA = LoraSettings(r=4, alpha=12)
@@ -41,7 +41,7 @@ def make(checkpoint: Path) -> Make:
 
 
 @pytest.fixture(scope="module")
-def encoded(make: Make) -> EncodedVideos:
+def encoded(make: Make) -> Encoded:
     frames = torch.randint(0, 256, (NUM_FRAMES, 3, 16, 16), dtype=torch.uint8)
     return make().encode([View(0, "original", frames, "what moves?", {"chosen": "a ball", "rejected": "a cube"})])
 
@@ -63,12 +63,12 @@ def train(policy: nn.Module) -> None:
                 parameter += 0.2 * torch.randn_like(parameter)
 
 
-def log_probs(policy: VideoLlavaPolicy, encoded: EncodedVideos) -> Tensor:
+def log_probs(policy: VideoLlavaPolicy, encoded: Encoded) -> Tensor:
     with torch.no_grad():
         return policy(encoded).log_probs
 
 
-def reference_log_probs(policy: VideoLlavaPolicy, encoded: EncodedVideos) -> Tensor:
+def reference_log_probs(policy: VideoLlavaPolicy, encoded: Encoded) -> Tensor:
     with policy.reference_mode():
         return log_probs(policy, encoded)
 
@@ -83,7 +83,7 @@ def flags(policy: nn.Module) -> dict[str, bool]:
 @pytest.mark.parametrize("reference_adapter", [False, True])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_fresh_adapter_is_the_reference_bit_for_bit(
-    make: Make, encoded: EncodedVideos, precision: torch.dtype, reference_adapter: bool
+    make: Make, encoded: Encoded, precision: torch.dtype, reference_adapter: bool
 ) -> None:
     policy = make(lora=LORA, train_projector=True, reference_adapter=reference_adapter)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
@@ -92,7 +92,7 @@ def test_a_fresh_adapter_is_the_reference_bit_for_bit(
 
 @pytest.mark.parametrize("parts", [{}, {"train_projector": True}, {"train_tower": True}])
 def test_the_reference_of_a_trained_adapter_is_the_bare_model(
-    make: Make, encoded: EncodedVideos, parts: dict[str, bool]
+    make: Make, encoded: Encoded, parts: dict[str, bool]
 ) -> None:
     policy, bare = make(lora=LORA, **parts), make()
     if "train_tower" in parts:
@@ -108,7 +108,7 @@ def test_the_reference_of_a_trained_adapter_is_the_bare_model(
 
 @pytest.mark.parametrize("settings", [{"lora": LORA, "train_projector": True}, {"adapter": "supervised"}])
 def test_the_switch_leaves_requires_grad_alone_and_comes_back_after_an_error(
-    make: Make, encoded: EncodedVideos, supervised: Path, settings: dict[str, Any]
+    make: Make, encoded: Encoded, supervised: Path, settings: dict[str, Any]
 ) -> None:
     policy = make(**settings | ({"adapter": str(supervised)} if "adapter" in settings else {}))
     frozen = next(one for name, one in policy.named_parameters() if "lora_A.default" in name)
@@ -127,7 +127,7 @@ def test_the_switch_leaves_requires_grad_alone_and_comes_back_after_an_error(
     assert torch.equal(log_probs(policy, encoded), wanted)
 
 
-def test_the_switch_survives_a_broken_adapter(make: Make, encoded: EncodedVideos) -> None:
+def test_the_switch_survives_a_broken_adapter(make: Make, encoded: Encoded) -> None:
     policy, bare = make(lora=LORA), make()
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
@@ -150,7 +150,7 @@ def test_peft_still_reads_the_attributes_that_the_switch_sets(make: Make) -> Non
             assert layer.active_adapters == ["other"]
 
 
-def test_without_adapters_the_switch_changes_nothing(make: Make, encoded: EncodedVideos) -> None:
+def test_without_adapters_the_switch_changes_nothing(make: Make, encoded: Encoded) -> None:
     policy = make()
     assert torch.equal(reference_log_probs(policy, encoded), log_probs(policy, encoded))
     assert not has_adapter(policy)
@@ -159,7 +159,7 @@ def test_without_adapters_the_switch_changes_nothing(make: Make, encoded: Encode
 # Starting from an adapter
 
 
-def test_a_supervised_adapter_stays_in_the_reference(make: Make, encoded: EncodedVideos, supervised: Path) -> None:
+def test_a_supervised_adapter_stays_in_the_reference(make: Make, encoded: Encoded, supervised: Path) -> None:
     policy = make(adapter=str(supervised))
     start = log_probs(policy, encoded)
     assert torch.equal(reference_log_probs(policy, encoded), start)
@@ -205,7 +205,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
 # A reference that follows
 
 
-def test_a_hard_refresh_makes_the_reference_the_policy(make: Make, encoded: EncodedVideos) -> None:
+def test_a_hard_refresh_makes_the_reference_the_policy(make: Make, encoded: Encoded) -> None:
     policy = make(lora=LORA, train_projector=True, reference_adapter=True)
     train(policy)
     before = flags(policy)
@@ -240,7 +240,7 @@ def test_a_refresh_without_a_reference_adapter_is_refused(make: Make) -> None:
 @pytest.mark.parametrize("parts", [{}, {"train_projector": True}])
 @pytest.mark.parametrize("given", [False, True])
 def test_an_exported_adapter_reloads_equal_in_peft_and_here(
-    make: Make, encoded: EncodedVideos, checkpoint: Path, tmp_path: Path, parts: dict[str, bool], given: bool
+    make: Make, encoded: Encoded, checkpoint: Path, tmp_path: Path, parts: dict[str, bool], given: bool
 ) -> None:
     policy = make(lora=LORA, reference_adapter=True, **parts)
     train(policy)

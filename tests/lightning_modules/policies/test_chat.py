@@ -36,7 +36,7 @@ def sentence_piece() -> Any:
 
 
 def chat(tokenizer: Any, template: str = TEMPLATE) -> Chat:
-    return Chat(tokenizer, template, "<video>", VIDEO, num_frames=2, tokens_per_frame=3, max_positions=64)
+    return Chat(tokenizer, template, "<video>", VIDEO, num_video_tokens=6)
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "sentence_piece"])
@@ -76,7 +76,7 @@ def test_braces_in_a_question_are_text(byte_level: Any) -> None:
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(byte_level: Any) -> None:
     with pytest.raises(ValueError, match="video_token_index is 7"):
-        Chat(byte_level, TEMPLATE, "<video>", 7, 2, 3, 64)
+        Chat(byte_level, TEMPLATE, "<video>", 7, 6)
 
 
 def test_a_prompt_never_ends_in_the_end_of_sequence(byte_level: Any) -> None:

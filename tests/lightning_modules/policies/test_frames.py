@@ -105,7 +105,7 @@ def test_a_policy_shows_the_tower_what_it_says(make: Callable[..., VideoLlavaPol
     frame = torch.zeros(3, 20, 40, dtype=torch.uint8)
     frame[:, :, :10] = 255  # the left quarter, which a crop of the centre leaves out
     view = View(0, "original", frame.expand(NUM_FRAMES, -1, -1, -1), "what?", {"chosen": "a"})
-    pixels = policy.encode([view]).frames
+    pixels, _ = policy.encode([view]).vision
     assert pixels.shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
     bright = (pixels[0, 0] > 1).float()
     region = policy.visible(20, 40)

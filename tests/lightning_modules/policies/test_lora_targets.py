@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import VideoLlavaForConditionalGeneration
 
 from lightning_modules.policies import lora_targets as module
@@ -16,7 +17,9 @@ from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support import wan_cases
-from tests.support.tiny_video_llava import NUM_FRAMES
+from tests.support.command_runs import fit, steps, write_uneven_shards
+from tests.support.paths import ROOT
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.video_llava_cases import build_policy, unequal_views
 
@@ -142,9 +145,11 @@ def test_an_adapter_from_elsewhere_that_reaches_a_tower_keeps_it_there_without_t
 
     policy, bare = load(tmp_path / "elsewhere"), build_policy(checkpoint)
     assert adapted(policy) == in_decoder("q_proj")
-    assert not torch.equal(policy.encode(unequal_views()).frames, bare.encode(unequal_views()).frames)
+    assert not torch.equal(policy.encode(unequal_views()).vision[0], bare.encode(unequal_views()).vision[0])
     policy.export(tmp_path / "ours")
-    assert torch.equal(load(tmp_path / "ours").encode(unequal_views()).frames, policy.encode(unequal_views()).frames)
+    assert torch.equal(
+        load(tmp_path / "ours").encode(unequal_views()).vision[0], policy.encode(unequal_views()).vision[0]
+    )
 
 
 # A flow
@@ -186,3 +191,24 @@ def test_a_flows_targets_must_reach_every_block_too(wan: Path) -> None:
         wan_cases.build_policy(wan, lora=FlowLora(r=2, alpha=4, targets=r"blocks\.0\..*to_q"))
     with pytest.raises(ValueError, match=r"'q_proj' names no module; the linears of the blocks are attn1\.to_q, "):
         wan_cases.build_policy(wan, lora=FlowLora(r=2, alpha=4, targets="q_proj"))
+
+
+@pytest.mark.slow
+def test_names_that_also_reach_the_frozen_tower_train_on_two_processes(tmp_path: Path) -> None:
+    """Adapters in the tower had no gradient, for which DDP waits: it stopped at the second step."""
+    save_tiny_video_llava(tmp_path / "tiny")
+    write_uneven_shards(tmp_path / "train", 12)
+    lora = "--model.policy.lora={r: 4, alpha: 8, targets: [q_proj, k_proj]}"
+    ddp = [f"{ROOT}/configs/strategy/ddp.yaml", "--trainer.devices=2"]
+    losses = []
+    for name, batch_size, more in (("one", 4, []), ("two", 2, ddp)):
+        where = (f"--trainer.default_root_dir={name}", f"--data.batch_size={batch_size}", "--trainer.max_steps=3")
+        done = fit(tmp_path, *more, *where, lora, probe=f"{name}.jsonl")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "where no adapter can train, and get none" in done.stderr
+        tensors = load_file(tmp_path / name / "exports/last/adapter_model.safetensors")
+        assert {key.split(".lora_")[0].rpartition(".")[2] for key in tensors} == {"q_proj", "k_proj"}
+        assert not [key for key in tensors if "tower" in key]
+        losses.append([step["loss"] for step in steps(tmp_path / f"{name}.jsonl")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[0][2] != pytest.approx(losses[0][0], abs=1e-3)

@@ -83,7 +83,7 @@ def tokenizer(request: pytest.FixtureRequest, byte_level: Any) -> Any:
 
 def chat(tokenizer: Any, template: str = TEMPLATE) -> Chat:
     video = tokenizer.convert_tokens_to_ids("<video>")
-    return Chat(tokenizer, template, "<video>", video, num_frames=2, tokens_per_frame=3, max_positions=512)
+    return Chat(tokenizer, template, "<video>", video, num_video_tokens=6)
 
 
 def controls(tokenizer: Any, ids: list[int]) -> list[str]:
@@ -122,7 +122,7 @@ def test_the_copy_with_other_names_gives_other_texts_the_ids_of_the_tokenizer(
     plain, (before, after) = PlainText(tokenizer), template.split("{question}")
     native = tokenizer(before + text + after, add_special_tokens=False)["input_ids"]
     assert plain.ids(before, text, after, "here") == native
-    assert plain._renamed_ids(before, text, after) == native
+    assert plain._renamed_ids((before, after), (text,)) == native
     gizmo = tokenizer.convert_tokens_to_ids("gizmo")
     assert (gizmo in native) == ("gizmo" in text and gizmo != tokenizer.unk_token_id)
 

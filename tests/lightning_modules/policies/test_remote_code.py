@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +16,8 @@ import torch
 
 from lightning_modules.judges.local import LocalJudge
 from lightning_modules.policies.flow_codec import FlowCodec
+from lightning_modules.policies.hub_model import read_configuration
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.policies.video_llava_model import read_configuration
 from lightning_modules.policies.wan import WAN_PARTS
 from tests.support.paths import ROOT
 from tests.support.tiny_video_llava import save_tiny_video_llava
@@ -118,3 +121,37 @@ def test_every_call_of_from_pretrained_forbids_it() -> None:
         if not (isinstance(one := given.get("trust_remote_code"), ast.Constant) and one.value is False)
     ]
     assert allowed == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "names", "refused"),
+    [
+        ("config.json", {"AutoConfig": "own_code.OwnConfig"}, True),
+        ("tokenizer_config.json", {"AutoTokenizer": "own_code.OwnTokenizer"}, True),
+        # The processor of the known model type is there without the folder's code.
+        ("processor_config.json", {"AutoProcessor": "own_code.OwnConfig"}, False),
+    ],
+    ids=["model", "tokenizer", "processor"],
+)
+def test_at_a_terminal_nobody_is_asked_and_no_code_runs(
+    tmp_path: Path, file: str, names: dict[str, str], refused: bool
+) -> None:
+    video = ROOT / "tests/data/cases/videos/ok.mp4"
+    folder, marker = Path(save_tiny_video_llava(tmp_path / "tiny")), tmp_path / "marker"
+    bring_code(folder, file, marker, **names)
+    master, terminal = os.openpty()
+    os.write(master, b"y\ny\ny\n")  # whoever asks gets a yes
+    done = subprocess.run(
+        [sys.executable, "-m", "vidpref", "ask", "--policy", str(folder), str(video), "What is it?"],
+        stdin=terminal, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=240, check=False,
+    )  # fmt: skip
+    os.close(terminal)
+    os.close(master)
+    assert done.returncode == int(refused), done.stdout + done.stderr
+    assert ("such code is never run; give a checkpoint of a known model type" in done.stderr) == refused
+    assert "trust_remote_code" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert not marker.exists()

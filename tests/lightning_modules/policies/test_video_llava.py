@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from datamodules.vista.samples import AnswerScores, View
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
-from lightning_modules.policies import video_llava
+from lightning_modules.policies import transformers_llm
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
-from lightning_modules.policies.frames import distinct_frames
+from lightning_modules.policies.frames import distinct_units
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from tests.support.video_llava_cases import SETTINGS, WITH_HEAD, build_policy
@@ -105,13 +105,13 @@ def test_the_comparison_notices_a_broken_layout(
     policy = make(attn_implementation="eager" if "eager" in broken else "sdpa")
     encoded = policy.encode(views)
     right = policy(encoded).log_probs
-    mask = video_llava.shared_prefix_mask
+    mask = transformers_llm.shared_prefix_mask
     if broken == "causal mask":
         monkeypatch.setattr(
-            video_llava, "shared_prefix_mask", lambda segments, *more: mask(segments.clamp(max=0), *more)
+            transformers_llm, "shared_prefix_mask", lambda segments, *more: mask(segments.clamp(max=0), *more)
         )
     elif broken == "boolean mask for eager":
-        monkeypatch.setattr(video_llava, "shared_prefix_mask", lambda segments, *_: mask(segments))
+        monkeypatch.setattr(transformers_llm, "shared_prefix_mask", lambda segments, *_: mask(segments))
     else:
         encoded.packed.positions = torch.arange(encoded.packed.ids.shape[1]).expand_as(encoded.packed.ids)
     assert (policy(encoded).log_probs - right).abs().max() > 1e-2
@@ -160,16 +160,17 @@ def test_the_tower_sees_each_frame_once_and_without_a_gradient(make: Make, views
     policy(encoded)
     policy(encoded)
     assert seen == [2 * NUM_FRAMES]
-    assert not encoded.frames.requires_grad
-    assert encoded.places.tolist() == [[0, 1, 2, 3], [3, 2, 1, 0], [4, 5, 6, 7], [6, 6, 6, 6]]
+    frames, places = encoded.vision
+    assert not frames.requires_grad
+    assert places.tolist() == [[0, 1, 2, 3], [3, 2, 1, 0], [4, 5, 6, 7], [6, 6, 6, 6]]
 
 
 def test_frames_with_equal_sums_are_told_apart() -> None:
     swapped = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
     swapped[0, 0], swapped[1, 0] = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0, 1], [1, 0]])
-    found, places = distinct_frames([swapped, swapped.flip(0)])
-    assert len(found) == 2
-    assert places.tolist() == [[0, 1], [1, 0]]
+    units, places = distinct_units([swapped, swapped.flip(0)])
+    assert len(units) == 2
+    assert places == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(

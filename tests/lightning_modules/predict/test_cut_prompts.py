@@ -36,7 +36,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was warned of, and the videos made, in order."""
     lines: list[str] = []
     monkeypatch.setattr(module, "rank_zero_warn", lines.append)
@@ -74,19 +74,19 @@ def test_tokens_are_counted_as_the_pipeline_counts_them_without_the_text_encoder
 
 @pytest.mark.parametrize("kind", ["encode", "pairs"])
 def test_captions_that_are_cut_are_named_before_the_first_video(
-    path: Path, tmp_path: Path, said: list[str], kind: str
+    path: Path, tmp_path: Path, messages: list[str], kind: str
 ) -> None:
     captions = {"short": "b" * (LENGTH - 1), "long": "c" * LENGTH, "longer": "d" * 99}
     policy = WanPolicy(str(path), prompt_length=LENGTH)
     made_by = VideoEncoder(policy) if kind == "encode" else GuidedSampler(policy, **FEW)
     run(trainer_with([ShardWriter(str(tmp_path / "out"))]), made_by, videos(tmp_path, captions))
-    message, *rest = said
+    message, *rest = messages
     assert message.startswith("2 of 3 prompts are longer than the 24 tokens")
     assert message.splitlines()[1:] == ["  long: 25 tokens", "  longer: 100 tokens"]
     assert rest == ["made"] * 3
 
 
-def test_prompts_to_sample_are_named_ten_at_most_and_counted(path: Path, tmp_path: Path, said: list[str]) -> None:
+def test_prompts_to_sample_are_named_ten_at_most_and_counted(path: Path, tmp_path: Path, messages: list[str]) -> None:
     texts = [f"{number:02d} {'e' * LENGTH}" for number in range(12)]
     (tmp_path / "prompts.txt").write_text("\n".join([*texts, "short"]))
     sampler = VideoSampler(
@@ -99,17 +99,17 @@ def test_prompts_to_sample_are_named_ten_at_most_and_counted(path: Path, tmp_pat
     data.skip(())
     trainer = trainer_with([VideoFolderWriter(str(tmp_path / "out"))], limit_predict_batches=1)
     run(trainer, sampler, data)
-    lines = said[0].splitlines()
+    lines = messages[0].splitlines()
     assert lines[0].startswith("13 of 14 prompts are longer than the 24 tokens")
     assert lines[1] == "  negative_prompt: 41 tokens"
     assert lines[2] == f"  '{texts[0]}': 28 tokens"
     assert len(lines) == 12
     assert lines[-1] == "  and 3 more"
-    assert said[1:] == ["made"]
+    assert messages[1:] == ["made"]
 
 
-def test_nothing_is_said_where_nothing_is_cut(path: Path, tmp_path: Path, said: list[str]) -> None:
+def test_nothing_is_said_where_nothing_is_cut(path: Path, tmp_path: Path, messages: list[str]) -> None:
     policy = WanPolicy(str(path), prompt_length=LENGTH)
     data = videos(tmp_path, {"short": "b" * (LENGTH - 1)})
     run(trainer_with([ShardWriter(str(tmp_path / "out"))]), VideoEncoder(policy), data)
-    assert said == ["made"]
+    assert messages == ["made"]

@@ -59,9 +59,11 @@ def test_labels_are_the_truth_and_fit_the_pairs(pairs: str, tmp_path: Path, caps
     assert index.made_from.items() >= made_from.items()
     assert join_labels([source], [index]).faults() == []
     assert len(judge.asked) == 5 * 3 * 2
-    told = capsys.readouterr().out
-    assert "5 pairs labelled in this run, 15 labels: 4 for the first video, 4 for the second, 7 ties (0 because" in told
-    assert "0 of 30 replies could not be read" in told
+    printed = capsys.readouterr().out
+    assert (
+        "5 pairs labelled in this run, 15 labels: 4 for the first video, 4 for the second, 7 ties (0 because" in printed
+    )
+    assert "0 of 30 replies could not be read" in printed
     assert module.tally.shown_first == module.tally.shown_second == 8
 
 
@@ -81,8 +83,8 @@ def test_a_reply_that_cannot_be_read_is_asked_again_with_a_reminder(pairs: str, 
     module = label(pairs, tmp_path / "labels", judge)
     assert [row.labels for row in read_labels(tmp_path / "labels.index.json").values()] == list(LABELS[:5])
     assert len(judge.asked) == 60
-    again = [one for one in judge.asked if one.attempt]
-    assert {one.text.endswith('{"verdict": "first"}, or second, or tie.') for one in again} == {True}
+    again = [question for question in judge.asked if question.attempt]
+    assert {question.text.endswith('{"verdict": "first"}, or second, or tie.') for question in again} == {True}
     assert module.tally.unparsed == 0
 
 
@@ -100,7 +102,12 @@ def test_what_stays_unreadable_is_a_tie_that_is_counted(
     assert rows["p00"].labels == (0, *LABELS[0][1:])
     assert (rows["p00"].unparsed, rows["p00"].verdicts[0]) == (1, ("tie", "second"))  # type: ignore[index]
     assert sum(row.unparsed for row in rows.values()) == 1
-    assert [one.attempt for one in judge.asked if one.key == "p00" and one.segment == 0] == [0, 0, 1, 2]
+    assert [question.attempt for question in judge.asked if question.key == "p00" and question.segment == 0] == [
+        0,
+        0,
+        1,
+        2,
+    ]
     assert "1 of 30 replies could not be read and count as ties" in capsys.readouterr().out
 
 
@@ -111,8 +118,10 @@ def test_a_judge_that_is_seldom_understood_is_warned_of(
     warnings.simplefilter("always")
     judge = BrightnessJudge(lambda question, number: None if number % every else "No idea.")
     label(pairs, tmp_path / "labels", judge, attempts=1)
-    told = [str(one.message) for one in recwarn if "could not be read" in str(one.message)]
-    assert [one.startswith("50% of the judge's replies could not be read") for one in told] == [True] * warned
+    messages = [str(warning.message) for warning in recwarn if "could not be read" in str(warning.message)]
+    assert [message.startswith("50% of the judge's replies could not be read") for message in messages] == [
+        True
+    ] * warned
 
 
 def unreadable_from(start: int) -> Any:
@@ -136,7 +145,7 @@ def test_attempts_count_as_replies(pairs: str, tmp_path: Path) -> None:
     judge = BrightnessJudge(unreadable_from(0))
     with pytest.raises(JudgeStoppedError, match="12 of the judge's replies in a row"):
         label(pairs, tmp_path / "labels", judge, {"batch_size": 5}, attempts=2)
-    assert [one.attempt for one in judge.asked] == [0] * 6 + [1] * 6
+    assert [question.attempt for question in judge.asked] == [0] * 6 + [1] * 6
 
 
 def test_later_it_takes_fifty(tmp_path: Path) -> None:
@@ -160,7 +169,7 @@ def test_forty_nine_unread_replies_and_one_that_is_read_go_on(tmp_path: Path) ->
 def test_the_share_of_unread_replies_is_shown_while_it_runs(
     pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_modules.predict.segment_judge._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("lightning_modules.predict.unread_replies.SECONDS_BETWEEN_LINES", 0.0)
     judge = BrightnessJudge(lambda question, number: "No idea." if number % 3 == 0 else None)
     label(pairs, tmp_path / "labels", judge, attempts=1)
     lines = [line for line in capsys.readouterr().out.splitlines() if "replies so far" in line]
@@ -193,7 +202,7 @@ def test_a_judge_that_stays_away_costs_no_label(pairs: str, tmp_path: Path) -> N
     assert not (tmp_path / "labels.index.json").exists()
     back = BrightnessJudge()
     label(pairs, tmp_path / "labels", back)
-    assert {one.key for one in back.asked} == {"p02", "p03", "p04"}
+    assert {question.key for question in back.asked} == {"p02", "p03", "p04"}
     assert [row.labels for row in read_labels(tmp_path / "labels.index.json").values()] == list(LABELS[:5])
 
 
@@ -242,8 +251,8 @@ def test_the_cost_of_what_is_left_is_told_before_it_starts(
             return f"spent {len(self.asked)}"
 
     label(pairs, tmp_path / "labels", Costly(), {"limit": 2})
-    assert "12 questions, 2 times\n" in (told := capsys.readouterr().out)
-    assert told.endswith("spent 12\n")
+    assert "12 questions, 2 times\n" in (printed := capsys.readouterr().out)
+    assert printed.endswith("spent 12\n")
     assert list(read_labels(tmp_path / "labels.index.json")) == ["p00", "p01"]
 
 

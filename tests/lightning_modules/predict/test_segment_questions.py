@@ -56,16 +56,16 @@ def test_a_slow_video_is_shown_in_full() -> None:
 def test_each_segment_is_asked_about_in_both_orders() -> None:
     first, second = videos(ROW, (1, 0, -1))
     asked = SegmentQuestions().questions(ROW, first, second)
-    assert [(one.key, one.segment, one.shown_first) for one in asked] == [
+    assert [(question.key, question.segment, question.shown_first) for question in asked] == [
         ("p", segment, side) for segment in range(3) for side in ("first", "second")
     ]
-    assert [one.frames for one in asked[::2]] == [range(4), range(4, 8), range(8, 13)]
+    assert [question.frames for question in asked[::2]] == [range(4), range(4, 8), range(8, 13)]
     assert numbers(asked[3]) == [4, 5, 6, 7] * 2
-    for one, swapped in zip(asked[::2], asked[1::2], strict=True):
-        half = len(one.images) // 2
-        expected = [*one.images[half:], *one.images[:half]]
+    for question, swapped in zip(asked[::2], asked[1::2], strict=True):
+        half = len(question.images) // 2
+        expected = [*question.images[half:], *question.images[:half]]
         assert all(torch.equal(a, b) for a, b in zip(swapped.images, expected, strict=True))  # type: ignore[arg-type]
-        assert one.text == swapped.text, "the words must not give away which order it is"
+        assert question.text == swapped.text, "the words must not give away which order it is"
     content = asked[0].content()
     assert [type(part) is str for part in content] == [True, *[False] * 4, True, *[False] * 4, True]
     assert "4 frames in order, 4 a second" in str(content[0])
@@ -76,7 +76,7 @@ def test_the_whole_video_is_one_segment() -> None:
     first, second = videos(ROW, (1, 1, 1))
     asks = SegmentQuestions("whole")
     asked = asks.questions(ROW, first, second)
-    assert [(one.segment, one.shown_first, numbers(one)) for one in asked] == [
+    assert [(question.segment, question.shown_first, numbers(question)) for question in asked] == [
         (None, "first", [*range(13)] * 2),
         (None, "second", [*range(13)] * 2),
     ]
@@ -96,12 +96,12 @@ def test_frames_are_scaled_down_to_the_longest_side() -> None:
 @pytest.mark.parametrize("granularity", ["segments", "whole"])
 def test_the_estimate_is_what_will_be_asked(granularity: Any) -> None:
     asks, rows = SegmentQuestions(granularity), [pair_row("a"), pair_row("b")]
-    asked = [one for each in rows for one in asks.questions(each, *videos(each, (0, 1, 1)))]
+    asked = [question for each in rows for question in asks.questions(each, *videos(each, (0, 1, 1)))]
     work = asks.work(rows)
     assert work.questions == len(asked)
-    assert work.images == sum(len(one.images) for one in asked)
-    said = [part for one in asked for part in one.content() if isinstance(part, str)]
-    assert work.characters == pytest.approx(sum(map(len, said)), rel=0.01)
+    assert work.images == sum(len(question.images) for question in asked)
+    texts = [part for question in asked for part in question.content() if isinstance(part, str)]
+    assert work.characters == pytest.approx(sum(map(len, texts)), rel=0.01)
     assert work.image_size == (32, 16)
 
 

@@ -1,0 +1,191 @@
+"""Pairs of generated videos that others compared, to shards of mp4 pairs and a CSV of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from datamodules.prepare.common_clip import CommonFormat
+from datamodules.prepare.imported_videos import VideoFinder
+from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
+from datamodules.prepare.pair_maker import PairMaker
+from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
+from datamodules.prepare.pair_verdicts import WORDS, given_words, number_words
+from datamodules.prepare.preferences import LISTED
+from datamodules.prepare.row_writer import output_prefix, write_samples
+from datamodules.prepare.rows import SourceRow
+from datamodules.shards.index import Index
+
+LayoutName = Literal[
+    "auto",
+    "columns",
+    "videoalign",
+    "videogen_rewardbench",
+    "genai_bench",
+    "videofeedback2",
+    "visionreward",
+    "mj_bench",
+    "rapidata",
+    "videodpo",
+]
+
+
+def prepare_pairs(
+    table: str | Path,
+    output: str | Path,
+    format: LayoutName = "auto",
+    media: str | Path | None = None,
+    media_prefix: str = "",
+    axis: str | None = None,
+    margin: float = 0.0,
+    share: float = 0.5,
+    first_column: str | None = None,
+    second_column: str | None = None,
+    prompt_column: str | None = None,
+    label_column: str | None = None,
+    score_columns: tuple[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    pairs_per_prompt: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    size_multiple: int = 16,
+    temporal_ratio: int = 4,
+    source: str = "",
+    lossless: bool = False,
+    skip_bad: bool = False,
+    samples_per_shard: int = 64,
+    check: Literal["full", "quick"] = "full",
+) -> Index:
+    """Turn pairs of videos of one prompt and their labels into shards; docs/dense_data.md lists the layouts.
+
+    Both videos are cut to what both have: the lower rate, the shorter length, the smaller size. Labels of whole videos
+    go to ``OUTPUT.labels.csv``, for `prepare labels` once the pairs are encoded.
+
+    Args:
+        table: CSV, JSON, JSON lines or parquet; of VideoDPO its YAML, a folder or a ``pair.json``.
+        output: folder and common name of the shards; for a folder alone they are named as `table`.
+        format: whose layout it is; columns = the columns named here alone.
+        media: the folder in which relative video paths begin; null = the folder of `table`.
+        media_prefix: taken off the beginning of video paths before they are joined to `media`.
+        axis: what is compared, where the layout has several, as VQ, Alignment or phy_score.
+        margin: scores that are less apart are a tie (of single videos: no pair).
+        share: more than this share of the votes decides, at least one half.
+        first_column: the column of the first video; null = the layout's.
+        second_column: of the second video.
+        prompt_column: of the prompt.
+        label_column: of the label; of the format columns null = there are no labels.
+        score_columns: two columns with a score of each video, in place of a label.
+        labels: what the label column's values mean, as 1: first, 0: second, 0.5: tie, other: drop.
+        pairs_per_prompt: of rated single videos, the pairs of one prompt with the largest gaps; null = all.
+        height: of both videos, pixels; null = the smaller one's.
+        width: of both videos, pixels; null = the smaller one's.
+        num_frames: at most so many frames, 4k + 1; null = all that both have, cut to 4k + 1.
+        fps: frames a second of both; null = the lower rate of the two.
+        size_multiple: heights and widths are cut to multiples of it (Wan: 16).
+        temporal_ratio: of the autoencoder (LTX: 8); the number of frames is a multiple of it plus 1.
+        source: a name for tables; "" = the layout's and the axis.
+        lossless: keep every value of frames that are encoded again, in larger files.
+        skip_bad: write the good pairs, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
+        samples_per_shard: samples in one tar file.
+        check: full decodes every frame of every video once; quick the first alone.
+
+    Raises:
+        ValueError: the faults of the rows, and nothing is written; no layout fits; or shards of that name exist.
+    """
+    path = Path(table)
+    common = CommonFormat(height, width, num_frames, fps, size_multiple, temporal_ratio)
+    rows = read_pair_table(path)
+    folder = Path(media) if media is not None else _default_folder(path)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    if not 0.5 <= share < 1 or margin < 0:
+        raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
+    name = _layout_name(path, rows, format, first_column)
+    if name == "videofeedback2":
+        rows = score_pairs(rows, axis, margin, pairs_per_prompt)
+        if not rows:
+            raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
+    layout = _with_columns(
+        LAYOUTS.get(name) or PairLayout("the named columns'", "first", "second", "prompt"),
+        rows, first_column, second_column, prompt_column, label_column, score_columns, labels,
+    )  # fmt: skip
+    try:
+        read_axis = chosen_axis(layout, rows, axis)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
+    prefix = output_prefix(output, path if path.is_file() else path / "pairs")
+    maker = PairMaker(path, name, layout, read_axis, margin, share, finder, common, source, lossless)
+    index = write_samples(
+        rows, path, maker.samples, prefix, skip_bad, samples_per_shard, "vidpref/video_pairs",
+        before_commit=partial(maker.write_labels, prefix), max_listed=LISTED,
+    )  # fmt: skip
+    print(maker.remark(prefix))
+    return index
+
+
+def _default_folder(path: Path) -> Path:
+    """Where paths begin: beside the table; VideoDPO's begin beside the folder of its lists."""
+    return path.parent.parent if path.name == "pair.json" else path.parent
+
+
+def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_column: str | None) -> str:
+    """The layout of a table.
+
+    Raises:
+        ValueError: none fits, or column names were forgotten.
+    """
+    if format_ != "auto":
+        if format_ == "columns" and first_column is None:
+            raise ValueError(f"{path}: name the columns: --first_column, --second_column and --label_column")
+        return format_
+    if videodpo_folders(path) is not None:
+        return "videodpo"
+    row = next((row for row in rows if row.data), rows[0])
+    if not row.data:
+        raise ValueError(f"{path}: {row}, {row.faults[0]}")
+    if first_column is not None:
+        return "columns"
+    name = layout_of(row.data)
+    if name is None:
+        nearest = nearest_layout(row.data)
+        raise ValueError(
+            f"{path}: {row}: fits no layout; the nearest is {nearest}, for which it lacks "
+            f"{', '.join(LAYOUTS[nearest].missing(row.data))} (its columns: {', '.join(list(row.data)[:9])}). Name "
+            f"the columns by --first_column, --second_column ...; the layouts are {', '.join(LAYOUTS)}"
+        )
+    return name
+
+
+def _with_columns(
+    layout: PairLayout,
+    rows: Sequence[SourceRow],
+    first: str | None,
+    second: str | None,
+    prompt: str | None,
+    label: str | None,
+    scores: tuple[str, str] | None,
+    labels: Mapping[str, str] | None,
+) -> PairLayout:
+    """The layout with the columns that the user named, whose labels may be spelt in any known way."""
+    given = {"first": first, "second": second, "prompt": prompt}
+    layout = replace(layout, **{name: column for name, column in given.items() if column})  # type: ignore[arg-type]
+    if labels:
+        layout = replace(layout, words={**layout.words, **given_words(labels)})
+    if scores:
+        return replace(layout, scores=scores, votes=None, axes={}, axis_pattern="", needs=scores)
+    if not label:
+        return layout
+    if labels:
+        words = {**WORDS, **given_words(labels)}
+    else:
+        try:
+            words = {**WORDS, **number_words(row.data.get(label) for row in rows)}
+        except ValueError as error:
+            raise ValueError(f"--label_column {label}: {error}") from error
+    return replace(layout, axes={label: label}, words=words, votes=None, axis_pattern="", needs=(label,))

@@ -1,0 +1,54 @@
+"""LLaVA-NeXT-Video, LLaVA-OneVision and InternVL: frame by frame through the tower, one token each in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_modules.policies.frames import distinct_units
+from lightning_modules.policies.prefixes import Prefix
+from lightning_modules.policies.processor_policy import ProcessorPolicy
+from lightning_modules.policies.video_llm import VideoLLM
+
+
+class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
+    """A checkpoint of LLaVA-NeXT-Video, LLaVA-OneVision or InternVL 2.5 / 3 / 3.5 in the transformers format.
+
+    The tower sees frames one by one, so every distinct frame is encoded once.
+    """
+
+    kinds = {  # noqa: RUF012  # never written
+        "llava_next_video": "LlavaNextVideoForConditionalGeneration",
+        "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+        "internvl": "InternVLForConditionalGeneration",
+    }
+
+    def see(self, prefixes: Sequence[Prefix]) -> tuple[Tensor]:
+        """(n, D) projected and pooled features, view by view."""
+        name = "pixel_values" if self.config.model_type == "internvl" else "pixel_values_videos"
+        # A video is (1, T, 3, S, S), or of InternVL T pictures.
+        videos = [prefix.inputs[name].reshape(-1, *prefix.inputs[name].shape[-3:]) for prefix in prefixes]
+        frames, places = distinct_units(videos)
+        features, ending = self._features(torch.stack(frames).to(self.device, self._dtype()))
+        views = [torch.cat([features[row].flatten(0, 1), ending]) for row in places]
+        counts = [prefix.ids.count(self.video_token_id) for prefix in prefixes]
+        assert [len(view) for view in views] == counts, "features and placeholders differ in number"
+        return (torch.cat(views),)
+
+    def _features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(U, 3, S, S) distinct frames -> (U, P, D) features, and (e, D) what ends a video."""
+        model = self.base.model
+        if self.config.model_type == "internvl":
+            features = model.get_image_features(frames, return_dict=True).pooler_output
+            return features, features.new_zeros(0, features.shape[-1])
+        features = model.get_video_features(frames[None], return_dict=True).pooler_output.flatten(0, 1)
+        # OneVision puts one learned line break behind a video.
+        count = 1 if self.config.model_type == "llava_onevision" else 0
+        cut = len(features) - count
+        return features[:cut].unflatten(0, (len(frames), -1)), features[cut:]
+
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.base.model.vision_tower.parameters()).dtype
+        return dtype
