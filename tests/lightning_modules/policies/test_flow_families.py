@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from datamodules.dense.inputs import Condition
 from lightning_modules.policies.flow_adapters import FILE, FlowLora
 from lightning_modules.policies.original_names import FOLDER
 from lightning_modules.policy_loading import policy_settings
-from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family
+from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family, cogvideox15
 from tests.support.wan_cases import nudge
 
 LORA = FlowLora(r=4, alpha=12)
@@ -215,3 +216,20 @@ def test_a_module_without_an_original_name_is_refused_when_it_is_loaded(tmp_path
         policy.load()
     with pytest.raises(ValueError, match="original_names is for adapters"):
         family.policy(str(tmp_path), original_names=True)
+
+
+def test_cogvideox_15_is_the_pipeline_where_frames_are_even_and_copies_the_first_where_they_are_odd(
+    tmp_path: Path,
+) -> None:
+    family = replace(FAMILIES["cogvideox-rotary"], write=cogvideox15, size=(13, 32, 32))
+    policy, pipe = family.build(family.save(tmp_path)), family.read(tmp_path)
+    noise = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(5))
+    prompt, negative = policy.encode_prompt([PROMPT, NEGATIVE])
+    levels = policy.levels(family.steps, 1.0, noise.shape[1:])
+    condition = [Condition(FPS)]
+    ours = policy.denoise(noise, levels, [prompt], condition, 3.0, negative)
+    assert close(ours, family.sampled(pipe, policy, noise))
+    t, odd = torch.tensor([0.6]), noise[:, :, 1:]
+    padded = torch.cat([odd[:, :, :1], odd], dim=2)
+    velocity = policy(odd, t, [prompt], condition)
+    torch.testing.assert_close(velocity, policy(padded, t, [prompt], condition)[:, :, 1:], rtol=1e-5, atol=1e-5)
