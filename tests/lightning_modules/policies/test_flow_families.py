@@ -233,3 +233,32 @@ def test_cogvideox_15_is_the_pipeline_where_frames_are_even_and_copies_the_first
     padded = torch.cat([odd[:, :, :1], odd], dim=2)
     velocity = policy(odd, t, [prompt], condition)
     torch.testing.assert_close(velocity, policy(padded, t, [prompt], condition)[:, :, 1:], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ltx", "hunyuan15", "cogvideox"])
+def test_a_checkpoint_of_another_family_is_refused_when_it_is_built(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    wan = FAMILIES["wan-ti2v"].save(tmp_path / "wan")
+    with pytest.raises(
+        ValueError, match=rf"holds a WanTransformer3DModel, this policy takes a {family.policy.transformer}"
+    ):
+        family.policy(str(wan))
+    with pytest.raises(ValueError, match=rf"holds a {family.policy.transformer}, this policy takes a Wan"):
+        FAMILIES["wan-ti2v"].policy(str(family.save(tmp_path / "own")))
+
+
+def test_settings_that_a_checkpoint_contradicts_are_refused_when_it_is_built(tmp_path: Path) -> None:
+    experts = FAMILIES["wan-both"].save(tmp_path / "experts")
+    single = FAMILIES["wan-ti2v"].save(tmp_path / "single")
+    cogvideox = FAMILIES["cogvideox"].save(tmp_path / "cogvideox")
+    for path, settings, why in (
+        (experts, {"image_to_video": True}, "image_to_video is for Wan2.2-TI2V-5B"),
+        (single, {"transformer": "both"}, "no transformer_2/config.json at"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            FAMILIES["wan-both"].policy(str(path), **settings)
+    with pytest.raises(ValueError, match=r"prompt_length is 40, .* is made for exactly 16 tokens"):
+        FAMILIES["cogvideox"].policy(str(cogvideox), prompt_length=40)
+    both = FAMILIES["wan-both"].policy(str(experts), transformer="both")
+    with pytest.raises(ValueError, match="both is for one device and for DDP; under FSDP"):
+        both.load(meta=True)
