@@ -87,7 +87,7 @@ def check_run(
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LossWeights | ReferenceModel):
                 check.attempt(partial(callback.setup, trainer, module, TrainerFn.FITTING))
-    policy = meta_policy(module, check) if isinstance(module, PreferenceModule) else None
+    policy: Any = meta_policy(module, check) if isinstance(module, PreferenceModule) else None
     if policy is not None:
         _training_facts(policy, check)
     steps = None
@@ -126,7 +126,7 @@ def attach(trainer: Trainer, module: LightningModule, data: LightningDataModule 
 
 def meta_policy(module: Any, check: RunCheck) -> Any:
     """The policy on the meta device, with tokenizer and adapters but without weights; None = it cannot be built so."""
-    policy = getattr(module, "policy", None)
+    policy: Any = getattr(module, "policy", None)
     if "meta" not in inspect.signature(getattr(policy, "load", len)).parameters:
         return None
     policy = copy.deepcopy(policy)

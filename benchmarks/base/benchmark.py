@@ -100,10 +100,9 @@ class Benchmark(LightningModule, ABC):
     def answers_to(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
         """Answers to a batch of questions by key; `earlier` holds those that `complete` calls unfinished."""
         assert self.policy is not None
-        # Only where the prompt asks for it: not every policy's `generate` has these arguments.
-        more: dict[str, Any] = {"answer_start": self.questions.answer_start} if self.questions.answer_start else {}
-        more |= {"times": batch.times} if getattr(self.policy, "uses_times", False) else {}
-        texts = self.policy.generate(batch.prompts, batch.frames, self.max_new_tokens, **more)
+        texts = self.policy.generate(
+            batch.prompts, batch.frames, self.max_new_tokens, self.questions.answer_start, batch.times
+        )
         return {key: {"predict": text} for key, text in zip(batch.keys, texts, strict=True)}
 
     def complete(self, question: Question, answer: Answer) -> bool:

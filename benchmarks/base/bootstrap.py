@@ -152,6 +152,7 @@ def paired_intervals(
         ValueError: the runs have other parts, scores or numbers of units.
     """
     shapes = [{part: rows.shape for part, rows in units.hits.items()} for units in (first, second)]
+    # Other numbers of units would be drawn differently, and the pairs would not belong together.
     if shapes[0] != shapes[1] or list(first.names) != list(second.names) or dict(first.pools) != dict(second.pools):
         raise ValueError("the two runs were not scored on the same units")
     before, after = first.drawn(seed, resamples), second.drawn(seed, resamples)

@@ -50,7 +50,7 @@ def whole_score(score: Any) -> int:
     """
     if isinstance(score, bool):
         raise TypeError("true and false are no scores")
-    value = int(score)
+    value = int(score)  # as the published scripts do: "4" and 4.8 are 4, and "4.8" is an error
     if not 0 <= value <= HIGHEST_SCORE:
         raise ValueError(f"the score is not from 0 to {HIGHEST_SCORE}")
     return value

@@ -87,7 +87,7 @@ class JudgedBenchmark(Benchmark):
 
     def answers_to(self, batch: QuestionBatch, earlier: Mapping[str, Answer]) -> dict[str, Answer]:
         """Answers with the judge's replies; recorded answers are judged as they are."""
-        if self.policy is None:
+        if self.policy is None:  # recorded answers, of which the judge is asked
             answers = {key: dict(earlier[key]) for key in batch.keys if key in earlier}
         else:
             answers = self.policy_answers(batch, earlier)

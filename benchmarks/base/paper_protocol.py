@@ -63,6 +63,7 @@ class Protocol:
         known = (self.annotations, self.questions, self.settings)
         if not self.remarks and all(value is None for value in known):
             yield "how the paper asked is not known here"
+        # A mean over other parts is another number, whatever the questions in them are.
         theirs, mine = self.annotations or self.questions, ours.annotations or ours.questions or {}
         if theirs is not None and set(theirs) != set(mine):
             yield f"the paper has the parts {', '.join(theirs)}, this run {', '.join(mine)}"
@@ -76,7 +77,7 @@ class Protocol:
             yield f"only the first {ours.limit} of each part were asked"
         if ours.unread:
             yield f"{ours.unread} replies could not be read"
-        if judged:
+        if judged:  # our remarks are about how a judge was asked
             yield from ours.remarks
         if judged and self.judge != ours.judge:
             yield f"the paper's judge is {self.judge or 'not known here'}, this run's {ours.judge or 'not known'}"
@@ -88,6 +89,7 @@ class Protocol:
         other = [part for part in theirs if part in mine and theirs[part] != mine[part]]
         if other:
             yield f"other questions than the paper's in {', '.join(other)}"
+        # Where only the number of questions is published, equal numbers are the best sign of the same version.
         counts = ours.questions or {}
         for part, count in (self.questions or {}).items():
             if counts.get(part, count) != count:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def find_row(address: str, benchmark: str | None = None) -> PaperRow:
     papers = sorted(path.stem for path in FOLDER.glob("*.yaml"))
     if paper not in papers:
         raise ValueError(f"no paper {paper!r} (in {address!r}, PAPER/TABLE/ROW); there are {', '.join(papers)}")
-    tables = read_paper(FOLDER / f"{paper}.yaml")
+    tables = _published(FOLDER / f"{paper}.yaml")
     if table not in tables:
         raise ValueError(f"{paper} has no table {table!r}; it has {', '.join(tables)}")
     if row not in tables[table].rows:
@@ -154,6 +155,12 @@ def find_row(address: str, benchmark: str | None = None) -> PaperRow:
         measured = sorted({column.benchmark for column in tables[table].columns if column.benchmark})
         raise ValueError(f"{paper}/{table} has no number of {benchmark}; it is about {', '.join(measured) or 'others'}")
     return paper_row
+
+
+@cache
+def _published(path: Path) -> dict[str, PaperTable]:
+    """The tables of one of the papers, read once: a report asks for several rows."""
+    return read_paper(path)
 
 
 def read_paper(path: Path) -> dict[str, PaperTable]:

@@ -27,7 +27,7 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
     marked = marks(about)
     table = Table("score", title=title)
     for name in ("ours", f"{about['intervals']['level']:.0%} interval", *(["unparsed"] if unparsed else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)  # a number is never broken
     if marked:
         table.add_column("mark")
     for address in headlines(results, about):
@@ -45,6 +45,7 @@ def scoreboard(title: str, results: Mapping[str, Any], about: Mapping[str, Any])
         # A remark about a score begins with that score's name, which keeps its small letter.
         starts_with_name = remark.split(" ")[0].endswith(":")
         parts.append(Text(f"{remark if starts_with_name else remark[:1].upper() + remark[1:]}."))
+    # What makes the number one of fewer questions than its name says.
     if about["left_out"]:
         parts.append(Text(f"{about['left_out']} questions were left out; details.json names them and says why."))
     if about["limit"] is not None:

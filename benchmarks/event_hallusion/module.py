@@ -94,7 +94,7 @@ class EventHallusion(JudgedBenchmark):
             raise ValueError("descriptions need a judge that compares them: give model.judge, or data.parts: [binary]")
         annotations = self.questions.annotations
         unusable = [fault for split in described for fault in faults(split, annotations[split].records)]
-        if unusable and self.judge is not None:
+        if unusable and self.judge is not None:  # without a judge no description is compared
             raise ValueError(
                 "the judge cannot compare all descriptions; correct the annotations, or leave splits out of "
                 "data.described_splits:" + listed(unusable)

@@ -90,6 +90,7 @@ def judged_accuracy(verdicts: Sequence[AnswerVerdict | None]) -> dict[str, float
     parsed = [verdict for verdict in verdicts if verdict is not None]
     yes, no = (sum(verdict.pred == word for verdict in parsed) for word in ("yes", "no"))
     return {
+        # As published: "partially" is in neither count, and lowers nothing.
         "accuracy": yes / (yes + no) if yes + no else None,
         "average_score": sum(verdict.score for verdict in parsed) / len(parsed) if parsed else None,
         "yes": yes,

@@ -40,7 +40,14 @@ class AskedJudge(nn.Module):
     def load(self) -> None:
         """Nothing yet: weights are loaded when the device is known."""
 
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
+    ) -> list[str]:
         """Answers without keys, for judges that need none."""
         return self.ask([""] * len(prompts), prompts, frames)
 

@@ -114,6 +114,7 @@ class VideoReward(PairRatings):
             hits, counts = [], []
             for label, margin in zip(labels, margins, strict=True):
                 right = margin is not None and label * margin > 0
+                # Below the threshold the scores call the pair equal, which is right only where people do.
                 close = margin is not None and abs(margin) <= threshold
                 hits.append([float(label == 0 if close else right), float(right)])
                 counts.append([1.0, float(label != 0)])

@@ -52,7 +52,7 @@ def rate(answers: Sequence[str]) -> dict[str, float]:
     Raises:
         ValueError: another number of answers.
     """
-    if len(answers) == len(SELECTED):
+    if len(answers) == len(SELECTED):  # columns and dimensions need all 64
         return {"score": score(answers)}
     columns = {COLUMNS[name]: value for name, value in dense_dpo_columns(answers).items()}
     return {"score": score([answers[number - 1] for number in SELECTED]), **columns, **dimensions(answers)}

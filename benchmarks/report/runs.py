@@ -112,6 +112,7 @@ def read_run(folder: Path) -> Run:
     if len(tests) < len(results):
         listed = ", ".join(f"{path.parent} ({test.benchmark})" for path, test in results)
         raise ValueError(f"{folder} holds the results of several tests on one benchmark; give one of {listed}")
+    # The last value of the last start: `metrics` is sorted by start, validations after fits.
     accuracies = [value for path in metrics for _, value in _series(path, REWARD_ACCURACY)]
     return Run(
         name=folder.resolve().name,

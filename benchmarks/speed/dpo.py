@@ -81,6 +81,7 @@ class OursLoss:
         use_shared_prefix_attention(self.model.get_base_model().model)
         train_a_little(self.model, options.seed)
         tokenizer = build_tokenizer(options.vocabulary)
+        # The same tokens as TRL makes of the texts: the end of sequence belongs to the answer.
         answers = [
             [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             for text in (pair.chosen, pair.rejected)
@@ -151,7 +152,7 @@ class TrlLoss:
                 peft_config=_lora(options),
             )
         train_a_little(self.trainer.model, options.seed)
-        self.trainer.model.train()
+        self.trainer.model.train()  # as `Trainer.train` does
         if checkpointing:  # as `Trainer.train` does, which is not called here
             llama = self.trainer.model.get_base_model()
             enable = getattr(llama, "activation_checkpointing_enable", None) or llama.gradient_checkpointing_enable

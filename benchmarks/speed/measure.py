@@ -88,6 +88,7 @@ def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
     values = [row.loss for row in measured]
     if not max(values) - min(values) <= TOLERANCE:
         raise RuntimeError(f"the rows compute different losses: {dict(zip(rows, values, strict=True))}")
+    # Timed in the same rounds, so that a busy or throttled machine slows all of them alike.
     left, right = torch.randn(2, PRODUCT_SIZE, PRODUCT_SIZE).unbind()
     product = Row(f"{PRODUCT_SIZE} x {PRODUCT_SIZE} product", 0.0, 2 * PRODUCT_SIZE**3)
     left @ right

@@ -85,6 +85,7 @@ def save_video_llava(options: VistaOptions, folder: Path) -> None:
         video_seq_length=options.video_tokens,
     )
     disable_progress_bar()
+    # Forked, so that building a model does not change the draws of anything else.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         VideoLlavaForConditionalGeneration(config).save_pretrained(folder)

@@ -106,7 +106,7 @@ def wide_console() -> Console:
 def _column(values: Sequence[Sequence[float]]) -> list[Cell]:
     """A cell for each run, from its values of several seeds."""
     means = [sum(seeds) / len(seeds) for seeds in values]
-    largest = max(means) if len(set(means)) > 1 else None
+    largest = max(means) if len(set(means)) > 1 else None  # nothing is best where all are equal
     cells = []
     for seeds, mean in zip(values, means, strict=True):
         spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if len(seeds) > 1 else ""

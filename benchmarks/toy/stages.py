@@ -63,7 +63,7 @@ def run_stage(stage: Stage, logs: Path, show: Callable[[str], None]) -> None:
         ) as process:
             for line in process.stdout or ():
                 file.write(line)
-                file.flush()
+                file.flush()  # so that a person can follow the log
                 if STEP_LINE.match(line):
                     show(line.strip())
     if process.returncode:
@@ -123,6 +123,7 @@ def exit_status(run: Callable[[Path], None], output: Path) -> int:
         output: the folder. Stages run in the repository's root; a path from there keeps the recorded commands short.
     """
     try:
+        # Stages run in the repository's root: from there a relative path is right, and shorter in the records.
         run(output if Path.cwd() == ROOT else output.resolve())
     except (RuntimeError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")

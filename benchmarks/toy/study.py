@@ -193,6 +193,7 @@ def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
         {title: [score_folder(_samples_of(output, name, seed)) for seed in seeds] for name, title in titles.items()}
     )
     (output / "study.md").write_text(table.markdown(), encoding="utf-8")
+    # Pictures are of the first seed; the table is of all.
     folders = {title: _samples_of(output, name, seeds[0]) for name, title in titles.items()}
     names = sorted(path.name for path in folders["the base model"].glob("*.mp4"))
     (output / "study.png").write_bytes(samples_picture(folders, one_of_each_speed(names)))

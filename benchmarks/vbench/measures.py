@@ -70,7 +70,7 @@ class _FlickerWatcher:
         self.differences: list[float] = []
 
     def see(self, frames: Tensor, first: int) -> None:
-        for frame in frames.cpu().float().numpy():
+        for frame in frames.cpu().float().numpy():  # floats: the difference of two uint8 wraps
             if self.before is not None:
                 self.differences.append(frame_difference(self.before, frame))
             self.before = frame
@@ -116,7 +116,7 @@ class _RowWatcher:
         self.rows: list[Tensor] = []
 
     def see(self, frames: Tensor, first: int) -> None:
-        self.rows.append(self.measure.network(frames).float().cpu())
+        self.rows.append(self.measure.network(frames).float().cpu())  # not kept on the device: a video may be long
 
     def result(self) -> dict[str, Any]:
         rows = torch.cat(self.rows)

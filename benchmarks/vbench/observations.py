@@ -79,6 +79,7 @@ def read_observations(
     observations, faults = Observations(), []
     for path in paths:
         for dimension, observed in _read(path).items():
+            # Two files for one dimension: it would be unclear which scores count.
             if dimension not in KINDS or dimension in observations.facts:
                 fault = "in two files" if dimension in observations.facts else f"none of {', '.join(KINDS)}"
                 faults.append(f"{path}: {dimension} is {fault}")
@@ -134,7 +135,7 @@ def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[s
         score = kind.score(observation, entry)
     except (KeyError, TypeError) as error:
         raise ValueError(f"the list's entry has no auxiliary_info of VBench's form for it ({error!r})") from error
-    if isinstance(score, Sequence):
+    if isinstance(score, Sequence):  # one for each frame
         return {"score": math.fsum(score) / len(score), "frame_count": len(score)}
     return None if score is None else {"score": score}
 
@@ -177,6 +178,7 @@ def _probabilities(value: Any) -> bool:
 
 
 def _features(value: Any) -> bool:
+    # Every row as long as the text's features: the cosine needs it.
     fits = isinstance(value, dict) and _each(_each(_number), 1)(value.get("rows")) and _each(_number)(value.get("text"))
     return fits and {len(row) for row in value["rows"]} == {len(value["text"])}
 

@@ -53,6 +53,7 @@ def write_results(benchmark: VBench, videos: Mapping[str, Record], skipped: Mapp
     write_units(output, asked, units)
     details = {"benchmark": TITLE, "name": benchmark.name, "skipped": dict(sorted(skipped.items())), **facts}
     write_json(output / DETAILS_FILE, details)
+    # Last: a folder with results has everything else.
     write_json(output / RESULTS_FILE, {**results, ABOUT: about})
     # The scoreboard's own line about what was left out speaks of questions; the remarks have one about videos.
     Console().print(scoreboard(TITLE, results, {**about, "left_out": 0}))
@@ -90,6 +91,7 @@ def _about(
     }
     if benchmark.paper is not None:
         paper = benchmark.paper.compared(TITLE, results, Protocol(left_out=len(skipped), limit=folder.limit))
+        # Whatever differs in a network makes its dimension incomparable.
         paper["not_comparable"] += [
             f"{name}: {line}" for name, network in benchmark.network_facts.items() for line in network["differs"]
         ]

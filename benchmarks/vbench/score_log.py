@@ -23,7 +23,9 @@ class ScoreLog(AnswerLog):
         """
         scored: dict[str, dict[str, Any]] = {}
         for path in (self.folder / ANSWERS_FILE, *self.parts()):
-            content = path.read_bytes() if path.is_file() else b""
+            content = (
+                path.read_bytes() if path.is_file() else b""
+            )  # the joined file exists after a finished scoring only
             lines = content.split(b"\n")[:-1]  # a last line without an end was never finished
             try:
                 records = [json.loads(line) for line in lines]

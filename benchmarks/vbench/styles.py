@@ -35,7 +35,7 @@ class ClipStyle(ClipFeatures):
             self.model, trust_remote_code=False, dtype=torch.float32
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
-        self._features: dict[str, Tensor] = {}
+        self._features: dict[str, Tensor] = {}  # a folder has thousands of videos and a few styles
 
     @torch.no_grad()
     def style(self, name: str) -> Tensor:
@@ -77,7 +77,7 @@ class _StyleWatcher:
         self.rows: list[Tensor] = []
 
     def see(self, frames: Tensor, first: int) -> None:
-        self.rows.append(self.network(frames).float().cpu())
+        self.rows.append(self.network(frames).float().cpu())  # not kept on the device: a video may be long
 
     def result(self) -> dict[str, Any]:
         cosines = text_similarity(torch.cat(self.rows), self.network.style(self.style))

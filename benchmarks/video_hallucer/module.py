@@ -64,7 +64,7 @@ def _subset_score(subset: str, pairs: Sequence[Mapping[str, Any]]) -> dict[str, 
     require_texts(
         {f"{subset}/{row}.{half}": pair[half]["predict"] for row, pair in enumerate(pairs) for half in HALVES}
     )
-    hits = _hits(pairs)
+    hits = _hits(pairs)  # columns in the order of SCORES
     return {name: sum(hit[column] for hit in hits) / len(pairs) for column, name in enumerate(SCORES)}
 
 

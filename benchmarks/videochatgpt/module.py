@@ -135,8 +135,7 @@ class VideoChatGpt(JudgedBenchmark):
         ]
         if twice and self.policy is not None:
             _, prompts, frames, times = map(list, zip(*twice, strict=True))
-            clock = {"times": times} if getattr(self.policy, "uses_times", False) else {}
-            texts = self.policy.generate(prompts, frames, self.max_new_tokens, **clock)
+            texts = self.policy.generate(prompts, frames, self.max_new_tokens, times=times)
             for (key, *_), text in zip(twice, texts, strict=True):
                 answers[key][SECOND] = text
         return answers
@@ -145,7 +144,7 @@ class VideoChatGpt(JudgedBenchmark):
         """A question for each dimension of the part."""
         row = self.questions.record(question)
         texts = {"answer": row["A"], "pred": answer["predict"], "question": row.get("Q", "")}
-        if isinstance(question, TwiceAsked):
+        if isinstance(question, TwiceAsked):  # the consistency of two answers
             texts |= {"question1": row["Q1"], "question2": row["Q2"]}
             texts |= {"pred1": answer["predict"], "pred2": answer[SECOND]}
         return {

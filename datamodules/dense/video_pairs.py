@@ -12,8 +12,8 @@ from torch import Tensor
 from datamodules.dense.rows import VideoRow
 from datamodules.dense.videos import Videos, blank_video
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import Split
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.video.codec import decode_frames
 

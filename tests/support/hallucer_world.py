@@ -28,7 +28,14 @@ class Scripted(nn.Module):
     def load(self) -> None:
         self._loaded += 1
 
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
+    ) -> list[str]:
         assert len(prompts) == len(frames)
         self._asked += prompts
         return ["Yes." if "there" in prompt else "No, it is not." for prompt in prompts]

@@ -27,7 +27,14 @@ class Scripted(nn.Module):
     def load(self) -> None:
         """Nothing to load."""
 
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
+    ) -> list[str]:
         self._asked += prompts
         return [self._rule(text, float(one.float().mean())) for text, one in zip(prompts, frames, strict=True)]
 

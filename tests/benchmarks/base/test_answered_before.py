@@ -43,7 +43,14 @@ def test_a_finished_test_is_scored_again_without_the_model(world: Path) -> None:
 
 def test_an_interrupted_test_asks_only_what_is_left(world: Path) -> None:
     class Broken(Scripted):
-        def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        def generate(
+            self,
+            prompts: Sequence[str],
+            frames: Sequence[Tensor],
+            max_new_tokens: int,
+            answer_start: str = "",
+            times: Sequence[Tensor] | None = None,
+        ) -> list[str]:
             if self._asked:
                 raise OSError("the power went out")
             return super().generate(prompts, frames, max_new_tokens)
@@ -193,11 +200,11 @@ from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES
 
 class Slow(VideoLlavaPolicy):
-    def generate(self, prompts, frames, max_new_tokens):
+    def generate(self, prompts, frames, max_new_tokens, *more):
         with open("asked.txt", "a") as file:
             file.write("".join(prompt + "|" for prompt in prompts))
         time.sleep(float(sys.argv[2]))
-        return super().generate(prompts, frames, max_new_tokens)
+        return super().generate(prompts, frames, max_new_tokens, *more)
 
 trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
                   enable_checkpointing=False)

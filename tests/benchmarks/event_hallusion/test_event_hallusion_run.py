@@ -26,7 +26,14 @@ class Scripted(nn.Module):
     def load(self) -> None:
         """Nothing to load."""
 
-    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
+    ) -> list[str]:
         return [
             f"A picture of {float(one.float().mean()):.0f}." if "describe" in prompt else "No."
             for prompt, one in zip(prompts, frames, strict=True)

@@ -184,7 +184,12 @@ class Prefilled(Scripted):
     """Goes on where its answer was begun."""
 
     def generate(
-        self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int, answer_start: str = ""
+        self,
+        prompts: Sequence[str],
+        frames: Sequence[Tensor],
+        max_new_tokens: int,
+        answer_start: str = "",
+        times: Sequence[Tensor] | None = None,
     ) -> list[str]:
         self._starts = answer_start
         return super().generate(prompts, frames, max_new_tokens)
@@ -242,8 +247,12 @@ def test_the_default_prompt_is_named_as_that_of_lmms_eval(world: Path) -> None:
 
 
 def test_a_policy_that_cannot_begin_its_answer_is_refused_before_it_loads(world: Path) -> None:
-    policy = Scripted(says)
-    with pytest.raises(ValueError, match=r"Scripted cannot begin its answers with 'Best option:\('"):
+    class Unprompted(Scripted):
+        def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:  # type: ignore[override]
+            raise AssertionError("asked")
+
+    policy = Unprompted(says)
+    with pytest.raises(ValueError, match=r"Unprompted cannot begin its answers with 'Best option:\('"):
         run_test(MVBench(policy, str(world / "out")), data(world, prompt="mvbench"))
     assert not policy._asked
 

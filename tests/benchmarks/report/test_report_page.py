@@ -18,6 +18,12 @@ from benchmarks.report.tables import Cell
 from tests.support.report_runs import write_run, write_vbench, write_world
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """The runs of `write_world`, which nothing changes."""
+    return read_runs(write_world(tmp_path_factory.mktemp("world")))
+
+
 def row_of(runs: list[Run], benchmark: str, address: str) -> dict[str, str]:
     """Heading -> text of a score's row."""
     table = tables(runs)[f"{benchmark}, with intervals"]
@@ -74,9 +80,8 @@ def test_proxies_merged_numbers_and_totals_of_proxies_are_shown_and_marked(tmp_p
     assert "dynamic_degree (proxy)" in score_chart(runs[:1])
 
 
-def test_what_several_runs_have_in_common_is_said_once(tmp_path: Path) -> None:
-    runs = read_runs(write_world(tmp_path))
-    said = notes(runs)
+def test_what_several_runs_have_in_common_is_said_once(world: list[Run]) -> None:
+    said = notes(world)
     prompt = [note for note in said if "lmms-eval's prompt" in note]
     assert len(prompt) == 1
     assert prompt[0].startswith("base, dpo, vista: asked with lmms-eval's prompt")
@@ -84,21 +89,20 @@ def test_what_several_runs_have_in_common_is_said_once(tmp_path: Path) -> None:
     assert len(said) == len(set(said))
 
 
-def test_every_column_has_its_unit(tmp_path: Path) -> None:
+def test_every_column_has_its_unit(world: list[Run]) -> None:
     assert all(re.search(r", (%|0 to 1)$", name) for name in HEADER[1:])
-    runs = read_runs(write_world(tmp_path))
     units = {
         cell
-        for table in tables(runs).values()
+        for table in tables(world).values()
         if "unit" in table.header
         for cell in (r.cells[0].text for r in table.rows)
     }
     assert units == {"%", "px", "0 to 5"}
 
 
-def test_the_page_reads_on_a_phone(tmp_path: Path) -> None:
+def test_the_page_reads_on_a_phone(world: list[Run]) -> None:
     """What a browser at 390 px needs: names that stay, charts that shrink and stack, wide tables in scrollers."""
-    page = web_page(read_runs(write_world(tmp_path)))
+    page = web_page(world)
     assert re.search(r"th:first-child, td:first-child \{[^}]*position: sticky; left: 0;[^}]*background", page)
     assert "@media (max-width: 600px)" in page
     assert "figure svg, figure img { display: block; width: 100%; height: auto; }" in page
@@ -118,12 +122,11 @@ def test_rows_of_charts_are_full(count: int, rows: list[int]) -> None:
     assert in_rows([], 3) == ""
 
 
-def test_a_benchmark_has_lines_for_the_runs_that_were_tested_on_it_alone(tmp_path: Path) -> None:
+def test_a_benchmark_has_lines_for_the_runs_that_were_tested_on_it_alone(world: list[Run]) -> None:
     """Three runs, one of them without the benchmark: the chart is as high as for two, and colours stay."""
-    runs = read_runs(write_world(tmp_path))
     vbench = [Run(**{**{name: getattr(run, name) for name in run.__slots__}, "tests": {"VBench": run.tests["VBench"]}})
               if "VBench" in run.tests else Run(**{**{name: getattr(run, name) for name in run.__slots__}, "tests": {}})
-              for run in runs]  # fmt: skip
+              for run in world]  # fmt: skip
     height = re.compile(r'viewBox="0 0 [\d.]+ ([\d.]+)"')
     two = height.findall(score_chart([vbench[0], vbench[2]]))
     assert height.findall(score_chart(vbench)) == two

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,11 @@ def test_a_faulty_file_of_replies_is_refused_with_all_its_faults(tmp_path: Path)
         RecordedJudge(str(path)).ask([JudgeQuestion("?", key="a")])
     with pytest.raises(ValueError, match="no such file of replies"):
         RecordedJudge(str(tmp_path / "absent.jsonl")).ask([JudgeQuestion("?", key="a")])
+
+
+def test_recorded_replies_in_a_named_pipe_are_refused_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "replies.jsonl")
+    judge = RecordedJudge(str(tmp_path / "replies.jsonl"))
+    for read in (judge.check, lambda: judge.ask([JudgeQuestion("", key="a")])):
+        with pytest.raises(ValueError, match="is not a regular file but a named pipe"):
+            read()
