@@ -120,6 +120,15 @@ class FlowSampler(LightningModule):
             "adapter": policy.get("adapter"),
         }
 
+    def prompt(self, text: str) -> Prompt:
+        """The embeddings of a prompt.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        self._guide()  # with the first prompts, so that the text encoders load once for both
+        return self._prompts.of(text)
+
     def levels(self, eta: float, latent_shape: Sequence[int]) -> Tensor:
         """The noise levels of denoising from eta: by `flow_shift`, or the family's own."""
         if self.flow_shift is None:
