@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.embeddings import Timesteps
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -177,6 +178,31 @@ def test_the_autoencoders_type_and_tiles_change_little_and_are_recorded(case: Ca
     assert half._codec._vae is not None
     half.release()
     assert half._codec._vae is None
+
+
+def test_half_precision_is_close_and_the_meta_device_agrees(case: Case) -> None:
+    half = case.family.build(case.folder, lora=LORA, dtype="bfloat16", activation_checkpointing=True)
+    on_meta = case.family.policy(str(case.folder), **case.family.settings, lora=LORA, dtype="bfloat16")
+    if len(half.networks) == 1:
+        on_meta.load(meta=True)
+        facts = [
+            {name: (weight.dtype, weight.shape, weight.requires_grad) for name, weight in policy.named_parameters()}
+            for policy in (half, on_meta)
+        ]
+        assert facts[0] == facts[1]
+    times: list[torch.dtype] = []
+    for module in half.modules():
+        if isinstance(module, Timesteps):
+            module.register_forward_pre_hook(lambda module, given: times.append(given[0].dtype))
+    velocity, whole = case.velocity(half), case.velocity(case.policy)
+    assert set(times) == {torch.float32}, "in 16 bits 731.2 would be 732"
+    assert velocity.dtype == torch.float32
+    assert (velocity - whole).norm() < 0.1 * whole.norm()
+    nudge(half)
+    case.velocity(half).square().mean().backward()
+    trained = {name: weight for name, weight in half.named_parameters() if weight.requires_grad}
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    assert [name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()] == []
 
 
 def test_given_frames_are_not_made_and_their_noise_is_not_looked_at(case: Case) -> None:
