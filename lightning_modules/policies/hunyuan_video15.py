@@ -45,7 +45,7 @@ def _in_its_type(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 class HunyuanVideo15Policy(DiffusersVideoFlow):
     """A HunyuanVideo-1.5 text-to-video checkpoint that is trained, sampled from and exported, see `DiffusersVideoFlow`.
 
-    A prompt has two streams: "embeds" of Qwen2.5-VL, and "glyphs", which ByT5 makes of what stands in quotation marks.
+    A prompt has two streams: "embeds" of Qwen2.5-VL, and "glyphs", which ByT5 makes of what is in quotation marks.
     The pipeline has no loader for adapters: an export is read by ``pipe.transformer.load_lora_adapter(folder,
     prefix=None, use_safetensors=True, weight_name="pytorch_lora_weights.safetensors")``.
 

@@ -110,7 +110,7 @@ class FlowSampler(LightningModule):
         }
 
     def sampler(self) -> dict[str, Any]:
-        """What of the settings stands in every sample's own row."""
+        """The settings that every sample's own row repeats."""
         policy = policy_settings(self.policy)
         return {
             "shift": self.flow_shift,
