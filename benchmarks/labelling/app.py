@@ -98,6 +98,7 @@ class _Guard:
                 ]
             await send(message)
 
+        # In the path, not in a cookie: the page's own links are relative and keep it, and no other site can know it.
         given = scope["path"].lstrip("/").partition("/")[0]
         if secrets.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode()):
             await self.app(scope, receive, send_with_headers)

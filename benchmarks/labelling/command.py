@@ -55,12 +55,8 @@ def label_pairs(
         ValueError: an extra is not installed, the pairs or labels cannot be used, or a setting is out of its range.
         LockedError: another process writes the same file.
     """
-    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise ValueError(_MISSING.format(" and ".join(missing)))
-    if not 0 <= port <= 65535 - _PORTS:
-        raise ValueError(f"port is {port}; give 0 (any free one) to {65535 - _PORTS}")
-    if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", token):
-        raise ValueError("token: give 8 or more letters, digits, - or _")
+    _check(port, token)
+    # Imported here: without the extra, the lines above say what is missing.
     from benchmarks.labelling.agreement import AgreementView, read_judge
     from benchmarks.labelling.app import build_app
     from benchmarks.labelling.label_file import LabelFile
@@ -86,6 +82,15 @@ def label_pairs(
             webbrowser.open(address)
         _serve(app, listener)
     _summarise(file, pairs, segment_seconds)
+
+
+def _check(port: int, token: str | None) -> None:
+    if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
+        raise ValueError(_MISSING.format(" and ".join(missing)))
+    if not 0 <= port <= 65535 - _PORTS:
+        raise ValueError(f"port is {port}; give 0 (any free one) to {65535 - _PORTS}")
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", token):
+        raise ValueError("token: give 8 or more letters, digits, - or _")
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -116,11 +121,12 @@ def _serve(app: Any, listener: socket.socket) -> None:
     """Serve until Ctrl+C or SIGTERM."""
     import uvicorn
 
+    # Browsers keep connections open for videos: without a limit the end would wait for them.
     settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="off")
     try:
         uvicorn.Server(settings).run(sockets=[listener])
     except KeyboardInterrupt:
-        print()
+        print()  # behind the ^C that the terminal shows
 
 
 def _introduce(address: str, host: str, count: int, output: str) -> None:

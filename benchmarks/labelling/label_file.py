@@ -106,7 +106,7 @@ class LabelFile:
                     self._append(judgement)
                 else:
                     write_whole(self.path, self._content({_key(judgement): judgement}))
-            finally:
+            finally:  # also after a failure: the file has been touched by this program alone
                 self._state = self._stat()
             self._rows[_key(judgement)] = judgement
 

@@ -61,6 +61,7 @@ class Labelling:
             ValueError: it is no name.
         """
         cleaned = clean_name(name)
+        # Ann and ann are one person: two names would be two votes.
         known = {judgement.annotator.casefold(): judgement.annotator for judgement in self.file.judgements}
         annotator = known.get(cleaned.casefold(), cleaned)
         self.annotators.join(session, annotator)

@@ -83,6 +83,7 @@ def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int)
         left: Which = "first" if random.random() < 0.5 else "second"
         for segment in pairs.segments(position):
             asked.append((position, segment, left, 0))
+            # Drawn for each question, whatever the share: a larger share asks the same ones again, and more.
             draw, gap = random.random(), int(random.integers(REPEAT_AFTER[0], REPEAT_AFTER[1] + 1))
             if draw < repeats:
                 again[min(place + gap, len(order) - 1)].append((position, segment, other(left)))

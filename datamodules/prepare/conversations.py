@@ -118,7 +118,7 @@ def conversation(field: str, messages: Any, role: str = "role", content: str = "
     Raises:
         UnreadableRowError: another structure, other roles, or more than one video token.
     """
-    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise UnreadableRowError(field, f"is not a list of messages but {shown(messages)}")
     read = Conversation()
     if messages[0].get(role) == "system":

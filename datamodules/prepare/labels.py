@@ -188,20 +188,9 @@ def prepare_labels(
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judgements = read_judgements(labels)
-    judged: dict[str, dict[int | None, int]] = defaultdict(dict)
-    for place, answers in by_place(judgements).items():
-        judged[place.key][place.segment] = majority(list(answers.values()))
-    faults = [f"key {key!r} is no pair of {pairs}" for key in sorted(set(judged) - set(known))]
-    rows: list[LabelRow] = []
-    left_out: list[str] = []
-    for key in (key for key in known if key in judged):
-        try:
-            if (row := _label_row(known[key], judged[key], segment_seconds, judge, incomplete == "skip")) is None:
-                left_out.append(key)
-            else:
-                rows.append(row)
-        except ValueError as error:
-            faults.append(f"key {key!r}: {error}")
+    strangers = sorted({judgement.place.key for judgement in judgements} - set(known))
+    rows, left_out, faults = _label_rows(known, judgements, segment_seconds, judge, incomplete == "skip")
+    faults = [*(f"key {key!r} is no pair of {pairs}" for key in strangers), *faults]
     if not rows and not faults:
         faults.append("no pair has a label for each of its segments; label the others, too")
     if faults:
@@ -225,6 +214,33 @@ def prepare_labels(
             f"{annotator or 'without a name'}: {twice} questions asked twice, {alike} answered alike; not counted twice"
         )
     return written
+
+
+def _label_rows(
+    known: Mapping[str, PairRow],
+    judgements: Sequence[Judgement],
+    segment_seconds: float,
+    judge: str,
+    may_lack: bool,
+) -> tuple[list[LabelRow], list[str], list[str]]:
+    """The labels of each pair that is named, the keys that are left out because segments have no label, and faults."""
+    judged: dict[str, dict[int | None, int]] = defaultdict(dict)
+    for place, answers in by_place(judgements).items():
+        judged[place.key][place.segment] = majority(list(answers.values()))
+    rows: list[LabelRow] = []
+    left_out: list[str] = []
+    faults: list[str] = []
+    for key in (key for key in known if key in judged):
+        try:
+            row = _label_row(known[key], judged[key], segment_seconds, judge, may_lack)
+        except ValueError as error:
+            faults.append(f"key {key!r}: {error}")
+            continue
+        if row is None:
+            left_out.append(key)
+        else:
+            rows.append(row)
+    return rows, left_out, faults
 
 
 def _label_row(

@@ -155,8 +155,9 @@ def layout_of(row: Row) -> str | None:
         *FEEDBACK_AXES,
     } <= row.keys():
         return "videofeedback2"
-    made = ("videofeedback2", "videodpo")
-    return next((name for name, layout in LAYOUTS.items() if name not in made and not layout.missing(row)), None)
+    # These two are known by their files, and become rows of the names in the table.
+    from_files = ("videofeedback2", "videodpo")
+    return next((name for name, layout in LAYOUTS.items() if name not in from_files and not layout.missing(row)), None)
 
 
 def nearest_layout(row: Row) -> str:
@@ -170,13 +171,13 @@ def chosen_axis(layout: PairLayout, rows: Sequence[SourceRow], axis: str | None)
     Raises:
         ValueError: it does not exist, or there are several to choose from.
     """
-    found = Counter(name for row in rows for name in layout.axes_of(row.data))
-    if axis is not None and axis not in found and not layout.scores:
-        raise ValueError(f"has no axis {axis}; there are {', '.join(found) or 'none'}")
+    axes = Counter(name for row in rows for name in layout.axes_of(row.data))
+    if axis is not None and axis not in axes and not layout.scores:
+        raise ValueError(f"has no axis {axis}; there are {', '.join(axes) or 'none'}")
     if axis is not None or layout.scores:
         return axis
-    if OVERALL in found:
+    if OVERALL in axes:
         return OVERALL
-    if len(found) > 1:
-        raise ValueError(f"compares videos on several axes; choose one: --axis {' or '.join(found)}")
-    return next(iter(found), None)
+    if len(axes) > 1:
+        raise ValueError(f"compares videos on several axes; choose one: --axis {' or '.join(axes)}")
+    return next(iter(axes), None)

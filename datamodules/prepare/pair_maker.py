@@ -17,7 +17,7 @@ from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
 from datamodules.prepare.pair_layouts import PairLayout, nearest_layout
 from datamodules.prepare.pair_verdicts import Verdict
 from datamodules.prepare.row_writer import Sample
-from datamodules.prepare.rows import SourceRow, key_part, sample_key
+from datamodules.prepare.rows import SourceRow, sample_key
 from datamodules.shards.files import write_whole
 from datamodules.video.facts import VideoFacts
 
@@ -26,7 +26,20 @@ _LABELS: Mapping[Verdict, str] = {1: "first", -1: "second", 0: "tie"}
 
 @dataclass(eq=False)
 class PairMaker:
-    """Makes a sample of a row: both videos, cut alike, and what was said of them."""
+    """Maker of samples: both videos of a row, cut alike, and its label; counts what is changed, dropped and left out.
+
+    Attributes:
+        path: of the table.
+        name: of the layout.
+        layout: the columns.
+        axis: what is compared; None where the table has no words for it.
+        margin: see `prepare_pairs`.
+        share: see `prepare_pairs`.
+        videos: finds what the rows name.
+        common: what both videos are made to be.
+        source: name for tables; "" = the layout's and the axis.
+        lossless: how frames are encoded again.
+    """
 
     path: Path
     name: str
@@ -89,11 +102,8 @@ class PairMaker:
     ) -> Sample:
         first, second = videos
         source = self.source or (f"{self.name}/{self.axis}" if self.axis else self.name)
-        key = sample_key(self.path, row)
-        if "-" in row.line and self.name == "videofeedback2":
-            key = f"{key_part(self.path.stem)}-{row.line}"
-        elif row.name:
-            key = f"{key_part(row.name.partition(',')[0])}-{row.number:06d}"
+        # A pair that is no line of the table has a name, which is unique.
+        key = row.name or sample_key(self.path, row)
         record = VideoRow(key, f"{first.video_id}|{second.video_id}", prompt, clip, source, scores)
         if self.labelled:
             self._labels.append((key, verdict))
@@ -146,8 +156,8 @@ class PairMaker:
         lines = [f"{self.path}: read as {self.name} ({self.layout.title} layout){what}"]
         if self.labelled:
             counts = Counter(_LABELS[verdict] for _, verdict in self._labels)
-            said = ", ".join(f"{name} {counts[name]}" for name in _LABELS.values())
-            lines.append(f"  labels of whole videos in {_labels_path(prefix)}: {said}")
+            listed = ", ".join(f"{name} {counts[name]}" for name in _LABELS.values())
+            lines.append(f"  labels of whole videos in {_labels_path(prefix)}: {listed}")
         if self._undecided:
             lines.append(f"  left out, because no label is valid: {self._undecided}")
         changed = ", ".join(f"{name} {count}" for name, count in self._changed.items() if count)

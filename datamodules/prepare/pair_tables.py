@@ -18,10 +18,13 @@ import yaml
 from datamodules.prepare.conversations import UnreadableRowError, shown
 from datamodules.prepare.pair_layouts import FEEDBACK_AXES
 from datamodules.prepare.pair_verdicts import number_of, score_verdict
-from datamodules.prepare.rows import SourceRow
+from datamodules.prepare.rows import SourceRow, key_part
 from datamodules.prepare.tables import read_table
 
 Row = Mapping[str, Any]
+
+#: Columns of VideoFeedback 2 that say where a video is, the one with its folder first.
+_ADDRESSES = ("video_url", "video_name")
 
 
 def read_pair_table(path: Path) -> list[SourceRow]:
@@ -81,7 +84,7 @@ def _videodpo_rows(folder: Path) -> Iterator[SourceRow]:
         lists.append(content)
     videos, pairs = lists
     for number, pair in enumerate(pairs, 1):
-        row = SourceRow(number, "", {}, name=f"{folder.name}, pair {number}")
+        row = SourceRow(number, "", {}, name=f"{key_part(folder.name)}-{number:06d}")
         for side, name in (("first", "video1"), ("second", "video2")):
             place = pair.get(name)
             if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(videos):
@@ -96,10 +99,13 @@ def _videodpo_rows(folder: Path) -> Iterator[SourceRow]:
         yield row
 
 
-def score_pairs(rows: Sequence[SourceRow], axis: str | None, margin: float, most: int | None) -> list[SourceRow]:
+def score_pairs(
+    path: Path, rows: Sequence[SourceRow], axis: str | None, margin: float, most: int | None
+) -> list[SourceRow]:
     """Pairs of the videos of one prompt whose scores differ, from rows that rate single videos.
 
     Args:
+        path: of the table, by which the pairs are named.
         rows: of VideoFeedback 2.
         axis: the score's column.
         margin: scores that are less apart give no pair.
@@ -129,12 +135,16 @@ def score_pairs(rows: Sequence[SourceRow], axis: str | None, margin: float, most
         ]
         decided.sort(key=lambda pair: -abs(pair[0][1] - pair[1][1]))
         for (first, score), (second, other) in decided[:most]:
-            name = f"rows {first.number} and {second.number}"
+            name = f"{key_part(path.stem)}-{first.number}-{second.number}"
             data = {"first": _address(first.data), "second": _address(second.data), "prompt": prompt}
             scores = {"first_score": score, "second_score": other}
-            pairs.append(SourceRow(first.number, f"{first.number}-{second.number}", data | scores, name=name))
+            # What else a video has, so that it is counted as dropped.
+            more = {
+                column: value for column, value in first.data.items() if column not in ("prompt", axis, *_ADDRESSES)
+            }
+            pairs.append(SourceRow(first.number, "", {**more, **data, **scores}, name=name))
     return pairs
 
 
 def _address(row: Row) -> Any:
-    return row.get("video_url") or row.get("video_name")
+    return next((row[column] for column in _ADDRESSES if row.get(column)), None)

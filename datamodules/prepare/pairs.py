@@ -107,7 +107,7 @@ def prepare_pairs(
         raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
     name = _layout_name(path, rows, format, first_column)
     if name == "videofeedback2":
-        rows = score_pairs(rows, axis, margin, pairs_per_prompt)
+        rows = score_pairs(path, rows, axis, margin, pairs_per_prompt)
         if not rows:
             raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
     layout = _with_columns(

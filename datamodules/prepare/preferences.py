@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -20,6 +21,7 @@ from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, sample_key
 from datamodules.prepare.tables import read_table
 from datamodules.prepare.templates import Texts
 from datamodules.shards.index import Index
+from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import PreferenceRow
 
 FormatName = Literal[
@@ -110,6 +112,11 @@ def most_frequent_format(path: Path, rows: Sequence[SourceRow], content: Sequenc
     raise ValueError(f"{path}: {row}, {fault}; the formats are {', '.join(FORMATS)}")
 
 
+def facts_of(video: ImportedVideo | None) -> VideoFacts:
+    """The facts of a video, or a stand-in for one that could not be read."""
+    return video.facts if video else UNKNOWN_VIDEO
+
+
 @dataclass(eq=False)
 class _Importer:
     """Makes samples of rows, or notes what is wrong with them, and counts what is not taken along.
@@ -158,6 +165,8 @@ class _Importer:
                 continue
             self._dropped.update([*format_.dropped(fields), *read.dropped])
             same = json.dumps([read.turns, read.question, read.chosen, read.rejected, read.video, read.rejected_video])
+            # A row may hold a whole video.
+            same = hashlib.sha256(same.encode()).hexdigest()
             if (before := first.setdefault(same, row.number)) != row.number:
                 row.refuse("row", f"repeats row {before}: the same video, question and answers")
             self._read[id(row)] = read
@@ -183,20 +192,19 @@ class _Importer:
             question=texts.text("question"),
             chosen=texts.text("chosen"),
             rejected=texts.optional_text("rejected") or "",
-            video=video.facts if video else UNKNOWN_VIDEO,
+            video=facts_of(video),
             source=f"{self.source}/{kind}" if kind else self.source,
-            rejected_video=rejected_video.facts if rejected_video else None,
+            rejected_video=None if read.rejected_video is None else facts_of(rejected_video),
             turns=tuple((turn.question, turn.answer) for turn in read.turns),
             facts=facts,
         )
-        if not row.faults:
-            row.refuse_all([*texts.faults, *preference.faults()], {})
+        row.refuse_all([*texts.faults, *preference.faults()], {})
         if row.faults or video is None:
             return
         self._kept.update(list(facts))
         self._video_alone += not preference.rejected
         given = {"mp4": video} | ({"rejected.mp4": rejected_video} if rejected_video else {})
-        yield Sample(preference, lambda: {suffix: one.content() for suffix, one in given.items()})
+        yield Sample(preference, lambda: {suffix: member.content() for suffix, member in given.items()})
 
     def _video(self, row: SourceRow, name: str, value: Any) -> ImportedVideo | None:
         try:

@@ -102,7 +102,9 @@ def _parquet_rows(path: Path) -> Iterator[SourceRow]:
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
-        raise ValueError(f"{path}: reading parquet needs pyarrow; pip install 'vidpref[parquet]'") from error
+        raise ValueError(
+            f"{path}: reading parquet needs pyarrow; pip install -c constraints.txt -e '.[parquet]'"
+        ) from error
     try:
         number = 0
         # In batches, so that the pictures of a large file need not be in memory together.

@@ -186,6 +186,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "eta": (_eta, "a number, one for each video, or null"),
     "seeds": (lambda value: value is None or _shape(value, 2, 0), "two whole numbers from 0 on, or null"),
     # Of VistaDPO: a given rejected video, and the part of the frames that was visible when the sample was made.
+    "rejected": (lambda value: isinstance(value, bool), "true or false"),
     "negative": (_video, "frames, fps, width and height of a video"),
     "visible": (lambda value: value is None or (_box(value) and len(value) == 4), "[x, y, width, height] in pixels"),
     "labels": (

@@ -143,8 +143,9 @@ class EndpointJudge(Judge):
             futures = [threads.submit(self._reply, question) for question in questions]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()  # raises the first failure before the others have waited for theirs
+                for future in futures:  # in their order: of several failures the first question's is raised
+                    if future in done:
+                        future.result()  # before the others have waited for theirs
                 return [future.result() for future in futures]
             except BaseException:
                 # What is under way ends its request, and its reply is kept: it was paid for.

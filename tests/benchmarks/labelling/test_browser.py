@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,84 +13,15 @@ import vidpref
 from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.labelling import Labelling
 from benchmarks.labelling.pairs import ShownPairs
-from datamodules.prepare.labels import Judgement, read_judgements
 from lightning_modules.policies.wan import WanPolicy
 from tests.support.command_runs import run_fit, steps
-from tests.support.flow_shards import write_labels
 from tests.support.judged_pairs import read_labels, write_judged_pairs
+from tests.support.label_pages import IN_A_BROWSER, OpenPage, enter, expect, press, rows, video_times, wait_ready
 from tests.support.labelling import label_server
 from tests.support.paths import ROOT
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-pytest.importorskip("uvicorn")
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="there is no Chromium on this machine (.ci/browser installs it in the CI)"
-    ),
-]
-expect.set_options(timeout=30_000)
-KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "tie": "ArrowDown"}
-NAMES = {1: "first", -1: "second", 0: "tie"}
-OpenPage = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        # No sandbox: in containers the tests are root. No pages but ours are opened.
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """A page in a profile of its own; at the end no script has failed and nothing was asked of another machine."""
-    pages: list[Page] = []
-    faults: list[str] = []
-
-    def opened(address: str, **settings: object) -> Page:
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **settings}).new_page()
-        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
-        page.on("console", lambda line: faults.append(line.text) if "Security Policy" in line.text else None)
-        page.on("request", lambda request: strangers(request.url))
-        page.goto(address)
-        pages.append(page)
-        return page
-
-    def strangers(url: str) -> None:
-        if not url.startswith(("http://127.0.0.1:", "data:,")):
-            faults.append(f"asked {url}")
-
-    yield opened
-    for page in pages:
-        page.context.close()
-    assert faults == []
-
-
-def enter(page: Page, name: str) -> None:
-    page.get_by_label("Name").fill(name)
-    page.keyboard.press("Enter")
-
-
-def wait_ready(page: Page) -> None:
-    expect(page.locator("#task")).to_have_attribute("data-ready", "true")
-
-
-def press(page: Page, answer: str, count: int) -> None:
-    """Answer by key, and wait until the page has counted it."""
-    wait_ready(page)
-    page.keyboard.press(KEYS[answer])
-    expect(page.locator("#progress-text")).to_contain_text(re.compile(rf"^{count} of"))
-
-
-def rows(folder: Path) -> list[Judgement]:
-    return read_judgements(folder / "labels.csv")
+pytestmark = IN_A_BROWSER
 
 
 def test_twenty_answers_a_reload_two_annotators_a_kill_and_a_fit(tmp_path: Path, open_page: OpenPage) -> None:
@@ -123,7 +52,7 @@ def test_twenty_answers_a_reload_two_annotators_a_kill_and_a_fit(tmp_path: Path,
         with (tmp_path / "labels.csv").open("a") as file:
             file.write("p00,2,fir")  # what a power cut leaves
         wait_ready(ann)
-        ann.keyboard.press(KEYS[answers[12]])
+        ann.keyboard.press("ArrowRight")
         expect(ann.locator("#trouble")).to_contain_text("The server does not answer")
         with label_server(tmp_path, *flags, "--port", server.port) as again:
             assert again.port == server.port, "the address is the same, so the open page goes on"
@@ -152,6 +81,11 @@ def test_twenty_answers_a_reload_two_annotators_a_kill_and_a_fit(tmp_path: Path,
             if question.place.key == key and not question.repeat
         ]
         assert written[key].labels == tuple(first)
+    fit_on_labels(tmp_path)
+
+
+def fit_on_labels(folder: Path) -> None:
+    """Two steps of the dense fit."""
     settings = {
         "trainer.default_root_dir": "run",
         "trainer.max_steps": 2,
@@ -164,20 +98,9 @@ def test_twenty_answers_a_reload_two_annotators_a_kill_and_a_fit(tmp_path: Path,
         "data.num_workers": 0,
         "data.batch_size": 2,
     }
-    done = run_fit(tmp_path, f"{ROOT}/configs/dense_dpo/wan_lora.yaml", settings, probe="steps.jsonl")
+    done = run_fit(folder, f"{ROOT}/configs/dense_dpo/wan_lora.yaml", settings, probe="steps.jsonl")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(steps(tmp_path / "steps.jsonl")) == 2
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
-    write_judged_pairs(tmp_path, count=3)
-    return tmp_path
-
-
-def video_times(page: Page) -> list[float]:
-    times: list[float] = page.evaluate("Array.from(document.querySelectorAll('video'), (video) => video.currentTime)")
-    return times
+    assert len(steps(folder / "steps.jsonl")) == 2
 
 
 def test_both_videos_loop_the_segment_in_step(labelled: Path, open_page: OpenPage) -> None:
@@ -237,13 +160,56 @@ def test_back_corrects_an_answer_and_later_leaves_one_open(labelled: Path, open_
         expect(page.locator("#where")).to_contain_text("segment 1 of 3")
         press(page, "tie", 3)
         wait_ready(page)
-        page.locator("#timeline button").nth(0).click()
+        page.locator("#timeline button").nth(0).focus()
+        page.keyboard.press("Enter")
         expect(page.locator(".answer.tie")).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#timeline button").nth(0)).to_be_focused()
         asked = Labelling(ShownPairs(labelled / "pairs.index.json"), LabelFile(labelled / "x.csv"), 0).questions("Ann")
     expected = [asked[0].label("left"), asked[1].label("right"), asked[3].label("tie")]
     assert [(row.place, row.label) for row in rows(labelled)] == [
         (asked[number].place, label) for number, label in zip((0, 1, 3), expected, strict=True)
     ]
+
+
+def test_a_video_that_was_altered_is_named_and_passed_over(labelled: Path, open_page: OpenPage) -> None:
+    pairs = ShownPairs(labelled / "pairs.index.json")
+    asked = Labelling(pairs, LabelFile(labelled / "x.csv"), 0).questions("Ann")
+    position, left = asked[0].position, asked[0].left
+    member = pairs.index.entries[position].members[f"{left}.mp4"]
+    shard = Path(pairs.index.address(position))
+    content = bytearray(shard.read_bytes())
+    content[member.offset + 100] ^= 1
+    shard.write_bytes(bytes(content))
+    with label_server(labelled, "pairs.index.json", "--repeats", "0") as server:
+        page = open_page(server.address)
+        enter(page, "Ann")
+        expect(page.locator("#video-error")).to_contain_text(f"Left video: {shard.name}: sample '{asked[0].place.key}'")
+        expect(page.locator("#video-error")).to_contain_text("was altered, checksums differ. Press N")
+        page.keyboard.press("ArrowLeft")  # nothing to judge: no answer is taken
+        for number in (1, 2):
+            page.keyboard.press("n")
+            expect(page.locator("#where")).to_contain_text(f"segment {number + 1} of 3")
+            expect(page.locator("#video-error")).to_be_visible()
+        page.keyboard.press("n")
+        press(page, "left", 1)
+        expect(page.locator("#video-error")).to_be_hidden()
+    assert [row.place.key for row in rows(labelled)] == [asked[3].place.key]
+
+
+def test_a_duplicated_tab_is_another_window(labelled: Path, open_page: OpenPage) -> None:
+    """It gets a copy of the first tab's session storage, in which its identity must not be."""
+    with label_server(labelled, "pairs.index.json") as server:
+        page = open_page(server.address)
+        page.evaluate("sessionStorage.setItem('copied', 'yes')")
+        enter(page, "Ann")
+        wait_ready(page)
+        with page.context.expect_page() as opened:
+            page.evaluate("void window.open(location.href)")
+        assert opened.value.evaluate("sessionStorage.getItem('copied')") == "yes"
+        enter(opened.value, "Ann")
+        expect(opened.value.locator("#join-error")).to_contain_text("Ann is labelling in another window")
+        opened.value.close()
+        press(page, "left", 1)
 
 
 def test_a_held_key_answers_once(labelled: Path, open_page: OpenPage) -> None:
@@ -298,74 +264,3 @@ def test_by_keyboard_alone_to_the_end_and_what_the_page_then_says(labelled: Path
         expect(page.locator("#facts")).to_contain_text("asked twice: 2 of 3 answered alike (67%)")
     assert {row.place.segment for row in rows(labelled)} == {None}
     assert Counter(row.repeat for row in rows(labelled)) == {0: 3, 1: 3}
-
-
-def test_the_agreement_view_plays_what_they_disagree_on(labelled: Path, open_page: OpenPage) -> None:
-    judge = write_labels(str(labelled / "pairs.index.json"), {"p00": (1, 1, 0), "p01": (0, 0, 0)}, name="judge")
-    lines = [
-        "p00,0,first,ann",
-        "p00,1,second,ann",
-        "p00,2,tie,ann",
-        "p01,0,tie,ann",
-        "p01,1,tie,ann",
-        "p01,2,first,ann",
-    ]
-    (labelled / "labels.csv").write_text("\n".join(["key,segment,label,annotator", *lines]) + "\n")
-    with label_server(labelled, "pairs.index.json", "--judges", judge) as server:
-        page = open_page(f"{server.address}agreement.html")
-        expect(page.locator("#table tbody tr")).to_have_count(1)
-        expect(page.locator("#table tbody tr")).to_contain_text("ann and tests667%")
-        expect(page.locator(".card")).to_have_count(2)
-        expect(page.get_by_role("button", name="they disagree")).to_have_count(2)
-        page.keyboard.press("ArrowDown")
-        expect(page.locator("#player")).to_have_attribute("data-ready", "p00/1")
-        expect(page.locator("#where")).to_contain_text("Pair p00 · 1.0 to 2.0 s · ann: second, tests: first")
-        assert all(0.99 <= time <= 2.1 for time in video_times(page))
-        page.keyboard.press("ArrowDown")
-        expect(page.locator("#player")).to_have_attribute("data-ready", "p01/2")
-        page.keyboard.press("ArrowDown")
-        expect(page.locator("#player")).to_have_attribute("data-ready", "p00/1")
-        page.get_by_label("only disagreements").uncheck()
-        page.get_by_role("button", name="Play 0.0 to 1.0 s of pair p01").click()
-        expect(page.locator("#player")).to_have_attribute("data-ready", "p01/0")
-
-
-@pytest.mark.parametrize("width", [1280, 800])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_fits_and_can_be_read(labelled: Path, open_page: OpenPage, width: int, scheme: str) -> None:
-    """No sideways scrolling; all answers without scrolling; text against its background as WCAG AA asks (4.5 to 1)."""
-    size = {"width": width, "height": 800}
-    with label_server(labelled, "pairs.index.json") as server:
-        page = open_page(server.address, viewport=size, color_scheme=scheme, reduced_motion="reduce")
-        enter(page, "Ann")
-        wait_ready(page)
-        assert page.evaluate("document.documentElement.scrollWidth") == width
-        box = page.locator(".transport").bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= 800
-        assert page.evaluate("Array.from(document.querySelectorAll('video'), (v) => v.paused)") == [True, True]
-        colors = page.evaluate(
-            """() => Array.from(document.querySelectorAll('button, p, h1, h2, a, figcaption, .time'))
-                .filter((element) => element.offsetParent && element.textContent.trim())
-                .map((element) => {
-                    let behind = element;
-                    const clear = 'rgba(0, 0, 0, 0)';
-                    while (getComputedStyle(behind).backgroundColor === clear) behind = behind.parentElement;
-                    return [element.className + element.textContent, getComputedStyle(element).color,
-                            getComputedStyle(behind).backgroundColor];
-                })"""
-        )
-    assert len(colors) > 15
-    assert [name for name, ink, paper in colors if contrast(ink, paper) < 4.5] == []
-
-
-def contrast(first: str, second: str) -> float:
-    """The contrast of two CSS colours by WCAG 2."""
-    lights = sorted((luminance(color) for color in (first, second)), reverse=True)
-    return (lights[0] + 0.05) / (lights[1] + 0.05)
-
-
-def luminance(color: str) -> float:
-    parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

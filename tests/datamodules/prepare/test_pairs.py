@@ -243,7 +243,7 @@ def test_the_user_says_what_labels_mean(media: Path, tmp_path: Path) -> None:
         prepare_pairs(table, tmp_path / "no", labels={"0": "better"}, **options)
 
 
-def test_pairs_within_a_prompt_by_score_gap(media: Path, tmp_path: Path) -> None:
+def test_pairs_within_a_prompt_by_score_gap(media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["videos/a0", "videos/b0", "videos/a1", "videos/b1"]
     rows = [
         {"video_url": f"{name}.mp4", "prompt": prompt, "visual_score": score, "t2v_score": 1, "phy_score": 1}
@@ -252,8 +252,10 @@ def test_pairs_within_a_prompt_by_score_gap(media: Path, tmp_path: Path) -> None
     table = written(tmp_path, "vf.json", rows)
     prepare_pairs(table, tmp_path / "all", media=media, axis="visual_score")
     assert labels_of(tmp_path / "all") == {"vf-1-3": "first", "vf-1-2": "first", "vf-2-3": "first"}
+    capsys.readouterr()
     prepare_pairs(table, tmp_path / "far", media=media, axis="visual_score", margin=2)
     assert list(labels_of(tmp_path / "far")) == ["vf-1-3", "vf-1-2"]
+    assert "dropped: phy_score 2, t2v_score 2" in capsys.readouterr().out
     prepare_pairs(table, tmp_path / "one", media=media, axis="visual_score", pairs_per_prompt=1)
     assert list(labels_of(tmp_path / "one")) == ["vf-1-3"]
     with pytest.raises(ValueError, match="no two videos of one prompt differ in t2v_score"):
@@ -325,6 +327,18 @@ def test_a_bad_row_is_named(media: Path, tmp_path: Path, change: dict[str, str],
     assert not list(tmp_path.glob("out*"))
 
 
+def test_bad_pairs_may_be_skipped_and_have_no_label(media: Path, tmp_path: Path) -> None:
+    row = {"path_A": "videos/a0.mp4", "path_B": "videos/b0.mp4", "prompt": "one", "VQ": "B"}
+    table = written(tmp_path, "t.csv", [row, row | {"path_B": "videos/none.mp4"}, row | {"prompt": "two", "VQ": "A"}])
+    index = prepare_pairs(table, tmp_path / "out", media=media, skip_bad=True)
+    assert [entry.key for entry in index.entries] == ["t-000002", "t-000004"]
+    assert labels_of(tmp_path / "out") == {"t-000002": "second", "t-000004": "first"}
+    (skipped,) = (tmp_path / "out.skipped.jsonl").read_text().splitlines()
+    assert (json.loads(skipped)["row"], json.loads(skipped)["content"]["path_B"]) == (3, "videos/none.mp4")
+    with pytest.raises(ValueError, match="are there already"):
+        prepare_pairs(table, tmp_path / "out", media=media, skip_bad=True)
+
+
 def test_an_axis_is_chosen_where_there_are_several(media: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="compares videos on several axes; choose one: --axis VQ or MQ or TA"):
         prepare_pairs(FORMATS / "videoalign.csv", tmp_path / "out", media=media)
@@ -344,7 +358,5 @@ def test_videodpo_places_outside_its_list(media: Path, tmp_path: Path) -> None:
     shutil.copytree(FORMATS / "videodpo" / "part0", tmp_path / "part0")
     pairs = json.loads((tmp_path / "part0/pair.json").read_text())
     (tmp_path / "part0/pair.json").write_text(json.dumps([{**pairs[0], "video2": 2}]))
-    with pytest.raises(
-        ValueError, match=r"part0, pair 1, video2: is 2, no place in metadata\.json, which has 2 videos"
-    ):
+    with pytest.raises(ValueError, match=r"part0-000001, video2: is 2, no place in metadata\.json, which has 2 videos"):
         prepare_pairs(tmp_path / "part0", tmp_path / "out", media=media)

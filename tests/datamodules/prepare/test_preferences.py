@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,12 @@ def test_every_container_gives_the_same_rows(media: Path, tmp_path: Path, name: 
     assert row.video_id == "clips/dog.mp4"
 
 
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"reading parquet needs pyarrow; pip install -c constraints\.txt"):
+        prepare_preferences(FORMATS / "verl_omni.parquet", tmp_path / "out")
+
+
 def trl_row(**changes: Any) -> dict[str, Any]:
     message = [{"role": "assistant", "content": [{"type": "text", "text": "A dog."}]}]
     parts = [{"type": "video", "video": "clips/dog.mp4"}, {"type": "text", "text": "What jumps?"}]
@@ -288,6 +295,15 @@ def test_a_bad_row_is_named_with_what_is_wrong(media: Path, tmp_path: Path, row:
     assert "row 2, " in str(caught.value)
     assert expected in str(caught.value)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_all_faults_of_a_row_are_listed(media: Path, tmp_path: Path) -> None:
+    row = {**SWIFT, "videos": "clips/none.mp4", "rejected_videos": "clips/no.mp4", "rejected_response": ""}
+    other = {**SWIFT, "videos": "clips/none.mp4", "rejected_response": "A dog."}
+    with pytest.raises(ValueError, match="2 of 3 rows are bad") as caught:
+        prepare_preferences(written(tmp_path, "rows.jsonl", SWIFT, row, other), tmp_path / "out", media=media)
+    fields = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-2]]
+    assert fields == ["row 2, video", "row 2, rejected_video", "row 3, video", "row 3, rejected"]
 
 
 def test_faults_are_cut_at_ten_with_a_count(media: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from safetensors.torch import load
 from callbacks.reference.model import ReferenceModel
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.dense_pairs import DensePairs
+from datamodules.dense.pair_labels import join_labels
+from datamodules.dense.pair_videos import PairVideos
 from datamodules.dense.rows import PairRow
 from datamodules.dense.video_pairs import VideoPairs
 from datamodules.prepare.labels import prepare_labels
@@ -26,6 +28,8 @@ from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.predict.pair_encoder import PairEncoder, require_same_image
+from lightning_modules.predict.segment_judge import SegmentJudge
+from tests.support.judged_pairs import BrightnessJudge
 from tests.support.predict_fakes import predict, trainer_with
 from tests.support.tiny_wan import random_video, write_tiny_wan
 
@@ -95,6 +99,18 @@ def test_labels_of_whole_videos_train_on_imported_pairs(folder: Path) -> None:
     trainer.fit(module, data)
     # Policy and reference are the same at the start, and the tie takes no part.
     assert float(trainer.logged_metrics["train/loss"]) == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_a_judge_labels_segments_of_imported_pairs(folder: Path) -> None:
+    predict(
+        ShardWriter(str(folder / "judged")),
+        SegmentJudge(BrightnessJudge(), segment_seconds=0.5),
+        PairVideos(str(folder / "pairs.index.json")),
+    )
+    labels, pairs = Index.read(folder / "judged.index.json"), Index.read(folder / "pairs.index.json")
+    assert join_labels([pairs], [labels]).faults() == []
+    # Nine frames at 8 a second: two segments of half a second.
+    assert [len(entry.facts["labels"]) for entry in labels.entries] == [2, 2, 2]
 
 
 def test_videos_that_begin_with_different_frames_are_refused_to_a_policy_that_starts_from_an_image() -> None:

@@ -1,6 +1,8 @@
 // @ts-check
 /** Two videos that play one range of frames in step, again and again. */
 
+import { ApiError, request } from "./api.js";
+
 const RATES = [1, 0.5, 0.25];
 /** Videos of fewer pixels a side are shown with sharp pixels. */
 const COARSE = 160;
@@ -11,6 +13,17 @@ function seek(video, time) {
     video.addEventListener("seeked", resolve, { once: true });
     video.currentTime = time;
   });
+}
+
+/** Why a video cannot be shown: the server's words, which the element does not pass on, or the browser's own.
+ * @param {HTMLVideoElement} video @param {string} url */
+async function reason(video, url) {
+  try {
+    await request(url);
+  } catch (error) {
+    if (error instanceof ApiError) return error.message;
+  }
+  return `this browser cannot play it (${video.error?.message || "unknown format"})`;
 }
 
 /** @param {HTMLVideoElement} video @param {string} url @returns {Promise<void>} when its first frame is there */
@@ -24,11 +37,10 @@ function load(video, url) {
       video.classList.toggle("coarse", Math.max(video.videoWidth, video.videoHeight) < COARSE);
       resolve();
     }, { signal });
-    video.addEventListener("error", () => {
+    video.addEventListener("error", async () => {
       done.abort();
       delete video.dataset.url;
-      const side = video.getAttribute("aria-label");
-      reject(new Error(`${side}: cannot be played here (${video.error?.message || "unknown format"}).`));
+      reject(new Error(`${video.getAttribute("aria-label")}: ${await reason(video, url)}.`));
     }, { signal });
     video.dataset.url = url;
     video.src = url;

@@ -28,7 +28,10 @@ export class Timeline {
   /** @param {Segment[]} segments @param {number} current number of the question @param {number} fps @param {number} frames */
   render(segments, current, fps, frames) {
     this.frames = frames;
+    const focused = this.element.contains(document.activeElement);
     this.element.replaceChildren(...segments.map((segment) => this.#button(segment, current, fps)), this.playhead);
+    // The button that had the focus is gone; without this, the next Tab would begin at the top of the page.
+    if (focused) /** @type {HTMLElement | null} */ (this.element.querySelector("[aria-current]"))?.focus();
   }
 
   /** @param {number} frame the one that is shown, with its fraction */
