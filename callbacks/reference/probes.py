@@ -153,6 +153,7 @@ class PairProbe(Probe[PairBatch]):
             name: getattr(self.kept, name)[:, :, :frames, :height, :width].clone() for name in self._LATENTS
         }
         small |= {name: getattr(self.kept, name)[:, :frames].clone() for name in ("labels", "segments")}
+        small["conditions"] = [condition.corner(frames, height, width) for condition in self.kept.conditions]
         return type(self)(type(self)(replace(self.kept, **small)).on(torch.device("cpu")))
 
     def on(self, device: torch.device) -> PairBatch:

@@ -37,6 +37,10 @@ class Condition:
         """The condition with its tensor page-locked."""
         return self if self.image is None else replace(self, image=self.image.pin_memory())
 
+    def corner(self, frames: int, height: int, width: int) -> Condition:
+        """The condition of the first frames, rows and columns of the latents, sharing no memory with this one."""
+        return self if self.image is None else replace(self, image=self.image[:, :frames, :height, :width].clone())
+
     def state(self) -> dict[str, Any]:
         """As plain values and tensors, for a checkpoint."""
         return {"fps": self.fps, "image": self.image, "guidance": self.guidance}

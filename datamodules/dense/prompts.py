@@ -84,7 +84,7 @@ class Prompts(LightningDataModule):
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def skip(self, keys: Collection[str]) -> None:
-        """Leave these requests out; said before the loader is made, alike on every rank. Replaces what was said before.
+        """Leave these requests out, and no others: called before the loader is made, alike on every rank.
 
         Args:
             keys: the requests' keys; unknown ones do nothing.
@@ -124,11 +124,11 @@ class PromptLoader:
 
     def __iter__(self) -> Iterator[PromptBatch]:
         for batch in self.batches:
-            asked = [self.requests[position] for position, _ in batch]
+            requests = [self.requests[position] for position, _ in batch]
             yield PromptBatch(
-                [one.key for one in asked],
-                [one.prompt for one in asked],
-                [one.index for one in asked],
+                [request.key for request in requests],
+                [request.prompt for request in requests],
+                [request.index for request in requests],
                 torch.tensor([mask for _, mask in batch]),
             )
 

@@ -222,14 +222,14 @@ class LabelRow(_Row):
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
-        found = _empty(self, ("key",))
+        faults = _empty(self, ("key",))
         if not self.labels:
-            found.append(Fault("labels", "are empty; a pair has at least one segment"))
+            faults.append(Fault("labels", "are empty; a pair has at least one segment"))
         given = [*self.labels, *([] if self.whole is None else [self.whole])]
         if wrong := [label for label in given if label not in (-1, 0, 1)]:
-            found.append(Fault("labels", f"{wrong} are none of +1 (the first video), -1 (the second) and 0 (a tie)"))
+            faults.append(Fault("labels", f"{wrong} are none of +1 (the first video), -1 (the second) and 0 (a tie)"))
         if self.frames_per_segment < 1:
-            found.append(Fault("frames_per_segment", f"is {self.frames_per_segment}; it is 1 or more"))
+            faults.append(Fault("frames_per_segment", f"is {self.frames_per_segment}; it is 1 or more"))
         if self.verdicts is not None and len(self.verdicts) != len(self.labels):
-            found.append(Fault("verdicts", f"are {len(self.verdicts)} for {len(self.labels)} labels; give as many"))
-        return found
+            faults.append(Fault("verdicts", f"are {len(self.verdicts)} for {len(self.labels)} labels; give as many"))
+        return faults

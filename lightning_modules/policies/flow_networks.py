@@ -99,6 +99,9 @@ class FlowNetworks(nn.Module):
         """Modules whose weights get no gradient, so that no adapter can train there."""
         return ()
 
+    def prepare(self, network: Any) -> None:
+        """Change what a transformer of the family needs changed, before it gets adapters; most need nothing."""
+
     @property
     def networks(self) -> tuple[str, ...]:
         """The transformers of the pipeline that are loaded, by name."""
@@ -141,6 +144,7 @@ class FlowNetworks(nn.Module):
         model: Any = build_transformer(
             *self._source(name), self.config, self.dtype, self.activation_checkpointing, meta
         )
+        self.prepare(model)
         model.requires_grad_(config is None)
         if config is None:
             return model
@@ -184,7 +188,7 @@ class FlowNetworks(nn.Module):
         return self.network(self.networks[0])
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """Where the module is, loaded or not."""
         return self.get_buffer("_place").device
 

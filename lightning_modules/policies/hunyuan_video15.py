@@ -37,10 +37,15 @@ def _embed(pipe: Any, prompts: Sequence[str], length: int, device: torch.device)
     ]
 
 
+def _in_its_type(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cast what a time embedder reads; before that the model computes with times as they are given."""
+    return (arguments[0].to(module.linear_1.weight.dtype), *arguments[1:])
+
+
 class HunyuanVideo15Policy(DiffusersVideoFlow):
     """A HunyuanVideo-1.5 text-to-video checkpoint that is trained, sampled from and exported, see `DiffusersVideoFlow`.
 
-    A prompt has two streams: "embeds" of Qwen2.5-VL, and "glyphs", which ByT5 makes of what stands in quotation marks.
+    A prompt has two streams: "embeds" of Qwen2.5-VL, and "glyphs", which ByT5 makes of what is in quotation marks.
     The pipeline has no loader for adapters: an export is read by ``pipe.transformer.load_lora_adapter(folder,
     prefix=None, use_safetensors=True, weight_name="pytorch_lora_weights.safetensors")``.
 
@@ -86,6 +91,10 @@ class HunyuanVideo15Policy(DiffusersVideoFlow):
                 "takes HunyuanVideo-1.5's text-to-video checkpoints"
             )
         return config
+
+    def prepare(self, network: Any) -> None:
+        """Let times stay float32 beside 16-bit weights; in the weights' type 731.2 would be 732."""
+        network.time_embed.timestep_embedder.register_forward_pre_hook(_in_its_type)
 
     @property
     def prompt_shapes(self) -> PromptShapes:

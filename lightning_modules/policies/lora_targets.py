@@ -72,8 +72,9 @@ def lora_targets(model: nn.Module, targets: Targets, room: AdapterRoom, some_blo
     """
     names = [name for name, _ in model.named_modules() if name]
     if targets == ALL_LINEAR:
-        chosen = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        chosen = [name for name in chosen if _inside(name, room.root) and name != room.head]
+        linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        inside = [name for name in linears if _inside(name, room.root) and name != room.head]
+        chosen = [name for name in inside if not room.is_closed(name)]
         _require_blocks(targets, chosen, room, some_blocks)
         return chosen
     if not targets:

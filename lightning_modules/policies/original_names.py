@@ -38,10 +38,10 @@ def require_names(adapted: Any, names: OriginalNames) -> None:
         ValueError: names the first such module.
     """
     for name, _ in adapted.named_parameters():
-        found = _LORA.fullmatch(name.removeprefix("base_model.model.").replace(".default.weight", ".weight"))
-        if found and names.rename(found["module"]) is None:
+        match = _LORA.fullmatch(name.removeprefix("base_model.model.").replace(".default.weight", ".weight"))
+        if match and names.rename(match["module"]) is None:
             raise ValueError(
-                f"policy.original_names: {found['module']} has no original name that diffusers' converter reads; "
+                f"policy.original_names: {match['module']} has no original name that diffusers' converter reads; "
                 "leave policy.lora.targets out, or set original_names to false"
             )
 
@@ -62,14 +62,14 @@ def write_original(tensors: Mapping[str, Tensor], config: Any, folder: Path, fil
 
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        found = _LORA.fullmatch(name)
-        assert found is not None, "checked when the adapter was made"
-        module = f"diffusion_model.{names.rename(found['module'])}"
+        match = _LORA.fullmatch(name)
+        assert match is not None, "checked when the adapter was made"
+        module = f"diffusion_model.{names.rename(match['module'])}"
         if names.alpha:
-            renamed[f"{module}.{_SIDES[found['side']]}.weight"] = tensor
+            renamed[f"{module}.{_SIDES[match['side']]}.weight"] = tensor
             renamed[f"{module}.alpha"] = torch.tensor(float(config.lora_alpha))
         else:
-            scale = config.lora_alpha / config.r if found["side"] == "B" else 1.0
-            renamed[f"{module}.lora_{found['side']}.weight"] = tensor * scale
+            scale = config.lora_alpha / config.r if match["side"] == "B" else 1.0
+            renamed[f"{module}.lora_{match['side']}.weight"] = tensor * scale
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     save_file(renamed, folder / FOLDER / file, {"format": "pt"})

@@ -61,15 +61,17 @@ class VideoFlow(Protocol):
         entry_points: methods, besides `forward`, through which a sharded module may be entered.
         model: the denoiser with its adapters, None until `load`.
         prediction: what the family's errors are of.
-        device: where the module is, loaded or not.
         prompt_length: tokens to which prompts are padded, the stream "embeds" that is.
     """
 
     entry_points: tuple[str, ...]
     model: nn.Module | None
     prediction: Prediction
-    device: torch.device
     prompt_length: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is, loaded or not."""
 
     def load(self, meta: bool = False) -> None:
         """Bring in the denoiser and its adapters; idempotent.

@@ -56,8 +56,8 @@ _ORIGINAL = {
 
 
 def _original(name: str) -> str | None:
-    found = re.fullmatch(r"(blocks\.\d+)\.(.+)", name)
-    return f"{found[1]}.{_ORIGINAL[found[2]]}" if found and found[2] in _ORIGINAL else None
+    match = re.fullmatch(r"(blocks\.\d+)\.(.+)", name)
+    return f"{match[1]}.{_ORIGINAL[match[2]]}" if match and match[2] in _ORIGINAL else None
 
 
 WAN_PARTS = CodecParts(

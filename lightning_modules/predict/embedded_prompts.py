@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning_modules.policies.video_flow import Prompt, VideoFlow
 
 #: Prompts that are embedded in one go: as many as fit into about a gigabyte.
-AHEAD = 512
+AHEAD = 256
 
 
 class EmbeddedPrompts:

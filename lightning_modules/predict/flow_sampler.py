@@ -110,7 +110,7 @@ class FlowSampler(LightningModule):
         }
 
     def sampler(self) -> dict[str, Any]:
-        """What of the settings stands in every sample's own row."""
+        """The settings that every sample's own row repeats."""
         policy = policy_settings(self.policy)
         return {
             "shift": self.flow_shift,
@@ -119,6 +119,15 @@ class FlowSampler(LightningModule):
             "checkpoint": policy.get("path"),
             "adapter": policy.get("adapter"),
         }
+
+    def prompt(self, text: str) -> Prompt:
+        """The embeddings of a prompt.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        self._guide()  # with the first prompts, so that the text encoders load once for both
+        return self._prompts.of(text)
 
     def levels(self, eta: float, latent_shape: Sequence[int]) -> Tensor:
         """The noise levels of denoising from eta: by `flow_shift`, or the family's own."""

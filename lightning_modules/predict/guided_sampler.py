@@ -127,7 +127,7 @@ class GuidedSampler(FlowSampler):
 
     def _pair(self, row: VideoRow, frames: Tensor) -> WrittenSample:
         with named(row.key):
-            prompt = self._prompts.of(row.caption)
+            prompt = self.prompt(row.caption)
             # The whole video: the autoencoder is causal, so pieces would be other latents.
             clean = self.policy.encode_video([frames])[0]
             condition = self.policy.condition(frames, row.video.fps)

@@ -93,7 +93,7 @@ class VideoSampler(FlowSampler):
 
     def _video(self, prompt: str, index: int) -> bytes:
         with named(f"{prompt}-{index}"):
-            embedded = self._prompts.of(prompt)
+            embedded = self.prompt(prompt)
         seed = video_seed(self.seed, prompt, f"sample/{index}")
         shape = self.policy.latent_space.shape(self.video)
         noise = seeded_noise(seed, (1, *shape)).to(self.device)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from callbacks.reference.probes import PairProbe
 from datamodules.dense.batches import Condition, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.given_image import token_times
@@ -102,3 +103,20 @@ def test_a_given_frames_tokens_are_at_time_0() -> None:
     ]
     t = torch.tensor([0.5])
     assert token_times(t, None, (2, 1, 2)) is t
+
+
+def test_a_kept_pair_has_the_corner_of_its_image_and_outlives_a_checkpoint() -> None:
+    module, batch = module_and_batch()
+    batch.conditions[0] = Condition(8.0, torch.randn(3, 1, 20, 18))
+    for name in ("first", "second", "noise"):
+        setattr(batch, name, torch.randn(4, 3, 5, 20, 18))
+    probe = PairProbe.of(batch).thinned()
+    assert probe.kept.first.shape == (1, 3, 4, 16, 16)
+    assert torch.equal(probe.kept.conditions[0].image, batch.conditions[0].image[..., :16, :16])
+    again = PairProbe.load({"key": probe.key, **probe.state()})
+    for kept in (probe, again):
+        scores = module.scores(kept.on(torch.device("cpu")))
+        assert scores.first.shape == (1, 4)
+    former = {name: value for name, value in probe.state().items() if name != "conditions"}
+    former["prompts"] = [prompt["embeds"] for prompt in former["prompts"]]
+    assert PairProbe.load({"key": "p0", **former}).kept.prompts[0].keys() == {"embeds"}, "as version 0.1.0 wrote it"

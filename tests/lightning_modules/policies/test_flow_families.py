@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers.models.embeddings import Timesteps
 from safetensors.torch import load_file
 from torch import Tensor
 
 from datamodules.dense.inputs import Condition
 from lightning_modules.policies.flow_adapters import FILE, FlowLora
 from lightning_modules.policies.original_names import FOLDER
-from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family
+from lightning_modules.policy_loading import policy_settings
+from tests.support.tiny_flows import FAMILIES, FPS, NEGATIVE, PROMPT, Family, cogvideox15
 from tests.support.wan_cases import nudge
 
 LORA = FlowLora(r=4, alpha=12)
@@ -135,6 +138,73 @@ def test_every_trained_weight_gets_a_gradient(case: Case) -> None:
     assert len(trained) >= 2 * 6 * blocks, "A and B of at least six linears a block"
 
 
+def test_all_linears_leave_out_those_that_no_gradient_reaches(case: Case) -> None:
+    policy = case.family.build(case.folder, lora=FlowLora(r=2, targets="all-linear"))
+    nudge(policy)
+    case.velocity(policy).square().mean().backward()
+    trained = {name: weight for name, weight in policy.named_parameters() if weight.requires_grad}
+    assert [name for name, weight in trained.items() if weight.grad is None] == []
+
+
+def test_an_expert_that_is_not_asked_has_gradients_of_0(case: Case) -> None:
+    """DDP waits for every weight of every rank, and a rank may draw times of one expert alone."""
+    if len(case.policy.networks) == 1:
+        return
+    policy = case.family.build(case.folder, lora=LORA)
+    nudge(policy)
+    case.velocity(policy, t=torch.tensor([0.2, 0.3])).square().mean().backward()
+    gradients = {name: weight.grad for name, weight in policy.named_parameters() if weight.requires_grad}
+    idle = {name for name in gradients if name.startswith("model.transformer.")}
+    assert all((gradient is not None and bool(gradient.any())) is (name not in idle)
+               for name, gradient in gradients.items())  # fmt: skip
+    low = case.family.policy(str(case.folder), **case.family.settings | {"transformer": "transformer_2"})
+    low.load()
+    times = {"t": torch.tensor([0.2, 0.3])}
+    torch.testing.assert_close(case.velocity(low, **times), case.velocity(case.policy, **times), rtol=0, atol=1e-6)
+
+
+def test_the_autoencoders_type_and_tiles_change_little_and_are_recorded(case: Case) -> None:
+    video = case.family.video()
+    half = case.family.policy(str(case.folder), **case.family.settings, vae_dtype="bfloat16", vae_tiling=True)
+    ours, plain = half.encode_video([video]), case.policy.encode_video([video])
+    assert half._codec._autoencoder(torch.device("cpu")).use_tiling
+    assert ours.dtype == torch.float32
+    assert 0 < float((ours - plain).norm() / plain.norm()) < 0.1
+    assert half.decode_video(ours)[0].shape == video.shape
+    recorded = policy_settings(half)
+    assert (recorded["vae_dtype"], recorded["vae_tiling"]) == ("bfloat16", True)
+    assert policy_settings(case.policy).keys().isdisjoint({"vae_dtype", "vae_tiling"}), "as earlier releases recorded"
+    half.release(keep_vae=True)
+    assert half._codec._vae is not None
+    half.release()
+    assert half._codec._vae is None
+
+
+def test_half_precision_is_close_and_the_meta_device_agrees(case: Case) -> None:
+    half = case.family.build(case.folder, lora=LORA, dtype="bfloat16", activation_checkpointing=True)
+    on_meta = case.family.policy(str(case.folder), **case.family.settings, lora=LORA, dtype="bfloat16")
+    if len(half.networks) == 1:
+        on_meta.load(meta=True)
+        facts = [
+            {name: (weight.dtype, weight.shape, weight.requires_grad) for name, weight in policy.named_parameters()}
+            for policy in (half, on_meta)
+        ]
+        assert facts[0] == facts[1]
+    times: list[torch.dtype] = []
+    for module in half.modules():
+        if isinstance(module, Timesteps):
+            module.register_forward_pre_hook(lambda module, given: times.append(given[0].dtype))
+    velocity, whole = case.velocity(half), case.velocity(case.policy)
+    assert set(times) == {torch.float32}, "in 16 bits 731.2 would be 732"
+    assert velocity.dtype == torch.float32
+    assert (velocity - whole).norm() < 0.1 * whole.norm()
+    nudge(half)
+    case.velocity(half).square().mean().backward()
+    trained = {name: weight for name, weight in half.named_parameters() if weight.requires_grad}
+    assert {weight.dtype for weight in trained.values()} == {torch.float32}
+    assert [name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()] == []
+
+
 def test_given_frames_are_not_made_and_their_noise_is_not_looked_at(case: Case) -> None:
     predicted = case.policy.predicted_frames(3, case.condition)
     given = case.policy.image_use == "given"
@@ -172,3 +242,49 @@ def test_a_module_without_an_original_name_is_refused_when_it_is_loaded(tmp_path
         policy.load()
     with pytest.raises(ValueError, match="original_names is for adapters"):
         family.policy(str(tmp_path), original_names=True)
+
+
+def test_cogvideox_15_is_the_pipeline_where_frames_are_even_and_copies_the_first_where_they_are_odd(
+    tmp_path: Path,
+) -> None:
+    family = replace(FAMILIES["cogvideox-rotary"], write=cogvideox15, size=(13, 32, 32))
+    policy, pipe = family.build(family.save(tmp_path)), family.read(tmp_path)
+    noise = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(5))
+    prompt, negative = policy.encode_prompt([PROMPT, NEGATIVE])
+    levels = policy.levels(family.steps, 1.0, noise.shape[1:])
+    condition = [Condition(FPS)]
+    ours = policy.denoise(noise, levels, [prompt], condition, 3.0, negative)
+    assert close(ours, family.sampled(pipe, policy, noise))
+    t, odd = torch.tensor([0.6]), noise[:, :, 1:]
+    padded = torch.cat([odd[:, :, :1], odd], dim=2)
+    velocity = policy(odd, t, [prompt], condition)
+    torch.testing.assert_close(velocity, policy(padded, t, [prompt], condition)[:, :, 1:], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ltx", "hunyuan15", "cogvideox"])
+def test_a_checkpoint_of_another_family_is_refused_when_it_is_built(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    wan = FAMILIES["wan-ti2v"].save(tmp_path / "wan")
+    with pytest.raises(
+        ValueError, match=rf"holds a WanTransformer3DModel, this policy takes a {family.policy.transformer}"
+    ):
+        family.policy(str(wan))
+    with pytest.raises(ValueError, match=rf"holds a {family.policy.transformer}, this policy takes a Wan"):
+        FAMILIES["wan-ti2v"].policy(str(family.save(tmp_path / "own")))
+
+
+def test_settings_that_a_checkpoint_contradicts_are_refused_when_it_is_built(tmp_path: Path) -> None:
+    experts = FAMILIES["wan-both"].save(tmp_path / "experts")
+    single = FAMILIES["wan-ti2v"].save(tmp_path / "single")
+    cogvideox = FAMILIES["cogvideox"].save(tmp_path / "cogvideox")
+    for path, settings, why in (
+        (experts, {"image_to_video": True}, "image_to_video is for Wan2.2-TI2V-5B"),
+        (single, {"transformer": "both"}, "no transformer_2/config.json at"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            FAMILIES["wan-both"].policy(str(path), **settings)
+    with pytest.raises(ValueError, match=r"prompt_length is 40, .* is made for exactly 16 tokens"):
+        FAMILIES["cogvideox"].policy(str(cogvideox), prompt_length=40)
+    both = FAMILIES["wan-both"].policy(str(experts), transformer="both")
+    with pytest.raises(ValueError, match="both is for one device and for DDP; under FSDP"):
+        both.load(meta=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,3 +229,30 @@ def test_pairs_depend_on_the_content_of_the_base_and_of_the_flows_weights(tmp_pa
         "the files that policy.path",
         "the files that eta.flow.weights",
     ]
+
+
+def test_latents_and_embeddings_take_half_the_space_on_request(make: Callable[..., GuidedSampler]) -> None:
+    half, whole = (pairs(make(**settings), ["a"])["a"] for settings in ({"store_dtype": "bfloat16"}, {}))
+    for member in ("latents.safetensors", "prompt.safetensors"):
+        stored, plain = load(half.members[member]), load(whole.members[member])
+        assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+        for name, tensor in stored.items():
+            torch.testing.assert_close(tensor, plain[name].bfloat16(), atol=0, rtol=0)
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(fingerprint="f"))
+    assert make(store_dtype="bfloat16").made_from(trainer)["store_dtype"] == "bfloat16"
+    assert "store_dtype" not in make().made_from(trainer), "a run that an earlier release began goes on"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_no_more_rows_pass_at_once_than_allowed(
+    make: Callable[..., GuidedSampler], policy: WanPolicy, rows: int
+) -> None:
+    seen: list[int] = []
+    hook = policy.base.register_forward_pre_hook(
+        lambda module, args, given: seen.append(len(given["hidden_states"])), with_kwargs=True
+    )
+    made = pairs(make(denoise_rows=rows), ["a"])["a"]
+    hook.remove()
+    assert set(seen) == {rows}
+    latents, plain = (load(pair.members["latents.safetensors"]) for pair in (made, pairs(make(), ["a"])["a"]))
+    torch.testing.assert_close(latents["second"], plain["second"], rtol=1e-4, atol=1e-4)
