@@ -26,7 +26,7 @@ def check_quantization(quantization: Quantization | None, adapted: bool) -> None
     if not adapted:
         raise ValueError("policy.quantization is nf4: four-bit weights do not train; set policy.lora or policy.adapter")
     if find_spec("bitsandbytes") is None:
-        raise ValueError("policy.quantization is nf4: bitsandbytes is not installed; `pip install vidpref[nf4]`")
+        raise ValueError("policy.quantization is nf4: bitsandbytes is not installed; `pip install bitsandbytes`")
 
 
 def quantization_options(quantization: Quantization | None, dtype: torch.dtype, kept: list[str]) -> dict[str, Any]:
