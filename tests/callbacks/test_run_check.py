@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 import vidpref
-from callbacks.cli.verbs.check import number_of_ranks
+from callbacks.cli.check_line import number_of_ranks
 from datamodules.schemas import write_shards
 from datamodules.vista.samples import Box, PreferenceRow
 from tests.support.annotated_videos import annotated
