@@ -1,90 +1,37 @@
-"""Preference data of other suites to shards: every format's rows with their values, and what is refused or left out."""
+"""Preference data of other suites to shards: every format's rows with their values."""
 
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-import torch
-from pyarrow import parquet
 
-from callbacks.reference.model import ReferenceModel
-from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.preferences import prepare_preferences
 from datamodules.prepare.verify import verify
-from datamodules.shards.index import Index
-from datamodules.shards.sample_reader import SampleReader
 from datamodules.video.codec import decode_frames
-from datamodules.vista.samples import PreferenceRow
-from datamodules.vista.span_negatives import GivenVideo
-from datamodules.vista.vista_pairs import VistaPairs
-from lightning_modules.vista_dpo import VistaDPO, VistaWeights
-from tests.support.annotated_videos import numbered_frames, numbered_video, numbers
-from tests.support.pairs_harness import attached, trainer
-from tests.support.paths import DATA
-from tests.support.preference_fakes import TinyPolicy
-
-FORMATS = DATA / "formats" / "vlm"
-QUESTION = "What does the cook do after slicing the onion?"
-CHOSEN = "She slides the slices into the hot pan and stirs them."
-REJECTED = "She puts the slices back into the fridge."
-NAMES = (
-    "clips/kitchen_01", "kitchen_01", "videos/kitchen_01", "clips/dog", "clips/cup", "clips/cup_reversed",
-    "clips/two_turns", "long/abc", "academic_source/Charades/ABC12",
-)  # fmt: skip
+from tests.support.annotated_videos import numbered_video, numbers
+from tests.support.preference_files import (
+    CHOSEN,
+    FORMATS,
+    NAMES,
+    QUESTION,
+    REJECTED,
+    content_of,
+    nearest,
+    rows_of,
+    trl_row,
+    write_media,
+    written,
+)
 
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every video that the examples name, each with numbers of its own; two of them as folders of frames."""
-    import cv2
-
-    folder = tmp_path_factory.mktemp("media")
-    for place, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.mp4").write_bytes(numbered_video(6 * place, count=6))
-    for name, start in (("v_0001-Scene-001", 54), ("frames/cup", 59)):
-        (folder / name).mkdir(parents=True)
-        for number, frame in enumerate(numbered_frames(start, count=5), 1):
-            cv2.imwrite(str(folder / name / f"{number:04d}.jpg"), frame.permute(1, 2, 0).numpy()[:, :, ::-1])
-    return folder
-
-
-def nearest(frames: torch.Tensor) -> list[int]:
-    """`numbers` of frames that were encoded with loss."""
-    return [round(int(value) / 4) for value in frames[:, 0, -1, -1]]
-
-
-def content_of(index: Index, position: int, suffix: str) -> bytes:
-    return SampleReader(index).read(position)[suffix]
-
-
-def rows_of(index: Index) -> list[PreferenceRow]:
-    return [PreferenceRow.from_json(json.loads(content_of(index, place, "json"))) for place in range(len(index))]
-
-
-def written(folder: Path, name: str, *rows: dict[str, Any]) -> Path:
-    path = folder / name
-    if name.endswith(".jsonl"):
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif name.endswith(".json"):
-        path.write_text(json.dumps(rows, indent=1))
-    elif name.endswith(".parquet"):
-        parquet.write_table(pa.Table.from_pylist(list(rows)), path)
-    else:
-        with path.open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows({name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()}
-                            for row in rows)  # fmt: skip
-    return path
+    return write_media(tmp_path_factory.mktemp("media"))
 
 
 @pytest.mark.parametrize(
@@ -192,13 +139,6 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         prepare_preferences(FORMATS / "verl_omni.parquet", tmp_path / "out")
 
 
-def trl_row(**changes: Any) -> dict[str, Any]:
-    message = [{"role": "assistant", "content": [{"type": "text", "text": "A dog."}]}]
-    parts = [{"type": "video", "video": "clips/dog.mp4"}, {"type": "text", "text": "What jumps?"}]
-    rejected = [{"role": "assistant", "content": "A cat."}]
-    return {"prompt": [{"role": "user", "content": parts}], "chosen": message, "rejected": rejected} | changes
-
-
 def test_trl_rows_with_a_video_part_or_column(media: Path, tmp_path: Path) -> None:
     asked = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What jumps?"}]}]
     rows = written(tmp_path, "trl.jsonl", trl_row(), trl_row(prompt=asked, videos=["clips/cup.mp4"]))
@@ -248,156 +188,3 @@ def test_rows_that_prefer_neither_answer_are_left_out_and_counted(
     rows = written(tmp_path, "b.json", row, {**row, "overall_response": 0})
     assert len(prepare_preferences(rows, tmp_path / "b", media=media)) == 1
     assert "left out, because they prefer neither answer: 1" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("file", ["trl_vision.parquet", "trl_vision_row.json", "rlaif_v_row.json"])
-def test_rows_of_pictures_are_refused(media: Path, tmp_path: Path, file: str) -> None:
-    with pytest.raises(ValueError, match="rows that only have pictures or sounds are not read"):
-        prepare_preferences(FORMATS / file, tmp_path / "out", media=media, skip_bad=True)
-    assert not list(tmp_path.glob("out*"))
-
-
-SWIFT = {"messages": [{"role": "user", "content": "<video>What?"}, {"role": "assistant", "content": "A dog."}],
-         "videos": ["clips/dog.mp4"], "rejected_response": "A cat."}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        (trl_row(), "row: does not fit swift, it has no messages, no rejected_response or"),
-        (trl_row(), "the nearest format is trl (its fields: prompt, chosen, rejected)"),
-        ({**SWIFT, "rejected_response": None}, "it has no rejected_response or rejected_messages or rejected_videos"),
-        ({**SWIFT, "rejected_response": " A dog. "}, "rejected: is the same text as the chosen answer"),
-        ({**SWIFT, "videos": ["clips/dog.mp4", "clips/cup.mp4"]}, "videos: has 2 videos; a row has one"),
-        ({**SWIFT, "videos": []}, "videos: is missing"),
-        ({**SWIFT, "videos": "clips/none.mp4"}, "video: there is no file"),
-        ({**SWIFT, "videos": "https://a.b/c.mp4"}, "video: https://a.b/c.mp4 is an address; download the video"),
-        ({**SWIFT, "videos": "frames/cup/0001.jpg"}, "video: 0001.jpg is a picture, not a video"),
-        ({**SWIFT, "videos": "clips/other"}, "video: there is neither a folder of frames"),
-        ({**SWIFT, "rejected_videos": ["clips/none.mp4"]}, "rejected_video: there is no file"),
-        ({**SWIFT, "images": ["a.jpg"]}, "images: comes beside the video"),
-        ({**SWIFT, "messages": SWIFT["messages"][:1]}, "messages: end with the question"),
-        ({**SWIFT, "messages": SWIFT["messages"][1:]}, "messages: message 1 is of 'assistant', where one of 'user'"),
-        (
-            {**SWIFT, "messages": [{"role": "user", "content": "<video><video>?"}, SWIFT["messages"][1]]},
-            "messages: has 2 <video> tokens; a row has one video",
-        ),
-        (
-            {**SWIFT, "rejected_messages": [{"role": "user", "content": "Who?"}, SWIFT["messages"][1]]},
-            "rejected_messages: asks something else than the chosen side",
-        ),
-    ],
-)
-def test_a_bad_row_is_named_with_what_is_wrong(media: Path, tmp_path: Path, row: dict[str, Any], expected: str) -> None:
-    rows = written(tmp_path, "rows.jsonl", {**SWIFT, "rejected_response": "A horse."}, row)
-    with pytest.raises(ValueError, match="nothing was written") as caught:
-        prepare_preferences(rows, tmp_path / "out", format="swift", media=media)
-    assert "row 2, " in str(caught.value)
-    assert expected in str(caught.value)
-    assert not list(tmp_path.glob("out*"))
-
-
-def test_all_faults_of_a_row_are_listed(media: Path, tmp_path: Path) -> None:
-    row = {**SWIFT, "videos": "clips/none.mp4", "rejected_videos": "clips/no.mp4", "rejected_response": ""}
-    other = {**SWIFT, "videos": "clips/none.mp4", "rejected_response": "A dog."}
-    with pytest.raises(ValueError, match="2 of 3 rows are bad") as caught:
-        prepare_preferences(written(tmp_path, "rows.jsonl", SWIFT, row, other), tmp_path / "out", media=media)
-    fields = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-2]]
-    assert fields == ["row 2, video", "row 2, rejected_video", "row 3, video", "row 3, rejected"]
-
-
-def test_faults_are_cut_at_ten_with_a_count(media: Path, tmp_path: Path) -> None:
-    rows = written(tmp_path, "rows.jsonl", SWIFT, *({**SWIFT, "videos": f"clips/{n}.mp4"} for n in range(13)))
-    with pytest.raises(ValueError, match="13 of 14 rows are bad") as caught:
-        prepare_preferences(rows, tmp_path / "out", media=media)
-    lines = str(caught.value).splitlines()
-    assert len([line for line in lines if "there is no file" in line]) == 10
-    assert lines[11] == "  and 3 more"
-
-
-def test_a_file_of_no_format_names_the_nearest(tmp_path: Path) -> None:
-    rows = written(tmp_path, "rows.json", {"query": "What?", "chosen": "A.", "video": "a.mp4", "rejected": "B."})
-    with pytest.raises(ValueError, match="row 1, row: does not fit any format; the nearest format is") as caught:
-        prepare_preferences(rows, tmp_path / "out")
-    assert "the formats are omni_preference, swift" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        ("ms_swift_dpo.jsonl", "this looks like ms-swift's format"),
-        ("qwen_vl_finetune_dpo.json", "this looks like Qwen-VL-Series-Finetune's format"),
-        ("verl_omni.parquet", "this looks like verl-omni's format"),
-        ("longvpo.jsonl", "this looks like LongVPO's format"),
-    ],
-)
-def test_prepare_jsonl_says_which_format_it_is_given(tmp_path: Path, file: str, expected: str) -> None:
-    with pytest.raises(ValueError, match=expected) as caught:
-        prepare_jsonl(FORMATS / file, tmp_path / "out")
-    assert f"use `vidpref prepare preferences {FORMATS / file} {tmp_path / 'out'}`" in str(caught.value)
-
-
-def test_prepare_jsonl_says_that_a_list_is_not_json_lines(tmp_path: Path) -> None:
-    row = {"video": "a.mp4", "question": "What?", "chosen": "A.", "rejected": "B.", "irrelevant": "C."}
-    with pytest.raises(ValueError, match="its rows are not JSON lines; write one JSON object a line"):
-        prepare_jsonl(written(tmp_path, "rows.json", row), tmp_path / "out")
-
-
-def mixed_shards(media: Path, folder: Path) -> Path:
-    """One row with another answer, one with another video alone, one with both."""
-    rows = [
-        SWIFT,
-        {**SWIFT, "rejected_response": None, "videos": "clips/cup.mp4", "rejected_videos": "clips/cup_reversed.mp4"},
-        {**SWIFT, "rejected_response": "A horse.", "rejected_videos": ["clips/two_turns.mp4"]},
-    ]
-    prepare_preferences(written(folder, "rows.jsonl", *rows), folder / "out", media=media)
-    return folder / "out.index.json"
-
-
-def test_a_given_video_is_the_negative_of_its_row_alone_and_a_missing_answer_leaves_the_denominators(
-    media: Path, tmp_path: Path
-) -> None:
-    data = attached(
-        VistaPairs(str(mixed_shards(media, tmp_path)), num_frames=4, batch_size=3, video_negative=GivenVideo())
-    )
-    (batch,) = data.train_dataloader()
-    assert batch.denominators == {
-        "response": 2.0, "token": 2.0, "supervised": 3.0, "video": 2.0, "clip": 1.0, "object": 1.0,  # of no item
-    }  # fmt: skip
-    shown = {(batch.keys[view.sample], view.name): numbers(view.frames) for view in batch.views}
-    assert shown == {
-        ("rows-000001", "original"): [18, 19, 21, 23],
-        ("rows-000002", "original"): [24, 25, 27, 29],
-        ("rows-000002", "video_negative"): [30, 31, 33, 35],
-        ("rows-000003", "original"): [18, 19, 21, 23],
-        ("rows-000003", "video_negative"): [36, 37, 39, 41],
-    }
-    answers = {batch.keys[view.sample]: list(view.answers) for view in batch.views if view.name == "original"}
-    assert answers["rows-000002"] == ["chosen"]
-    assert answers["rows-000001"] == answers["rows-000003"] == ["chosen", "rejected"]
-
-
-def test_earlier_turns_reach_the_views(media: Path, tmp_path: Path) -> None:
-    prepare_preferences(
-        FORMATS / "ms_swift_dpo.jsonl", tmp_path / "out", media=media, media_prefix="/data", skip_bad=True
-    )
-    data = attached(VistaPairs(str(tmp_path / "out.index.json"), num_frames=2, batch_size=5))
-    (batch,) = data.train_dataloader()
-    turns = {batch.keys[view.sample]: view.turns for view in batch.views}
-    assert turns["ms_swift_dpo-000007"] == (("First question?", "First answer."),)
-    assert {turns[key] for key in turns if not key.endswith("7")} == {()}
-
-
-def test_a_fit_step_trains_on_given_videos(media: Path, tmp_path: Path) -> None:
-    """The row without a rejected answer trains the video term alone, by its own video."""
-    data = VistaPairs(str(mixed_shards(media, tmp_path)), num_frames=4, batch_size=3, video_negative=GivenVideo())
-    weights = VistaWeights(clip=0.0, object=0.0)
-    module = VistaDPO(TinyPolicy(), partial(torch.optim.SGD, lr=0.05), weights=weights, schedule="constant", warmup=0.0)
-    run = trainer(tmp_path, max_steps=1, callbacks=[ReferenceModel()])
-    run.fit(module, data)
-    logged = {name: float(value) for name, value in run.logged_metrics.items()}
-    # At the start policy and reference agree, so every item's loss is log 2 and the means are over the items alone.
-    for term in ("response", "video", "token"):
-        assert logged[f"train/loss/{term}"] == pytest.approx(0.6931, abs=1e-3)
-    moved = [name for name, value in module.named_parameters() if "lora_B" in name and value.abs().sum() > 0]
-    assert moved
