@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.pairs import ShownPairs
 from datamodules.dense.facts import label_row
+from datamodules.prepare.judgements import Place, by_place, majority, repeated_answers
 from datamodules.prepare.label_agreement import agreement
-from datamodules.prepare.labels import Place, by_place, majority, repeated_answers
 from datamodules.shards.checks import load_index
 
 #: How the majority of several annotators is called beside them.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datamodules.prepare.labels import LABEL_COLUMNS, WHOLE, Judgement, Place, read_judgements
+from datamodules.prepare.judgements import LABEL_COLUMNS, WHOLE, Judgement, Place, read_judgements
 from datamodules.shards.files import replaced_file, write_whole
 
 #: Who answered what, the first or the second time: there is one row of each.

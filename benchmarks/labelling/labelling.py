@@ -12,7 +12,7 @@ from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.pairs import ShownPairs
 from benchmarks.labelling.progress import progress
 from benchmarks.labelling.questions import Question, next_open, plan_questions
-from datamodules.prepare.labels import Judgement, Place
+from datamodules.prepare.judgements import Judgement, Place
 
 ANSWERS = ("left", "right", "tie")
 

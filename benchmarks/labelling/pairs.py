@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import PairRow
 from datamodules.dense.segments import Granularity, segment_frames
-from datamodules.prepare.labels import WHOLE, Place
+from datamodules.prepare.judgements import WHOLE, Place
 from datamodules.shards.checks import load_index
 from datamodules.shards.sample_reader import SampleReader
 

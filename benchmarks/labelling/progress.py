@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.labelling.questions import Question
-from datamodules.prepare.labels import Judgement, Place
+from datamodules.prepare.judgements import Judgement, Place
 
 #: A longer time between two answers was a break, and says nothing of the pace.
 BREAK_S = 120.0

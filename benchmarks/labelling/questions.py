@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.labelling.pairs import VIDEOS, Segment, ShownPairs, Which
-from datamodules.prepare.labels import Place
+from datamodules.prepare.judgements import Place
 from datamodules.stream.draws import generator
 
 #: A question comes again after so many other pairs (the first and the last number that may be drawn).

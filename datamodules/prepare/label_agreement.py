@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from datamodules.dense.facts import label_row
 from datamodules.dense.segments import majority_label
-from datamodules.prepare.labels import WHOLE, Place, by_place, majority, read_judgements
+from datamodules.prepare.judgements import WHOLE, Place, by_place, majority, read_judgements
 from datamodules.shards.checks import load_index
 
 _NAMES = {1: "first", -1: "second", 0: "tie"}

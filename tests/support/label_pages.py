@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.prepare.labels import Judgement, read_judgements
+from datamodules.prepare.judgements import Judgement, read_judgements
 
 pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 pytest.importorskip("uvicorn", reason="the browser tests need the extra `label`")

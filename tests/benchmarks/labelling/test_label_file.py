@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.labelling.label_file import ChangedFileError, LabelFile
-from datamodules.prepare.labels import LABEL_COLUMNS, Judgement, Place, read_judgements
+from datamodules.prepare.judgements import LABEL_COLUMNS, Judgement, Place, read_judgements
 from tests.support.kills import killed
 
 HEADER = ",".join(LABEL_COLUMNS) + "\n"

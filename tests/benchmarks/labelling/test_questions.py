@@ -13,7 +13,7 @@ from benchmarks.labelling.labelling import Labelling, StaleQuestionError
 from benchmarks.labelling.pairs import ShownPairs
 from benchmarks.labelling.progress import pace, progress
 from benchmarks.labelling.questions import REPEAT_AFTER, Question, next_open, plan_questions
-from datamodules.prepare.labels import Judgement, Place, read_judgements
+from datamodules.prepare.judgements import Judgement, Place, read_judgements
 from datamodules.shards.index import Index
 from tests.support.flow_shards import write_pairs
 from tests.support.judged_pairs import write_judged_pairs

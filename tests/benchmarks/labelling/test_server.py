@@ -20,7 +20,7 @@ from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.labelling import Labelling
 from benchmarks.labelling.media import UnsatisfiableRangeError, byte_range
 from benchmarks.labelling.pairs import ShownPairs
-from datamodules.prepare.labels import read_judgements
+from datamodules.prepare.judgements import read_judgements
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from tests.support.flow_shards import write_labels

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.dense.pair_labels import join_labels
-from datamodules.prepare.labels import LABEL_COLUMNS, majority, prepare_labels, read_judgements, repeated_answers
+from datamodules.prepare.judgements import LABEL_COLUMNS, majority, read_judgements, repeated_answers
+from datamodules.prepare.labels import prepare_labels
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
 from tests.support.flow_shards import write_pairs
