@@ -12,10 +12,13 @@ from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.hub_model import policy_class
 from lightning_modules.policies.processor_policy import clock
+from tests.support.slow_params import slow_but
 from tests.support.tiny_families import BUILDERS, save, save_pllava
 
 #: Every family that is tested, by its model_type.
 FAMILIES = (*BUILDERS, "pllava")
+#: One of each layout, of three position rows and of one, runs in the quick suite.
+FAMILY_PARAMS = slow_but(("qwen3_vl", "qwen3_5", "llava_onevision"), FAMILIES)
 LORA = LoraSettings(r=4, alpha=8)
 ALPHA = 2.0
 

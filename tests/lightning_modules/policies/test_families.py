@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.support.family_cases import (
     FAMILIES,
+    FAMILY_PARAMS,
     checkpoint,
     family_views,
     loaded,
@@ -21,6 +22,7 @@ from tests.support.family_cases import (
     own_answer,
     own_log_probs,
 )
+from tests.support.slow_params import slow_but
 
 ROWS = ("qwen3_5", "gemma4", "glm46v", "smolvlm")
 #: Families whose answers depend on the clock; of Qwen2-VL positions know no seconds.
@@ -38,7 +40,7 @@ def gradients(policy: Any, loss: Tensor) -> dict[str, Tensor]:
     return {name: one.grad.clone() for name, one in policy.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_scores_equal_the_models_own_forward_of_every_sequence(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, views = policy_of(kind), family_views()
     with torch.no_grad():
@@ -48,7 +50,7 @@ def test_scores_equal_the_models_own_forward_of_every_sequence(kind: str, policy
     assert abs(ours[0] - ours[3]) > 1e-2  # the same answer under the reversed video
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_gradients_equal_the_models_own(kind: str, folder: Path) -> None:
     policy, views = loaded(checkpoint(kind, folder), torch.float64), family_views()
     ours = gradients(policy, weighted(policy.score(policy.encode(views)).log_probs))
@@ -59,7 +61,7 @@ def test_gradients_equal_the_models_own(kind: str, folder: Path) -> None:
         assert (ours[name] - gradient).abs().max() <= 1e-6 * largest, name
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_generate_equals_the_models_own(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, views = policy_of(kind), family_views()[::2]
     answers = policy.generate(
@@ -70,7 +72,7 @@ def test_generate_equals_the_models_own(kind: str, policy_of: Callable[[str], An
     assert policy.training
 
 
-@pytest.mark.parametrize("kind", TIMED)
+@pytest.mark.parametrize("kind", slow_but(("qwen3_vl",), TIMED))
 def test_another_clock_gives_other_answers_and_none_is_refused(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of(kind), family_views()[0]
     with torch.no_grad():
@@ -105,7 +107,7 @@ def test_a_shifted_position_is_noticed(policy_of: Callable[[str], Any]) -> None:
         assert (policy.score(encoded).log_probs - right).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_the_export_loads_in_plain_peft(
     kind: str, policy_of: Callable[[str], Any], folder: Path, tmp_path: Path
 ) -> None:
@@ -124,7 +126,9 @@ def test_the_export_loads_in_plain_peft(
     assert (bare - own).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in ROWS])
+@pytest.mark.parametrize(
+    "kind", slow_but(("qwen3_vl", "llava_onevision"), [kind for kind in FAMILIES if kind not in ROWS])
+)
 def test_rows_equal_packed_views(kind: str, policy_of: Callable[[str], Any], folder: Path) -> None:
     policy, views = policy_of(kind), family_views()
     rows = loaded(checkpoint(kind, folder), layout="rows")
@@ -161,7 +165,7 @@ def test_packing_is_wrong_where_it_is_refused(policy_of: Callable[[str], Any]) -
     assert abs(float(log_probs[places, torch.tensor(second)].sum() - right)) > 1e-1
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_the_tower_sees_what_is_distinct_once(kind: str, policy_of: Callable[[str], Any]) -> None:
     """Two views of the same frames in another order, and a third of one of them."""
     policy, view = policy_of(kind), family_views()[0]
@@ -172,7 +176,7 @@ def test_the_tower_sees_what_is_distinct_once(kind: str, policy_of: Callable[[st
     assert (together[: len(alone)] - alone).abs().max() <= 1e-6 * alone.abs().max()
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_every_block_has_an_adapter(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy = policy_of(kind)
     names = [name for name, one in policy.model.named_parameters() if one.requires_grad]
@@ -181,7 +185,7 @@ def test_every_block_has_an_adapter(kind: str, policy_of: Callable[[str], Any]) 
     assert all("lora_" in name and "visual" not in name and "vision" not in name for name in names)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_texts_stay_text(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of(kind), family_views()[0]
     prefix, ends = policy.prefix(view, "here"), policy.processor.tokenizer.eos_token_id
@@ -197,7 +201,7 @@ def test_texts_stay_text(kind: str, policy_of: Callable[[str], Any]) -> None:
     assert "video token" in fault
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_earlier_turns_are_rendered_as_the_template_does(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of(kind), family_views()[0]
     turns = (("what is it?", "a ball"),)

@@ -28,7 +28,7 @@ from lightning_modules.policies.pllava import PROMPTS, PllavaPolicy
 from lightning_modules.policies.pllava_weights import merged_weights
 from lightning_modules.policies.qwen_vl import QwenVLPolicy
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from tests.support.family_cases import ALPHA, FAMILIES, checkpoint, family_views, loaded, make_policy
+from tests.support.family_cases import ALPHA, FAMILY_PARAMS, checkpoint, family_views, loaded, make_policy
 
 HEIGHT, WIDTH = 64, 160
 #: Families whose processors cut the borders of wide frames away.
@@ -63,7 +63,7 @@ def tower_pixels(policy: Any, view: View) -> torch.Tensor:
 @pytest.mark.parametrize(
     "negative", [RoiMove(), RoiMask(), RoiBlur(), RandomCrop()], ids=lambda one: type(one).__name__
 )
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_an_object_negative_differs_in_what_the_tower_sees(
     kind: str, negative: ObjectNegative, policy_of: Callable[[str], Any]
 ) -> None:
