@@ -49,20 +49,6 @@ def agrees(left: float, right: float, left_preference: float, right_preference: 
     return left > right if left_preference > right_preference else left < right
 
 
-def pairwise_accuracy(rows: Sequence[tuple[float, float, float, float]]) -> float:
-    """The share of pairs on which `agrees` holds, in [0, 1].
-
-    Args:
-        rows: `agrees`' arguments for each pair.
-
-    Raises:
-        ValueError: no pairs.
-    """
-    if not rows:
-        raise ValueError("no pairs to compare")
-    return sum(agrees(*row) for row in rows) / len(rows)
-
-
 class VideoScore(PairRatings):
     """Benchmark of a judge's five scores, and of their mean, by people's choices.
 

@@ -58,21 +58,6 @@ def score(answers: Sequence[str], weights: Sequence[float] = WEIGHTS) -> float:
     return float(np.mean(_signs(answers, len(weights)) * np.asarray(weights)))
 
 
-def prefers_first(first: Sequence[str], second: Sequence[str], weights: Sequence[float] = WEIGHTS) -> bool:
-    """Whether the first video is the better one; the published rule gives a tie to the second.
-
-    Args:
-        first: answers to the selected questions for the first video.
-        second: likewise for the second one.
-        weights: of these questions.
-
-    Raises:
-        ValueError: not one answer per weight.
-    """
-    difference = _signs(first, len(weights)) - _signs(second, len(weights))
-    return bool(np.sum(difference * np.asarray(weights)) > 0)
-
-
 def dimensions(answers: Sequence[str]) -> dict[str, float]:
     """The nine dimensions of a video: the mean of +-1 over each one's questions.
 

@@ -11,7 +11,6 @@ from benchmarks.ratings.visionreward import (
     WEIGHTS,
     dense_dpo_columns,
     dimensions,
-    prefers_first,
     score,
 )
 from tests.support.goldens import golden
@@ -33,13 +32,12 @@ def test_scores_are_the_published_ones() -> None:
 def test_comparisons_are_the_published_ones() -> None:
     for names, wins in GOLDEN["compare"].items():
         first, second = (GOLDEN["answers"][name] for name in names.split(">"))
-        assert prefers_first(first, second) is wins
+        assert (score(first) > score(second)) is wins  # the published rule gives a tie to the second
 
 
 def test_own_weights_take_their_own_questions() -> None:
     assert score(["yes", "no"], [3.0, 1.0]) == 1
-    assert prefers_first(["yes", "no"], ["no", "yes"], [3.0, 1.0])
-    assert not prefers_first(["yes", "no"], ["no", "yes"], [1.0, 1.0]), "a tie goes to the second"
+    assert score(["no", "yes"], [3.0, 1.0]) == -1
 
 
 def test_dimensions_are_means_of_plus_and_minus_one() -> None:
@@ -64,7 +62,7 @@ def test_a_wrong_number_of_answers_is_refused() -> None:
     with pytest.raises(ValueError, match="28 answers to 29 questions"):
         score(["yes"] * 28)
     with pytest.raises(ValueError, match="30 answers to 29 questions"):
-        prefers_first(["yes"] * 29, ["yes"] * 30)
+        score(["yes"] * 30)
     for function in (dimensions, dense_dpo_columns):
         with pytest.raises(ValueError, match="29 answers to 64 questions"):
             function(["yes"] * 29)
