@@ -61,7 +61,7 @@ def autoencoder_tensors(path: str, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def weights_mark(path: str, names: Sequence[str]) -> str:
-    """A mark of the weights of a pipeline's autoencoder, by which two of one shape are told apart; "" = not known.
+    """A mark of the weights of a pipeline's autoencoder, which differs between two of one shape; "" = not known.
 
     From the first and the last convolution of the encoder, which make the latents, in bfloat16: the same weights in
     files of another type have the same mark, and no other weight is read.

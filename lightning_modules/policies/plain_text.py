@@ -12,6 +12,9 @@ from typing import Any
 #: of spaces that was added to the vocabulary is text.
 _MARKER = re.compile(r"[<\[({|].*[>\])}|]", re.DOTALL)
 
+#: Templates whose control ids are kept.
+_TEMPLATES = 256
+
 #: Private-use characters, the first of as many as there are added tokens.
 _FIRST_STAND_IN = 0xF0000
 
@@ -43,6 +46,7 @@ class PlainText:
         self.control: dict[str, int] = {name: index for index, name in [*markers.items(), *special]}
         # Characters that the vocabulary lacks have this id too.
         self._control_ids = set(self.control.values()) - {tokenizer.unk_token_id}
+        self._templates: dict[tuple[str, ...], list[int]] = {}
 
     def ids(self, before: str, text: str, after: str, where: str) -> list[int]:
         """The ids of a text between two parts of a template, see `interleaved`."""
@@ -61,14 +65,14 @@ class PlainText:
         """
         *parts, ending = template
         ids = self._native("".join(part for pair in zip(parts, texts, strict=True) for part in pair) + ending)
-        unknown = self.tokenizer.unk_token
-        names = [name for name in (*self.control, unknown) if name and any(name in text for text in texts)]
-        expected = self._controls(self._native("".join(template)))
-        if self._controls(ids) == expected and unknown not in names:
+        expected, unknown = self._expected(tuple(template)), self.tokenizer.unk_token
+        # The unknown token's own name in a text would have the id of a character that the vocabulary lacks.
+        if self._controls(ids) == expected and not (unknown and unknown in "\n".join(texts)):
             return ids
         if self._renamed is not None:
             ids = self._renamed_ids(template, texts)
         if self._renamed is None or self._controls(ids) != expected:
+            names = [*self.control, *filter(None, [unknown])]
             text = next((text for text in texts if any(name in text for name in names)), texts[0])
             held = ", ".join(repr(name) for name in self.control if name in text)
             raise ValueError(
@@ -79,6 +83,14 @@ class PlainText:
     def _native(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def _expected(self, template: tuple[str, ...]) -> list[int]:
+        """The control ids of a template, which is tokenised once as long as it is among the last ones."""
+        if template not in self._templates:
+            if len(self._templates) >= _TEMPLATES:  # where they hold a video's times they are many
+                self._templates.clear()
+            self._templates[template] = self._controls(self._native("".join(template)))
+        return self._templates[template]
 
     def _controls(self, ids: list[int]) -> list[int]:
         return [index for index in ids if index in self._control_ids]
