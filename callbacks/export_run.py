@@ -17,6 +17,7 @@ from callbacks.cli.former_names import current_class, current_key
 from callbacks.cli.run_record import CONFIG_KEY
 from callbacks.recovery import CHECKPOINTS
 from datamodules.shards.files import replaced_folder
+from datamodules.shards.output_lock import OutputLock
 from lightning_modules.checkpoints import TRAINED_KEY, require_trained
 from lightning_modules.preference import PreferenceModule
 
@@ -56,7 +57,9 @@ def export_run(run: str, checkpoint: str | None = None, output: str | None = Non
     require_trained(content, module.trainable())
     module.load_state_dict(content["state_dict"], strict=False)
     target = Path(output) if output is not None else folder / "exports" / path.stem
-    with replaced_folder(target) as partial:
+    # A running fit holds the lock of the run's folder, and writes its own exports there.
+    lock = OutputLock(folder, is_folder=True) if output is None else OutputLock(target)
+    with lock, replaced_folder(target) as partial:
         policy.export(partial)
         complete_export(partial, module, RunNumbers.from_checkpoint(content))
     print(f"exported: {target} (optimizer step {content['global_step']} of {path})")

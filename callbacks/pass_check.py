@@ -9,7 +9,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from callbacks.run_check import RunCheck, attach, check_reference, meta_policy
+from callbacks.run_check import RunCheck, attach, check_reference, check_texts, meta_policy
 from callbacks.writers.base import PredictWriter
 from datamodules.stream.planned_data import PlannedData
 
@@ -39,13 +39,14 @@ def check_pass(
             module.replies = None  # type: ignore[assignment]  # the module's set-up would open it for writing
         check.attempt(lambda: module.setup(verb))
     policy = meta_policy(module, check)
-    if isinstance(data, PlannedData) and not check.faults:
+    if isinstance(data, PlannedData):
         splits = [split for split in data.splits(verb) if data.paths.get(split) is not None]
-        check.facts += [f"{split}: {len(data.index(split))} samples" for split in splits]
+        before = list(check.faults)
         if hasattr(policy, "text_faults"):
-            for split in splits:
-                check.faults += data.text_faults(split, policy.text_faults)
-        if verb == "validate" and policy is not None:
+            check_texts(data, splits, policy, check)
+        if not before:
+            check.facts += [f"{split}: {len(data.index(split))} samples" for split in splits]
+        if not before and verb == "validate" and policy is not None:
             check_reference(trainer, module, policy, check, ("val",))
     if (judge := getattr(module, "judge", None)) is not None:
         check.attempt(judge.check)

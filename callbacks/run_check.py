@@ -20,6 +20,7 @@ from callbacks.disk_space import disk_faults, disk_needs, gigabytes
 from callbacks.loss_weights import LossWeights
 from callbacks.reference.model import ReferenceModel
 from callbacks.reference.sources import SPLITS, Split
+from datamodules.stream.indexed_data import Split as DataSplit
 from datamodules.stream.plan import TrainPlan
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import require_trained
@@ -94,14 +95,13 @@ def check_run(
     if isinstance(data, PlannedData):
         faults = data.faults(TrainerFn.FITTING)
         check.faults += faults
+        if hasattr(policy, "text_faults"):
+            # One split's fault must not hide what is wrong with the texts of another.
+            check_texts(data, [split for split in SPLITS if data.paths.get(split) is not None], policy, check)
         if not faults:
             # The strategy knows the number of ranks when it has started them.
             ranks = ranks or trainer.num_devices * trainer.num_nodes
             steps = _data_facts(data, module, trainer, ranks, check)
-            if hasattr(policy, "text_faults"):
-                for split in SPLITS:
-                    if data.paths.get(split) is not None:
-                        check.faults += data.text_faults(split, policy.text_faults)
             if policy is not None:
                 # As the callback does, which reads no cache of a validation that is switched off.
                 splits = SPLITS if trainer.limit_val_batches else SPLITS[:1]
@@ -113,6 +113,16 @@ def check_run(
         check.facts += map(str, needs)
         check.faults += disk_faults(needs)
     return check
+
+
+def check_texts(data: PlannedData[Any], splits: Sequence[DataSplit], policy: Any, check: RunCheck) -> None:
+    """Every text of the splits whose shards are as their indexes say, through the policy's tokenizer."""
+    for split in splits:
+        try:
+            data.check(split, data.index(split))
+        except ValueError:
+            continue  # it is among the faults already
+        check.faults += data.text_faults(split, policy.text_faults)
 
 
 def attach(trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:

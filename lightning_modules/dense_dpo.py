@@ -16,8 +16,6 @@ from lightning_modules.losses.flow import DenseForm, dense_dpo_loss, dense_rewar
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
 from lightning_modules.terms import Term
 
-#: segments: every latent frame has the label of its segment. whole: one label for the video.
-
 
 @dataclass(slots=True)
 class FlowTerm(Term):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import Condition, FlowErrors, ItemKind, PairBatch, Prompt
+from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
+from datamodules.dense.inputs import Condition, Prompt
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.preference import PreferenceModule

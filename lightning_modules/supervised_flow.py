@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from datamodules.dense.batches import ItemKind, LatentBatch, Prompt
+from datamodules.dense.batches import ItemKind, LatentBatch
+from datamodules.dense.inputs import Prompt
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.learning_rate import Schedule
 from lightning_modules.policies.video_flow import VideoFlow

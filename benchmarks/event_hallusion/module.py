@@ -20,11 +20,9 @@ from benchmarks.event_hallusion.scores import (
     EventHallusionMetric,
     Predictions,
     is_description,
-    parse_answer,
     parse_judgement,
     pools,
     records_of,
-    score,
     tally,
 )
 from datamodules.questions.base import Question
@@ -32,8 +30,6 @@ from datamodules.questions.event_hallusion import DESCRIPTION, EventQuestions
 from datamodules.questions.files import listed
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.policies.video_llm import VideoLLM
-
-__all__ = ["EventHallusion", "EventHallusionMetric", "parse_answer", "parse_judgement", "score"]
 
 #: Under this name a published record has the judge's reply.
 JUDGEMENT = "judgement"

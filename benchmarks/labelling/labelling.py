@@ -11,7 +11,7 @@ from benchmarks.labelling.annotators import Annotators, clean_name
 from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.pairs import ShownPairs
 from benchmarks.labelling.progress import progress
-from benchmarks.labelling.questions import Question, next_open, plan_questions
+from benchmarks.labelling.questions import LabelQuestion, next_open, plan_questions
 from datamodules.prepare.judgements import Judgement, Place
 
 ANSWERS = ("left", "right", "tie")
@@ -39,7 +39,7 @@ class Labelling:
             raise ValueError(f"repeats is {repeats:g}; give the share of questions that is asked twice, 0 to 1")
         self.pairs, self.file, self.repeats, self.seed = pairs, file, repeats, seed
         self.annotators = Annotators()
-        self._questions: dict[str, list[Question]] = {}
+        self._questions: dict[str, list[LabelQuestion]] = {}
         self._lock = threading.Lock()
         strange = [judgement.place for judgement in file.judgements if not pairs.has(judgement.place)]
         if strange:
@@ -67,7 +67,7 @@ class Labelling:
         self.annotators.join(session, annotator)
         return {"annotator": annotator, "granularity": self.pairs.granularity}
 
-    def questions(self, annotator: str) -> list[Question]:
+    def questions(self, annotator: str) -> list[LabelQuestion]:
         """All questions to an annotator, in order."""
         with self._lock:
             if annotator not in self._questions:
@@ -124,16 +124,19 @@ class Labelling:
 
     def _state(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[LabelQuestion],
         answers: Mapping[tuple[Place, int], Judgement],
-        question: Question | None,
+        question: LabelQuestion | None,
     ) -> dict[str, Any]:
         """A question with all that the page shows beside it; question None = everything is answered."""
         shown = None if question is None else self._shown(questions, answers, question)
         return {"question": shown, "progress": progress(questions, answers)}
 
     def _shown(
-        self, questions: Sequence[Question], answers: Mapping[tuple[Place, int], Judgement], question: Question
+        self,
+        questions: Sequence[LabelQuestion],
+        answers: Mapping[tuple[Place, int], Judgement],
+        question: LabelQuestion,
     ) -> dict[str, Any]:
         row = self.pairs.rows[question.position]
         upcoming = next(
@@ -151,7 +154,7 @@ class Labelling:
             "upcoming": [] if upcoming is None else [self._media(upcoming, "left"), self._media(upcoming, "right")],
         }
 
-    def _named(self, question: Question, answers: Mapping[tuple[Place, int], Judgement]) -> dict[str, Any]:
+    def _named(self, question: LabelQuestion, answers: Mapping[tuple[Place, int], Judgement]) -> dict[str, Any]:
         judgement = answers.get((question.place, question.repeat))
         return {
             "number": question.number,
@@ -165,9 +168,9 @@ class Labelling:
 
     def _timeline(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[LabelQuestion],
         answers: Mapping[tuple[Place, int], Judgement],
-        question: Question,
+        question: LabelQuestion,
     ) -> list[dict[str, Any]]:
         """The segments of the pair. Beside a second question the first answers are hidden: they would be repeated."""
         if not question.repeat:
@@ -184,6 +187,6 @@ class Labelling:
             for segment, frames in self.pairs.segments(question.position)
         ]
 
-    def _media(self, question: Question, side: str) -> str:
+    def _media(self, question: LabelQuestion, side: str) -> str:
         which = question.left if side == "left" else question.right
         return f"media/{self.pairs.media_name(question.position, which)}.mp4"

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.labelling.questions import Question
+from benchmarks.labelling.questions import LabelQuestion
 from datamodules.prepare.judgements import Judgement, Place
 
 #: A longer time between two answers was a break, and says nothing of the pace.
@@ -27,7 +27,7 @@ def pace(times: Sequence[str]) -> float | None:
     return sum(gaps) / len(gaps) if gaps else None
 
 
-def progress(questions: Sequence[Question], answers: Mapping[tuple[Place, int], Judgement]) -> dict[str, Any]:
+def progress(questions: Sequence[LabelQuestion], answers: Mapping[tuple[Place, int], Judgement]) -> dict[str, Any]:
     """The numbers that the page shows, as plain JSON types.
 
     Args:

@@ -15,7 +15,7 @@ REPEAT_AFTER = (3, 10)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LabelQuestion:
     """One question to one annotator.
 
     Attributes:
@@ -59,7 +59,7 @@ def other(which: Which) -> Which:
     return VIDEOS[1 - VIDEOS.index(which)]
 
 
-def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int) -> list[Question]:
+def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int) -> list[LabelQuestion]:
     """All questions to one annotator, in their order: a pure function of the arguments.
 
     Pairs come in an order that the seed draws, the same for every annotator, so that what two people have labelled by
@@ -89,12 +89,14 @@ def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int)
                 again[min(place + gap, len(order) - 1)].append((position, segment, other(left)))
         asked += [(*repeated, 1) for repeated in again.pop(place, [])]
     return [
-        Question(number, position, Place(keys[position], segment.segment), segment.frames, repeat, left)
+        LabelQuestion(number, position, Place(keys[position], segment.segment), segment.frames, repeat, left)
         for number, (position, segment, left, repeat) in enumerate(asked)
     ]
 
 
-def next_open(questions: Sequence[Question], answered: set[tuple[Place, int]], after: int = -1) -> Question | None:
+def next_open(
+    questions: Sequence[LabelQuestion], answered: set[tuple[Place, int]], after: int = -1
+) -> LabelQuestion | None:
     """The first question without an answer behind a number; from the beginning where there is none.
 
     Args:

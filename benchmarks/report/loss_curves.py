@@ -9,8 +9,6 @@ import numpy as np
 from benchmarks.report.charts import color_of, drawing, in_rows, svg_of, tidy
 from benchmarks.report.runs import Curve, Run
 
-__all__ = ["color_of", "loss_chart"]
-
 COLUMNS = 3
 #: The running mean is over this share of a curve's points.
 SMOOTHED_SHARE = 0.05

@@ -24,7 +24,7 @@ from benchmarks.report.score_tables import main_table, notes
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
-from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
+from benchmarks.toy.stages import CommandStage, clear, exit_status, flags, run_stages
 
 #: The file that marks a folder of an earlier demo, which may be emptied.
 MARKER = "demo.json"
@@ -34,7 +34,7 @@ TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
 VIDEOS = {"train": 1024, "val": 200, "test": 400}
 
 
-def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
+def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[CommandStage]:
     """The demo's commands, in order.
 
     Args:
@@ -45,11 +45,13 @@ def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[
     data = []
     for split, number in videos.items():
         arguments = ["prepare", "toy", str(output / "data" / split), "--split", split, "--num_videos", str(number)]
-        data.append(Stage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)]))
+        data.append(
+            CommandStage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)])
+        )
     return [*data, *_fits(output, seed), *_tests(output, seed), *dense_stages(output / "dense", seed)]
 
 
-def _fits(output: Path, seed: int) -> Iterator[Stage]:
+def _fits(output: Path, seed: int) -> Iterator[CommandStage]:
     """Both fits, each with its validation."""
     for method in ("dpo", "vista"):
         root = output / method
@@ -61,15 +63,15 @@ def _fits(output: Path, seed: int) -> Iterator[Stage]:
         }
         train = {"--data.train": output / "data" / "train.index.json"}
         fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | options | train)]
-        yield Stage(f"fit {TITLES[method]}", f"fit-{method}", fit)
+        yield CommandStage(f"fit {TITLES[method]}", f"fit-{method}", fit)
         # One measure for both: is the reward of the chosen answer above that of the rejected one? VistaDPO's response
         # term mixes in the irrelevant answer, which is easy to tell apart; plain DPO's is exactly this question.
         checkpoint = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
         validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | options | checkpoint)]
-        yield Stage(f"validate {TITLES[method]}", f"validate-{method}", validate)
+        yield CommandStage(f"validate {TITLES[method]}", f"validate-{method}", validate)
 
 
-def _tests(output: Path, seed: int) -> Iterator[Stage]:
+def _tests(output: Path, seed: int) -> Iterator[CommandStage]:
     """The benchmark, on the checkpoint as it is and with each fit's adapter."""
     questions = output / "data" / "test"
     for method, title in TITLES.items():
@@ -84,7 +86,7 @@ def _tests(output: Path, seed: int) -> Iterator[Stage]:
         }
         if method != "base":
             options["--model.policy.adapter"] = output / method / "exports" / "last"
-        yield Stage(f"test {title}", f"test-{method}", ["test", *flags(options)])
+        yield CommandStage(f"test {title}", f"test-{method}", ["test", *flags(options)])
 
 
 def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> None:

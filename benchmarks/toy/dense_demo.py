@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.report.page import Section
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder
-from benchmarks.toy.stages import Stage, flags
+from benchmarks.toy.stages import CommandStage, flags
 from datamodules.shards.index import Index
 
 #: Number of videos that become pairs in the demo, and of prompts that are sampled.
@@ -18,7 +18,7 @@ TITLES = {"base": "the base model", "dense": "DenseDPO"}
 SHIPPED = Path("datamodules/toy_world/pairs")
 
 
-def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
+def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[CommandStage]:
     """The commands, in order.
 
     Args:
@@ -33,15 +33,15 @@ def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) ->
         "--data.seed": seed,
     }
     # The fit reads pairs that come with the project: those of the demo are too few to learn from.
-    fit = Stage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(options)])
+    fit = CommandStage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(options)])
     return [*_live_pairs(output, seed, videos["live"]), fit, *_samples(output, seed, videos["prompts"])]
 
 
-def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
+def _live_pairs(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
     """Real videos, two guided samples of each, and labels by the toy world's judge, which knows the truth."""
     real, pairs = output / "videos", output / "pairs"
     prepare = ["prepare", "toy-videos", str(real), "--split", "val", "--num_videos", str(number), "--seed", str(seed)]
-    yield Stage(f"make {number} real videos", "dense-videos", prepare)
+    yield CommandStage(f"make {number} real videos", "dense-videos", prepare)
     guided: dict[str, object] = {
         "--config": "configs/toy/wan_pairs.yaml",
         "--trainer.default_root_dir": output / "guided",
@@ -49,7 +49,7 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
         "--model.seed": seed,
         "--data.predict": f"{real}.index.json",
     }
-    yield Stage("turn them into pairs", "dense-pairs", ["predict", *flags(guided)])
+    yield CommandStage("turn them into pairs", "dense-pairs", ["predict", *flags(guided)])
     judged: dict[str, object] = {
         "--config": "configs/toy/wan_labels.yaml",
         "--trainer.default_root_dir": output / "judged",
@@ -57,14 +57,14 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
         "--model.judge.pairs": f"{pairs}.index.json",
         "--data.predict": f"{pairs}.index.json",
     }
-    yield Stage("label every second of them", "dense-labels", ["predict", *flags(judged)])
+    yield CommandStage("label every second of them", "dense-labels", ["predict", *flags(judged)])
 
 
-def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
+def _samples(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
     """The same prompts and noise for both models."""
     real = output / "prompts"
     prepare = ["prepare", "toy-videos", str(real), "--split", "test", "--num_videos", str(number), "--seed", str(seed)]
-    yield Stage("choose prompts", "dense-prompts", prepare)
+    yield CommandStage("choose prompts", "dense-prompts", prepare)
     for method, title in TITLES.items():
         options: dict[str, object] = {
             "--config": "configs/toy/wan_sample.yaml",
@@ -75,7 +75,7 @@ def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
         }
         if method != "base":
             options["--model.policy.adapter"] = output / "fit" / "exports" / "last"
-        yield Stage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(options)])
+        yield CommandStage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(options)])
 
 
 def dense_sections(output: Path) -> list[Section]:

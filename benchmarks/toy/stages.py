@@ -16,13 +16,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from datamodules.shards.output_lock import LockedError, OutputLock
+
 ROOT = Path(__file__).resolve().parents[2]
 #: A line of a running fit: "step 120: loss 1.234 ... left 0:00:42".
 STEP_LINE = re.compile(r"step \d+: .*")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class CommandStage:
     """Stage of a demo or study: one command.
 
     Attributes:
@@ -41,7 +43,7 @@ def flags(options: Mapping[str, object]) -> list[str]:
     return [str(part) for option_and_value in options.items() for part in option_and_value]
 
 
-def run_stage(stage: Stage, logs: Path, show: Callable[[str], None]) -> None:
+def run_stage(stage: CommandStage, logs: Path, show: Callable[[str], None]) -> None:
     """Run one command in a process of its own, exactly as if a person had typed it.
 
     Args:
@@ -71,7 +73,7 @@ def run_stage(stage: Stage, logs: Path, show: Callable[[str], None]) -> None:
         raise RuntimeError(f"stage '{stage.title}' failed; {log} ends with:\n{end}")
 
 
-def run_stages(stages: Sequence[Stage], logs: Path, console: Console) -> dict[str, float]:
+def run_stages(stages: Sequence[CommandStage], logs: Path, console: Console) -> dict[str, float]:
     """Run all stages under one progress bar.
 
     Returns:
@@ -123,9 +125,10 @@ def exit_status(run: Callable[[Path], None], output: Path) -> int:
         output: the folder. Stages run in the repository's root; a path from there keeps the recorded commands short.
     """
     try:
-        # Stages run in the repository's root: from there a relative path is right, and shorter in the records.
-        run(output if Path.cwd() == ROOT else output.resolve())
-    except (RuntimeError, ValueError) as error:
+        with OutputLock(output):
+            # Stages run in the repository's root: from there a relative path is right, and shorter in the records.
+            run(output if Path.cwd() == ROOT else output.resolve())
+    except (RuntimeError, ValueError, LockedError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

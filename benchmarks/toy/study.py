@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmarks.base.results import write_json
 from benchmarks.toy.motion_pictures import samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder, wide_console
-from benchmarks.toy.stages import Stage, clear, exit_status, flags, run_stages
+from benchmarks.toy.stages import CommandStage, clear, exit_status, flags, run_stages
 from datamodules.toy_world.motion_world import SPEEDS
 
 MARKER = "study.json"
@@ -77,7 +77,7 @@ class Size:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {minimum} or more")
 
 
-def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
+def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[CommandStage]:
     """The study's commands, in order.
 
     Args:
@@ -93,11 +93,11 @@ def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
     return stages
 
 
-def _pairs(output: Path, size: Size) -> Iterator[Stage]:
+def _pairs(output: Path, size: Size) -> Iterator[CommandStage]:
     """Real videos, and both kinds of pairs from them."""
     for split, number in (("train", size.pairs), ("test", size.prompts)):
         prepare = ["prepare", "toy-videos", str(output / split), "--split", split, "--num_videos", str(number)]
-        yield Stage(f"make {number} videos: {split}", f"videos-{split}", prepare)
+        yield CommandStage(f"make {number} videos: {split}", f"videos-{split}", prepare)
     # eta 1 starts from noise alone: two samples of one prompt have nothing in common.
     for kind, eta in (("structural", None), ("vanilla", 1.0)):
         given: dict[str, object] = {
@@ -108,10 +108,10 @@ def _pairs(output: Path, size: Size) -> Iterator[Stage]:
         }
         if eta is not None:
             given["--model.eta"] = eta
-        yield Stage(f"make {kind} pairs", f"pairs-{kind}", ["predict", *flags(given)])
+        yield CommandStage(f"make {kind} pairs", f"pairs-{kind}", ["predict", *flags(given)])
 
 
-def _labels(output: Path) -> Iterator[Stage]:
+def _labels(output: Path) -> Iterator[CommandStage]:
     """The judge's labels, of whole videos and of segments."""
     for kind, granularity in (("vanilla", "whole"), ("structural", "whole"), ("structural", "segments")):
         pairs = output / f"{kind}.index.json"
@@ -123,10 +123,12 @@ def _labels(output: Path) -> Iterator[Stage]:
             "--model.granularity": granularity,
             "--data.predict": pairs,
         }
-        yield Stage(f"label {kind} pairs ({granularity})", f"labels-{kind}-{granularity}", ["predict", *flags(given)])
+        yield CommandStage(
+            f"label {kind} pairs ({granularity})", f"labels-{kind}-{granularity}", ["predict", *flags(given)]
+        )
 
 
-def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
+def _fit(output: Path, name: str, seed: int, size: Size) -> CommandStage:
     method = METHODS[name]
     whole = method.labels == "whole"
     labels = output / f"labels-{method.pairs}-{'whole' if whole else 'segments'}.index.json"
@@ -144,10 +146,10 @@ def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
     if whole:
         # The video's label decides alone: no share of decided segments is asked for, and ties are dropped.
         given |= {"--data.min_decided": 0.0, "--data.drop_whole_ties": "true"}
-    return Stage(f"fit {method.title}, seed {seed}", f"fit-{name}-{seed}", ["fit", *flags(given)])
+    return CommandStage(f"fit {method.title}, seed {seed}", f"fit-{name}-{seed}", ["fit", *flags(given)])
 
 
-def _sample(output: Path, name: str, seed: int, size: Size) -> Stage:
+def _sample(output: Path, name: str, seed: int, size: Size) -> CommandStage:
     given: dict[str, object] = {
         "--config": "configs/toy/wan_sample.yaml",
         "--trainer.default_root_dir": output / "sampling" / name / str(seed),
@@ -159,7 +161,7 @@ def _sample(output: Path, name: str, seed: int, size: Size) -> Stage:
     if name != BASE:
         given["--model.policy.adapter"] = output / name / str(seed) / "exports" / "last"
     title = METHODS[name].title if name in METHODS else "the base model"
-    return Stage(f"sample from {title}, seed {seed}", f"sample-{name}-{seed}", ["predict", *flags(given)])
+    return CommandStage(f"sample from {title}, seed {seed}", f"sample-{name}-{seed}", ["predict", *flags(given)])
 
 
 def _samples_of(output: Path, name: str, seed: int) -> Path:

@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.dense.batches import Condition, FlowErrors, PairBatch, Prompt
-from datamodules.dense.inputs import as_prompt
+from datamodules.dense.batches import FlowErrors, PairBatch
+from datamodules.dense.inputs import Condition, Prompt, as_prompt
 from datamodules.vista.samples import AnswerScores, View, VistaBatch
 
 BatchT = TypeVar("BatchT", VistaBatch, PairBatch)

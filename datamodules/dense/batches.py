@@ -1,4 +1,4 @@
-"""The batches of a video diffusion model, every field with its shape; its rows can be imported from here, too.
+"""The batches of a video diffusion model, every field with its shape.
 
 Latents are (C, F, H, W) float32, normalised as the transformer sees them: (z - mean) / std per channel. Frames are
 uint8 (T, 3, H, W). The convention of time and noise is that of `lightning_modules.losses.flow`: t = 1 is noise. Labels
@@ -14,25 +14,7 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from datamodules.dense.inputs import Condition, Prompt
-from datamodules.dense.latent_space import LatentSpace
-from datamodules.dense.rows import LabelRow, LatentRow, PairKind, PairRow, VideoRow
-
-__all__ = [
-    "Condition",
-    "FlowErrors",
-    "ItemKind",
-    "LabelRow",
-    "LatentBatch",
-    "LatentRow",
-    "LatentSpace",
-    "PairBatch",
-    "PairKind",
-    "PairRow",
-    "PairVideoBatch",
-    "Prompt",
-    "VideoBatch",
-    "VideoRow",
-]
+from datamodules.dense.rows import PairRow, VideoRow
 
 #: What a loss term's denominator counts: latent frames without a tie, videos whose whole label is no tie, pairs with at
 #: least one such frame, or all samples.

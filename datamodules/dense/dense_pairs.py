@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from datamodules.dense.batches import Condition, ItemKind, PairBatch, PairRow
+from datamodules.dense.batches import ItemKind, PairBatch
+from datamodules.dense.inputs import Condition
 from datamodules.dense.noise_draw import Blanks, FlowDraw, policy_faults, require_none, shape_faults
 from datamodules.dense.pair_labels import FrameLabels, LabelFilter, LabelledPairs, SelectedPairs, join_labels
 from datamodules.dense.pair_recipe import PairRecipe
+from datamodules.dense.rows import PairRow
 from datamodules.shards.checks import load_indexes
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader

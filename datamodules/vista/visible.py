@@ -82,8 +82,8 @@ class VisibleRegions:
             return None
         return (
             f"{len(hidden)} of {len(boxed)} samples with boxes take no part in the object term: the policy's processor "
-            f"crops frames, and less than half of each box is left (the first is {hidden[0]!r}). policy.frame_fit "
-            "squash or pad shows whole frames"
+            f"crops frames, and less than half of each box is left (the first is {hidden[0]!r}). Where the "
+            "policy has it, policy.frame_fit squash or pad shows whole frames"
         )
 
 

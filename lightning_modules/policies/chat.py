@@ -94,14 +94,16 @@ class Chat:
         return [*ids[:place], *self._video, *ids[place + 1 :]]
 
     def _later_ids(self, question: str, where: str) -> list[int]:
-        """The ids of a question behind the first turn: the template without the video and its line."""
+        """The ids of a question behind the first turn: without the video, and without a system text before it."""
         if self.video_token in question:
             raise ValueError(
                 f"{where}: the question {question!r} holds the video token {self.video_token!r}; take it out"
             )
+        # What follows the video, as "USER: ", begins a turn; where it is blank, what is before the video does.
+        turn = self._before.rpartition(self.video_token)[2].lstrip() if self.video_token in self._before else ""
         before, after = (
             part.replace(f"{self.video_token}\n", "").replace(self.video_token, "")
-            for part in (self._before, self._after)
+            for part in (turn or self._before, self._after)
         )
         return self._plain.ids(before, question, after, where)
 

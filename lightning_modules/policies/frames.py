@@ -123,7 +123,8 @@ def _resized(size: dict[str, int | None], height: int, width: int) -> tuple[int,
         return int(edge * height / short), int(edge * width / short)
     raise ValueError(
         f"the checkpoint's processor resizes frames to {given}: what its crop leaves of a frame is not known; set "
-        "policy.frame_fit to squash or pad"
+        "policy.frame_fit to squash or pad where the policy has it, or do_center_crop to false in the checkpoint's "
+        "video_preprocessor_config.json"
     )
 
 

@@ -32,8 +32,6 @@ from datamodules.dense.inputs import Condition, Prompt
 from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.rows import PromptShapes
 
-__all__ = ["Condition", "Prediction", "Prompt", "VideoFlow", "error_weight"]
-
 #: What a family predicts, and so what its errors are of. v is a noise - s x on the path a x + s noise, a^2 + s^2 = 1.
 Prediction = Literal["velocity", "noise", "v"]
 

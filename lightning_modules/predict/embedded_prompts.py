@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lightning_modules.policies.video_flow import Prompt, VideoFlow
+from datamodules.dense.inputs import Prompt
+from lightning_modules.policies.video_flow import VideoFlow
 
 #: Prompts that are embedded in one go: as many as fit into about a gigabyte.
 AHEAD = 256

@@ -16,9 +16,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
+from datamodules.dense.inputs import Condition, Prompt
 from datamodules.stream.draws import generator
 from lightning_modules.policies.euler import guided_sigmas
-from lightning_modules.policies.video_flow import Condition, Prompt, VideoFlow
+from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.policy_loading import load_policy, policy_settings, settings_and_contents, weights_of
 from lightning_modules.predict.cut_prompts import warn_of_cut_prompts
 from lightning_modules.predict.embedded_prompts import EmbeddedPrompts

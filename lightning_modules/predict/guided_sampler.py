@@ -25,8 +25,6 @@ from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, vi
 from lightning_modules.predict.noise_level import Eta, check_eta, described, highest, noise_level
 from lightning_modules.predict.video_encoder import StoreType, named, require_videos, store_setting, stored
 
-__all__ = ["GuidedSampler", "guided_latents", "guided_sigmas"]
-
 
 def guided_latents(clean: Tensor, noise: Tensor, eta: float) -> Tensor:
     """Where denoising starts: (1 - eta) clean + eta noise.

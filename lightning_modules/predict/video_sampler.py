@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
+from datamodules.dense.inputs import Condition
 from datamodules.dense.prompts import PromptBatch
 from datamodules.stream.predict_outputs import WrittenVideo
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
-from lightning_modules.policies.video_flow import Condition, VideoFlow
+from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.predict.flow_sampler import FlowSampler, seeded_noise, video_seed
 from lightning_modules.predict.prompt_images import PromptImages
 from lightning_modules.predict.video_encoder import named

@@ -11,7 +11,9 @@ import torch
 import vidpref
 from callbacks.export_run import export_run, short_names
 from callbacks.recovery import Recovery
+from datamodules.shards.output_lock import LockedError
 from tests.support.command_runs import fit, write_uneven_shards
+from tests.support.other_writer import other_writer
 from tests.support.paths import ROOT
 from tests.support.tiny_video_llava import save_tiny_video_llava
 
@@ -33,6 +35,9 @@ def test_a_checkpoint_becomes_the_export_of_its_step(tmp_path: Path, monkeypatch
     assert b"train.index.json: 4 samples, fingerprint" in card
     shutil.copyfile("run/checkpoints/last.ckpt", "run/checkpoints/best.ckpt")
     shutil.rmtree("run/exports")
+    with other_writer(Path("run"), is_folder=True), pytest.raises(LockedError, match="run is being written by"):
+        export_run("run")
+    assert not Path("run/exports").exists(), "a running fit exports there itself"
     assert vidpref.main(["export", "run"]) == 0
     assert Path("run/exports/last", ADAPTER).read_bytes() == exported
     assert Path("run/exports/last/README.md").read_bytes() == card, "the run's data, scores and command, not this one's"

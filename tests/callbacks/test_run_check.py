@@ -83,6 +83,10 @@ def test_all_faults_are_in_one_list(check: Check, capsys: pytest.CaptureFixture[
     assert "1 of 12 samples cannot be used" in said
     assert "sample 's11'" in said
     assert "positions; use fewer frames or shorter texts" in said
+    assert check("--data.train", "long.index.json", "--data.val", "absent.index.json") == 1
+    said = capsys.readouterr().err
+    assert "absent.index.json: no such index" in said, "neither fault hides the other"
+    assert "sample 's11'" in said
 
 
 def test_texts_that_fit_are_no_faults_and_every_one_that_does_not_is_named(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from callbacks.reference.probes import PairProbe
-from datamodules.dense.batches import Condition, PairBatch
+from datamodules.dense.batches import PairBatch
+from datamodules.dense.inputs import Condition
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.given_image import token_times
 from lightning_modules.policies.video_flow import error_weight

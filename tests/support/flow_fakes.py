@@ -14,7 +14,8 @@ from lightning.pytorch import LightningDataModule
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from datamodules.dense.batches import LatentBatch, PairBatch, Prompt
+from datamodules.dense.batches import LatentBatch, PairBatch
+from datamodules.dense.inputs import Prompt
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.adapters import add_adapters, reference_mode
 from lightning_modules.policies.video_flow import error_weight

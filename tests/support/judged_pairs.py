@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.rows import LabelRow, LatentSpace, PairRow
+from datamodules.dense.latent_space import LatentSpace
+from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import segment_frames
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index

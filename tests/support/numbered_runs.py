@@ -11,8 +11,9 @@ import numpy as np
 from lightning.pytorch import Callback
 
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import PlannedData, Selection, Split
+from datamodules.stream.planned_data import PlannedData, Selection
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.vista.samples import VistaBatch
 from tests.support.preference_fakes import make_batch

@@ -12,7 +12,7 @@ from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.labelling import Labelling, StaleQuestionError
 from benchmarks.labelling.pairs import ShownPairs
 from benchmarks.labelling.progress import pace, progress
-from benchmarks.labelling.questions import REPEAT_AFTER, Question, next_open, plan_questions
+from benchmarks.labelling.questions import REPEAT_AFTER, LabelQuestion, next_open, plan_questions
 from datamodules.prepare.judgements import Judgement, Place, read_judgements
 from datamodules.shards.index import Index
 from tests.support.flow_shards import write_pairs
@@ -89,7 +89,7 @@ def test_whole_videos_are_one_question_each(pairs: ShownPairs) -> None:
     ],
 )
 def test_labels_are_of_the_pairs_videos_and_not_of_sides(left: str, answer: str, label: int) -> None:
-    question = Question(0, 0, Place("p", 0), range(4), 0, left)  # type: ignore[arg-type]
+    question = LabelQuestion(0, 0, Place("p", 0), range(4), 0, left)  # type: ignore[arg-type]
     assert question.label(answer) == label
     assert question.answer(label) == answer
 

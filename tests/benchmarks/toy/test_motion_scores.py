@@ -16,7 +16,7 @@ from benchmarks.report.page import web_page
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_pictures import pair_picture
 from benchmarks.toy.motion_scores import main, motion_table, one_of_each_speed, score_folder
-from benchmarks.toy.stages import ROOT, Stage
+from benchmarks.toy.stages import ROOT, CommandStage
 from benchmarks.toy.study import METHODS, Size, study_stages
 from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
@@ -106,7 +106,7 @@ def test_a_pair_is_drawn_with_its_labels(tmp_path: Path) -> None:
         pair_picture(pairs, labels, "unknown")
 
 
-def check(stages: list[Stage]) -> None:
+def check(stages: list[CommandStage]) -> None:
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         assert stage.arguments[0] in vidpref.VERBS

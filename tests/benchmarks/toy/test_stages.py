@@ -6,7 +6,8 @@ from rich.console import Console
 import vidpref
 from benchmarks.toy import stages as runner
 from benchmarks.toy.demo import MARKER, main, stages
-from benchmarks.toy.stages import ROOT, Stage, clear, run_stage, run_stages
+from benchmarks.toy.stages import ROOT, CommandStage, clear, run_stage, run_stages
+from tests.support.other_writer import other_writer
 
 
 def test_every_stage_is_a_command_of_its_own(tmp_path: Path) -> None:
@@ -28,25 +29,25 @@ def test_a_stages_output_goes_to_its_log_and_steps_are_told(tmp_path: Path, monk
     script.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(script))
     told: list[str] = []
-    run_stage(Stage("fit it", "fit", ["fit", "--seed", "a b"]), tmp_path, told.append)
+    run_stage(CommandStage("fit it", "fit", ["fit", "--seed", "a b"]), tmp_path, told.append)
     assert told == ["step 3: loss 0.5"]
     assert (tmp_path / "fit.log").read_text() == "$ vidpref fit --seed 'a b'\nhello\nstep 3: loss 0.5\n"
 
 
 def test_a_failed_stage_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"stage 'try' failed; .*try\.log ends with:\n(.*\n)*.*unknown verb 'fitt'"):
-        run_stage(Stage("try", "try", ["fitt"]), tmp_path, print)
+        run_stage(CommandStage("try", "try", ["fitt"]), tmp_path, print)
 
 
 def test_all_stages_are_timed_and_shown(tmp_path: Path) -> None:
     console = Console(record=True, quiet=True)
-    wanted = [Stage("first", "a", ["--help"]), Stage("second", "b", ["prepare", "--help"])]
+    wanted = [CommandStage("first", "a", ["--help"]), CommandStage("second", "b", ["prepare", "--help"])]
     seconds = run_stages(wanted, tmp_path, console)
     assert list(seconds) == ["a", "b"]
     assert "prepare" in (tmp_path / "b.log").read_text()
 
 
-def test_only_a_demos_own_folder_is_made_anew(tmp_path: Path) -> None:
+def test_only_a_demos_own_folder_is_emptied_and_by_one_demo_at_a_time(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
@@ -54,6 +55,10 @@ def test_only_a_demos_own_folder_is_made_anew(tmp_path: Path) -> None:
         clear(mine, MARKER)
     assert main(["--output", str(mine)]) == 1
     assert (mine / "thesis.txt").is_file()
+
+    with other_writer(tmp_path / "theirs", is_folder=False):
+        assert main(["--output", str(tmp_path / "theirs")]) == 1
+    assert not (tmp_path / "theirs").exists()
 
     old = tmp_path / "old"
     clear(old, MARKER)

@@ -14,8 +14,9 @@ from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.stream import planned_data
 from datamodules.stream.changed_content import moved
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import TrainPlan
-from datamodules.stream.planned_data import Selection, Split
+from datamodules.stream.planned_data import Selection
 from tests.datamodules.stream import test_resumed_runs as resumed
 from tests.datamodules.stream.test_planned_data import LOOP, Keys
 from tests.support.flow_harness import attached

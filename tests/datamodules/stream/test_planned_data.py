@@ -13,8 +13,9 @@ import pytest
 
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
-from datamodules.stream.planned_data import PlannedData, Selection, Split
+from datamodules.stream.planned_data import PlannedData, Selection
 from datamodules.stream.recipe import Recipe, SampleRead
 from tests.support.flow_harness import attached
 from tests.support.shard_samples import flip_byte, sample, small_shards

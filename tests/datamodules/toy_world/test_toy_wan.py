@@ -22,8 +22,8 @@ from datamodules.toy_world.wan_checkpoint import (
     write_joined,
     write_untrained,
 )
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.predict.guided_sampler import guided_sigmas
 from tests.support.paths import ROOT
 
 WORLD = ROOT / "datamodules/toy_world"

@@ -195,6 +195,13 @@ def test_pllavas_prompts_hold_question_and_video_once(name: str, folder: Path) -
     text = policy.processor.tokenizer.decode([index for index in ids if index != policy.video_token_id])
     assert text == PROMPTS[name].replace("<image>", "").replace("{question}", "what moves?")
     assert PROMPTS[name].endswith("{question} ASSISTANT:")
+    # A later turn has neither the video nor the system text again.
+    turns = (("what is it?", "a ball"),)
+    ids = policy.chat.prompt_ids("what moves?", "here", turns)
+    text = policy.processor.tokenizer.decode([index for index in ids if index != policy.video_token_id])
+    first = PROMPTS[name].replace("<image>", "").replace("{question}", "what is it?")
+    end = policy.processor.tokenizer.eos_token
+    assert text.replace(" ", "") == f"{first}a ball{end}USER: what moves? ASSISTANT:".replace(" ", "")
 
 
 def test_pllava_exports_a_whole_model_that_it_reads(folder: Path, tmp_path: Path) -> None:

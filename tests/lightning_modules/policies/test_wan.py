@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.predict.guided_sampler import guided_latents, guided_sigmas
+from lightning_modules.predict.guided_sampler import guided_latents
 from tests.support.tiny_video_llava import save_tiny_video_llava
 from tests.support.tiny_wan import LATENTS_MEAN, LATENTS_STD, TEXT_WIDTH, random_video, write_tiny_wan
 from tests.support.wan_cases import (

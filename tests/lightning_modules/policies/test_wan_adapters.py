@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lightning_modules.policies.adapters import LoraSettings, snapshot_reference
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.predict.guided_sampler import guided_sigmas
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.wan_cases import (
     LORA,

@@ -14,10 +14,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.nn.parallel import DistributedDataParallel
 
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
-from lightning_modules.predict.guided_sampler import guided_sigmas
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.wan_cases import LORA, PROMPT_LENGTH, noisy_batch, nudge, velocity_of
 

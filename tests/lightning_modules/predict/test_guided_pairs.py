@@ -19,9 +19,10 @@ from datamodules.dense.rows import PairRow
 from datamodules.stream.predict_outputs import WrittenSample, differences
 from datamodules.video.codec import encode_mp4
 from datamodules.video.optical_flow import DisFlow, RaftFlow
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.predict.flow_sampler import seeded_noise
-from lightning_modules.predict.guided_sampler import GuidedSampler, guided_latents, guided_sigmas
+from lightning_modules.predict.guided_sampler import GuidedSampler, guided_latents
 from lightning_modules.predict.noise_level import MotionAdaptiveEta
 from tests.support.predict_fakes import MemoryVideos, trainer_with
 from tests.support.tiny_wan import random_video, write_tiny_wan

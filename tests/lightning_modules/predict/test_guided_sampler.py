@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_modules.predict.guided_sampler import guided_latents, guided_sigmas
+from lightning_modules.policies.euler import guided_sigmas
+from lightning_modules.predict.guided_sampler import guided_latents
 from tests.support.goldens import golden
 
 GOLDEN = golden("dense_4_guided")

@@ -13,10 +13,10 @@ import torch
 from callbacks.writers.video_folder import VideoFolderWriter
 from datamodules.dense.prompts import Prompts
 from datamodules.video.codec import encode_mp4, probe
+from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.predict.flow_sampler import seeded_noise, video_seed
-from lightning_modules.predict.guided_sampler import guided_sigmas
 from lightning_modules.predict.video_sampler import VideoSampler
 from tests.support.predict_fakes import predict
 from tests.support.tiny_wan import write_tiny_wan
