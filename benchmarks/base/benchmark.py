@@ -21,6 +21,7 @@ from benchmarks.base.result_files import write_results
 from benchmarks.base.results import number_at
 from benchmarks.base.source import Source
 from datamodules.questions.base import Question, QuestionBatch, VideoQuestions
+from datamodules.questions.files import listed
 from lightning_modules.policy_loading import settings_and_contents
 
 #: The published predictions by part (subset, split), records as the benchmark's `score` takes them.
@@ -210,9 +211,23 @@ class Benchmark(LightningModule, ABC):
         return {key: answer for key, answer in self._earlier.items() if self.complete(everything[key], answer)}
 
     def configure_model(self) -> None:
-        """Load the policy's weights, unless every question is answered."""
-        if self.policy is not None and self.questions.asked_now:
-            self.policy.load()
+        """Load the policy's weights, unless every question is answered.
+
+        Raises:
+            ValueError: questions that the policy cannot take, as with its own video token in them; before it loads.
+        """
+        if self.policy is None or not self.questions.asked_now:
+            return
+        faults = []
+        if (prompt_length := getattr(self.policy, "prompt_length", None)) is not None:  # a served model has none
+            for key in self.questions.asked_now:
+                try:
+                    prompt_length(self.questions.everything[key].prompt, f"question {key!r}")
+                except ValueError as error:
+                    faults.append(str(error))
+        if faults:
+            raise ValueError(f"{len(faults)} questions cannot be asked:{listed(faults)}")
+        self.policy.load()
 
     def on_test_epoch_start(self) -> None:
         """Forget the answers of an earlier test; add those from the files, once over all ranks."""

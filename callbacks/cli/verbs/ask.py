@@ -151,6 +151,8 @@ def answer(
     """
     import torch
 
+    if hasattr(policy, "prompt_length"):
+        policy.prompt_length(question, "the question")  # a text that it cannot take, before the weights
     policy.load()
     module: Any = policy
     module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

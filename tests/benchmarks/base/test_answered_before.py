@@ -41,6 +41,19 @@ def test_a_finished_test_is_scored_again_without_the_model(world: Path) -> None:
     assert json.loads((world / "out" / "details.json").read_text())["auc"] == details["auc"]
 
 
+def test_questions_that_a_policy_cannot_take_are_named_before_it_loads(world: Path) -> None:
+    class Strict(Scripted):
+        def prompt_length(self, prompt: str, where: str) -> int:
+            if "absent" in prompt:
+                raise ValueError(f"{where}: holds the video token")
+            return 3
+
+    policy = Strict()
+    with pytest.raises(ValueError, match=r"questions cannot be asked:\n  question '.*': holds the video token"):
+        run_test(VideoHallucer(policy, str(world / "out")), world)
+    assert policy._loaded == 0
+
+
 def test_an_interrupted_test_asks_only_what_is_left(world: Path) -> None:
     class Broken(Scripted):
         def generate(

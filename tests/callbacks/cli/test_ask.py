@@ -94,6 +94,19 @@ def test_what_cannot_answer(
     assert "Traceback" not in printed
 
 
+def test_a_question_with_the_policys_video_token_is_refused_before_weights_are_loaded(
+    video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(policy: VideoLlavaPolicy) -> None:
+        raise AssertionError("the weights are read")
+
+    monkeypatch.setattr(VideoLlavaPolicy, "load", load)
+    assert (
+        vidpref.main(["ask", "--policy", str(CHECKPOINT), "--num_frames", "4", str(video), "what <video> is it?"]) == 1
+    )
+    assert "holds the video token '<video>' 2 times" in capsys.readouterr().err
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys, vidpref\n"
