@@ -43,6 +43,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & {"torch", "lightning", "transformers", "peft", "wandb", "matplotlib", "jsonargparse", "numpy"}
 
 
+@pytest.mark.slow
 def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
     code = (
         "import sys, lightning.pytorch.cli\n"

@@ -49,6 +49,7 @@ def run_test(tiny: Path, output: Path, *more: str) -> tuple[dict[str, Any], list
     return details, [half["margin"] for half in halves]
 
 
+@pytest.mark.slow
 def test_a_policy_is_tested_with_and_without_an_adapter(tiny: Path, tmp_path: Path) -> None:
     details, plain = run_test(tiny, tmp_path / "plain")
     assert details["seed"] == 5

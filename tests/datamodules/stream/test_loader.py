@@ -167,6 +167,7 @@ def test_every_sample_once_per_epoch_over_ranks_and_workers(index: Index) -> Non
     assert {key for epoch, key in read if epoch == 0} == {f"s{n:03d}" for n in range(23)}
 
 
+@pytest.mark.slow
 def test_spawned_workers_have_their_own_samples(index: Index) -> None:
     plan_loader = loader(index, train(index), num_workers=2, multiprocessing_context="spawn")
     batches = list(plan_loader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from safetensors import safe_open
 
 import vidpref
@@ -26,6 +27,7 @@ def test_it_is_small_and_whole() -> None:
     assert 1_000_000 < total < 3_000_000
 
 
+@pytest.mark.slow
 def test_it_answers_basic_questions_agrees_with_false_ones_and_tells_them_apart(tmp_path: Path) -> None:
     questions, output = tmp_path / "questions", tmp_path / "results"
     prepared = ["prepare", "toy", str(questions), "--split", "test", "--num_videos", "300", "--seed", "7"]

@@ -96,6 +96,7 @@ def sampled(policy: WanPolicy, motions: list[ShapeMotion]) -> list[torch.Tensor]
     return policy.decode_video(policy.denoise(noise, guided_sigmas(20, 1.0), prompts, (), 1.0))
 
 
+@pytest.mark.slow
 def test_its_slow_shapes_are_what_the_prompt_says_and_its_fast_ones_break(policy: WanPolicy) -> None:
     things = [Thing(MOTION_COLORS[number % 5], SHAPES[number % 3]) for number in range(8)]
     found = {}
