@@ -43,7 +43,7 @@ def export_run(run: str, checkpoint: str | None = None, output: str | None = Non
     if folder.is_file():
         folder = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
     if not path.is_file():
-        others = ", ".join(str(one) for one in sorted(folder.rglob("*.ckpt"))[:5])
+        others = ", ".join(str(file) for file in sorted(folder.rglob("*.ckpt"))[:5])
         raise ValueError(f"{path} is no file; give --checkpoint one of those of the run: {others or 'there are none'}")
     with whole_checkpoint(path):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -82,7 +82,7 @@ def short_names(config: Any, key: str = "model") -> Any:
         key: its dotted key, without `init_args`.
     """
     if isinstance(config, list):
-        return [short_names(one, key) for one in config]
+        return [short_names(item, key) for item in config]
     if not isinstance(config, Mapping):
         return config
     renamed: dict[str, Any] = {}

@@ -106,10 +106,10 @@ def save_for_recovery(trainer: Trainer) -> str | None:
     Returns:
         Its path; None where there is nothing to write: no step was made, or the run keeps no such checkpoint.
     """
-    callbacks = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.save_last]
+    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
     if not callbacks or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    own = next((one for one in callbacks if isinstance(one, Recovery)), callbacks[0])
+    own = next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0])
     path = own.format_checkpoint_name({}, own.CHECKPOINT_NAME_LAST)
     own._save_checkpoint(trainer, path)
     return path

@@ -105,15 +105,15 @@ class AgreementView:
         """
         sources = self.sources()
         table = []
-        for one, other in combinations(sources, 2):
-            if {one.kind, other.kind} == {"person", "people"}:
+        for source, other in combinations(sources, 2):
+            if {source.kind, other.kind} == {"person", "people"}:
                 continue
-            common = [place for place in one.labels if place in other.labels]
-            numbers = agreement([one.labels[place] for place in common], [other.labels[place] for place in common])
-            table.append({"first": one.name, "second": other.name, **asdict(numbers)})
+            common = [place for place in source.labels if place in other.labels]
+            numbers = agreement([source.labels[place] for place in common], [other.labels[place] for place in common])
+            table.append({"first": source.name, "second": other.name, **asdict(numbers)})
         twice = repeated_answers(self.file.judgements)
         return {
-            "sources": [{"name": one.name, "kind": one.kind, "items": len(one.labels)} for one in sources],
+            "sources": [{"name": source.name, "kind": source.kind, "items": len(source.labels)} for source in sources],
             "table": table,
             "repeats": [{"name": name, "twice": count, "alike": alike} for name, (count, alike) in twice.items()],
             "granularity": self.pairs.granularity,

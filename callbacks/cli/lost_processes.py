@@ -36,14 +36,14 @@ def lost_process(error: BaseException, children: Sequence[Popen[Any]] = ()) -> L
         children: the processes of ranks 1, 2, ... where this one has started them.
     """
     chain = list(_chain(error))
-    for one in chain:
-        if isinstance(one, LostProcessError):
-            return one
-    for one in chain:
-        message = _lost_worker(one)
+    for cause in chain:
+        if isinstance(cause, LostProcessError):
+            return cause
+    for cause in chain:
+        message = _lost_worker(cause)
         if message:
             return LostProcessError(f"{message}. {_REMEDY}")
-    if any(_is_broken_connection(one) for one in chain):
+    if any(map(_is_broken_connection, chain)):
         return LostProcessError(_lost_rank(children))
     return None
 
@@ -132,7 +132,7 @@ class ObserverFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record; it is always shown."""
-        if (found := self._MESSAGE.match(record.getMessage())) is not None:
-            rank, pid, status = map(int, found.groups())
+        if (match := self._MESSAGE.match(record.getMessage())) is not None:
+            rank, pid, status = map(int, match.groups())
             record.msg, record.args = f"error: {lost_rank(rank, pid, status)}", ()
         return True

@@ -207,10 +207,10 @@ def folder_frames(folder: Path, span: tuple[float, float] | None, num_frames: in
     last = len(files) - 1
     first, end = (0, last) if span is None else (min(round(seconds * FOLDER_FPS), last) for seconds in span)
     chosen = uniform_indices(first, max(first, end), num_frames)
-    for at in set(chosen):
-        require_regular(files[at])
-    decoded = {at: decode_image(files[at].read_bytes()) for at in dict.fromkeys(chosen)}
-    return stack([decoded[at] for at in chosen]), seconds_from_first(chosen, FOLDER_FPS)
+    for index in set(chosen):
+        require_regular(files[index])
+    decoded = {index: decode_image(files[index].read_bytes()) for index in dict.fromkeys(chosen)}
+    return stack([decoded[index] for index in chosen]), seconds_from_first(chosen, FOLDER_FPS)
 
 
 def read_task(path: Path) -> QuestionFile:
