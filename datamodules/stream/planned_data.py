@@ -21,8 +21,8 @@ from datamodules.stream.training_content import TrainingContent
 
 OnBadSample = Literal["raise", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
-#: Prompt, answers by name -> what is wrong with them.
-TextFaults = Callable[[str, Mapping[Any, str]], list[str]]
+#: Prompt, answers by name, (frames, height, width) of the video that is shown with them -> what is wrong with them.
+TextFaults = Callable[[str, Mapping[Any, str], tuple[int, int, int]], list[str]]
 BatchT = TypeVar("BatchT")
 
 

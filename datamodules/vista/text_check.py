@@ -16,7 +16,7 @@ LISTED = 10
 
 
 def unusable_samples(
-    index: Index, reader: ByteReader, names: Collection[AnswerName], faults_of: TextFaults
+    index: Index, reader: ByteReader, names: Collection[AnswerName], num_frames: int, faults_of: TextFaults
 ) -> dict[str, str]:
     """Key -> shard, key and why, of every sample that is altered or whose texts the policy cannot take.
 
@@ -24,6 +24,7 @@ def unusable_samples(
         index: of the samples.
         reader: how bytes are fetched.
         names: the answers that the method scores.
+        num_frames: frames of a view.
         faults_of: what the policy says of one prompt and its answers.
 
     Raises:
@@ -37,9 +38,10 @@ def unusable_samples(
             continue
         row = PreferenceRow.from_json(content)
         answers = {name: text for name in names if (text := getattr(row, name))}
+        shape = (num_frames, row.video.height, row.video.width)
         # Earlier turns are checked like prompts of their own.
-        turns = [fault for question, answer in row.turns for fault in faults_of(question, {"chosen": answer})]
-        if faults := [*turns, *faults_of(row.question, answers)]:
+        turns = [fault for question, answer in row.turns for fault in faults_of(question, {"chosen": answer}, shape)]
+        if faults := [*turns, *faults_of(row.question, answers, shape)]:
             unusable[key] = f"{index.address(position)}: sample {key!r}: {'; '.join(faults)}"
     return unusable
 

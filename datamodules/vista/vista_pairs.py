@@ -114,7 +114,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
         if self._texts_checked.get(split) is module:
             return []
         names = sorted({name for answers in module.needs().values() for name in answers})
-        unusable = unusable_samples(self.index(split), self.reader, names, faults_of)
+        unusable = unusable_samples(self.index(split), self.reader, names, self.num_frames, faults_of)
         count, total, lines = len(unusable), len(self.index(split)), list(unusable.values())
         title = f"{self.paths[split]}: {count} of {total} samples cannot be used"
         if count and self.on_bad_sample == "raise":

@@ -139,7 +139,9 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
         """Refused, as `encode`."""
         self._refuse("be trained")
 
-    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
+    def text_faults(
+        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+    ) -> list[str]:
         """Why no text can be scored."""
         return ["an endpoint cannot be trained; give a policy with a checkpoint"]
 

@@ -77,6 +77,19 @@ class ProcessorPolicy(TransformersVideoLLM):
         """See `ProcessorChat.prompt_length`."""
         return self.chat.prompt_length(prompt, where)
 
+    def video_length(self, shape: tuple[int, int, int]) -> int:
+        """The tokens that a video of (frames, height, width) adds, shown at one frame a second; the processor is asked.
+
+        Where times are put into the prompt, others may take a token more or less.
+        """
+        if shape not in self._video_lengths:
+            self._video_lengths[shape] = self._probed(*shape) - self.prompt_length("?", "probe")
+        return self._video_lengths[shape]
+
+    @cached_property
+    def _video_lengths(self) -> dict[tuple[int, int, int], int]:
+        return {}
+
     def processor_facts(self) -> dict[str, Any]:
         """What scores depend on besides settings and files: how many tokens the processor makes of some videos.
 
@@ -87,13 +100,14 @@ class ProcessorPolicy(TransformersVideoLLM):
     @cached_property
     def _tokens_of_probes(self) -> dict[str, int]:
         """Frames, height and width -> tokens of the whole prompt."""
-        counts = {}
-        for frames, height, width in PROBED_VIDEOS:
-            video = torch.zeros(frames, 3, height, width, dtype=torch.uint8)
-            view = View(0, "original", video, "?", {}, torch.arange(frames, dtype=torch.float32))
-            template, _ = self.chat.parts(view, self.processor_options(view, "probe"))
-            counts[f"{frames} x {height} x {width}"] = len(self.chat.ids(template, ["?"], "probe"))
-        return counts
+        return {" x ".join(map(str, shape)): self._probed(*shape) for shape in PROBED_VIDEOS}
+
+    def _probed(self, frames: int, height: int, width: int) -> int:
+        """The tokens of a short prompt with a black video."""
+        video = torch.zeros(frames, 3, height, width, dtype=torch.uint8)
+        view = View(0, "original", video, "?", {}, torch.arange(frames, dtype=torch.float32))
+        template, _ = self.chat.parts(view, self.processor_options(view, "probe"))
+        return len(self.chat.ids(template, ["?"], "probe"))
 
 
 def clock(view: View, where: str) -> Any:

@@ -70,6 +70,10 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
             ValueError: the prompt cannot be used.
         """
 
+    def video_length(self, shape: tuple[int, int, int]) -> int:
+        """The tokens that a video of (frames, height, width) adds to `prompt_length`."""
+        return 0
+
     @abstractmethod
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Any, ...]:
         """The frozen tower's flat features, (n, D) each, view by view; distinct frames, or pairs of them, once."""
@@ -182,7 +186,9 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         """(N, D) hidden states -> (N, V) logits of the output head."""
         return self._head(hidden)
 
-    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
+    def text_faults(
+        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+    ) -> list[str]:
         """Why a prompt cannot be scored with one of its answers: tokens, or more of them than there are positions.
 
         Every answer is tried by itself, so that one fault does not hide another's. Needs no weights.
@@ -190,7 +196,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         faults: list[str] = []
         for name, text in answers.items():
             try:
-                length = self.prompt_length(prompt, "its texts")
+                length = self.prompt_length(prompt, "its texts") + (0 if shape is None else self.video_length(shape))
                 self.check_length(length + len(self.answer_ids(text, f"its texts, answer {name}")), "its texts")
             except ValueError as error:
                 faults.append(str(error))

@@ -69,8 +69,16 @@ class VideoLLM(Protocol):
             reference_head: the reference's output head; None = the policy's own, with the reference's adapters.
         """
 
-    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
-        """What is wrong with a prompt and its answers by name; [] = nothing. Asked before weights are loaded."""
+    def text_faults(
+        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+    ) -> list[str]:
+        """What is wrong with a prompt and its answers by name; [] = nothing. Asked before weights are loaded.
+
+        Args:
+            prompt: without a video token or chat template.
+            answers: by name.
+            shape: (frames, height, width) of the source frames that are shown; None = the video's tokens do not count.
+        """
 
     def generate(
         self,

@@ -30,7 +30,9 @@ class Strict(TinyPolicy):
         super().__init__()
         self.asked = 0
 
-    def text_faults(self, prompt: str, answers: Mapping[str, str]) -> list[str]:
+    def text_faults(
+        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+    ) -> list[str]:
         self.asked += 1
         return [f"answer {name} has {len(text)} characters" for name, text in answers.items() if len(text) > 100]
 

@@ -202,6 +202,24 @@ def test_texts_stay_text(kind: str, policy_of: Callable[[str], Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILY_PARAMS)
+def test_lengths_are_checked_with_the_video_before_it_is_read(
+    kind: str, policy_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, view = policy_of(kind), replace(family_views()[0], prompt="what?")
+    frames, _, height, width = view.frames.shape
+    shape, prefix = (frames, height, width), policy.prefix(view, "here")
+    counted = policy.prompt_length("what?", "here") + policy.video_length(shape)
+    # The probe has a frame a second; where a template tells times, another clock may take a few tokens more or less.
+    assert counted == pytest.approx(len(prefix.ids), abs=0 if kind not in TIMED else 4 * frames)
+    limit = counted + len(policy.answer_ids("a ball", "here"))
+    monkeypatch.setattr(policy.config.get_text_config(), "max_position_embeddings", limit)
+    assert policy.text_faults("what?", {"chosen": "a ball"}, shape) == []
+    monkeypatch.setattr(policy.config.get_text_config(), "max_position_embeddings", limit - 1)
+    (fault,) = policy.text_faults("what?", {"chosen": "a ball"}, shape)
+    assert f"{limit} tokens, the checkpoint has {limit - 1} positions" in fault
+
+
+@pytest.mark.parametrize("kind", FAMILY_PARAMS)
 def test_earlier_turns_are_rendered_as_the_template_does(kind: str, policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of(kind), family_views()[0]
     turns = (("what is it?", "a ball"),)
