@@ -120,6 +120,7 @@ def test_config_parses(path: Path) -> None:
         parser.parse_args(["--config", str(path)])
 
 
+@pytest.mark.slow  # 133 pairs of files
 @pytest.mark.parametrize("base", BASES, ids=relative)
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=relative)
 def test_overlay_keeps_the_callbacks_of_its_base(overlay: Path, base: Path) -> None:
