@@ -120,7 +120,7 @@ def test_a_run_on_a_full_disk_ends_in_one_line_that_names_the_file_and_the_setti
         assert run("fit") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    (line,) = [one for one in told.splitlines() if one.startswith("error: ")]
+    error_output = capsys.readouterr().err
+    assert "Traceback" not in error_output
+    (line,) = [line for line in error_output.splitlines() if line.startswith("error: ")]
     assert "config.yaml (trainer.default_root_dir): the file is larger than is allowed; raise the limit" in line

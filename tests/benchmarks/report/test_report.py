@@ -56,8 +56,8 @@ def test_the_page_is_whole_and_needs_no_other_file(base: Path, vista: Path) -> N
     assert "data:image/png;base64,iVBORw==" in page.addresses
     assert [one for one in page.addresses if not one.startswith(("data:", "#"))] == []
     assert not re.search(r"@import|url\((?!#)", content)
-    for told in ("0.875", "hallucinated", "abc123 with local changes", "peft 0.21", "vidpref fit", "late"):
-        assert told in page.text
+    for text in ("0.875", "hallucinated", "abc123 with local changes", "peft 0.21", "vidpref fit", "late"):
+        assert text in page.text
     assert "vidpref test --model.name 'two words'" in page.text
 
 

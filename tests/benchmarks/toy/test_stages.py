@@ -28,9 +28,9 @@ def test_a_stages_output_goes_to_its_log_and_steps_are_told(tmp_path: Path, monk
     script.write_text("#!/bin/sh\necho hello\necho 'step 3: loss 0.5'\n")
     script.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(script))
-    told: list[str] = []
-    run_stage(CommandStage("fit it", "fit", ["fit", "--seed", "a b"]), tmp_path, told.append)
-    assert told == ["step 3: loss 0.5"]
+    progress: list[str] = []
+    run_stage(CommandStage("fit it", "fit", ["fit", "--seed", "a b"]), tmp_path, progress.append)
+    assert progress == ["step 3: loss 0.5"]
     assert (tmp_path / "fit.log").read_text() == "$ vidpref fit --seed 'a b'\nhello\nstep 3: loss 0.5\n"
 
 
