@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-Schedule = Literal["constant", "linear", "cosine"]
+LearningRateSchedule = Literal["constant", "linear", "cosine"]
 
 
-def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
+def warmup_factor(step: int, total: int, warmup: float, schedule: LearningRateSchedule) -> float:
     """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule.
 
     Args:

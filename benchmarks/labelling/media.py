@@ -7,7 +7,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.labelling.pairs import Video
+from benchmarks.labelling.pairs import VideoFile
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ def byte_range(header: str | None, size: int) -> range | None:
     return range(start, end)
 
 
-def video_response(request: Request, video: Video) -> Response:
+def video_response(request: Request, video: VideoFile) -> Response:
     """A video or the range of it that is asked for: status 200, 206, 304 or 416.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.base.results import OF_PROXIES
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
-from benchmarks.vbench.scores import STATIC_VIDEOS, Record, folder_scores, mean_flow
+from benchmarks.vbench.scores import STATIC_VIDEOS, VideoRecord, folder_scores, mean_flow
 
 
 def totals(raw: Mapping[str, float]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def totals(raw: Mapping[str, float]) -> dict[str, float]:
 
 
 def folder_results(
-    videos: Mapping[str, Record],
+    videos: Mapping[str, VideoRecord],
     merged: Mapping[str, float],
     missing: Mapping[str, str],
     proxies: Container[str] = (),
