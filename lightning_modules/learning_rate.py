@@ -20,6 +20,7 @@ def warmup_factor(step: int, total: int, warmup: float, schedule: LearningRateSc
     rising = max(1, round(warmup if warmup > 1 else warmup * total))
     if warmup > 0 and step < rising:
         return (step + 1) / rising
+    # A run that goes on behind `total` keeps the rate with which the schedule ends.
     done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
     match schedule:
         case "constant":

@@ -13,6 +13,7 @@ RECORDED_PACKAGES = ("vidpref", "torch", "lightning", "transformers", "peft", "w
 
 def run_facts() -> dict[str, Any]:
     """The command, the git commit of this code (None outside a clone), whether it has local changes, the versions."""
+    # Of this file, not of the working folder: runs are started from anywhere.
     code = Path(__file__).resolve().parents[1]
     commit = _git(code, "rev-parse", "HEAD")
     return {

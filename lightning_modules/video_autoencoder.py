@@ -99,4 +99,5 @@ class VideoAutoencoder(LightningModule):
 
 def _scaled(videos: Tensor) -> Tensor:
     """Uint8 pixels as the autoencoder takes them, -1 to 1."""
+    # As the pipelines' own video processors scale: 0 to -1, 255 to 1.
     return videos.float() / 127.5 - 1.0

@@ -76,6 +76,7 @@ class AgreementView:
 
     def labellers(self) -> list[Labeller]:
         """Annotators by name, their majority where there are several, then judges; names are unique."""
+        # A file may hold labels of segments and of whole videos; only those of what this page asks are compared.
         asked = {segment.segment for position in range(len(self.pairs)) for segment in self.pairs.segments(position)}
         by = {place: labels for place, labels in by_place(self.file.judgements).items() if place.segment in asked}
         names = sorted({name for labels in by.values() for name in labels})
@@ -134,6 +135,7 @@ class AgreementView:
         Returns:
             total (pairs) and pairs, as plain JSON types.
         """
+        # The majority is made of the others: where it differs from one of them, they differ already.
         labellers = [labeller for labeller in self.labellers() if labeller.kind != "people"]
         selected = []
         for position, entry in enumerate(self.pairs.index.entries):

@@ -140,10 +140,12 @@ class ShownPairs:
                 self._videos.move_to_end((position, which))
                 return video
         suffix = f"{which}.mp4"
+        # Outside the lock: a slow disk must not hold up those whose videos are in memory.
         content = self._samples.read(position, (suffix,))[suffix]
         video = VideoFile(content, self.index.entries[position].members[suffix].checksum)
         with self._lock:
             self._videos[position, which] = video
+            # The newest stays, however large it is: somebody is about to see it.
             while len(self._videos) > 1 and sum(len(kept.content) for kept in self._videos.values()) > _KEPT_BYTES:
                 self._videos.popitem(last=False)
         return video

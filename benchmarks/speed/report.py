@@ -83,7 +83,7 @@ def environment() -> dict[str, Any]:
     """Processor, threads and versions."""
     return {
         "cpu": _processor(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": torch.backends.cpu.get_cpu_capability(),  # AVX2 or AVX-512: every time depends on it
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),

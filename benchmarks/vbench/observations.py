@@ -140,6 +140,7 @@ def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[s
     kind = KINDS[dimension]
     if not kind.fits(observation):
         raise ValueError(f"is not {kind.form}")
+    # A prompt may have several entries, each for other dimensions.
     entry = next(entry for entry in entries if dimension in entry["dimension"])
     try:
         score = kind.score(observation, entry)

@@ -63,6 +63,7 @@ def number_marks(
     marks = {name: "proxy" for name in DIMENSIONS if name in results and name in proxies}
     marks |= {name: "merged" for name in merged if name in results}
     marks |= {name: "from observations" for name in DIMENSIONS if name in results and name in observed}
+    # Both numbers come from the one flow network.
     if "mean_flow" in results and "dynamic_degree" in proxies:
         marks["mean_flow"] = "proxy"
     return marks | {f"{OF_PROXIES}/{name}": "of proxies, not VBench's" for name in results.get(OF_PROXIES, {})}
