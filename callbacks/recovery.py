@@ -73,8 +73,8 @@ class Recovery(ModelCheckpoint):
         if trainer.fit_loop._should_accumulate():
             return
         assert self._flags is not None, "setup comes first"
-        is_late = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
-        by_time = self._flags.any(is_late and trainer.is_global_zero)
+        late = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
+        by_time = self._flags.any(late and trainer.is_global_zero)
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if by_time or by_steps:
             self.save(trainer)
@@ -109,9 +109,9 @@ def save_for_recovery(trainer: Trainer) -> str | None:
     callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
     if not callbacks or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    writer = next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0])
-    path = writer.format_checkpoint_name({}, writer.CHECKPOINT_NAME_LAST)
-    writer._save_checkpoint(trainer, path)
+    own = next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0])
+    path = own.format_checkpoint_name({}, own.CHECKPOINT_NAME_LAST)
+    own._save_checkpoint(trainer, path)
     return path
 
 
