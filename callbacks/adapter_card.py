@@ -12,10 +12,10 @@ from typing import Any, Literal
 import yaml
 from lightning.pytorch import Trainer
 
-from callbacks.cli.run_record import run_facts
 from callbacks.metrics.throughput import SPEED_METRICS
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.preference import PreferenceModule
+from lightning_modules.run_facts import run_facts
 
 CARD = "README.md"
 #: Under this key a checkpoint holds what the card of its export says of the run.

@@ -19,8 +19,8 @@ from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.disk_space import disk_faults, disk_needs, gigabytes
 from callbacks.loss_weights import LossWeights
 from callbacks.reference.model import ReferenceModel
-from callbacks.reference.sources import SPLITS, Split
-from datamodules.stream.indexed_data import Split as DataSplit
+from callbacks.reference.sources import SPLITS, ReferenceSplit
+from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import TrainPlan
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.checkpoints import require_trained
@@ -93,21 +93,9 @@ def check_run(
         _training_facts(policy, check)
     steps = None
     if isinstance(data, PlannedData):
-        faults = data.faults(TrainerFn.FITTING)
-        check.faults += faults
-        if hasattr(policy, "text_faults"):
-            # One split's fault must not hide what is wrong with the texts of another.
-            check_texts(data, [split for split in SPLITS if data.paths.get(split) is not None], policy, check)
-        if not faults:
-            # The strategy knows the number of ranks when it has started them.
-            ranks = ranks or trainer.num_devices * trainer.num_nodes
-            steps = _data_facts(data, module, trainer, ranks, check)
-            if policy is not None:
-                # As the callback does, which reads no cache of a validation that is switched off.
-                splits = SPLITS if trainer.limit_val_batches else SPLITS[:1]
-                check_reference(trainer, module, policy, check, splits)
-            if checkpoint is not None:
-                _check_resume(checkpoint, data, policy, check)
+        # The strategy knows the number of ranks when it has started them.
+        ranks = ranks or trainer.num_devices * trainer.num_nodes
+        steps = _check_data(trainer, module, data, policy, ranks, check, checkpoint)
     if policy is not None:
         needs = disk_needs(trainer, policy, steps)
         check.facts += map(str, needs)
@@ -115,7 +103,34 @@ def check_run(
     return check
 
 
-def check_texts(data: PlannedData[Any], splits: Sequence[DataSplit], policy: Any, check: RunCheck) -> None:
+def _check_data(
+    trainer: Trainer,
+    module: LightningModule,
+    data: PlannedData[Any],
+    policy: Any,
+    ranks: int,
+    check: RunCheck,
+    checkpoint: Path | None,
+) -> int | None:
+    """Check the data, and what else depends on it: texts, the reference, the checkpoint; returns the run's steps."""
+    faults = data.faults(TrainerFn.FITTING)
+    check.faults += faults
+    if hasattr(policy, "text_faults"):
+        # One split's fault must not hide what is wrong with the texts of another.
+        check_texts(data, [split for split in SPLITS if data.paths.get(split) is not None], policy, check)
+    if faults:
+        return None
+    steps = _data_facts(data, module, trainer, ranks, check)
+    if policy is not None:
+        # As the callback does, which reads no cache of a validation that is switched off.
+        splits = SPLITS if trainer.limit_val_batches else SPLITS[:1]
+        check_reference(trainer, module, policy, check, splits)
+    if checkpoint is not None:
+        _check_resume(checkpoint, data, policy, check)
+    return steps
+
+
+def check_texts(data: PlannedData[Any], splits: Sequence[Split], policy: Any, check: RunCheck) -> None:
     """Every text of the splits whose shards are as their indexes say, through the policy's tokenizer."""
     for split in splits:
         try:
@@ -155,7 +170,7 @@ def _training_facts(policy: Any, check: RunCheck) -> None:
 
 
 def check_reference(
-    trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck, splits: Sequence[Split]
+    trainer: Trainer, module: LightningModule, policy: Any, check: RunCheck, splits: Sequence[ReferenceSplit]
 ) -> None:
     """List why a reference cannot be what it is configured to be: a cache of other views, more than adapters trains.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.segments import Granularity
 from lightning_modules.flow_module import FlowModule
-from lightning_modules.learning_rate import Schedule
+from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.losses.flow import DenseForm, dense_dpo_loss, dense_rewards, flow_dpo_loss, flow_rewards
 from lightning_modules.policies.video_flow import Prediction, VideoFlow
 from lightning_modules.terms import Term
@@ -66,7 +66,7 @@ class DenseDPO(FlowModule):
         form: DenseForm = "per_frame",
         error_of: Prediction | None = None,
         supervised_weight: float = 0.0,
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
         warmup: float = 250,
     ) -> None:
         weights = {"preference": 1.0, "supervised": supervised_weight}

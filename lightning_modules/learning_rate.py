@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-Schedule = Literal["constant", "linear", "cosine"]
+LearningRateSchedule = Literal["constant", "linear", "cosine"]
 
 
-def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
+def warmup_factor(step: int, total: int, warmup: float, schedule: LearningRateSchedule) -> float:
     """The learning rate at `step` of `total`, as a share of its peak: linear warm-up, then the schedule.
 
     Args:
@@ -20,6 +20,7 @@ def warmup_factor(step: int, total: int, warmup: float, schedule: Schedule) -> f
     rising = max(1, round(warmup if warmup > 1 else warmup * total))
     if warmup > 0 and step < rising:
         return (step + 1) / rising
+    # A run that goes on behind `total` keeps the rate with which the schedule ends.
     done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
     match schedule:
         case "constant":

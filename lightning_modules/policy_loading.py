@@ -39,6 +39,7 @@ def policy_settings(policy: Any, nested: bool = True) -> dict[str, Any]:
         nested: with the settings that are dataclasses; they say how an adapter would be made and trained, which moves
             no answer and no reference.
     """
+    # Without `training`: torch's own switch, which a validation turns, is no setting.
     settings = {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for name, value in vars(policy).items()

@@ -26,7 +26,7 @@ from lightning_modules.checkpoints import (
     use_configured,
 )
 from lightning_modules.first_gradients import require_gradients
-from lightning_modules.learning_rate import Schedule, warmup_factor
+from lightning_modules.learning_rate import LearningRateSchedule, warmup_factor
 from lightning_modules.policy_loading import load_policy
 from lightning_modules.step_losses import StepLosses
 from lightning_modules.terms import Term
@@ -73,7 +73,7 @@ class PreferenceModule(LightningModule, ABC):
         self,
         policy: Policy,
         optimizer: OptimizerCallable,
-        schedule: Schedule,
+        schedule: LearningRateSchedule,
         warmup: float,
         weights: dict[str, float],
     ) -> None:

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from datamodules.vista.samples import Needs, VistaBatch
 from lightning_modules.answer_module import AnswerModule
-from lightning_modules.learning_rate import Schedule
+from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.policies.video_llm import VideoLLM
 from lightning_modules.terms import Term
 
@@ -28,7 +28,7 @@ class Supervised(AnswerModule):
         self,
         policy: VideoLLM,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=2e-5, weight_decay=0.0),
-        schedule: Schedule = "cosine",
+        schedule: LearningRateSchedule = "cosine",
         warmup: float = 0.03,
     ) -> None:
         super().__init__(policy, optimizer, schedule, warmup, {"supervised": 1.0})

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from datamodules.dense.batches import ItemKind, LatentBatch
 from datamodules.dense.inputs import Prompt
 from lightning_modules.flow_module import FlowModule
-from lightning_modules.learning_rate import Schedule
+from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.terms import Term
 
@@ -27,7 +27,7 @@ class SupervisedFlow(FlowModule):
         self,
         policy: VideoFlow,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-4, weight_decay=0.0),
-        schedule: Schedule = "constant",
+        schedule: LearningRateSchedule = "constant",
         warmup: float = 250,
     ) -> None:
         super().__init__(policy, optimizer, schedule, warmup, {"supervised": 1.0})

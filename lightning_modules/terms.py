@@ -28,6 +28,7 @@ class Term:
 
     def detach(self) -> Self:
         """The same numbers without their graph, for callbacks."""
+        # By the fields of the class at hand: a method's own term has more of them.
         tensors: dict[str, Any] = {
             item.name: value.detach() for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)
         }

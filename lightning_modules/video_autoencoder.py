@@ -14,7 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_modules.learning_rate import Schedule, warmup_factor
+from lightning_modules.learning_rate import LearningRateSchedule, warmup_factor
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -37,7 +37,7 @@ class VideoAutoencoder(LightningModule):
         path: str,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1.5e-3, weight_decay=0.0),
         kl_weight: float = 1e-5,
-        schedule: Schedule = "cosine",
+        schedule: LearningRateSchedule = "cosine",
         warmup: float = 0.05,
         measured_batches: int = 32,
     ) -> None:
@@ -99,4 +99,5 @@ class VideoAutoencoder(LightningModule):
 
 def _scaled(videos: Tensor) -> Tensor:
     """Uint8 pixels as the autoencoder takes them, -1 to 1."""
+    # As the pipelines' own video processors scale: 0 to -1, 255 to 1.
     return videos.float() / 127.5 - 1.0

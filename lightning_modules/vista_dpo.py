@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
 from lightning_modules.answer_module import AnswerModule
-from lightning_modules.learning_rate import Schedule
+from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.video_llm import VideoLLM
@@ -63,7 +63,7 @@ class VistaDPO(AnswerModule):
         rejected_weight: float = 0.7,
         irrelevant_weight: float = 0.3,
         alpha: float = 0.5,
-        schedule: Schedule = "linear",
+        schedule: LearningRateSchedule = "linear",
         warmup: float = 0.1,
     ) -> None:
         super().__init__(policy, optimizer, schedule, warmup, asdict(weights))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +42,7 @@ class AnswerLog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file: int | None = None
+        self._appended = False
 
     # Before questions are asked
 
@@ -96,20 +95,17 @@ class AnswerLog:
     def append(self, rank: int, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write answers by one system call, so that a killed process leaves at most one line without an end."""
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        if content:
-            if self._file is None:
-                path = self.folder / PARTS_FOLDER / f"rank-{rank:05d}.jsonl"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        if not content:
+            return
+        path = self.folder / PARTS_FOLDER / f"rank-{rank:05d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Open for this write alone: Lightning says nothing to a module when a run fails, so nobody would close it.
+        with path.open("ab", buffering=0) as file:
+            if not self._appended:
                 # A killed process's last line has no end; it is cut off, and its question asked again.
-                os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)
-            os.write(self._file, content)
-
-    def close(self) -> None:
-        """Close the file; a later `append` opens it again."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+                self._appended = True
+            file.write(content)
 
     # When all questions are answered
 

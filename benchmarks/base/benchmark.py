@@ -266,7 +266,6 @@ class Benchmark(LightningModule, ABC):
         if not any(predictions.values()):
             raise ValueError("nothing is left to score: the missing videos or answers touch every pair or video")
         results = self.metric.compute()
-        self.log_of_answers.close()
         # Rank 0 joins the files of all ranks: each must have written its last line.
         self.trainer.strategy.barrier("answers: written")
         if self.trainer.is_global_zero:

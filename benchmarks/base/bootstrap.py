@@ -79,6 +79,7 @@ class Units:
         shares = {part: _ratio(*hits_and_counts) for part, hits_and_counts in sums.items()}
         for name, pool in self.pools.items():
             if pool.kind == "mean":
+                # Over parts, draw by draw: the interval is the pool's own, no mean of the parts' intervals.
                 shares[name] = np.mean([shares[part] for part in pool.members], axis=0)
             else:
                 shares[name] = _ratio(*np.sum([sums[part] for part in pool.members], axis=0))

@@ -116,6 +116,7 @@ class PaperRow:
                     "difference": None if number is None or paper is None else number - paper,
                 }
             )
+        # The size is the row's, not the table's: one table compares models of several sizes.
         known = self.table.protocols.get(benchmark, Protocol())
         theirs = replace(known, parameters=self.table.parameters.get(self.name))
         # A judged column without a number of ours makes nothing incomparable.
@@ -187,6 +188,7 @@ def _column(name: str, entry: Mapping[str, Any], faults: list[str]) -> Column:
         faults.append(f"column {name}: {'no field ' + ', '.join(sorted(unknown)) if unknown else 'has no meaning'}")
     if ("benchmark" in entry) != ("score" in entry):
         faults.append(f"column {name}: benchmark and score belong together")
+    # Without what is unknown, so that the column can be made and its other faults are listed, too.
     fields = {key: value for key, value in entry.items() if key not in unknown | {"heading", "meaning"}}
     return Column(name=str(entry.get("heading", name)), meaning=str(entry.get("meaning", "")), **fields)
 

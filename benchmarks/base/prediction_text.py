@@ -27,8 +27,10 @@ def prediction_text(value: Any) -> str:
     """
     if isinstance(value, str) and not isinstance(value, NotText):
         return value
+    # A bool is an int to Python: True would count as the answer 1.
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
+    # A `NotText` is JSON already; dumped again it would be quoted twice.
     written = str(value) if isinstance(value, NotText) else json.dumps(value, default=str)
     raise ValueError(f"the prediction {written[:60]} is no text; write the model's reply, or null for none")
 

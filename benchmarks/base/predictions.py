@@ -152,6 +152,7 @@ def answer_of(record: Mapping[str, Any], *names: str) -> Answer | None:
 def fields(record: Mapping[str, Any], *names: str) -> tuple[Hashable, ...]:
     """The fields of a record that identify its question, of any JSON types, as a tuple that can be a key."""
     values = [record.get(name) for name in names]
+    # Lists and objects cannot be keys of a dictionary; their JSON can.
     return tuple(json.dumps(value) if isinstance(value, list | dict) else value for value in values)
 
 
@@ -186,6 +187,7 @@ def matched(
         given = [answer for answer in rows if answer is not None]
         if len(given) > len(keys):
             recorded.doubled += [key for key in keys if key in to_answer]
+            # The same answer several times leaves no doubt about which one counts.
             if all(answer == given[0] for answer in given):
                 recorded.answers |= {key: given[0] for key in keys if key in to_answer}
         else:
@@ -214,6 +216,7 @@ def recorded_lines(path: Path, questions: Mapping[str, Question], asked: Sequenc
     for key, answer in read_lines(path):
         part = key.split("/")[0]
         if part in parts:
+            # By fingerprint and not by key: under the same key there may be another question by now.
             identity = part, answer.get("asked")
             answers.append((identity, without_asked(answer)))
             names[identity] = key

@@ -71,6 +71,7 @@ def _about(
     """What the numbers belong to."""
     questions = benchmark.questions
     drawn = benchmark.intervals(predictions, facts["seed"] or 0)
+    # A score may have an interval in a part that the results leave out.
     intervals = {address: ends for address, ends in drawn.items() if number_at(results, address) is not None}
     about: dict[str, Any] = {
         "benchmark": benchmark.title,

@@ -15,9 +15,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from benchmarks.base.bootstrap import LEVEL, RESAMPLES, Intervals, Units
-from callbacks.cli.run_record import run_facts
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import digest
+from lightning_modules.run_facts import run_facts
 
 #: The published result format of a benchmark, with what the numbers belong to under `ABOUT`; and everything else.
 RESULTS_FILE = "results.json"

@@ -43,6 +43,7 @@ class WatchedJudge(Judge):
         """
         replies: list[str] = []
         while len(replies) < len(questions):
+            # In portions: a judge whose replies say nothing is noticed before all of them are paid for.
             portion = self.unread.portion(attempts=1)
             asked = questions[len(replies) :][:portion]
             said = self._judge.ask(asked)

@@ -168,6 +168,7 @@ class EventHallusion(JudgedBenchmark):
         rows = {split: [tally(record) for record in records.values()] for split, records in predictions.items()}
         hits = {split: np.array([hit for hit, _ in tallies]) for split, tallies in rows.items()}
         counts = {split: np.array([count for _, count in tallies]) for split, tallies in rows.items()}
+        # Summed, not averaged: the published overall counts videos, however many a split has.
         pooled = {name: Pool(members, "sum") for name, members in pools(predictions).items()}
         return intervals(hits, counts, ("binary_accuracy", "description_accuracy"), pooled, seed)
 

@@ -18,7 +18,7 @@ from lightning_modules.judges.replies import spoken
 #: The split that VistaDPO's table leaves out of the descriptions.
 MISLEADING = "misleading"
 
-Record = Mapping[str, Any]
+PublishedRecord = Mapping[str, Any]
 #: Split -> video id -> published record.
 Predictions = dict[str, dict[str, dict[str, Any]]]
 
@@ -77,7 +77,7 @@ def _beginning(text: str | None) -> str | None:
     return next((word for word in ("yes", "no") if lower.startswith(word)), None)
 
 
-def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> list[Record]:
+def _checked(split: str, records: Mapping[str, PublishedRecord], allow_missing: bool) -> list[PublishedRecord]:
     """The split's records, after a check that each has the same of both parts, unless some may be missing."""
     if not records:
         raise ValueError(f"split {split} has no videos; leave it out")
@@ -104,7 +104,7 @@ def _checked(split: str, records: Mapping[str, Record], allow_missing: bool) -> 
     return list(records.values())
 
 
-def _scores(splits: Sequence[Sequence[Record]]) -> dict[str, float]:
+def _scores(splits: Sequence[Sequence[PublishedRecord]]) -> dict[str, float]:
     """Both parts' scores over some splits; a part that one of these lacks is left out."""
     scores: dict[str, float] = {}
     if all(any("qa" in record for record in records) for records in splits):
@@ -144,7 +144,9 @@ def is_description(key: str) -> bool:
     return key.endswith(f"/{DESCRIPTION}")
 
 
-def records_of(items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str, Mapping[str, Record]]) -> Predictions:
+def records_of(
+    items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str, Mapping[str, PublishedRecord]]
+) -> Predictions:
     """Published records with "qa", "desc" and "judgement".
 
     Args:
@@ -170,7 +172,7 @@ def records_of(items: Mapping[str, Mapping[str, Any]], annotations: Mapping[str,
             for split, records in predictions.items()}  # fmt: skip
 
 
-def tally(record: Record) -> tuple[tuple[int, int], tuple[int, int]]:
+def tally(record: PublishedRecord) -> tuple[tuple[int, int], tuple[int, int]]:
     """(right answers, accepted descriptions), (questions, descriptions) of a video."""
     questions = record.get("qa", ())
     right = sum(parse_answer(question["prediction"]) == question["answer"] for question in questions)

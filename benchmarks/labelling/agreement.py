@@ -20,11 +20,11 @@ PEOPLE = "people"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Labeller:
     """Somebody whose labels are compared.
 
     Attributes:
-        name: unique among the sources.
+        name: unique among those compared.
         kind: ``person``, ``people`` (the majority of several) or ``judge``.
         labels: what was judged -> label.
     """
@@ -34,7 +34,7 @@ class Source:
     labels: Mapping[Place, int]
 
 
-def read_judge(path: str | Path, pairs: ShownPairs) -> Source:
+def read_judge(path: str | Path, pairs: ShownPairs) -> Labeller:
     """The labels of a judge, from label shards of the same pairs and the same segments.
 
     Raises:
@@ -59,7 +59,7 @@ def read_judge(path: str | Path, pairs: ShownPairs) -> Source:
                 f"{pairs.frames_per_segment[position]}; give the segment_seconds of the labels"
             )
         labels |= {Place(row.key, segment): label for segment, label in enumerate(row.labels)}
-    return Source(name or Path(path).name.removesuffix(".index.json"), "judge", labels)
+    return Labeller(name or Path(path).name.removesuffix(".index.json"), "judge", labels)
 
 
 class AgreementView:
@@ -71,70 +71,76 @@ class AgreementView:
         judges: the judges' labels.
     """
 
-    def __init__(self, pairs: ShownPairs, file: LabelFile, judges: Sequence[Source] = ()) -> None:
+    def __init__(self, pairs: ShownPairs, file: LabelFile, judges: Sequence[Labeller] = ()) -> None:
         self.pairs, self.file, self.judges = pairs, file, list(judges)
 
-    def sources(self) -> list[Source]:
+    def labellers(self) -> list[Labeller]:
         """Annotators by name, their majority where there are several, then judges; names are unique."""
+        # A file may hold labels of segments and of whole videos; only those of what this page asks are compared.
         asked = {segment.segment for position in range(len(self.pairs)) for segment in self.pairs.segments(position)}
         by = {place: labels for place, labels in by_place(self.file.judgements).items() if place.segment in asked}
         names = sorted({name for labels in by.values() for name in labels})
         people = [
-            Source(name or "unnamed", "person", {place: labels[name] for place, labels in by.items() if name in labels})
+            Labeller(
+                name or "unnamed", "person", {place: labels[name] for place, labels in by.items() if name in labels}
+            )
             for name in names
         ]
         if len(names) > 1:
             people.append(
-                Source(PEOPLE, "people", {place: majority(list(labels.values())) for place, labels in by.items()})
+                Labeller(PEOPLE, "people", {place: majority(list(labels.values())) for place, labels in by.items()})
             )
         taken: set[str] = set()
-        sources = []
-        for source in [*people, *self.judges]:
-            name, count = source.name, 1
+        labellers = []
+        for labeller in [*people, *self.judges]:
+            name, count = labeller.name, 1
             while name in taken:
                 count += 1
-                name = f"{source.name} ({source.kind} {count})"
+                name = f"{labeller.name} ({labeller.kind} {count})"
             taken.add(name)
-            sources.append(Source(name, source.kind, source.labels))
-        return sources
+            labellers.append(Labeller(name, labeller.kind, labeller.labels))
+        return labellers
 
     def summary(self) -> dict[str, Any]:
-        """Who was compared with whom, as plain JSON types: `Agreement`'s fields for each two sources.
+        """Who was compared with whom, as plain JSON types: `Agreement`'s fields for each two labellers.
 
         The majority is compared with judges alone: it holds each annotator's own votes.
         """
-        sources = self.sources()
+        labellers = self.labellers()
         table = []
-        for source, other in combinations(sources, 2):
-            if {source.kind, other.kind} == {"person", "people"}:
+        for labeller, other in combinations(labellers, 2):
+            if {labeller.kind, other.kind} == {"person", "people"}:
                 continue
-            common = [place for place in source.labels if place in other.labels]
-            numbers = agreement([source.labels[place] for place in common], [other.labels[place] for place in common])
-            table.append({"first": source.name, "second": other.name, **asdict(numbers)})
+            common = [place for place in labeller.labels if place in other.labels]
+            numbers = agreement([labeller.labels[place] for place in common], [other.labels[place] for place in common])
+            table.append({"first": labeller.name, "second": other.name, **asdict(numbers)})
         twice = repeated_answers(self.file.judgements)
         return {
-            "sources": [{"name": source.name, "kind": source.kind, "items": len(source.labels)} for source in sources],
+            "sources": [
+                {"name": labeller.name, "kind": labeller.kind, "items": len(labeller.labels)} for labeller in labellers
+            ],
             "table": table,
             "repeats": [{"name": name, "twice": count, "alike": alike} for name, (count, alike) in twice.items()],
             "granularity": self.pairs.granularity,
         }
 
     def rows(self, only_disagreements: bool, offset: int, limit: int) -> dict[str, Any]:
-        """The labelled pairs, segment by segment and source by source.
+        """The labelled pairs, segment by segment and labeller by labeller.
 
         Args:
-            only_disagreements: whether pairs are left out on which all sources agree.
+            only_disagreements: whether pairs are left out on which all labellers agree.
             offset: so many pairs are passed over.
             limit: so many pairs at most.
 
         Returns:
             total (pairs) and pairs, as plain JSON types.
         """
-        sources = [source for source in self.sources() if source.kind != "people"]
+        # The majority is made of the others: where it differs from one of them, they differ already.
+        labellers = [labeller for labeller in self.labellers() if labeller.kind != "people"]
         selected = []
         for position, entry in enumerate(self.pairs.index.entries):
             places = [Place(entry.key, segment.segment) for segment in self.pairs.segments(position)]
-            labels = {source.name: [source.labels.get(place) for place in places] for source in sources}
+            labels = {labeller.name: [labeller.labels.get(place) for place in places] for labeller in labellers}
             given = [[row[k] for row in labels.values() if row[k] is not None] for k in range(len(places))]
             differs = [len(set(column)) > 1 for column in given]
             if any(differs) or (not only_disagreements and any(given)):

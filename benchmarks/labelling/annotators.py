@@ -33,6 +33,7 @@ def clean_name(name: object) -> str:
     Raises:
         ValueError: it is empty, too long, or has characters that cannot be seen.
     """
+    # One letter may be typed as two characters: however a keyboard makes it, Zoë is one annotator.
     text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
     if not text or len(text) > _LONGEST_NAME or not text.isprintable():
         raise ValueError(f"give a name of 1 to {_LONGEST_NAME} visible characters")
@@ -59,6 +60,7 @@ class Annotators:
         """
         with self._lock:
             now = self._clock()
+            # Forgotten only now: until somebody joins, a window that has gone silent takes a name from nobody.
             self._windows = {key: window for key, window in self._windows.items() if now - window.heard < SILENCE_S}
             for other, window in self._windows.items():
                 if other != session and window.annotator.casefold() == annotator.casefold():

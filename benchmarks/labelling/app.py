@@ -63,6 +63,7 @@ def build_app(labelling: Labelling, view: AgreementView, token: str) -> Starlett
         *_label_routes(labelling),
         *_agreement_routes(view),
         Route("/media/{name}.mp4", _media(labelling)),
+        # Last, because it takes every address that no route above has taken.
         Mount("/", StaticFiles(directory=_STATIC, html=True)),
     ]
     handlers: Mapping[Any, Callable[[Request, Exception], Response]] = dict.fromkeys(_ERRORS, _error)
@@ -87,6 +88,7 @@ class _Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 added = {"Cache-Control": "no-store", **_HEADERS}
+                # A handler's own header counts: the browser may keep videos, but nothing else.
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -100,6 +102,7 @@ class _Guard:
 
         # In the path, not in a cookie: the page's own links are relative and keep it, and no other site can know it.
         given = scope["path"].lstrip("/").partition("/")[0]
+        # In constant time: how long a refusal takes says nothing of how much of the token was right.
         if secrets.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode()):
             await self.app(scope, receive, send_with_headers)
         else:
@@ -110,6 +113,7 @@ class _Guard:
 
 
 def _error(request: Request, error: Exception) -> Response:
+    # The first that fits: the special errors come before OSError and ValueError, whose kinds they are.
     status, code = next(known for kind, known in _ERRORS.items() if isinstance(error, kind))
     return JSONResponse({"error": str(error), "code": code}, status)
 
@@ -123,6 +127,7 @@ async def _body(request: Request) -> dict[str, Any]:
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
+        # Counted as it comes: the header that says the length may be wrong or missing.
         if len(content) > _LARGEST_REQUEST:
             raise ValueError("the request is too long")
     body = json.loads(content)

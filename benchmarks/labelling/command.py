@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import sys
+import webbrowser
 from collections import Counter
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -64,21 +65,15 @@ def label_pairs(
     from benchmarks.labelling.pairs import ShownPairs
 
     shown = ShownPairs(pairs, granularity, segment_seconds)
-    sources = [read_judge(path, shown) for path in ([judges] if isinstance(judges, str) else judges or ())]
+    compared = [read_judge(path, shown) for path in ([judges] if isinstance(judges, str) else judges or ())]
     file = LabelFile(output)
     if file.repaired:
         print(file.repaired)
     token = token or secrets.token_urlsafe(16)
-    app = build_app(Labelling(shown, file, repeats, seed), AgreementView(shown, file, sources), token)
+    app = build_app(Labelling(shown, file, repeats, seed), AgreementView(shown, file, compared), token)
     with bound_socket(host, port) as listener:
-        taken = listener.getsockname()[1]
-        if port not in (0, taken):
-            print(f"port {port} is in use; taken instead: {taken}")
-        address = f"http://{f'[{host}]' if ':' in host else host}:{taken}/{token}/"
-        _introduce(address, host, len(shown), str(output))
+        address = _introduce(listener, host, port, token, f"{len(shown)} pairs; answers go to {output}")
         if open_browser and _has_screen():
-            import webbrowser
-
             webbrowser.open(address)
         _serve(app, listener)
     _summarise(file, pairs, segment_seconds)
@@ -129,14 +124,21 @@ def _serve(app: Any, listener: socket.socket) -> None:
         print()  # behind the ^C that the terminal shows
 
 
-def _introduce(address: str, host: str, count: int, output: str) -> None:
-    print(f"{count} pairs; answers go to {output}. The page (end it with Ctrl+C):\n  {address}")
+def _introduce(listener: socket.socket, host: str, port: int, token: str, title: str) -> str:
+    """Print the page's address, and what there is to know of it; returns the address."""
+    taken = listener.getsockname()[1]
+    if port not in (0, taken):
+        print(f"port {port} is in use; taken instead: {taken}")
+    # An IPv6 address holds colons itself: its brackets keep the port apart.
+    address = f"http://{f'[{host}]' if ':' in host else host}:{taken}/{token}/"
+    print(f"{title}. The page (end it with Ctrl+C):\n  {address}")
     if not _is_loopback(host):
         print(
             "The page can be reached from other machines, and the connection is not encrypted: whoever has the address "
             "sees the videos and can add labels."
         )
-    sys.stdout.flush()
+    sys.stdout.flush()  # a pipe would hold the address back until the page has ended
+    return address
 
 
 def _is_loopback(host: str) -> bool:

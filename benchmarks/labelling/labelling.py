@@ -41,6 +41,7 @@ class Labelling:
         self.annotators = Annotators()
         self._questions: dict[str, list[LabelQuestion]] = {}
         self._lock = threading.Lock()
+        # The file is in order by itself; whether its labels fit is seen only beside the pairs.
         strange = [judgement.place for judgement in file.judgements if not pairs.has(judgement.place)]
         if strange:
             key, segment = strange[0]
@@ -117,7 +118,9 @@ class Labelling:
         named = (given.get("key"), given.get("segment"), given.get("repeat"))
         if question is None or named != (*question.place, question.repeat):
             raise StaleQuestionError("the page speaks of another question than the server; reload it")
+        # In UTC: those who label one data set may sit in several time zones.
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        # Left and right mean nothing later on; what is kept is which of the pair's videos is better.
         label = question.label(answer)
         self.file.write(Judgement(0, question.place, label, annotator, question.left, time, question.repeat))
         return self.next(annotator, question.number)
@@ -139,6 +142,7 @@ class Labelling:
         question: LabelQuestion,
     ) -> dict[str, Any]:
         row = self.pairs.rows[question.position]
+        # The videos that come next: the page loads them while this pair is being judged.
         upcoming = next(
             (later for later in questions[question.number + 1 :] if later.position != question.position), None
         )

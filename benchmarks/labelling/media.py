@@ -7,7 +7,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.labelling.pairs import Video
+from benchmarks.labelling.pairs import VideoFile
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.IGNORECASE)
 
@@ -31,10 +31,12 @@ def byte_range(header: str | None, size: int) -> range | None:
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None or match[1] == match[2] == "":
         return None
+    # "-100" means the last hundred bytes.
     if not match[1]:
         start, end = max(0, size - int(match[2])), size
     else:
         start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+        # Its last byte before its first: no range, which the standard wants ignored, not one that cannot be satisfied.
         if match[2] and int(match[2]) < start:
             return None
     if start >= size:
@@ -42,7 +44,7 @@ def byte_range(header: str | None, size: int) -> range | None:
     return range(start, end)
 
 
-def video_response(request: Request, video: Video) -> Response:
+def video_response(request: Request, video: VideoFile) -> Response:
     """A video or the range of it that is asked for: status 200, 206, 304 or 416.
 
     Args:

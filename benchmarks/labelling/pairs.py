@@ -27,7 +27,7 @@ _KEPT_BYTES = 2**28
 _LISTED = 20
 
 
-class Video(NamedTuple):
+class VideoFile(NamedTuple):
     """An mp4 file in a shard: its bytes and its checksum, which serves as its entity tag."""
 
     content: bytes
@@ -65,7 +65,7 @@ class ShownPairs:
         self.frames_per_segment = [round(segment_seconds * row.video.fps) for row in self.rows]
         self._samples = SampleReader(self.index)
         self._segments = self._all_segments()
-        self._videos: OrderedDict[tuple[int, Which], Video] = OrderedDict()
+        self._videos: OrderedDict[tuple[int, Which], VideoFile] = OrderedDict()
         self._lock = threading.Lock()
         # Names by which the browser asks for videos: they must not say which one is the pair's first.
         secret = secrets.token_bytes(16)
@@ -128,7 +128,7 @@ class ShownPairs:
         """The name by which the browser asks for a video."""
         return self._media_names[position, which]
 
-    def video(self, position: int, which: Which) -> Video:
+    def video(self, position: int, which: Which) -> VideoFile:
         """One video of a pair, its checksum compared.
 
         Raises:
@@ -140,10 +140,12 @@ class ShownPairs:
                 self._videos.move_to_end((position, which))
                 return video
         suffix = f"{which}.mp4"
+        # Outside the lock: a slow disk must not hold up those whose videos are in memory.
         content = self._samples.read(position, (suffix,))[suffix]
-        video = Video(content, self.index.entries[position].members[suffix].checksum)
+        video = VideoFile(content, self.index.entries[position].members[suffix].checksum)
         with self._lock:
             self._videos[position, which] = video
+            # The newest stays, however large it is: somebody is about to see it.
             while len(self._videos) > 1 and sum(len(kept.content) for kept in self._videos.values()) > _KEPT_BYTES:
                 self._videos.popitem(last=False)
         return video

@@ -73,6 +73,7 @@ def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int)
         seed: of all draws.
     """
     keys = [entry.key for entry in pairs.index.entries]
+    # By a number that is drawn for each key: a pair more or less moves no other.
     order = sorted(
         range(len(keys)), key=lambda position: (generator(seed, keys[position], "label/order").random(), position)
     )
@@ -86,6 +87,7 @@ def plan_questions(pairs: ShownPairs, annotator: str, repeats: float, seed: int)
             # Drawn for each question, whatever the share: a larger share asks the same ones again, and more.
             draw, gap = random.random(), int(random.integers(REPEAT_AFTER[0], REPEAT_AFTER[1] + 1))
             if draw < repeats:
+                # Near the end there are not so many pairs left; it then comes behind the last one.
                 again[min(place + gap, len(order) - 1)].append((position, segment, other(left)))
         asked += [(*repeated, 1) for repeated in again.pop(place, [])]
     return [

@@ -163,6 +163,7 @@ class MVBench(Benchmark):
 
     def setup(self, stage: str) -> None:
         """Choose the reading of replies that belongs to the prompt, then check what all benchmarks check."""
+        # Only now: the data module has the prompt, and is not known before the trainer is.
         self.metric.read = self._read
         super().setup(stage)
 

@@ -18,10 +18,10 @@ VERDICT = "verdict"
 WUPS_THRESHOLDS = (0.0, 0.9)
 
 #: One answered question: "question_id", "answer", "predict"; perhaps "type" (a number) and "replies".
-Record = Mapping[str, Any]
+AnswerRecord = Mapping[str, Any]
 
 
-def score(records: Sequence[Record], dataset: Dataset = "activitynet_qa") -> dict[str, Any]:
+def score(records: Sequence[AnswerRecord], dataset: Dataset = "activitynet_qa") -> dict[str, Any]:
     """All numbers of a test set.
 
     Args:
@@ -49,7 +49,7 @@ def score(records: Sequence[Record], dataset: Dataset = "activitynet_qa") -> dic
     return results
 
 
-def judged(records: Sequence[Record]) -> bool:
+def judged(records: Sequence[AnswerRecord]) -> bool:
     """Whether a judge has replied to all of these, rather than to none.
 
     Raises:
@@ -73,7 +73,7 @@ def wups_fault() -> str | None:
     return None
 
 
-def _wups(records: Sequence[Record]) -> dict[str, float]:
+def _wups(records: Sequence[AnswerRecord]) -> dict[str, float]:
     """The mean at each threshold."""
     similarity, singular = wordnet_similarity()
 

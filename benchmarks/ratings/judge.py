@@ -59,6 +59,7 @@ class AskedJudge(nn.Module):
             prompts: as many texts.
             frames: as many (T, 3, H, W) uint8 videos.
         """
+        # Only the frames say on which device the benchmark runs; every further call finds the weights loaded.
         if frames:
             self._judge.load(frames[0].device)
         return self._judge.ask(
@@ -123,6 +124,7 @@ class RatingBenchmark(Benchmark):
         if path.is_file() and b'"reply"' in path.read_bytes().partition(b"\n")[0]:
             # For its checks; of several replies to one question it keeps the last, and here they are a fault.
             read_replies(path)
+            # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
             answers = [(line["key"], {"predict": line["reply"]}) for line in lines]
             return matched(answers, {key: key for key in questions.everything}, questions.asked)

@@ -56,6 +56,7 @@ def parse_scores(reply: str, names: Sequence[str]) -> dict[str, float] | None:
         except ValueError:
             continue
         values = [scores.get(name) for name in names] if isinstance(scores, dict) else scores
+        # json also reads NaN and Infinity, which no judge means as a score.
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
         if len(values) == len(names) == len(numbers):
             return dict(zip(names, map(float, numbers), strict=True))
@@ -139,6 +140,7 @@ class PairRatings(RatingBenchmark):
         if path.suffix == ".jsonl":
             return super().recorded(path)
         questions = self.questions
+        # By its path: a video that is in several pairs is one question and is scored once.
         identities = {key: question.video for key, question in questions.everything.items()}
         return matched(read_table(path, self.scored), identities, questions.asked)
 

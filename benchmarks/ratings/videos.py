@@ -174,6 +174,7 @@ class VisionReward(RatingBenchmark):
         rows = predictions[VIDEOS]
         names = [name for name in ("score", *COLUMNS.values()) if name in rows[0]]
         hits = np.array([[row[name] for name in names] for row in rows])
+        # One part without a name, so that its addresses are a slash and the number's name.
         ends_of = intervals({"": hits}, {"": np.ones_like(hits)}, names, {}, seed)
         return {address.removeprefix("/"): ends for address, ends in ends_of.items()}
 

@@ -139,6 +139,7 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
     if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise ValueError(f"{twice} is given twice")
     ends = [["/".join(folder.parts[-count:]) for count in range(1, len(folder.parts) + 1)] for folder in folders]
+    # The whole path is among the ends, and differs from every other, so that one is always there.
     return [next(end for end in own if sum(end in other for other in ends) == 1) for own in ends]
 
 

@@ -35,6 +35,7 @@ def main_table(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> Table:
     for row in paper:
         if numbers := _numbers(row, HALLUCER):
             texts = [numbers.get(address, "-") for address in ADDRESSES]
+            # The other columns are of rewards, margins and bias, of which the papers' tables have none.
             texts += ["-"] * (len(columns) - len(texts))
             published.append(Row(_title(row), GREY, [Cell(text) for text in texts]))
     return Table(HEADER, [*_rows(runs, columns), *published])
@@ -60,6 +61,7 @@ def interval_tables(runs: Sequence[Run], paper: Sequence[PaperRow] = ()) -> dict
         published = {_title(row): numbers for row in paper if (numbers := _numbers(row, benchmark))}
         (base_name, base), *tuned = tests
         differences = {f"{name} minus {base_name}": difference(base, test) for name, test in tuned}
+        # Results of an earlier version do not say it; theirs are shares.
         percent = base.about.get("percent", True)
         rows = [
             Row(

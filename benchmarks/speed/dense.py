@@ -66,6 +66,7 @@ def pair_batch(options: DenseOptions) -> PairBatch:
     shape = (1, 16, options.latent_frames, options.latent_height, options.latent_width)
     first, second, noise = (torch.randn(shape, generator=generator) for _ in range(3))
     segments = torch.arange(options.latent_frames)[None] * 3 // options.latent_frames
+    # +1, 0, -1 from the first third to the last: the middle one is a tie.
     labels = 1 - segments
     return PairBatch(
         keys=["pair"],
@@ -126,6 +127,7 @@ class DenseLoss:
                 return self.module.scores(self.batch)
         if self._copy is None:
             original: Any = self.module.policy
+            # From the folder, not by deepcopy: the policy has adapters by now, which a reference has not.
             self._copy = WanPolicy(original.path)
             self._copy.load()
             self._copy.requires_grad_(False)

@@ -157,6 +157,7 @@ class TrlLoss:
             llama = self.trainer.model.get_base_model()
             enable = getattr(llama, "activation_checkpointing_enable", None) or llama.gradient_checkpointing_enable
             enable({"use_reentrant": False})
+        # Tokenized and padded by TRL's own loader, before any clock runs.
         self.batch = next(iter(self.trainer.get_train_dataloader()))
 
     def __call__(self) -> Tensor:

@@ -78,6 +78,7 @@ def step_bytes(case: Case) -> dict[str, int]:
     with torch.device("meta"):
         model = getattr(diffusers, case.policy.transformer)(**case.sizes)
     targets: Any = case.policy.linears
+    # A family whose blocks vary makes its pattern from the configuration; there is no policy to ask here.
     if isinstance(targets, property):
         assert targets.fget is not None
         targets = targets.fget(SimpleNamespace(config=model.config))
@@ -92,9 +93,9 @@ def step_bytes(case: Case) -> dict[str, int]:
     adapter = sum(RANK * (module.in_features + module.out_features) for module in linears)
     return {
         "parameters": parameters,
-        "weights": 2 * parameters,
-        "adapter": 16 * adapter,
-        "block inputs": 2 * 2 * case.tokens * width * blocks,
+        "weights": 2 * parameters,  # bfloat16
+        "adapter": 16 * adapter,  # weight, gradient and two moments in float32
+        "block inputs": 2 * 2 * case.tokens * width * blocks,  # two videos, in bfloat16
         "one block": 2 * 2 * case.tokens * (_KEPT * width + 3 * widest),
     }
 

@@ -37,8 +37,8 @@ class Loss(Protocol):
 
 
 @dataclass
-class Row:
-    """Measurements of one row.
+class StepMeasurement:
+    """Measurements of a step, one row of the table.
 
     Attributes:
         name: its name in the table.
@@ -67,7 +67,7 @@ class Row:
         return self.flops / self.median
 
 
-def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
+def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[StepMeasurement], StepMeasurement]:
     """Check that all rows compute one loss, count their operations, then time them in turn.
 
     Args:
@@ -84,13 +84,13 @@ def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[Row], Row]:
     for name, loss in rows.items():  # counting is also the warm-up
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             value = step(loss)
-        measured.append(Row(name, value, counter.get_total_flops()))
+        measured.append(StepMeasurement(name, value, counter.get_total_flops()))
     values = [row.loss for row in measured]
     if not max(values) - min(values) <= TOLERANCE:
         raise RuntimeError(f"the rows compute different losses: {dict(zip(rows, values, strict=True))}")
     # Timed in the same rounds, so that a busy or throttled machine slows all of them alike.
     left, right = torch.randn(2, PRODUCT_SIZE, PRODUCT_SIZE).unbind()
-    product = Row(f"{PRODUCT_SIZE} x {PRODUCT_SIZE} product", 0.0, 2 * PRODUCT_SIZE**3)
+    product = StepMeasurement(f"{PRODUCT_SIZE} x {PRODUCT_SIZE} product", 0.0, 2 * PRODUCT_SIZE**3)
     left @ right
     for _ in track(range(repeats), "timing", console=Console(stderr=True), transient=True):
         for row in measured:

@@ -73,7 +73,7 @@ def save_video_llava(options: VistaOptions, folder: Path) -> None:
         hidden_size=options.tower_width,
         intermediate_size=4 * options.tower_width,
         num_hidden_layers=options.tower_layers,
-        num_attention_heads=max(1, options.tower_width // 64),
+        num_attention_heads=max(1, options.tower_width // 64),  # 64 wide each, as CLIP's are
         image_size=options.image_size,
         patch_size=options.patch_size,
     )

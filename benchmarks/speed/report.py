@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.speed.measure import Row
+from benchmarks.speed.measure import StepMeasurement
 from benchmarks.speed.options import Options
 
 #: "MiB" is the process's highest point, "+ MiB" what the step added to it.
@@ -25,7 +25,12 @@ PACKAGES = ("torch", "transformers", "diffusers", "peft", "trl")
 
 
 def report(
-    title: str, rows: Sequence[Row], product: Row, baselines: Mapping[str, str], options: Options, notes: Sequence[str]
+    title: str,
+    rows: Sequence[StepMeasurement],
+    product: StepMeasurement,
+    baselines: Mapping[str, str],
+    options: Options,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Print the table; with `options.json`, write everything to that file.
 
@@ -78,7 +83,7 @@ def environment() -> dict[str, Any]:
     """Processor, threads and versions."""
     return {
         "cpu": _processor(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": torch.backends.cpu.get_cpu_capability(),  # AVX2 or AVX-512: every time depends on it
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -86,7 +91,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _cells(row: Row, product: Row, times: float | None) -> list[str]:
+def _cells(row: StepMeasurement, product: StepMeasurement, times: float | None) -> list[str]:
     """A row of the table, in the order of `COLUMNS`."""
     memory = ["-", "-"]
     if row.peak is not None and row.before is not None:

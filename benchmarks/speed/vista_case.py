@@ -82,6 +82,7 @@ def build_case(options: VistaOptions, folder: Path) -> VistaCase:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    # Every row's own process loads the checkpoint again, and its bar would run through the table.
     disable_progress_bar()
     policy = VideoLlavaPolicy(str(folder), LoraSettings(options.rank), num_frames=options.frames)
     policy.load()
@@ -163,6 +164,7 @@ def _sequences(policy: VideoLlavaPolicy, batch: VistaBatch) -> dict[Scored, Sequ
         features = policy.base.model.get_video_features(pixels[None], return_dict=True).pooler_output.flatten(0, 1)
         for name, targets in texts.items():
             ids = torch.cat([prefix, targets])
+            # As transformers' own forward does it: the projected features take the places of the video's tokens.
             video = (ids == policy.config.video_token_index)[:, None]
             embeds = policy.base.get_input_embeddings()(ids).masked_scatter(video, features)
             sequences[view.name, name] = Sequence(ids, embeds, pixels, targets)

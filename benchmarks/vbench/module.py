@@ -213,7 +213,6 @@ class VBench(LightningModule):
         videos = with_observed(static_only(measured, prompts), self.observed.scores, data.videos, skipped)
         if not videos:
             raise ValueError("no video could be decoded: nothing is left to score")
-        self.log_of_scores.close()
         self.trainer.strategy.barrier("scores: written")
         if self.trainer.is_global_zero:
             self.log_of_scores.join(list(self._asked))

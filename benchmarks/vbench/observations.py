@@ -88,16 +88,10 @@ def read_observations(
             absent = [key for key in scored if key not in observed]
             if not allow_missing:
                 faults += [f"{path}: {dimension}: {key} is missing" for key in absent]
-            counted: dict[str, dict[str, Any]] = {}
-            for key, video in scored.items():
-                if key in observed:
-                    try:
-                        score = _score(dimension, observed[key], (asked or {})[video.prompt].entries)
-                    except ValueError as error:
-                        faults.append(f"{path}: {dimension}: {key}: {error}")
-                        continue
-                    if score is not None:
-                        counted[key] = score
+            counted, misfits = _scores(
+                dimension, {key: scored[key] for key in scored if key in observed}, observed, asked
+            )
+            faults += [f"{path}: {dimension}: {misfit}" for misfit in misfits]
             for key, score in counted.items():
                 observations.scores.setdefault(key, {})[dimension] = score
             observations.facts[dimension] = {**identity(str(path)), "videos": len(counted), "left_out": len(absent)}
@@ -121,6 +115,22 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
+def _scores(
+    dimension: str, videos: Mapping[str, FolderVideo], observed: Mapping[str, Any], asked: Mapping[str, Asked] | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The scores of the videos that count, by file name, and a line for each observation that does not fit."""
+    scores, misfits = {}, []
+    for key, video in videos.items():
+        try:
+            score = _score(dimension, observed[key], (asked or {})[video.prompt].entries)
+        except ValueError as error:
+            misfits.append(f"{key}: {error}")
+            continue
+        if score is not None:
+            scores[key] = score
+    return scores, misfits
+
+
 def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[str, Any] | None:
     """A video's score as in `Observations.scores`, by the list's entries of its prompt; None = it does not count.
 
@@ -130,6 +140,7 @@ def _score(dimension: str, observation: Any, entries: Sequence[Entry]) -> dict[s
     kind = KINDS[dimension]
     if not kind.fits(observation):
         raise ValueError(f"is not {kind.form}")
+    # A prompt may have several entries, each for other dimensions.
     entry = next(entry for entry in entries if dimension in entry["dimension"])
     try:
         score = kind.score(observation, entry)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.vbench.rules import aggregate
-from benchmarks.vbench.scores import Record, folder_scores
+from benchmarks.vbench.scores import VideoRecord, folder_scores
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo, by_prompt
@@ -17,7 +17,7 @@ from datamodules.questions.video_folder import FolderVideo, by_prompt
 COSINES = ("appearance_style", "temporal_style", "overall_consistency")
 
 
-def eval_results(videos: Mapping[str, Record], paths: Mapping[str, Path]) -> dict[str, Any]:
+def eval_results(videos: Mapping[str, VideoRecord], paths: Mapping[str, Path]) -> dict[str, Any]:
     """The content of `NAME_eval_results.json`: dimension -> [score, [{"video_path", "video_results", ...}]].
 
     Args:

@@ -13,7 +13,7 @@ from benchmarks.base.results import ABOUT, DETAILS_FILE, RESULTS_FILE, provenanc
 from benchmarks.base.scoreboard import scoreboard
 from benchmarks.vbench.published_files import eval_results, full_info
 from benchmarks.vbench.results import folder_results, headline_addresses, number_marks, remarks
-from benchmarks.vbench.scores import Record, score_intervals
+from benchmarks.vbench.scores import VideoRecord, score_intervals
 from benchmarks.vbench.weights import package_versions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ PROTOCOL = (
 )
 
 
-def write_results(benchmark: VBench, videos: Mapping[str, Record], skipped: Mapping[str, str]) -> None:
+def write_results(benchmark: VBench, videos: Mapping[str, VideoRecord], skipped: Mapping[str, str]) -> None:
     """Write the files into the benchmark's output, and print the scores; on rank 0.
 
     Args:
@@ -61,7 +61,7 @@ def write_results(benchmark: VBench, videos: Mapping[str, Record], skipped: Mapp
 
 def _about(
     benchmark: VBench,
-    videos: Mapping[str, Record],
+    videos: Mapping[str, VideoRecord],
     prompts: Mapping[str, str],
     skipped: Mapping[str, str],
     facts: Mapping[str, Any],

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.base.results import OF_PROXIES
 from benchmarks.vbench.rules import DIMENSIONS, aggregate
-from benchmarks.vbench.scores import STATIC_VIDEOS, Record, folder_scores, mean_flow
+from benchmarks.vbench.scores import STATIC_VIDEOS, VideoRecord, folder_scores, mean_flow
 
 
 def totals(raw: Mapping[str, float]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def totals(raw: Mapping[str, float]) -> dict[str, float]:
 
 
 def folder_results(
-    videos: Mapping[str, Record],
+    videos: Mapping[str, VideoRecord],
     merged: Mapping[str, float],
     missing: Mapping[str, str],
     proxies: Container[str] = (),
@@ -63,6 +63,7 @@ def number_marks(
     marks = {name: "proxy" for name in DIMENSIONS if name in results and name in proxies}
     marks |= {name: "merged" for name in merged if name in results}
     marks |= {name: "from observations" for name in DIMENSIONS if name in results and name in observed}
+    # Both numbers come from the one flow network.
     if "mean_flow" in results and "dynamic_degree" in proxies:
         marks["mean_flow"] = "proxy"
     return marks | {f"{OF_PROXIES}/{name}": "of proxies, not VBench's" for name in results.get(OF_PROXIES, {})}

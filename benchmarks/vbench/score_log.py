@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.base.answers import ANSWERS_FILE, AnswerLog, unique
-from benchmarks.vbench.scores import Record
+from benchmarks.vbench.scores import VideoRecord
 from datamodules.questions.files import listed
 from datamodules.questions.video_folder import FolderVideo
 
@@ -34,7 +34,7 @@ class ScoreLog(AnswerLog):
                 raise ValueError(f"{path} holds something else than scored videos; choose another folder") from error
         return scored
 
-    def check_videos(self, scored: Mapping[str, Record], videos: Mapping[str, FolderVideo]) -> None:
+    def check_videos(self, scored: Mapping[str, VideoRecord], videos: Mapping[str, FolderVideo]) -> None:
         """Refuse scores of other videos of the same names.
 
         Raises:

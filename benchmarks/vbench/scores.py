@@ -14,7 +14,7 @@ from benchmarks.vbench.rules import DIMENSIONS
 from datamodules.questions.video_folder import FolderVideo
 
 #: A scored video: {"frames": how many, "scores": dimension -> {"score": ..., ...}}.
-Record = Mapping[str, Any]
+VideoRecord = Mapping[str, Any]
 #: A video weighs as many as its pairs of neighbouring frames.
 PAIR_WEIGHTED = ("subject_consistency", "background_consistency")
 #: The score of a video is 0 to 100, that of a folder 0 to 1.
@@ -23,7 +23,7 @@ PERCENT = ("imaging_quality",)
 STATIC_VIDEOS = 5
 
 
-def folder_scores(videos: Mapping[str, Record]) -> dict[str, float]:
+def folder_scores(videos: Mapping[str, VideoRecord]) -> dict[str, float]:
     """The raw score of each dimension that some video has, in [0, 1] and in the published order.
 
     The mean over videos, but for both consistencies: there every pair of neighbouring frames counts once, and where a
@@ -42,19 +42,19 @@ def folder_scores(videos: Mapping[str, Record]) -> dict[str, float]:
     return scores
 
 
-def _raw(dimension: str, video: Record) -> float:
+def _raw(dimension: str, video: VideoRecord) -> float:
     """A video's score in [0, 1]."""
     score = float(video["scores"][dimension]["score"])
     return score / 100 if dimension in PERCENT else score
 
 
-def _weight(dimension: str, video: Record) -> int:
+def _weight(dimension: str, video: VideoRecord) -> int:
     """What a video counts in the folder's mean."""
     pairs = video["frames"] - 1 if dimension in PAIR_WEIGHTED else 1
     return int(video["scores"][dimension].get("frame_count", pairs))
 
 
-def static_only(videos: Mapping[str, Record], prompts: Mapping[str, str]) -> dict[str, Record]:
+def static_only(videos: Mapping[str, VideoRecord], prompts: Mapping[str, str]) -> dict[str, VideoRecord]:
     """The videos with temporal flickering left only to the first static ones of each prompt; "not_static" marks others.
 
     Args:
@@ -73,11 +73,11 @@ def static_only(videos: Mapping[str, Record], prompts: Mapping[str, str]) -> dic
 
 
 def with_observed(
-    videos: Mapping[str, Record],
+    videos: Mapping[str, VideoRecord],
     observed: Mapping[str, Mapping[str, Any]],
     folder: Mapping[str, FolderVideo],
     skipped: Container[str],
-) -> dict[str, Record]:
+) -> dict[str, VideoRecord]:
     """The videos with their scores from observations, also those that have no others, in the folder's order.
 
     Args:
@@ -86,7 +86,7 @@ def with_observed(
         folder: name -> the video.
         skipped: names of those that are left out.
     """
-    joined: dict[str, Record] = {}
+    joined: dict[str, VideoRecord] = {}
     for name, video in folder.items():
         scores = {**videos.get(name, {"scores": {}})["scores"], **observed.get(name, {})}
         if name not in skipped and (name in videos or scores):
@@ -94,14 +94,14 @@ def with_observed(
     return joined
 
 
-def mean_flow(videos: Mapping[str, Record]) -> float | None:
+def mean_flow(videos: Mapping[str, VideoRecord]) -> float | None:
     """How far videos move, the mean over videos of their flow scores in pixels; None where flow was not measured."""
     scores = [video["scores"] for video in videos.values()]
     flows = [by_dimension["dynamic_degree"]["flow"] for by_dimension in scores if "dynamic_degree" in by_dimension]
     return float(np.mean(flows)) if flows else None
 
 
-def score_intervals(videos: Mapping[str, Record], prompts: Mapping[str, str], seed: int) -> Intervals:
+def score_intervals(videos: Mapping[str, VideoRecord], prompts: Mapping[str, str], seed: int) -> Intervals:
     """The bootstrap interval of each dimension; prompts are resampled, each with all of its videos.
 
     Args:

@@ -19,7 +19,7 @@ from torch import Tensor
 from lightning_modules.losses.log_probs import at_least_float32
 
 #: (x0, y0, x1, y1) in pixels.
-Box = Sequence[float]
+Corners = Sequence[float]
 Relation = Literal["on the left of", "on the right of", "on the top of", "on the bottom of"]
 
 #: What a caption may call a colour.
@@ -93,7 +93,7 @@ def color(frames: Sequence[Sequence[tuple[str, str]]], target: str, prompt: str)
 
 
 def spatial_relationship(
-    frames: Sequence[Sequence[tuple[str, Box]]], first: str, second: str, relation: Relation
+    frames: Sequence[Sequence[tuple[str, Corners]]], first: str, second: str, relation: Relation
 ) -> list[float]:
     """How well two objects are beside or above each other in each frame: the best of its pairs of boxes.
 
@@ -110,7 +110,7 @@ def spatial_relationship(
     return [max((box_relation(*pair, relation) for pair in frame), default=0.0) for frame in pairs]
 
 
-def box_relation(box: Box, other: Box, relation: Relation) -> float:
+def box_relation(box: Corners, other: Corners, relation: Relation) -> float:
     """1 for boxes in the relation, 0.1 / overlap where they overlap by more than 0.1, 0 for others.
 
     Args:
@@ -133,7 +133,7 @@ def box_relation(box: Box, other: Box, relation: Relation) -> float:
     return float(holds) * (1.0 if overlap < LEAST_OVERLAP else LEAST_OVERLAP / overlap)
 
 
-def _intersection_over_union(box: Box, other: Box) -> float:
+def _intersection_over_union(box: Corners, other: Corners) -> float:
     width, height = (max(0.0, min(box[axis + 2], other[axis + 2]) - max(box[axis], other[axis])) for axis in (0, 1))
     areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
     union = sum(areas) - width * height

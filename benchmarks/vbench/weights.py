@@ -22,6 +22,7 @@ def identity(model: str) -> dict[str, str]:
     from transformers import AutoConfig
 
     try:
+        # The configuration alone: it knows its commit, and no weights have to come for that.
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{model}: no such file or folder, and no model of the hub ({str(error)[:200]})") from error
@@ -57,6 +58,7 @@ def _sha256(path: Path) -> str:
     """A file's own hash; of a folder with several files, that of their names and hashes."""
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     hashes = [file_sha256(file) for file in files]
+    # A folder around one file is known by that file's own hash, which is the published one.
     if len(files) == 1:
         return hashes[0]
     lines = [f"{file.name} {sha256}" for file, sha256 in zip(files, hashes, strict=True)]

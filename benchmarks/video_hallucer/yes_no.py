@@ -16,6 +16,7 @@ def is_hit(answer: str, predict: str) -> bool:
 
     This is the published rule, with its consequences: "Yes, no doubt." hits "no", and "not sure" does not.
     """
+    # Bounds of words: without them "no" would be in "know" and in "nothing".
     return re.search(rf"\b{re.escape(answer)}\b", predict, re.IGNORECASE) is not None
 
 
@@ -53,5 +54,6 @@ def margin_auc(pairs: Sequence[Mapping[str, Any]]) -> float | None:
     no = np.array([question["margin"] for question in questions if question["answer"].lower() != "yes"])
     if not len(yes) or not len(no):
         return None
+    # Every "yes" question against every "no" one: a few million numbers at most, and ties need no ranks.
     difference = yes[:, None] - no[None, :]
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())

@@ -186,6 +186,7 @@ class VideoChatGpt(JudgedBenchmark):
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """A file for each part."""
         return {
+            # The published format has no place for replies; they are in answers.jsonl.
             prediction_file(part, self.name): [
                 {name: value for name, value in row.items() if name != REPLIES} for row in rows
             ]
@@ -233,6 +234,7 @@ def _answer_fields(part: str) -> tuple[str, ...]:
 def _answer(part: str, row: Mapping[str, Any]) -> Answer | None:
     """The answers to all wordings; None where one is missing."""
     texts = [recorded_text(row, name) for name in _answer_fields(part)]
+    # Not strict: most parts have one wording.
     return None if None in texts else dict(zip(("predict", SECOND), texts, strict=False))
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.cli.former_names import current_class, current_key
+from lightning_modules.run_facts import run_facts
 
 #: Under this key a checkpoint holds the model, data and seed sections of the configuration that wrote it.
 CONFIG_KEY = "vidpref_config"
 RECORDED_SECTIONS = ("model", "data", "seed_everything")
-RECORDED_PACKAGES = ("vidpref", "torch", "lightning", "transformers", "peft", "webdataset")
 
 
 class RunRecord(SaveConfigCallback):
@@ -64,36 +61,6 @@ def record_folder(trainer: Trainer) -> Path:
     verb = str(trainer.state.fn.value) if trainer.state.fn is not None else "run"
     parent = Path(trainer.default_root_dir) / verb
     return next(folder for n in count() if not (folder := parent / f"version_{n}").exists())
-
-
-def run_facts() -> dict[str, Any]:
-    """The command, the git commit of this code (None outside a clone), whether it has local changes, the versions."""
-    code = Path(__file__).resolve().parents[2]
-    commit = _git(code, "rev-parse", "HEAD")
-    return {
-        "command": sys.argv,
-        "git_commit": commit,
-        "git_dirty": bool(_git(code, "status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in RECORDED_PACKAGES},
-    }
-
-
-def _version(name: str) -> str | None:
-    """The installed version, or None for a package that is not (this one may run from a clone)."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The output of a git command, or None where there is no git or no repository."""
-    try:
-        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from callbacks.reference.sources import (
     CachedSource,
     CopySource,
     ReferenceSource,
-    Split,
+    ReferenceSplit,
     gathered,
     trained_outside_adapters,
 )
@@ -177,7 +177,7 @@ class ReferenceModel(Callback):
 
     # Scores
 
-    def _fill(self, trainer: Trainer, module: PreferenceModule, batch: Any, split: Split) -> None:
+    def _fill(self, trainer: Trainer, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> None:
         # A hook runs outside the step's autocast; in another precision policy and reference would differ at the start.
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             batch.reference, head = self.source.scores(module, batch, split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,13 +17,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from callbacks.reference.cache import ReferenceCache, names_of, refuse_resampling
 from datamodules.vista.samples import AnswerScores, VistaBatch
 from lightning_modules.answer_module import AnswerModule
+from lightning_modules.losses.log_probs import Head
 from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
 from lightning_modules.policies.sharding import load_sharded
 from lightning_modules.preference import PreferenceModule
 
-Split = Literal["train", "val"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-Head = Callable[[Tensor], Tensor]
+ReferenceSplit = Literal["train", "val"]
+SPLITS: tuple[ReferenceSplit, ...] = get_args(ReferenceSplit)
 
 
 class ReferenceSource(ABC):
@@ -32,11 +32,11 @@ class ReferenceSource(ABC):
     def setup(self, trainer: Trainer, module: PreferenceModule) -> None:  # noqa: B027  # most need nothing
         """Called before any weight is loaded."""
 
-    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:  # noqa: B027
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:  # noqa: B027
         """Called when weights are loaded, before the first score of a split; does its work once."""
 
     @abstractmethod
-    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
+    def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """The reference's scores, and its output head where that is not the policy's own."""
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
@@ -77,7 +77,7 @@ class AdapterSource(ReferenceSource):
     def __init__(self, refreshes: bool = False) -> None:
         self.refreshes = refreshes
 
-    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:
         """Refuse a policy of which more trains than its adapters, or which has no adapter to refresh.
 
         Raises:
@@ -97,7 +97,7 @@ class AdapterSource(ReferenceSource):
                 f"{cached if isinstance(module, AnswerModule) else ''}"
             )
 
-    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
+    def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """One forward in the policy's reference mode."""
         with module.policy.reference_mode():
             return module.scores(batch), None
@@ -123,7 +123,7 @@ class CopySource(ReferenceSource):
         if self._copy is None:
             self._copy = copy.deepcopy(module.policy)
 
-    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:
         """Load, freeze, and move to the device; sharded as the policy is."""
         if self._ready:
             return
@@ -139,7 +139,7 @@ class CopySource(ReferenceSource):
         self._copy.to(module.device)
         self._ready = True
 
-    def scores(self, module: PreferenceModule, batch: Any, split: Split) -> tuple[Any, Head | None]:
+    def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """One forward of the copy, on the encoding that it shares with the policy where the family has one."""
         # A flow model has no output head.
         return module.scores(batch, self._copy), getattr(self._copy, "logits", None)
@@ -172,7 +172,7 @@ class CachedSource(ReferenceSource):
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
-        self._caches: dict[Split, ReferenceCache] = {}
+        self._caches: dict[ReferenceSplit, ReferenceCache] = {}
         self._head_checked = False
 
     def setup(self, trainer: Trainer, module: PreferenceModule) -> None:
@@ -193,7 +193,7 @@ class CachedSource(ReferenceSource):
                 # Which answers are scored is known later only: other callbacks may still add terms.
                 self._cache_of(data, split).check(data.views_fingerprint(split), (), (), (), skip=True)
 
-    def prepare(self, trainer: Trainer, module: PreferenceModule, split: Split) -> None:
+    def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:
         """Choose the cache of the split's shards, and refuse it where it does not fit the run.
 
         Raises:
@@ -212,7 +212,7 @@ class CachedSource(ReferenceSource):
         cache.check(data.views_fingerprint(split), names_of(module.needs()), hidden, keys, skip)
         self._caches[split] = cache
 
-    def _cache_of(self, data: Any, split: Split) -> ReferenceCache:
+    def _cache_of(self, data: Any, split: ReferenceSplit) -> ReferenceCache:
         """The cache of a split's shards.
 
         Raises:
@@ -229,7 +229,9 @@ class CachedSource(ReferenceSource):
             )
         return fitting[0]
 
-    def scores(self, module: PreferenceModule, batch: VistaBatch, split: Split) -> tuple[AnswerScores, Head | None]:
+    def scores(
+        self, module: PreferenceModule, batch: VistaBatch, split: ReferenceSplit
+    ) -> tuple[AnswerScores, Head | None]:
         """The stored scores; hidden states come in the order in which the policy has them.
 
         Raises:

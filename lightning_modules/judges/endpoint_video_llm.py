@@ -110,6 +110,7 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
             JudgeStoppedError: the server stays away, or the limit is reached; says how to continue.
             ValueError: the server refuses a question.
         """
+        # Set at each call: only the benchmark knows the longest answer, and a user's own option goes before it.
         self._judge.options = {"max_tokens": max_new_tokens, **json.loads(self.options)}
         clocks = [None] * len(prompts) if times is None else times
         questions = [
@@ -170,5 +171,6 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
 def _video_file(frames: Tensor, times: Tensor | None) -> bytes:
     """An mp4 of a video's frames at their mean rate; at one a second where their times are not known."""
     span = 0.0 if times is None else float(times[-1] - times[0])
+    # n frames have n - 1 intervals between them.
     rate = (len(frames) - 1) / span if span > 0 else 1.0
     return encode_mp4(frames.cpu(), rate)

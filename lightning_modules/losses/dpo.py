@@ -24,4 +24,5 @@ def dpo_loss(chosen_rewards_B: Tensor, rejected_rewards_B: Tensor, beta: float, 
         (B,) float32 or float64, not yet reduced.
     """
     logits = beta * (at_least_float32(chosen_rewards_B) - at_least_float32(rejected_rewards_B))
+    # logsigmoid and not log(sigmoid): far on the wrong side sigmoid rounds to 0, and the loss would be infinite.
     return -(1 - label_smoothing) * F.logsigmoid(logits) - label_smoothing * F.logsigmoid(-logits)

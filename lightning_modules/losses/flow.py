@@ -35,6 +35,7 @@ def interpolate(clean: Tensor, noise: Tensor, t_B: Tensor) -> Tensor:
     Returns:
         Like clean, in its type; rounded once.
     """
+    # bfloat16 has two or three digits: near t = 1 hardly any of 1 - t would be left.
     t = at_least_float32(t_B).reshape(-1, *[1] * (clean.ndim - 1))
     return ((1 - t) * at_least_float32(clean) + t * at_least_float32(noise)).to(clean.dtype)
 
@@ -203,6 +204,7 @@ def dense_rewards(
 def _error_gap(*errors: Tensor) -> Tensor:
     """(B, F) s_first - s_second, from the four errors in the order of the losses' arguments."""
     policy_first, policy_second, reference_first, reference_second = map(at_least_float32, errors)
+    # Policy minus reference first: they are close, so that this difference is exact and the pair's keeps its digits.
     return (policy_first - reference_first) - (policy_second - reference_second)
 
 

@@ -124,6 +124,7 @@ def answer_kl(
 
 def _answer_positions(logits_BTV: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The batch row (N,), logits (N, V) and target (N,) of every answer token."""
+    # The logits at position t predict the token at t + 1.
     targets = labels_BT[:, 1:]
     rows_N, steps_N = (targets != IGNORED).nonzero(as_tuple=True)
     return rows_N, logits_BTV[rows_N, steps_N], targets[rows_N, steps_N]
@@ -154,4 +155,5 @@ def _in_chunks(compute: Callable[[Tensor, Tensor], Tensor], first: Tensor, secon
 
 def _sum_per_answer(values_N: Tensor, answer_N: Tensor, num_answers: int) -> Tensor:
     """(A,) sums of the values that belong to each answer."""
+    # Added to zeros, so that an answer without tokens is 0 and the sum has a graph even then.
     return values_N.new_zeros(num_answers).index_add(0, answer_N, values_N)

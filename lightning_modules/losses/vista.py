@@ -37,6 +37,7 @@ def response_loss(
     Returns:
         (B,) float32 or float64, not yet reduced.
     """
+    # Weighted before the sigmoid: two terms with a sigmoid each would have other gradients and no common margin.
     wrong_B = rejected_weight * at_least_float32(rejected_B) + irrelevant_weight * at_least_float32(irrelevant_B)
     return dpo_loss(chosen_B, wrong_B, beta)
 
@@ -67,4 +68,5 @@ def token_loss(
     """
     margin = at_least_float32(chosen_rewards_B) - at_least_float32(rejected_rewards_B)
     divergence = at_least_float32(rejected_kl_B) - at_least_float32(chosen_kl_B).detach()
+    # The divergences are in nats, as the rewards are: one beta scales both.
     return -F.logsigmoid(beta * (margin - alpha * divergence))

@@ -156,10 +156,12 @@ class FlowSampler(LightningModule):
             # Ranks make their forwards together, so all need as many: steps from 0 to 0 change nothing.
             sigmas = F.pad(sigmas, (0, self._longest() - len(sigmas)))
         count, negative = len(latents), self._guide()
+        # Before the loop, which takes the most memory of the run; the autoencoder is needed again right after it.
         self.policy.release(keep_vae=True)
         clean = self.policy.denoise(
             latents, sigmas, [prompt] * count, [condition] * count, self.guidance_scale, negative, self.denoise_rows
         )
+        # Per sample: a black video in a folder of thousands would be noticed by nobody.
         if not torch.isfinite(clean).all():
             raise FloatingPointError(
                 f"sample {name!r}: denoising ended in values that are not finite; look at the adapter, or compute in "

@@ -58,6 +58,7 @@ class LabelTally:
     @property
     def unread(self) -> float:
         """The share of questions without a verdict after all attempts."""
+        # No question yet: a share of 0, not a division by 0.
         return self.unparsed / max(self.unparsed + self.verdicts, 1)
 
     def __str__(self) -> str:

@@ -45,6 +45,7 @@ class MotionAdaptiveEta:
     def level(self, frames: Tensor, fps: float) -> float:
         """The noise level for a video of (T, 3, H, W) uint8 frames at `fps`."""
         motion = mean_motion(self.flow, frames.cpu(), fps)
+        # Clamped below: beyond the thresholds eta stays at its ends.
         share = (motion - self.slow_motion) / (self.fast_motion - self.slow_motion)
         return self.slow + (self.fast - self.slow) * min(max(share, 0.0), 1.0)
 

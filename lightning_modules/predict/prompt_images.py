@@ -57,9 +57,11 @@ class PromptImages:
         assert path is not None, "checked before the run"
         pixels = decode_image(path.read_bytes()).permute(1, 2, 0).numpy()
         height, width = pixels.shape[:2]
+        # The largest part of the video's shape that the image holds: cut, so that nothing is stretched.
         scale = min(height / self.height, width / self.width)
         cut_height, cut_width = round(self.height * scale), round(self.width * scale)
         top, left = (height - cut_height) // 2, (width - cut_width) // 2
+        # cv2 reads (H, W, 3) in one piece, which a cut of a permuted tensor is not.
         part = np.ascontiguousarray(pixels[top : top + cut_height, left : left + cut_width])
         sized = cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(np.ascontiguousarray(sized.transpose(2, 0, 1)))[None]

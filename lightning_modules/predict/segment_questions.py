@@ -117,6 +117,7 @@ class SegmentQuestions:
             questions += 2 * len(counts)
             images += 4 * sum(counts)
             characters += 2 * sum(len(self._text(row, count).replace(PICTURE, "")) for count in counts)
+            # The widest pair's size for all of them: an estimate had better be too high.
             size = max(size, self._size(row.video.width, row.video.height))
         return Workload(questions, images, characters, size if images else None)
 

@@ -58,6 +58,7 @@ class VideoSampler(FlowSampler):
         images: str | None = None,
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
+        # Here and not in the first step: until then a large model would have been loaded for nothing.
         if why := policy.video_fault(num_frames, height, width):
             raise ValueError(f"model.num_frames, height and width are {num_frames}, {height} and {width}: {why}")
         self.video = VideoFacts(num_frames, fps, width, height)
@@ -87,6 +88,7 @@ class VideoSampler(FlowSampler):
         videos = []
         requests = zip(batch.keys, batch.prompts, batch.index, batch.mask.tolist(), strict=True)
         for key, prompt, index, real in requests:
+            # Sharded, ranks make their forwards together: a masked slot is denoised and thrown away.
             if real or self.sharded:
                 video = self._video(prompt, int(index))
                 videos += [WrittenVideo(key, video)] if real else []
@@ -95,6 +97,7 @@ class VideoSampler(FlowSampler):
     def _video(self, prompt: str, index: int) -> bytes:
         with named(f"{prompt}-{index}"):
             embedded = self.prompt(prompt)
+        # By the text and not by the key: a prompt that is put before others changes their keys.
         seed = video_seed(self.seed, prompt, f"sample/{index}")
         shape = self.policy.latent_space.shape(self.video)
         noise = seeded_noise(seed, (1, *shape)).to(self.device)

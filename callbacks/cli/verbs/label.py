@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from callbacks.cli.verbs.prepare import Prepare, function_of, prepare_parser, spelled_out
-
-# Named, not imported: benchmarks import from callbacks.
-PAGE = Prepare("benchmarks.labelling.command", "label_pairs", "the labelling page")
+from benchmarks.labelling.command import label_pairs
+from callbacks.cli.verbs.prepare import prepare_parser, spelled_out
 
 
 def main(arguments: list[str]) -> int:
@@ -14,9 +12,8 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: the verb and its options.
     """
-    function = function_of(PAGE)
-    parser = prepare_parser("label", function, "vidpref")
+    parser = prepare_parser("label", label_pairs, "vidpref")
     options = parser.instantiate(parser.parse_args(spelled_out(arguments[1:], parser)))
     options.pop("config", None)
-    function(**options)
+    label_pairs(**options)
     return 0

@@ -36,7 +36,6 @@ def test_all_parts_are_joined_in_the_questions_order(tmp_path: Path) -> None:
     log = AnswerLog(tmp_path)
     log.append(0, [line_of(TWO, {"predict": "No."}), line_of(question("other/1/basic"), {"predict": "x"})])
     AnswerLog(tmp_path).append(1, [line_of(ONE, {"predict": "Yes.", "margin": 0.5})])
-    log.close()
     log.join([ONE.key, TWO.key, "never/asked"])
     assert not (tmp_path / "answers").exists()
     assert [key for key, _ in read_lines(tmp_path / "answers.jsonl")] == [ONE.key, TWO.key, "other/1/basic"]
@@ -54,10 +53,8 @@ def test_files_beside_the_ranks_are_neither_read_nor_removed(tmp_path: Path) -> 
     log = AnswerLog(tmp_path)
     log.begin({"prompt": "p"}, fresh=False)
     log.append(0, [line_of(ONE, {"predict": "Yes."})])
-    log.close()
     log.join([ONE.key])
     log.append(3, [line_of(TWO, {"predict": "No."})])
-    log.close()
     assert set(log.read()) == {ONE.key, TWO.key}
     log.begin({"prompt": "q"}, fresh=True)
     assert log.read() == {}
@@ -77,7 +74,6 @@ def test_other_settings_are_refused_with_every_difference(tmp_path: Path) -> Non
         log.check(now)
     assert 'policy.path was "a", is "b"' in str(error.value)
     assert 'prompt was "p", is "q"' in str(error.value)
-    log.close()
     log.begin(now, fresh=True)
     log.check(now)
     assert log.read() == {}
@@ -170,7 +166,6 @@ def test_answers_of_replaced_weights_are_refused_and_those_of_an_earlier_release
     log = AnswerLog(tmp_path)
     log.begin(settings(files={"path": "0" * 16}), fresh=False)
     log.append(0, [line_of(ONE, {"predict": "Yes."})])
-    log.close()
     with pytest.warns(UserWarning, match=r"files in policy\.path: whether they have been replaced since is not known"):
         log.check(settings(contents={"path": "a" * 32}))
     log.begin(settings(contents={"path": "a" * 32}), fresh=True)

@@ -207,7 +207,6 @@ def test_a_log_forgets_a_line_without_an_end_and_refuses_other_videos(tmp_path: 
     log.begin({}, fresh=False)
     for key in ("a-0.mp4", "b-0.mp4"):
         log.append(0, [{"key": key, "asked": "first", **record(temporal_flickering=0.5)}])
-    log.close()
     part = next(tmp_path.rglob("rank-*.jsonl"))
     part.write_bytes(part.read_bytes()[:-5])
     found = log.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from callbacks.cli.run_record import CONFIG_KEY, RunRecord, _git, checkpoint_differences
+from callbacks.cli.run_record import CONFIG_KEY, RunRecord, checkpoint_differences
 
 
 def record(beta: float = 0.1) -> RunRecord:
@@ -93,13 +92,3 @@ def test_differences_name_the_key_as_on_the_command_line(tmp_path: Path) -> None
 def test_a_checkpoint_without_a_record_has_no_differences(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
     assert checkpoint_differences(tmp_path / "a.ckpt", {"model": {"beta": 1}}) == []
-
-
-def test_git_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:
-    assert _git(tmp_path, "rev-parse", "HEAD") is None
-    identity = ["-c", "user.name=n", "-c", "user.email=e"]
-    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    commit = _git(tmp_path, "rev-parse", "HEAD")
-    assert commit is not None
-    assert len(commit) == 40
