@@ -106,13 +106,28 @@ def save_for_recovery(trainer: Trainer) -> str | None:
     Returns:
         Its path; None where there is nothing to write: no step was made, or the run keeps no such checkpoint.
     """
-    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
-    if not callbacks or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    own = _recovery_callback(trainer)
+    if own is None or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    own = next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0])
     path = own.format_checkpoint_name({}, own.CHECKPOINT_NAME_LAST)
     own._save_checkpoint(trainer, path)
     return path
+
+
+def recovery_file(trainer: Trainer) -> str | None:
+    """The checkpoint from which a run would go on, as former starts have left it; None = there is none."""
+    own = _recovery_callback(trainer)
+    if own is None:
+        return None
+    # Its own set-up, which chooses the folder, may not have come yet.
+    folder = own.dirpath or str((Path(trainer.default_root_dir) / CHECKPOINTS).absolute())
+    path = Path(folder, f"{own.CHECKPOINT_NAME_LAST}{own.FILE_EXTENSION}")
+    return str(path) if path.is_file() else None
+
+
+def _recovery_callback(trainer: Trainer) -> ModelCheckpoint | None:
+    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
+    return next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0] if callbacks else None)
 
 
 def unread_checkpoints(folder: Path, read: Path | None) -> list[Path]:

@@ -141,7 +141,11 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
         self._refuse("be trained")
 
     def text_faults(
-        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+        self,
+        prompt: str,
+        answers: Mapping[str, str],
+        shape: tuple[int, int, int] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         """Why no text can be scored."""
         return ["an endpoint cannot be trained; give a policy with a checkpoint"]

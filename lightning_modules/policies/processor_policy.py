@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.vista.samples import View
 from lightning_modules.policies.prefixes import Prefix
-from lightning_modules.policies.processor_chat import ProcessorChat
+from lightning_modules.policies.processor_chat import ProcessorChat, conversation
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
 
 #: Frames, height and width of the videos whose tokens a cached score is compared by: small, wide, tall, long.
@@ -59,8 +59,7 @@ class ProcessorPolicy(TransformersVideoLLM):
             ValueError: a text holds a video token, or the view has no times where the family uses them.
         """
         template, inputs = self.chat.parts(view, self.processor_options(view, where))
-        texts = [text for turn in view.turns for text in turn] + [view.prompt]
-        ids = [*self.chat.ids(template, texts, where), *start]
+        ids = [*self.chat.ids(template, conversation(view.prompt, view.turns), where), *start]
         if self.processor.return_mm_token_type_ids:
             inputs["mm_token_type_ids"] = self.chat.token_types(ids)
         return Prefix(ids, self.positions(ids, inputs), inputs)
@@ -73,9 +72,9 @@ class ProcessorPolicy(TransformersVideoLLM):
         """See `AnswerIds`."""
         return self.chat.answer_ids(answer, where)
 
-    def prompt_length(self, prompt: str, where: str) -> int:
+    def prompt_length(self, prompt: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> int:
         """See `ProcessorChat.prompt_length`."""
-        return self.chat.prompt_length(prompt, where)
+        return self.chat.prompt_length(prompt, where, turns)
 
     def video_length(self, shape: tuple[int, int, int]) -> int:
         """The tokens that a video of (frames, height, width) adds, shown at one frame a second; the processor is asked.

@@ -226,6 +226,9 @@ def test_earlier_turns_are_rendered_as_the_template_does(kind: str, policy_of: C
     prefix, tokenizer = policy.prefix(replace(view, turns=turns), "here"), policy.processor.tokenizer
     text = tokenizer.decode([index for index in prefix.ids if index != policy.video_token_id])
     assert text.index("what is it?") < text.index("a ball") < text.index("what moves?")
+    counted = [len(policy.prefix(replace(view, turns=earlier), "here").ids) for earlier in (turns, ())]
+    lengths = [policy.prompt_length(view.prompt, "here", earlier) for earlier in (turns, ())]
+    assert lengths[0] - lengths[1] == counted[0] - counted[1], "what a check of lengths says of them"
     assert prefix.ids.count(policy.video_token_id) == policy.prefix(view, "here").ids.count(policy.video_token_id)
     with torch.no_grad():
         scores = policy.score(policy.encode([view, replace(view, turns=turns)])).log_probs
