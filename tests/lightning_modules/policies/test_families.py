@@ -23,8 +23,9 @@ from tests.support.family_cases import (
     own_log_probs,
 )
 from tests.support.slow_params import slow_but
+from tests.support.tiny_rows_families import ROWS_BUILDERS
 
-ROWS = ("qwen3_5", "gemma4", "glm46v", "smolvlm")
+ROWS = tuple(ROWS_BUILDERS)
 #: Families whose answers depend on the clock; of Qwen2-VL positions know no seconds.
 TIMED = ("qwen2_5_vl", "qwen3_vl", *ROWS)
 
