@@ -83,9 +83,9 @@ class RunScores:
 
 def _data_rows(data: PlannedData[Any]) -> Iterator[tuple[str, str]]:
     paths = data.paths["train"]
-    named = ", ".join([paths] if isinstance(paths, str) else map(str, paths or ()))
+    files = ", ".join([paths] if isinstance(paths, str) else map(str, paths or ()))
     index = data.index("train")
-    yield "training data", f"{named}: {len(index)} samples, fingerprint {index.fingerprint}"
+    yield "training data", f"{files}: {len(index)} samples, fingerprint {index.fingerprint}"
     if identity := data.identity():
         yield "of the data", _json(identity)
 

@@ -93,6 +93,6 @@ def short_names(config: Any, key: str = "model") -> Any:
         elif name == "init_args":
             renamed[name] = short_names(value, key)
         else:
-            now = current_key(f"{key}.{name}")
-            renamed[now.rpartition(".")[2]] = short_names(value, now)
+            current_name = current_key(f"{key}.{name}")
+            renamed[current_name.rpartition(".")[2]] = short_names(value, current_name)
     return renamed

@@ -73,8 +73,8 @@ class Linear(Schedule):
 
     def at(self, step: int) -> float:
         """The point of the line at `step`."""
-        done = min(1.0, max(0.0, (step - self.begin) / self.steps))
-        return self.start + (self.end - self.start) * self.shape(done)
+        progress = min(1.0, max(0.0, (step - self.begin) / self.steps))
+        return self.start + (self.end - self.start) * self.shape(progress)
 
     def shape(self, done: float) -> float:
         """How much of the change has happened when the share `done` of its steps is over."""

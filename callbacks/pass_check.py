@@ -41,12 +41,12 @@ def check_pass(
     policy = meta_policy(module, check)
     if isinstance(data, PlannedData):
         splits = [split for split in data.splits(verb) if data.paths.get(split) is not None]
-        before = list(check.faults)
+        earlier_faults = list(check.faults)
         if hasattr(policy, "text_faults"):
             check_texts(data, splits, policy, check)
-        if not before:
+        if not earlier_faults:
             check.facts += [f"{split}: {len(data.index(split))} samples" for split in splits]
-        if not before and verb == "validate" and policy is not None:
+        if not earlier_faults and verb == "validate" and policy is not None:
             check_reference(trainer, module, policy, check, ("val",))
     if (judge := getattr(module, "judge", None)) is not None:
         check.attempt(judge.check)

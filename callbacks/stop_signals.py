@@ -161,12 +161,12 @@ class StopSignals(Callback):
         assert self._trainer is not None, "setup comes first"
         path, steps = save_for_recovery(self._trainer), self._trainer.global_step
         if path is not None:
-            kept = f"{path} holds step {steps}; the same command with --ckpt_path last goes on from there"
+            outcome = f"{path} holds step {steps}; the same command with --ckpt_path last goes on from there"
         elif steps == 0:
-            kept = "No step was finished, so nothing is saved; the same command starts once more"
+            outcome = "No step was finished, so nothing is saved; the same command starts once more"
         else:
-            kept = f"The {steps} steps are lost: this run keeps no checkpoints (trainer.enable_checkpointing)"
-        self._end(f"after {place}. {kept}")
+            outcome = f"The {steps} steps are lost: this run keeps no checkpoints (trainer.enable_checkpointing)"
+        self._end(f"after {place}. {outcome}")
 
     def _stop_after_item(self) -> None:
         # The ranks of a sharded model make each batch together; others are at items of their own.

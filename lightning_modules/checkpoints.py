@@ -33,15 +33,17 @@ def keep_trained(checkpoint: dict[str, Any], module: LightningModule, trained: M
     all_names = list(names.values())
     for saved, optimizer in zip(checkpoint.get("optimizer_states", ()), module.trainer.optimizers, strict=False):
         if saved:
-            own = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+            optimizer_names = [
+                names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]
+            ]
             # torch numbers the parameters of the optimizer, but FSDP2's gathered state those of the whole module.
-            by_position = all_names if isinstance(module.trainer.strategy, ModelParallelStrategy) else own
+            by_position = all_names if isinstance(module.trainer.strategy, ModelParallelStrategy) else optimizer_names
             # torch leaves the names where an optimizer has no state, as plain SGD.
             keys = [key for group in saved["param_groups"] for key in group["params"]]
-            named = {key: key if isinstance(key, str) else by_position[key] for key in keys}
-            saved["state"] = {named[key]: value for key, value in saved["state"].items()}
+            name_of = {key: key if isinstance(key, str) else by_position[key] for key in keys}
+            saved["state"] = {name_of[key]: value for key, value in saved["state"].items()}
             for group in saved["param_groups"]:
-                group["params"] = [named[key] for key in group["params"]]
+                group["params"] = [name_of[key] for key in group["params"]]
 
 
 def require_trained(checkpoint: Mapping[str, Any], trained: Mapping[str, nn.Parameter]) -> None:
@@ -56,8 +58,10 @@ def require_trained(checkpoint: Mapping[str, Any], trained: Mapping[str, nn.Para
             f"the checkpoint lacks {len(missing)} trainable tensors, the first is {missing[0]}; "
             "resume with the policy configuration that wrote it (LoRA rank and targets, what is frozen)"
         )
-    held = checkpoint.get("state_dict", {})  # under FSDP2 the strategy has taken it out and loads it itself
-    shapes = {name: (tuple(held[name].shape), tuple(trained[name].shape)) for name in trained if name in held}
+    state_dict = checkpoint.get("state_dict", {})  # under FSDP2 the strategy has taken it out and loads it itself
+    shapes = {
+        name: (tuple(state_dict[name].shape), tuple(trained[name].shape)) for name in trained if name in state_dict
+    }
     changed = [(name, before, now) for name, (before, now) in shapes.items() if before != now]
     if changed:
         name, old, new = changed[0]

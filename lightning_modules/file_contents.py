@@ -24,8 +24,8 @@ def contents_of(policy: Any) -> dict[str, str]:
     the folder, their sizes and their bytes, not of their times, which a copy changes; hidden files do not count, nor
     Markdown, which is for people. Every file is read in full, as loading does, a few at a time.
     """
-    named = {name: value for name, value in vars(policy).items() if isinstance(value, str) and name[0] != "_"}
-    return {name: _content(Path(value)) for name, value in named.items() if value and os.path.exists(value)}
+    settings = {name: value for name, value in vars(policy).items() if isinstance(value, str) and name[0] != "_"}
+    return {name: _content(Path(value)) for name, value in settings.items() if value and os.path.exists(value)}
 
 
 def _content(path: Path) -> str:

@@ -21,11 +21,11 @@ def require_gradients(trainable: Mapping[str, nn.Parameter]) -> None:
     Raises:
         ValueError: names the tensors without a gradient, ten at most, with their count.
     """
-    missed = [name for name, parameter in trainable.items() if parameter.grad is None]
-    if missed:
-        more = f" and {len(missed) - LISTED} more" if len(missed) > LISTED else ""
+    unreached = [name for name, parameter in trainable.items() if parameter.grad is None]
+    if unreached:
+        more = f" and {len(unreached) - LISTED} more" if len(unreached) > LISTED else ""
         raise ValueError(
-            f"{len(missed)} of {len(trainable)} tensors that train got no gradient in the first optimizer step: "
-            f"{', '.join(missed[:LISTED])}{more}. The loss does not depend on them, so they would be exported "
+            f"{len(unreached)} of {len(trainable)} tensors that train got no gradient in the first optimizer step: "
+            f"{', '.join(unreached[:LISTED])}{more}. The loss does not depend on them, so they would be exported "
             "untrained and stop a run on several GPUs; train only what every batch passes (lora.targets, train_tower)"
         )

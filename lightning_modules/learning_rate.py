@@ -21,11 +21,11 @@ def warmup_factor(step: int, total: int, warmup: float, schedule: LearningRateSc
     if warmup > 0 and step < rising:
         return (step + 1) / rising
     # A run that goes on behind `total` keeps the rate with which the schedule ends.
-    done = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
+    progress = min(1.0, (step - rising) / max(1, total - rising)) if step > rising else 0.0
     match schedule:
         case "constant":
             return 1.0
         case "linear":
-            return 1.0 - done
+            return 1.0 - progress
         case "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * done))
+            return 0.5 * (1.0 + math.cos(math.pi * progress))

@@ -164,10 +164,10 @@ class PreferenceModule(LightningModule, ABC):
         """After a resume, the optimizer has its configured settings."""
         (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         use_configured(optimizer, config.scheduler, self._settings, self._former_settings)
-        steps, every = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.trainer.loggers and steps < every:
+        steps, log_interval = int(self.trainer.estimated_stepping_batches), self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.trainer.loggers and steps < log_interval:
             rank_zero_warn(
-                f"the run has {steps} optimizer steps and losses are logged every {every}: none will be; "
+                f"the run has {steps} optimizer steps and losses are logged every {log_interval}: none will be; "
                 "lower --trainer.log_every_n_steps"
             )
 

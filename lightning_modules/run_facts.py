@@ -22,12 +22,12 @@ def run_facts() -> dict[str, Any]:
         # Untracked files are no changes: runs write their results into the clone.
         "git_dirty": bool(_git(code, "status", "--porcelain", "--untracked-files=no")) if commit else None,
         "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in RECORDED_PACKAGES},
+        "versions": {name: installed_version(name) for name in RECORDED_PACKAGES},
     }
 
 
-def _version(name: str) -> str | None:
-    """The installed version, or None for a package that is not (this one may run from a clone)."""
+def installed_version(name: str) -> str | None:
+    """The version of a package; None = it is not installed (this one may run from a clone)."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -173,8 +173,8 @@ class Benchmark(LightningModule, ABC):
         questions = self.questions
         if self.policy is not None and questions.videos is None:
             raise ValueError("a policy answers about videos: give data.videos, the folder of videos")
-        known = {} if self.policy is None else inspect.signature(self.policy.generate).parameters
-        if self.policy is not None and questions.answer_start and "answer_start" not in known:
+        parameters = {} if self.policy is None else inspect.signature(self.policy.generate).parameters
+        if self.policy is not None and questions.answer_start and "answer_start" not in parameters:
             raise ValueError(
                 f"{type(self.policy).__name__} cannot begin its answers with {questions.answer_start!r}, as this "
                 "prompt asks for; choose another data.prompt"
@@ -188,10 +188,10 @@ class Benchmark(LightningModule, ABC):
         self._left_out = self.recorded_answers.left_out()
         self._earlier = {key: self.reusable(answer) for key, answer in self.recorded_answers.answers.items()}
         if self.keeps_answers:
-            kept = self._kept_answers()
+            kept_answers = self._kept_answers()
             if self.predictions is not None:
-                check_same(kept, self._earlier, self.output)
-            self._earlier |= kept
+                check_same(kept_answers, self._earlier, self.output)
+            self._earlier |= kept_answers
         self._positions = {key: position for position, key in enumerate(questions.everything)}
         questions.skip(self._left_out.keys() | self._finished().keys())
 
@@ -203,8 +203,8 @@ class Benchmark(LightningModule, ABC):
         # The other ranks read what rank 0 has made ready, and all of them refuse other settings.
         self.trainer.strategy.barrier("answers: begin")
         log.check(settings)
-        kept = asked_as_now(log.read(), self.questions.everything, self.output)
-        return {key: kept[key] for key in self.questions.asked if key in kept}
+        kept_answers = asked_as_now(log.read(), self.questions.everything, self.output)
+        return {key: kept_answers[key] for key in self.questions.asked if key in kept_answers}
 
     def _finished(self) -> dict[str, Answer]:
         everything = self.questions.everything
@@ -255,11 +255,11 @@ class Benchmark(LightningModule, ABC):
         questions, items = self.questions, self.metric.gathered()
         undecodable = {key: item["skipped"] for key, item in items.items() if "skipped" in item}
         skipped = questions.missing | self._left_out | undecodable
-        lost = [key for key in questions.asked if key not in items and key not in skipped]
-        if lost:
+        unanswered = [key for key in questions.asked if key not in items and key not in skipped]
+        if unanswered:
             raise RuntimeError(
-                f"no answer came back to {len(lost)} questions, the first is {lost[0]}; trainer.limit_test_batches "
-                "must stay unset, data has a limit of its own"
+                f"no answer came back to {len(unanswered)} questions, the first is {unanswered[0]}; "
+                "trainer.limit_test_batches must stay unset, data has a limit of its own"
             )
         answers = {key: item for key, item in items.items() if "skipped" not in item}
         predictions = self.predictions_of(answers)

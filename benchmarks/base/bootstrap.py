@@ -135,7 +135,7 @@ def intervals(
     Returns:
         "PART/NAME" -> [low, high], also for pools; a score whose denominator is 0 in every draw is left out.
     """
-    arrays = [{part: np.asarray(rows, np.float64) for part, rows in given.items()} for given in (hits, counts)]
+    arrays = [{part: np.asarray(rows, np.float64) for part, rows in parts.items()} for parts in (hits, counts)]
     sample = Units(arrays[0], arrays[1], names, pools, units or {})
     if (recorded := _RECORDED.get()) is not None:
         recorded.append(sample)
@@ -163,20 +163,22 @@ def paired_intervals(
 def _ends(drawn: Mapping[str, NDArray[np.float64]], level: float) -> Intervals:
     """The quantiles of each score's draws; one that is nan in every draw is left out."""
     quantiles = [(1 - level) / 2, (1 + level) / 2]
-    known = {address: share[~np.isnan(share)] for address, share in drawn.items()}
+    counted = {address: share[~np.isnan(share)] for address, share in drawn.items()}
     return {
-        address: [float(end) for end in np.quantile(share, quantiles)] for address, share in known.items() if len(share)
+        address: [float(end) for end in np.quantile(share, quantiles)]
+        for address, share in counted.items()
+        if len(share)
     }
 
 
 def _draws(hits: ArrayLike, counts: ArrayLike, seed: Sequence[int], resamples: int) -> NDArray[np.float64]:
     """(2, resamples, scores) sums of hits and counts in each draw."""
-    both = np.stack([np.asarray(hits, np.float64), np.asarray(counts, np.float64)])
-    units = both.shape[1]
+    contributions = np.stack([np.asarray(hits, np.float64), np.asarray(counts, np.float64)])
+    units = contributions.shape[1]
     generator = np.random.default_rng(seed)
     # One draw at a time: all at once would be resamples x units numbers.
     drawn = [
-        np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64) @ both
+        np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64) @ contributions
         for _ in range(resamples)
     ]
     return np.stack(drawn, axis=1)

@@ -104,21 +104,21 @@ class PaperRow:
         numbers, columns = [], self.of(benchmark)
         for column, paper in columns:
             raw = number_at(results, column.score or "")
-            number = None if raw is None else raw * column.scale
+            scaled = None if raw is None else raw * column.scale
             numbers.append(
                 {
                     "column": column.name,
                     "meaning": column.meaning,
                     "score": column.score,
                     "digits": column.digits,
-                    "ours": number,
+                    "ours": scaled,
                     "paper": paper,
-                    "difference": None if number is None or paper is None else number - paper,
+                    "difference": None if scaled is None or paper is None else scaled - paper,
                 }
             )
         # The size is the row's, not the table's: one table compares models of several sizes.
-        known = self.table.protocols.get(benchmark, Protocol())
-        theirs = replace(known, parameters=self.table.parameters.get(self.name))
+        protocol = self.table.protocols.get(benchmark, Protocol())
+        theirs = replace(protocol, parameters=self.table.parameters.get(self.name))
         # A judged column without a number of ours makes nothing incomparable.
         judged = any(column.judged and number_at(results, column.score or "") is not None for column, _ in columns)
         reasons = list(theirs.differences(ours, judged))
@@ -204,12 +204,12 @@ def _table(
     """A table from its YAML and the paper's; what is wrong with it is added to `faults`."""
     unknown = [name for name in entry["columns"] if name not in columns]
     faults += [f"{key}: no column {name}" for name in unknown]
-    own = tuple(columns[name] for name in entry["columns"] if name not in unknown)
+    known_columns = tuple(columns[name] for name in entry["columns"] if name not in unknown)
     rows = {str(row): tuple(values) for row, values in entry["rows"].items()}
     for row, values in rows.items():
         if len(values) != len(entry["columns"]):
             faults.append(f"{key}, row {row}: {len(values)} numbers for {len(entry['columns'])} columns")
-        faults += _out_of_range(f"{key}, row {row}", own, values)
+        faults += _out_of_range(f"{key}, row {row}", known_columns, values)
     if not str(entry.get("number", "")) or not entry.get("title"):
         faults.append(f"{key}: needs its number and a title")
     # A size belongs to the rows of its family, "Video-LLaVA" and "Video-LLaVA + VistaDPO", or to a whole table.
@@ -225,7 +225,7 @@ def _table(
         )
         for name, how in content.get("protocols", {}).items()
     }
-    return PaperTable(paper, str(entry.get("number")), str(entry.get("title")), own, rows, sizes, protocols)
+    return PaperTable(paper, str(entry.get("number")), str(entry.get("title")), known_columns, rows, sizes, protocols)
 
 
 def _out_of_range(place: str, columns: Sequence[Column], values: Sequence[Any]) -> Iterator[str]:

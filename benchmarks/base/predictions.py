@@ -60,7 +60,7 @@ class Recorded:
             ValueError: lists the questions that are missing, doubled or unknown, and what could not be read.
         """
         hint = f" (they are called {self.pattern}; set model.name, or add them)" if self.pattern else ""
-        named = {
+        keys_by_fault = {
             f"files do not exist{hint}": self.absent,
             "records cannot be read": self.unreadable,
             "questions lack an answer": self.missing,
@@ -69,10 +69,10 @@ class Recorded:
         }
         if not (self.answers or self.doubled or self.unknown) and (self.absent or self.unreadable):
             # Nothing was read at all: that every question lacks an answer follows, and would hide the cause.
-            named.pop("questions lack an answer")
+            keys_by_fault.pop("questions lack an answer")
             if len(lines := [f"{path} does not exist{hint}" for path in self.absent] + self.unreadable) == 1:
                 raise ValueError(f"{path} does not fit the questions, and nothing in it was read: {lines[0]}")
-        faults = [f"{len(keys)} {fault}:" + listed(keys, "    ") for fault, keys in named.items() if keys]
+        faults = [f"{len(keys)} {fault}:" + listed(keys, "    ") for fault, keys in keys_by_fault.items() if keys]
         if not self.answers or (faults and not allow_missing):
             raise ValueError(
                 f"{path} does not fit the questions (another version of them?); score the version that was asked, "
@@ -184,15 +184,15 @@ def matched(
         if keys is None:
             recorded.unknown.append((names or {}).get(identity, str(identity)))
             continue
-        given = [answer for answer in rows if answer is not None]
-        if len(given) > len(keys):
+        given_answers = [answer for answer in rows if answer is not None]
+        if len(given_answers) > len(keys):
             recorded.doubled += [key for key in keys if key in to_answer]
             # The same answer several times leaves no doubt about which one counts.
-            if all(answer == given[0] for answer in given):
-                recorded.answers |= {key: given[0] for key in keys if key in to_answer}
+            if all(answer == given_answers[0] for answer in given_answers):
+                recorded.answers |= {key: given_answers[0] for key in keys if key in to_answer}
         else:
             # A row without an answer keeps its place among equal questions, unless there are more rows than questions.
-            in_place = rows if len(rows) <= len(keys) else given
+            in_place = rows if len(rows) <= len(keys) else given_answers
             pairs = zip(keys, in_place, strict=False)
             recorded.answers |= {key: answer for key, answer in pairs if key in to_answer and answer is not None}
     doubled = set(recorded.doubled)

@@ -45,10 +45,12 @@ class WatchedJudge(Judge):
         while len(replies) < len(questions):
             # In portions: a judge whose replies say nothing is noticed before all of them are paid for.
             portion = self.unread.portion(attempts=1)
-            asked = questions[len(replies) :][:portion]
-            said = self._judge.ask(asked)
-            replies += said
-            self.unread.add(asked, said, [not self._readable(reply) for reply in said])
+            portion_questions = questions[len(replies) :][:portion]
+            portion_replies = self._judge.ask(portion_questions)
+            replies += portion_replies
+            self.unread.add(
+                portion_questions, portion_replies, [not self._readable(reply) for reply in portion_replies]
+            )
         if questions:
             self.unread.print_now_and_then()
         return replies

@@ -77,27 +77,35 @@ class AgreementView:
     def labellers(self) -> list[Labeller]:
         """Annotators by name, their majority where there are several, then judges; names are unique."""
         # A file may hold labels of segments and of whole videos; only those of what this page asks are compared.
-        asked = {segment.segment for position in range(len(self.pairs)) for segment in self.pairs.segments(position)}
-        by = {place: labels for place, labels in by_place(self.file.judgements).items() if place.segment in asked}
-        names = sorted({name for labels in by.values() for name in labels})
+        asked_segments = {
+            segment.segment for position in range(len(self.pairs)) for segment in self.pairs.segments(position)
+        }
+        labels_of = {
+            place: labels for place, labels in by_place(self.file.judgements).items() if place.segment in asked_segments
+        }
+        names = sorted({name for labels in labels_of.values() for name in labels})
         people = [
             Labeller(
-                name or "unnamed", "person", {place: labels[name] for place, labels in by.items() if name in labels}
+                name or "unnamed",
+                "person",
+                {place: labels[name] for place, labels in labels_of.items() if name in labels},
             )
             for name in names
         ]
         if len(names) > 1:
             people.append(
-                Labeller(PEOPLE, "people", {place: majority(list(labels.values())) for place, labels in by.items()})
+                Labeller(
+                    PEOPLE, "people", {place: majority(list(labels.values())) for place, labels in labels_of.items()}
+                )
             )
-        taken: set[str] = set()
+        names_in_use: set[str] = set()
         labellers = []
         for labeller in [*people, *self.judges]:
             name, count = labeller.name, 1
-            while name in taken:
+            while name in names_in_use:
                 count += 1
                 name = f"{labeller.name} ({labeller.kind} {count})"
-            taken.add(name)
+            names_in_use.add(name)
             labellers.append(Labeller(name, labeller.kind, labeller.labels))
         return labellers
 
@@ -141,12 +149,12 @@ class AgreementView:
         for position, entry in enumerate(self.pairs.index.entries):
             places = [Place(entry.key, segment.segment) for segment in self.pairs.segments(position)]
             labels = {labeller.name: [labeller.labels.get(place) for place in places] for labeller in labellers}
-            given = [[row[k] for row in labels.values() if row[k] is not None] for k in range(len(places))]
-            differs = [len(set(column)) > 1 for column in given]
-            if any(differs) or (not only_disagreements and any(given)):
+            votes = [[row[k] for row in labels.values() if row[k] is not None] for k in range(len(places))]
+            differs = [len(set(column)) > 1 for column in votes]
+            if any(differs) or (not only_disagreements and any(votes)):
                 selected.append((position, labels, differs))
-        shown = [self._pair(*pair) for pair in selected[offset : offset + limit]]
-        return {"total": len(selected), "pairs": shown}
+        page = [self._pair(*pair) for pair in selected[offset : offset + limit]]
+        return {"total": len(selected), "pairs": page}
 
     def _pair(self, position: int, labels: Mapping[str, list[int | None]], differs: list[bool]) -> dict[str, Any]:
         row = self.pairs.rows[position]

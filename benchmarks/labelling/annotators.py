@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-#: A window that has not been heard of for so long is closed. It says every 5 seconds that it is open.
+#: Seconds without a report after which a window counts as closed; an open one reports every 5 seconds.
 SILENCE_S = 20.0
 _LONGEST_NAME = 40
 
@@ -24,7 +24,7 @@ class UnknownSessionError(ValueError):
 @dataclass(slots=True)
 class _Window:
     annotator: str
-    heard: float
+    last_seen: float
 
 
 def clean_name(name: object) -> str:
@@ -61,26 +61,26 @@ class Annotators:
         with self._lock:
             now = self._clock()
             # Forgotten only now: until somebody joins, a window that has gone silent takes a name from nobody.
-            self._windows = {key: window for key, window in self._windows.items() if now - window.heard < SILENCE_S}
+            self._windows = {key: window for key, window in self._windows.items() if now - window.last_seen < SILENCE_S}
             for other, window in self._windows.items():
                 if other != session and window.annotator.casefold() == annotator.casefold():
                     raise NameTakenError(
                         f"{window.annotator} is labelling in another window. Go on there, or choose another name; if "
-                        f"that window is gone, try again in {SILENCE_S - (now - window.heard):.0f} seconds."
+                        f"that window is gone, try again in {SILENCE_S - (now - window.last_seen):.0f} seconds."
                     )
             self._windows[session] = _Window(annotator, now)
 
     def annotator(self, session: str) -> str:
-        """Who labels in a window, which is heard of by this.
+        """The annotator of a window; the call counts as a report of the window.
 
         Raises:
-            UnknownSessionError: nobody; the window has to join first.
+            UnknownSessionError: it has none; the window has to join first.
         """
         with self._lock:
             window = self._windows.get(session)
-            if window is None or self._clock() - window.heard >= SILENCE_S:
+            if window is None or self._clock() - window.last_seen >= SILENCE_S:
                 raise UnknownSessionError("this window has to join again")
-            window.heard = self._clock()
+            window.last_seen = self._clock()
             return window.annotator
 
     def leave(self, session: str) -> None:

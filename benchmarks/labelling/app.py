@@ -101,9 +101,9 @@ class _Guard:
             await send(message)
 
         # In the path, not in a cookie: the page's own links are relative and keep it, and no other site can know it.
-        given = scope["path"].lstrip("/").partition("/")[0]
+        first_part = scope["path"].lstrip("/").partition("/")[0]
         # In constant time: how long a refusal takes says nothing of how much of the token was right.
-        if secrets.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode()):
+        if secrets.compare_digest(first_part.encode("utf-8", "surrogatepass"), self.token.encode()):
             await self.app(scope, receive, send_with_headers)
         else:
             refusal = PlainTextResponse(

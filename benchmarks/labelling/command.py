@@ -126,11 +126,11 @@ def _serve(app: Any, listener: socket.socket) -> None:
 
 def _introduce(listener: socket.socket, host: str, port: int, token: str, title: str) -> str:
     """Print the page's address, and what there is to know of it; returns the address."""
-    taken = listener.getsockname()[1]
-    if port not in (0, taken):
-        print(f"port {port} is in use; taken instead: {taken}")
+    bound_port = listener.getsockname()[1]
+    if port not in (0, bound_port):
+        print(f"port {port} is in use; taken instead: {bound_port}")
     # An IPv6 address holds colons itself: its brackets keep the port apart.
-    address = f"http://{f'[{host}]' if ':' in host else host}:{taken}/{token}/"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{bound_port}/{token}/"
     print(f"{title}. The page (end it with Ctrl+C):\n  {address}")
     if not _is_loopback(host):
         print(

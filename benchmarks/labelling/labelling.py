@@ -63,8 +63,8 @@ class Labelling:
         """
         cleaned = clean_name(name)
         # Ann and ann are one person: two names would be two votes.
-        known = {judgement.annotator.casefold(): judgement.annotator for judgement in self.file.judgements}
-        annotator = known.get(cleaned.casefold(), cleaned)
+        spellings = {judgement.annotator.casefold(): judgement.annotator for judgement in self.file.judgements}
+        annotator = spellings.get(cleaned.casefold(), cleaned)
         self.annotators.join(session, annotator)
         return {"annotator": annotator, "granularity": self.pairs.granularity}
 
@@ -84,8 +84,8 @@ class Labelling:
         """The last answered question before a number; the question itself where there is none."""
         questions, answers = self.questions(annotator), self.file.answers(annotator)
         answered = [question for question in questions[:before] if (question.place, question.repeat) in answers]
-        now = questions[before] if 0 <= before < len(questions) else next_open(questions, set(answers))
-        return self._state(questions, answers, answered[-1] if answered else now)
+        current = questions[before] if 0 <= before < len(questions) else next_open(questions, set(answers))
+        return self._state(questions, answers, answered[-1] if answered else current)
 
     def question(self, annotator: str, number: int) -> dict[str, Any]:
         """The question with a number.
@@ -98,12 +98,12 @@ class Labelling:
             raise StaleQuestionError(f"there is no question {number}; reload the page")
         return self._state(questions, self.file.answers(annotator), questions[number])
 
-    def answer(self, annotator: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, annotator: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Put an answer on disk, then give the next open question.
 
         Args:
             annotator: who answers.
-            given: number, key, segment and repeat of the question, and answer, one of `ANSWERS`.
+            body: of the request: number, key, segment and repeat of the question, and answer, one of `ANSWERS`.
 
         Raises:
             StaleQuestionError: the question with this number is another one.
@@ -111,12 +111,12 @@ class Labelling:
             ChangedFileError: another program has written the file.
             OSError: the disk is full or the like.
         """
-        questions, number, answer = self.questions(annotator), given.get("number"), given.get("answer")
+        questions, number, answer = self.questions(annotator), body.get("number"), body.get("answer")
         if answer not in ANSWERS:
             raise ValueError(f"answer {answer!r} is none of {', '.join(ANSWERS)}")
         question = questions[number] if isinstance(number, int) and 0 <= number < len(questions) else None
-        named = (given.get("key"), given.get("segment"), given.get("repeat"))
-        if question is None or named != (*question.place, question.repeat):
+        identity = (body.get("key"), body.get("segment"), body.get("repeat"))
+        if question is None or identity != (*question.place, question.repeat):
             raise StaleQuestionError("the page speaks of another question than the server; reload it")
         # In UTC: those who label one data set may sit in several time zones.
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -180,9 +180,11 @@ class Labelling:
         if not question.repeat:
             # The segments of a pair follow each other in the order of questions.
             count = len(self.pairs.segments(question.position))
-            near = questions[max(0, question.number - count) : question.number + count]
+            neighbours = questions[max(0, question.number - count) : question.number + count]
             return [
-                self._named(each, answers) for each in near if each.position == question.position and not each.repeat
+                self._named(neighbour, answers)
+                for neighbour in neighbours
+                if neighbour.position == question.position and not neighbour.repeat
             ]
         return [
             self._named(question, answers)

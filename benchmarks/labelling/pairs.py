@@ -91,8 +91,8 @@ class ShownPairs:
                 faults.append(f"key {row.key!r}: {error}")
                 continue
             whole = [Segment(WHOLE, range(row.video.frames))]
-            each = [Segment(segment, span) for segment, span in enumerate(frames)]
-            segments.append(whole if self.granularity == "whole" else each)
+            separate = [Segment(segment, span) for segment, span in enumerate(frames)]
+            segments.append(whole if self.granularity == "whole" else separate)
         if faults:
             more = [f"... and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
             raise ValueError("\n".join([f"{self.path}: cannot be labelled:", *faults[:_LISTED], *more]))
@@ -146,6 +146,6 @@ class ShownPairs:
         with self._lock:
             self._videos[position, which] = video
             # The newest stays, however large it is: somebody is about to see it.
-            while len(self._videos) > 1 and sum(len(kept.content) for kept in self._videos.values()) > _KEPT_BYTES:
+            while len(self._videos) > 1 and sum(len(cached.content) for cached in self._videos.values()) > _KEPT_BYTES:
                 self._videos.popitem(last=False)
         return video

@@ -171,7 +171,8 @@ class OpenQa(JudgedBenchmark):
                 for equal, verdict in zip(hits, verdicts, strict=True)
             ]
             counts = [
-                [1, 1, int(known), int(verdict is not None)] for known, verdict in zip(decided, verdicts, strict=True)
+                [1, 1, int(is_decided), int(verdict is not None)]
+                for is_decided, verdict in zip(decided, verdicts, strict=True)
             ]
             names += ["accuracy", "average_score"]
         ends = intervals({"": np.array(hits)}, {"": np.array(counts)}, names, {}, seed)

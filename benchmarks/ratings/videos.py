@@ -163,7 +163,11 @@ class VisionReward(RatingBenchmark):
     def predictions_of(self, answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
         """Every video with all its answers, and its numbers."""
         videos = _by_video(list(answers.values()))
-        return {VIDEOS: [{"video": video, **rate(own), "answers": own} for video, own in videos.items()]}
+        return {
+            VIDEOS: [
+                {"video": video, **rate(own_answers), "answers": own_answers} for video, own_answers in videos.items()
+            ]
+        }
 
     def files(self, predictions: Mapping[str, Any]) -> dict[str, Any]:
         """One file with all videos."""

@@ -156,9 +156,9 @@ def _tested(path: Path) -> Tested:
 
 def _start(path: Path) -> tuple[bool, str, int]:
     """Sort key of the starts of a run: fit before validate, then the logger's version number, 10 after 9."""
-    number = re.fullmatch(r"version_(\d+)", path.parent.name)
-    parent = str(path.parent.parent if number else path.parent)
-    return "validate" in path.parts, parent, int(number[1]) if number else -1
+    version = re.fullmatch(r"version_(\d+)", path.parent.name)
+    parent = str(path.parent.parent if version else path.parent)
+    return "validate" in path.parts, parent, int(version[1]) if version else -1
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -24,15 +24,15 @@ def score_chart(runs: Sequence[Run]) -> str:
         tested = [(index, run) for index, run in enumerate(runs) if benchmark in run.tests]
         scores = _headlines([run for _, run in tested], benchmark)
         for unit in dict.fromkeys(scores.values()):
-            own = [address for address, own_unit in scores.items() if own_unit == unit]
+            addresses = [address for address, own_unit in scores.items() if own_unit == unit]
             with drawing():
-                height = _FRAME + len(own) * (_NAME + _LINE * len(tested))
+                height = _FRAME + len(addresses) * (_NAME + _LINE * len(tested))
                 figure = Figure(figsize=(4.2, height), layout="constrained")
                 axes = figure.subplots()
                 tidy(axes, benchmark)
                 axes.grid(axis="x", color="#808080", alpha=0.25, linewidth=0.6)
                 axes.set_xlabel({"%": "percent", "0 to 5": "score"}.get(unit, unit))
-                _draw(axes, tested, benchmark, own)
+                _draw(axes, tested, benchmark, addresses)
                 charts.append((height, svg_of(figure)))
     # By height: a short chart beside a tall one would leave an empty space.
     return in_rows([svg for _, svg in sorted(charts, key=lambda height_and_svg: height_and_svg[0])], COLUMNS)
@@ -41,8 +41,8 @@ def score_chart(runs: Sequence[Run]) -> str:
 def _headlines(runs: Sequence[Run], benchmark: str) -> dict[str, str]:
     """Address -> unit of the scores over all parts that have an interval; of every score where there are none."""
     tests = [run.tests[benchmark] for run in runs]
-    every = {a: unit_of(a, test.about.get("percent", True)) for test in tests for a in test.intervals}
-    return {address: unit for address, unit in every.items() if address.startswith("all")} or every
+    units = {a: unit_of(a, test.about.get("percent", True)) for test in tests for a in test.intervals}
+    return {address: unit for address, unit in units.items() if address.startswith("all")} or units
 
 
 def _draw(axes: Any, tested: Sequence[tuple[int, Run]], benchmark: str, scores: Sequence[str]) -> None:

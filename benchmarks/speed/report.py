@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.speed.measure import StepMeasurement
 from benchmarks.speed.options import Options
+from lightning_modules.run_facts import installed_version
 
 #: "MiB" is the process's highest point, "+ MiB" what the step added to it.
 COLUMNS = ("row", "seconds", "min to max", "times", "MiB", "+ MiB", "TFLOP", "GFLOP/s", "share")
@@ -48,13 +48,8 @@ def report(
     by_name = {row.name: row for row in rows}
     times = {row.name: by_name[baselines[row.name]].median / row.median for row in rows if row.name in baselines}
     machine = environment()
-    table = Table(title=title)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, product, times.get(row.name)))
     console = Console(width=WIDTH)
-    console.print(table)
+    console.print(_table(title, rows, product, times))
     lines = [
         f"{product.name}, float32: {product.rate / 1e9:.0f} GFLOP/s (median {product.median:.3f} s, "
         f"{min(product.seconds):.3f} to {max(product.seconds):.3f}); share is of this rate",
@@ -87,8 +82,18 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: installed_version(name) or "not installed" for name in PACKAGES},
     }
+
+
+def _table(title: str, rows: Sequence[StepMeasurement], product: StepMeasurement, times: Mapping[str, float]) -> Table:
+    """The table for the terminal; a row without a baseline has a dash under "times"."""
+    table = Table(title=title)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row, product, times.get(row.name)))
+    return table
 
 
 def _cells(row: StepMeasurement, product: StepMeasurement, times: float | None) -> list[str]:
@@ -115,10 +120,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

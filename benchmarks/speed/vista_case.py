@@ -126,13 +126,13 @@ def reference_scores(case: VistaCase) -> AnswerScores:
 def _views(options: VistaOptions, module: VistaDPO) -> list[View]:
     """The views that the default negatives make: a reversed video, another segment, one frame repeated."""
     generator = torch.Generator().manual_seed(options.seed)
-    asked = options.prefix - options.video_tokens - TEMPLATE_TOKENS
-    if asked < 1:
+    question_length = options.prefix - options.video_tokens - TEMPLATE_TOKENS
+    if question_length < 1:
         raise ValueError(
             f"prefix is {options.prefix}, the video alone has {options.video_tokens} tokens; give a longer prefix, "
             "fewer frames or a smaller image_size"
         )
-    question = words(asked, options, generator)
+    question = words(question_length, options, generator)
     texts: dict[AnswerName, str] = {
         name: words(options.answer - 1, options, generator) for name in module.needs()["original"]
     }

@@ -107,10 +107,10 @@ class ReleasedSchedule(_VistaLoss):
 
     def _sums(self, pair: Scored, log_probs: Tensor) -> dict[Scored, Tensor]:
         """The log-probability (1,) of each answer of a pair."""
-        both: list[Scored] = [(pair[0], "chosen"), pair]
-        ids = torch.stack([self.case.sequences[scored].ids for scored in both])[:, 1:, None]
+        names: list[Scored] = [(pair[0], "chosen"), pair]
+        ids = torch.stack([self.case.sequences[scored].ids for scored in names])[:, 1:, None]
         values = (log_probs[:, :-1].gather(2, ids).squeeze(2) * self.mask).sum(1)
-        return dict(zip(both, torch.split(values, 1), strict=True))
+        return dict(zip(names, torch.split(values, 1), strict=True))
 
     def _kl(self, reference: Tensor, policy: Tensor) -> list[Tensor]:
         """The sequential KL as the published code computes it: at every position, masked afterwards."""
@@ -138,15 +138,15 @@ class SeparateSequences(_VistaLoss):
 
     def _pass(self) -> tuple[dict[Scored, Tensor], dict[Scored, Tensor]]:
         """Each answer's log-probability (1,), and for the token term's two the whole (1, N, V)."""
-        sums, kept = {}, {}
+        sums, whole = {}, {}
         for scored in self.case.scored():
             targets = self.case.sequences[scored].targets
             logits = self.case.logits([scored], self.tower, keep=len(targets) + 1)[:, :-1]
             log_probs = logits.float().log_softmax(-1)
             sums[scored] = log_probs.gather(2, targets[None, :, None]).sum((1, 2))
             if scored in self.case.module.kept_hidden():
-                kept[scored] = log_probs
-        return sums, kept
+                whole[scored] = log_probs
+        return sums, whole
 
 
 class Ours(_VistaLoss):

@@ -59,14 +59,14 @@ def measures_of(
     }
 
 
-def available(given: Mapping[str, Measure | None]) -> Available:
-    """Split the dimensions by whether they can be measured here; `given` is from `measures_of`."""
-    measures = {name: measure for name, measure in given.items() if measure is not None}
+def available(by_dimension: Mapping[str, Measure | None]) -> Available:
+    """Split the dimensions by whether they can be measured here; `by_dimension` is from `measures_of`."""
+    measures = {name: measure for name, measure in by_dimension.items() if measure is not None}
     # A network whose package is missing costs its own dimension; the others are measured all the same.
     absent = {name: reason for name, measure in measures.items() if (reason := measure.absent()) is not None}
     measures = {name: measure for name, measure in measures.items() if name not in absent}
     missing = {
-        name: absent.get(name) or ("network not given" if name in given else "not measured here")
+        name: absent.get(name) or ("network not given" if name in by_dimension else "not measured here")
         for name in DIMENSIONS
         if name not in measures
     }

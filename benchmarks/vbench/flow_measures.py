@@ -68,11 +68,11 @@ class _PairScores:
 
     def see(self, frames: Tensor, first: int) -> None:
         # Every `interval`-th frame of the video, whatever the chunks' borders.
-        kept = frames[-first % self.interval :: self.interval]
-        if not len(kept):
+        sampled = frames[-first % self.interval :: self.interval]
+        if not len(sampled):
             return
-        pairs = kept if self.before is None else torch.cat([self.before, kept])
-        self.before = kept[-1:]
+        pairs = sampled if self.before is None else torch.cat([self.before, sampled])
+        self.before = sampled[-1:]
         if len(pairs) > 1:
             self.scores += self.of(pairs)
 

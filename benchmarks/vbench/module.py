@@ -201,11 +201,11 @@ class VBench(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Gather all ranks' videos and write the files once."""
         data, items = self.videos, self.metric.gathered()
-        lost = [key for key in self._asked if key not in items]
-        if lost:
+        unscored = [key for key in self._asked if key not in items]
+        if unscored:
             raise RuntimeError(
-                f"{len(lost)} videos were not scored, the first is {lost[0]}; trainer.limit_test_batches must stay "
-                "unset, data has a limit of its own"
+                f"{len(unscored)} videos were not scored, the first is {unscored[0]}; "
+                "trainer.limit_test_batches must stay unset, data has a limit of its own"
             )
         skipped = data.left_out | {key: item["skipped"] for key, item in items.items() if "skipped" in item}
         measured = {key: items[key] for key in self._asked if "skipped" not in items[key]}

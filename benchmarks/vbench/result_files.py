@@ -49,8 +49,8 @@ def write_results(benchmark: VBench, videos: Mapping[str, VideoRecord], skipped:
         about = _about(benchmark, videos, prompts, skipped, facts, results)
     about["marks"] = number_marks(results, proxies, benchmark.merged_from, benchmark.observed.facts)
     about["remarks"] = [line.removesuffix(".") for line in remarks(results, about)]
-    asked = ((key, prompts[key], *sorted(video["scores"])) for key, video in videos.items())
-    write_units(output, asked, units)
+    identities = ((key, prompts[key], *sorted(video["scores"])) for key, video in videos.items())
+    write_units(output, identities, units)
     details = {"benchmark": TITLE, "name": benchmark.name, "skipped": dict(sorted(skipped.items())), **facts}
     write_json(output / DETAILS_FILE, details)
     # Last: a folder with results has everything else.

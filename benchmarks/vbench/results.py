@@ -72,8 +72,8 @@ def number_marks(
 def headline_addresses(results: Mapping[str, Any]) -> list[str]:
     """All numbers that a reader is shown: dimensions, mean flow, and the totals that there are."""
     names = [*DIMENSIONS, "mean_flow", "quality", "semantic", "total"]
-    own = [name for name in names if name in results]
-    return own + [f"{OF_PROXIES}/{name}" for name in results.get(OF_PROXIES, {})]
+    addresses = [name for name in names if name in results]
+    return addresses + [f"{OF_PROXIES}/{name}" for name in results.get(OF_PROXIES, {})]
 
 
 def remarks(results: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:

@@ -194,12 +194,12 @@ def aggregate(raw: Mapping[str, float]) -> dict[str, Any]:
     Raises:
         ValueError: a name that is none of the sixteen.
     """
-    given = {name.replace(" ", "_"): value for name, value in raw.items()}
-    unknown = [name for name in given if name not in DIMENSIONS]
+    scores = {name.replace(" ", "_"): value for name, value in raw.items()}
+    unknown = [name for name in scores if name not in DIMENSIONS]
     if unknown:
         raise ValueError(f"{', '.join(unknown)} are no dimensions of VBench, which has: {', '.join(DIMENSIONS)}")
     weighted = {
-        name: (given.get(name, 0.0) - dimension.low) / (dimension.high - dimension.low) * dimension.weight
+        name: (scores.get(name, 0.0) - dimension.low) / (dimension.high - dimension.low) * dimension.weight
         for name, dimension in DIMENSIONS.items()
     }
     quality, semantic = (_group_score(weighted, group) for group in ("quality", "semantic"))
@@ -207,8 +207,8 @@ def aggregate(raw: Mapping[str, float]) -> dict[str, Any]:
         "quality": quality,
         "semantic": semantic,
         "total": (quality * QUALITY_WEIGHT + semantic) / (QUALITY_WEIGHT + 1),
-        "weighted": {name: value for name, value in weighted.items() if name in given},
-        "missing": [name for name in DIMENSIONS if name not in given],
+        "weighted": {name: value for name, value in weighted.items() if name in scores},
+        "missing": [name for name in DIMENSIONS if name not in scores],
     }
 
 

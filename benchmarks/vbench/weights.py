@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.shards.scan import file_sha256
+from lightning_modules.run_facts import installed_version
 
 
 def identity(model: str) -> dict[str, str]:
@@ -67,10 +67,4 @@ def _sha256(path: Path) -> str:
 
 def package_versions() -> dict[str, str | None]:
     """Versions of packages that move VBench's numbers, besides those that every run records; None = not installed."""
-    versions: dict[str, str | None] = {}
-    for name in ("opencv-python-headless", "pyiqa"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+    return {name: installed_version(name) for name in ("opencv-python-headless", "pyiqa")}

@@ -90,8 +90,10 @@ class VideoHallucerMetric(AnswerMetric):
             subset, pair, half = key.split("/")
             if "predict" in item:
                 pairs.setdefault(subset, {}).setdefault(pair, {})[half] = item
-        complete = {subset: [pair for pair in own.values() if len(pair) == 2] for subset, own in pairs.items()}
-        return score({subset: own for subset, own in complete.items() if own})
+        complete = {
+            subset: [pair for pair in subset_pairs.values() if len(pair) == 2] for subset, subset_pairs in pairs.items()
+        }
+        return score({subset: subset_pairs for subset, subset_pairs in complete.items() if subset_pairs})
 
 
 class VideoHallucer(Benchmark):

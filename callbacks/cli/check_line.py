@@ -55,17 +55,17 @@ class CheckLine(VidprefCLI):
                 if other != section:
                     alone.pop(other, None)
             try:
-                made = parser.instantiate_classes(alone)
-                if section == "data" and isinstance(made.data, PlannedData):
-                    faults += index_faults(made.data)
+                parts = parser.instantiate_classes(alone)
+                if section == "data" and isinstance(parts.data, PlannedData):
+                    faults += index_faults(parts.data)
             except (ValueError, OSError) as error:
                 faults.append(error_message(error))
         self.check.faults = faults or self.check.faults
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """A trainer that needs no other devices than every machine has."""
-        here: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
-        return super().instantiate_trainer(**here, precision="32-true", **kwargs)
+        devices: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+        return super().instantiate_trainer(**devices, precision="32-true", **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Check it."""

@@ -54,10 +54,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if cause is None:
                 raise
             whole = ", ".join(_whole_checkpoints(target.parent))
-            kept = f"Former ones are whole ({whole}), the same command goes on" if whole else "There is no former one"
+            remedy = f"Former ones are whole ({whole}), the same command goes on" if whole else "There is no former one"
             raise CheckpointError(
                 f"{path}: the checkpoint cannot be written ({cause.strerror or cause}); free some space or make the "
-                f"folder writable, or choose another trainer.default_root_dir. {kept}"
+                f"folder writable, or choose another trainer.default_root_dir. {remedy}"
             ) from error
 
     def load_checkpoint(self, path: _PATH, *args: Any, **kwargs: Any) -> dict[str, Any]:

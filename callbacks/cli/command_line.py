@@ -102,8 +102,8 @@ class VidprefCLI(LightningCLI):
         What differs from the configuration in the checkpoint is listed once, so that it is no accident.
         """
         if (path := self.checkpoint()) is not None:
-            now = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
-            report_differences(path, now)
+            current = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config["subcommand"]]
+            report_differences(path, current)
 
     def checkpoint(self) -> Path | None:
         """The checkpoint that this start will read; None = there is none yet."""
@@ -139,12 +139,12 @@ class VidprefCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the pieces that every run gets."""
-        given = self._get(self.config_init, "trainer", default={})
-        logs = Path(given["default_root_dir"] or ".") / str(self.subcommand)
+        settings = self._get(self.config_init, "trainer", default={})
+        logs = Path(settings["default_root_dir"] or ".") / str(self.subcommand)
         if self.subcommand == "test":
             # A benchmark's logs are beside its results.
             logs = Path(self._get(self.config, "model.init_args.output", default=logs))
-        return super().instantiate_trainer(**default_pieces(given, str(self.subcommand), logs), **kwargs)
+        return super().instantiate_trainer(**default_pieces(settings, str(self.subcommand), logs), **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; where it fails because a worker or a rank is gone, the error says which."""

@@ -64,8 +64,8 @@ def readable(message: str, known_keys: Iterable[str] = ()) -> str:
             stack.pop()
         # One line may name several levels: a key, the class under it, and a key of that class.
         while (level := KEY.fullmatch(text) or CLASS.fullmatch(text)) is not None:
-            named = level.groupdict()
-            stack.append((indent, named.get("key", ""), named.get("path", "")))
+            groups = level.groupdict()
+            stack.append((indent, groups.get("key", ""), groups.get("path", "")))
             text = level["rest"].strip()
         if text and not text.startswith(NOISE):
             place = ".".join(key for _, key, _ in stack if key)

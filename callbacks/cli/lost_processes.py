@@ -60,11 +60,11 @@ def frames_of(error: BaseException) -> Iterator[FrameType]:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and those behind it."""
     seen: set[int] = set()
-    rest: BaseException | None = error
-    while rest is not None and id(rest) not in seen:
-        seen.add(id(rest))
-        yield rest
-        rest = rest.__cause__ or rest.__context__
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
 
 
 def _lost_worker(error: BaseException) -> str | None:
@@ -114,8 +114,8 @@ def lost_rank(rank: int, pid: int, status: int) -> str:
         pid: its process number.
         status: its exit status; below 0 = the number of the signal that killed it.
     """
-    rest = _REMEDY if status < 0 else "Its own message says why; where it has none, memory is the usual cause"
-    return f"rank {rank} (process {pid}) {_fate(status)}. {rest}"
+    advice = _REMEDY if status < 0 else "Its own message says why; where it has none, memory is the usual cause"
+    return f"rank {rank} (process {pid}) {_fate(status)}. {advice}"
 
 
 def _fate(status: int) -> str:

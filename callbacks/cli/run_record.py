@@ -76,14 +76,14 @@ def checkpoint_differences(path: Path, config: Mapping[str, Any]) -> list[str]:
     if stored is None:
         return []
     # Former names of keys and classes, and modules that have moved, are no difference.
-    before = {current_key(key): _current_value(key, value) for key, value in _leaves(stored)}
+    stored_values = {current_key(key): _current_value(key, value) for key, value in _leaves(stored)}
     sections = {name: config[name] for name in RECORDED_SECTIONS if name in config}
-    now = {key: _current_value(key, value) for key, value in _leaves(sections)}
+    current_values = {key: _current_value(key, value) for key, value in _leaves(sections)}
     absent = "(absent)"
     return [
-        f"{key}: {before.get(key, absent)} in the checkpoint, {now.get(key, absent)} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, absent) != now.get(key, absent)
+        f"{key}: {stored_values.get(key, absent)} in the checkpoint, {current_values.get(key, absent)} now"
+        for key in sorted(stored_values.keys() | current_values.keys())
+        if stored_values.get(key, absent) != current_values.get(key, absent)
     ]
 
 

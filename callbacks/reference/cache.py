@@ -81,15 +81,15 @@ class ReferenceCache:
         Raises:
             ValueError: says everything that does not fit.
         """
-        made = self.index.made_from
+        made_from = self.index.made_from
         faults = [
             f"it holds scores of other views: {line}"
-            for line in differences({name: made.get(name) for name in views}, plain(views))
+            for line in differences({name: made_from.get(name) for name in views}, plain(views))
         ]
         for kind, needed in (("answers", answers), ("hidden", hidden)):
-            if lacking := sorted(set(needed) - set(made.get(kind, ()))):
+            if lacking := sorted(set(needed) - set(made_from.get(kind, ()))):
                 faults.append(f"it has no {'scores' if kind == 'answers' else 'hidden states'} of {', '.join(lacking)}")
-        skipped = made.get("skipped", ()) if skip else ()
+        skipped = made_from.get("skipped", ()) if skip else ()
         if missing := sorted(set(keys) - set(self.index.positions) - set(skipped)):
             faults.append(f"it lacks {len(missing)} of {len(keys)} samples, the first is {missing[0]!r}")
         if faults:

@@ -54,12 +54,12 @@ class PredictWriter(Callback, ABC):
         if fault := trainer.strategy.broadcast(self._begin_fault(data) if trainer.is_global_zero else ""):
             raise OSError(fault)
         self.check(data)
-        done = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
-        data.skip(done)
+        finished = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
+        data.skip(finished)
         total = len(data.keys)
-        if done:
-            rank_zero_info(f"{self.place}: {len(done)} of {total} {self.noun} are there already")
-        if len(done) == total:
+        if finished:
+            rank_zero_info(f"{self.place}: {len(finished)} of {total} {self.noun} are there already")
+        if len(finished) == total:
             # No loader is made, so the hooks of the loop are not called either.
             trainer.limit_predict_batches = 0
             self._end(trainer)

@@ -98,13 +98,13 @@ class ShardWriter(PredictWriter):
         Raises:
             ValueError: says what differs and how to go on.
         """
-        now = {"schema": self._schema, **self.settings}
+        current = {"schema": self._schema, **self.settings}
         if self.index.exists():
             index = Index.read(self.index)
             remedy = "choose another `output`, or delete these shards"
-            before = {"schema": index.schema, **self.current_words(index.made_from)}
-            skipped = before.pop(_SKIPPED, ())
-            refuse_other_settings(self.index, before, now, remedy)
+            former = {"schema": index.schema, **self.current_words(index.made_from)}
+            skipped = former.pop(_SKIPPED, ())
+            refuse_other_settings(self.index, former, current, remedy)
             if lacking := [key for key in data.keys if key not in index.positions and key not in skipped]:
                 raise ValueError(
                     f"{self.index} is finished without {len(lacking)} of {len(data.keys)} samples, the first is "
@@ -114,11 +114,11 @@ class ShardWriter(PredictWriter):
             names = ", ".join(str(path.relative_to(self.output.parent)) for path in paths[:3])
             raise ValueError(f"{self.output.parent}: {names} lie in the way; choose another `output`, or delete them")
         else:
-            before = json.loads(self._settings().read_text())
+            former = json.loads(self._settings().read_text())
             remedy = "take those settings again to continue it, or delete that folder to begin again"
-            refuse_other_settings(self.parts, before, now, remedy)
+            refuse_other_settings(self.parts, former, current, remedy)
             # The samples that are there were made from these, which may say less than an up-to-date description.
-            self.settings = {name: value for name, value in before.items() if name != "schema"}
+            self.settings = {name: value for name, value in former.items() if name != "schema"}
 
     def finished(self, data: SkippableData) -> list[str]:
         """The samples in the index, or those whose part is whole."""

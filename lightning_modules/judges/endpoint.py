@@ -97,8 +97,10 @@ class EndpointJudge(Judge):
         for what, seconds in (("backoff_s", backoff_s), ("longest_wait_s", longest_wait_s), ("timeout_s", timeout_s)):
             if not 0 < seconds < math.inf:
                 raise ValueError(f"judge.{what} is {seconds}; give a number of seconds above 0")
-        self.model = _given(model, MODEL_VARIABLE, "the judge's model")
-        self.base_url = _checked_url(_given(base_url, URL_VARIABLE, "the judge's address, as http://localhost:8000/v1"))
+        self.model = _setting(model, MODEL_VARIABLE, "the judge's model")
+        self.base_url = _checked_url(
+            _setting(base_url, URL_VARIABLE, "the judge's address, as http://localhost:8000/v1")
+        )
         self.cache = ReplyCache(cache)
         self.concurrency = concurrency
         self.options = dict(options or {})
@@ -142,9 +144,9 @@ class EndpointJudge(Judge):
         with self._endpoint, ThreadPoolExecutor(self.concurrency) as threads:
             futures = [threads.submit(self._reply, question) for question in questions]
             try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in futures:  # in their order: of several failures the first question's is raised
-                    if future in done:
+                    if future in finished:
                         future.result()  # before the others have waited for theirs
                 return [future.result() for future in futures]
             except BaseException:
@@ -167,8 +169,8 @@ class EndpointJudge(Judge):
         if work.attempts > 1:
             most = f"{work.questions * work.attempts:,} requests, {work.attempts} times the tokens"
             line += f"; up to {most}, where replies cannot be read"
-        known = f"what is in {self.cache.folder} is not asked again"
-        return f"{line}; {known}" + ("" if self.limit is None else f"; stops after {self.limit:,} new requests")
+        cache_note = f"what is in {self.cache.folder} is not asked again"
+        return f"{line}; {cache_note}" + ("" if self.limit is None else f"; stops after {self.limit:,} new requests")
 
     def summary(self) -> str:
         """What was asked and what it took, as far as the endpoint says."""
@@ -241,13 +243,13 @@ class EndpointJudge(Judge):
         )
 
 
-def _given(value: str | None, variable: str, what: str) -> str:
+def _setting(value: str | None, variable: str, what: str) -> str:
     """A setting from the configuration, else from the environment."""
     # A line of an environment file may end in a carriage return.
-    given = value or os.environ.get(variable, "").strip()
-    if not given:
+    setting = value or os.environ.get(variable, "").strip()
+    if not setting:
         raise ValueError(f"{what} is not known; set {variable} in the environment, or give it in the configuration")
-    return given
+    return setting
 
 
 def _key(variable: str) -> str:
@@ -272,6 +274,6 @@ def _encoded(pixels: np.ndarray, image_format: str) -> bytes:
 
     image = cv2.cvtColor(np.ascontiguousarray(pixels.transpose(1, 2, 0)), cv2.COLOR_RGB2BGR)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if image_format == "jpeg" else []
-    done, data = cv2.imencode(".jpg" if image_format == "jpeg" else ".png", image, quality)
-    assert done, "uint8 pictures can be encoded"
+    succeeded, data = cv2.imencode(".jpg" if image_format == "jpeg" else ".png", image, quality)
+    assert succeeded, "uint8 pictures can be encoded"
     return data.tobytes()

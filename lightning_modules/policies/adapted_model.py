@@ -162,6 +162,7 @@ class AdaptedModel(nn.Module):
             use_shared_prefix_attention(model.get_decoder())
         if self.activation_checkpointing:
             hub_model.recompute_activations(model)
+        # All off first: what trains is switched on below, or by peft in the adapters that it adds.
         model.requires_grad_(False)
         if self._adapter_config is None:
             model.get_decoder().requires_grad_(True)
@@ -247,6 +248,7 @@ class AdaptedModel(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         head = self.base.get_output_embeddings()
         logits: Tensor = head(hidden.to(head.weight.dtype))
+        # Some decoders (Gemma's) squash their logits behind the head, in their own forward alone.
         cap = getattr(self.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

@@ -117,6 +117,8 @@ def existing_config(
         raise ValueError(
             f"adapter: {folder!r} holds no trained {', '.join(absent)}, so it cannot be trained on; freeze it"
         )
+    # Whatever it was trained with: policy and reference are one function at the start. And peft saves an adapter as a
+    # finished one, which it would freeze when it reads it.
     config.lora_dropout = 0.0
     config.inference_mode = False
     return config
@@ -192,6 +194,7 @@ def load_weights(adapted: PeftModel, weights: Mapping[str, torch.Tensor], folder
             report = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
         except RuntimeError as error:
             raise ValueError(f"adapter: {folder!r} does not fit this checkpoint: {error}") from error
+        # The base model's tensors are reported as missing, too: no adapter's file holds them.
         lost = [key for key in report.missing_keys if _adapter_of(key) == name] + list(report.unexpected_keys)
         if lost:
             raise ValueError(

@@ -43,6 +43,7 @@ class AnswerIds:
         for token in self.refused:
             if token in text:
                 raise ValueError(f"{where}: the answer {answer!r} holds the video token {token!r}; take it out")
+        # Behind the prompt's end, not alone: many tokenizers give a word another id at the beginning of a text.
         joint = self.plain.ids(self.lead_in + self.space, text, "", where)
         cut = len(self._lead_in_ids)
         if joint[:cut] != self._lead_in_ids:

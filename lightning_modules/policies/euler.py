@@ -48,6 +48,7 @@ def euler(
         every, given = every + [negative] * len(every), given * 2
     step = rows or len(every)
     parts = [slice(start, start + step) for start in range(0, len(every), step)]
+    # Whatever the network computes in: forty roundings to bfloat16 would add up.
     current = latents.float()
     for level, following in pairwise(levels):
         stacked = torch.cat([current, current]) if guided else current

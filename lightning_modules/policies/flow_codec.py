@@ -86,6 +86,7 @@ class FlowCodec:
         self._text: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FlowCodec:
+        # A frozen copy of the policy, made as a reference, must not hold the autoencoder a second time.
         return self
 
     @cached_property

@@ -95,6 +95,7 @@ def without_dropout(config: Any) -> Any:
     config = copy.deepcopy(config)
     parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
     for part in (part for part in parts if part is not None):
+        # By a part of the name: every family calls its dropouts otherwise.
         for name in [name for name, value in vars(part).items() if "dropout" in name and isinstance(value, float)]:
             setattr(part, name, 0.0)
     return config

@@ -58,6 +58,7 @@ def shared_prefix_attention(
     if first == 0:
         out: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return out
+    # Each part says for itself below whether it is causal; said twice it would be an error.
     kwargs.pop("is_causal", None)
     parts = [
         sdpa_attention_forward(

@@ -21,14 +21,14 @@ def cut_prompts(policy: VideoFlow, prompts: Iterable[tuple[str, str]]) -> tuple[
         policy: counts the tokens; nothing is embedded.
         prompts: name and text of each.
     """
-    named = list(prompts)
-    lengths = policy.prompt_lengths([text for _, text in named])
+    named_prompts = list(prompts)
+    lengths = policy.prompt_lengths([text for _, text in named_prompts])
     lines = [
         f"  {name}: {length} tokens"
-        for (name, _), length in zip(named, lengths, strict=True)
+        for (name, _), length in zip(named_prompts, lengths, strict=True)
         if length > policy.prompt_length
     ]
-    return lines, len(named)
+    return lines, len(named_prompts)
 
 
 def warn_of_cut_prompts(

@@ -36,19 +36,19 @@ class LabelTally:
     shown_first: int = 0
     shown_second: int = 0
 
-    def add(self, row: LabelRow, given: Sequence[Verdict | None]) -> None:
+    def add(self, row: LabelRow, verdicts: Sequence[Verdict | None]) -> None:
         """Count a pair: its row, and the verdicts of its questions, None for an unread reply."""
         self.pairs += 1
         self.segments += len(row.labels)
         self.first += row.labels.count(1)
         self.second += row.labels.count(-1)
         self.unparsed += row.unparsed
-        self.verdicts += len(given) - row.unparsed
-        self.shown_first += sum(verdict == "first" for verdict in given)
-        self.shown_second += sum(verdict == "second" for verdict in given)
+        self.verdicts += len(verdicts) - row.unparsed
+        self.shown_first += sum(verdict == "first" for verdict in verdicts)
+        self.shown_second += sum(verdict == "second" for verdict in verdicts)
         # Two questions a segment, one in each order of showing.
-        for label, both in zip(row.labels, zip(given[::2], given[1::2], strict=True), strict=True):
-            self.disagreements += label == 0 and None not in both and both != ("tie", "tie")
+        for label, verdict_pair in zip(row.labels, zip(verdicts[::2], verdicts[1::2], strict=True), strict=True):
+            self.disagreements += label == 0 and None not in verdict_pair and verdict_pair != ("tie", "tie")
 
     def merged(self, other: LabelTally) -> LabelTally:
         """The sum of both, as of two ranks."""

@@ -43,9 +43,9 @@ class PromptImages:
         """
         absent = [prompt for prompt in prompts if self._path(prompt) is None]
         if absent:
-            named = ", ".join(repr(prompt) for prompt in absent[:_LISTED])
+            listed = ", ".join(repr(prompt) for prompt in absent[:_LISTED])
             raise ValueError(
-                f"{self.folder}: no image of {len(absent)} prompts, {named}{' ...' if absent[_LISTED:] else ''}; add "
+                f"{self.folder}: no image of {len(absent)} prompts, {listed}{' ...' if absent[_LISTED:] else ''}; add "
                 "them as PROMPT.jpg or .png, or take these prompts out of the file"
             )
 

@@ -138,12 +138,12 @@ class SegmentJudge(LightningModule):
         videos = zip(batch.rows, batch.first, batch.second, batch.mask.tolist(), strict=True)
         asked = [(row, self.asks.questions(row, first, second)) for row, first, second, present in videos if present]
         # All questions of the batch at once: an endpoint answers several at a time.
-        verdicts = iter(self._verdicts([question for _, questions in asked for question in questions]))
+        all_verdicts = iter(self._verdicts([question for _, questions in asked for question in questions]))
         samples = []
         for row, questions in asked:
-            given = [next(verdicts) for _ in questions]
-            labels = self._labels(row, given)
-            self.tally.add(labels, given)
+            verdicts = [next(all_verdicts) for _ in questions]
+            labels = self._labels(row, verdicts)
+            self.tally.add(labels, verdicts)
             samples.append(WrittenSample(row.key, {"json": json_bytes(labels.to_json())}))
         return samples
 
@@ -205,18 +205,18 @@ class SegmentJudge(LightningModule):
                 raise JudgeStoppedError(f"{error}. {kept}") from error
         return verdicts
 
-    def _labels(self, row: PairRow, given: Sequence[Verdict | None]) -> LabelRow:
+    def _labels(self, row: PairRow, verdicts: Sequence[Verdict | None]) -> LabelRow:
         """The row of a pair from its verdicts, two a segment."""
         # An unread reply counts as a tie, and is counted as such in the row.
-        verdicts = [verdict or "tie" for verdict in given]
-        both = tuple(zip(verdicts[::2], verdicts[1::2], strict=True))
-        labels = tuple(agreed_label(verdict, swapped) for verdict, swapped in both)
+        counted = [verdict or "tie" for verdict in verdicts]
+        verdict_pairs = tuple(zip(counted[::2], counted[1::2], strict=True))
+        labels = tuple(agreed_label(verdict, swapped) for verdict, swapped in verdict_pairs)
         return LabelRow(
             key=row.key,
             labels=labels,
             frames_per_segment=self.asks.frames_per_segment(row),
-            verdicts=both,
+            verdicts=verdict_pairs,
             judge=self.judge.name,
-            unparsed=sum(verdict is None for verdict in given),
+            unparsed=sum(verdict is None for verdict in verdicts),
             whole=labels[0] if self.asks.granularity == "whole" else None,
         )

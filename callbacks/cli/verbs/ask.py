@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     from callbacks.cli.verbs.trainer import quieten
 
     quieten()
-    given = {name: getattr(options, name) for name in ("adapter", "num_frames")}
-    policy = build_policy(options.policy, **{name: value for name, value in given.items() if value is not None})
+    settings = {name: getattr(options, name) for name in ("adapter", "num_frames")}
+    policy = build_policy(options.policy, **{name: value for name, value in settings.items() if value is not None})
     # Before the weights are loaded: a mistyped name costs no minutes.
     num_frames = options.num_frames or getattr(policy, "num_frames", DEFAULT_FRAMES)
     frames, times = read_frames(options.video, num_frames)

@@ -70,13 +70,13 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(PREPARE_USAGE.format(sources=table({name: source.summary for name, source in PREPARE.items()})), end="")
         return 0
-    name, *rest = arguments
+    name, *flags = arguments
     if name not in PREPARE:
         sys.stderr.write(f"unknown source '{name}'; the sources are {', '.join(PREPARE)} (vidpref prepare --help)\n")
         return 2
     function = function_of(PREPARE[name])
     parser = prepare_parser(name, function)
-    options = parser.instantiate(parser.parse_args(spelled_out(rest, parser)))
+    options = parser.instantiate(parser.parse_args(spelled_out(flags, parser)))
     options.pop("config", None)
     function(**options)
     return 0
