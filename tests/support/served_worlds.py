@@ -37,7 +37,8 @@ from lightning_modules.judges.endpoint_video_llm import EndpointVideoLLM
 from tests.support.qa_world import ScriptedJudge, run_test, write_json, write_video
 
 NUM_FRAMES = 3
-SHOWN: dict[str, Any] = {"num_frames": NUM_FRAMES, "batch_size": 2}
+#: Three questions a batch, so that one batch is about both videos.
+SHOWN: dict[str, Any] = {"num_frames": NUM_FRAMES, "batch_size": 3}
 
 
 def looks(body: dict[str, Any], number: int) -> str:
