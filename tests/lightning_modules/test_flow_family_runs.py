@@ -89,9 +89,10 @@ def test_guided_pairs_are_sound_and_say_what_they_are(family: Family, policy: An
     assert rows[0].latent_space == policy.latent_space
     assert rows[0].prompt_shapes is not None
     assert rows[0].prompt_shapes.keys() == policy.prompt_shapes.keys()
-    newer = family.image or len(policy.prompt_shapes) > 1
+    newer = family.image or len(policy.prompt_shapes) > 1 or policy.leading_frames > 0
     assert index.version == (2 if newer else 1), "version 2 only where a sample needs it"
     assert (rows[0].image_shape is not None) is family.image
+    assert (rows[0].image_states_shape is not None) is policy.attends_to_image
     assert policy._codec._vae is policy._codec._text is None, "released"
 
 
@@ -104,13 +105,15 @@ def test_a_dense_fit_step_and_its_export(
     trained = family.policy(str(checkpoint), **family.settings, lora=FlowLora(r=4, alpha=8))
     module = DenseDPO(trained, partial(torch.optim.SGD, lr=0.01), beta=10.0, warmup=0)
     noted = fit(module, DensePairs(pairs, labels), tmp_path, ReferenceModel(), AdapterExport(str(tmp_path / "out")))
-    given = trained.image_use == "given"
+    # Given to the model, or a copy that is no part of the video: no frame to prefer.
+    given = trained.image_use == "given" or trained.leading_frames > 0
     for batch in noted.batches:
         assert [condition.fps for condition in batch.conditions] == [FPS]
         assert (batch.labels[:, 0] == 0).all() == given
         assert (batch.segments[:, 0] == -1).all() == given
     if family.size[0] == 9:
-        assert noted.batches[0].denominators["preference"] == (2 if given else 3), "given frames are not counted"
+        counted = 2 if trained.image_use == "given" else 3
+        assert noted.batches[0].denominators["preference"] == counted, "given frames are not counted, nor copies"
     assert noted.losses[0] == pytest.approx(0.6931472, abs=1e-5)
     again = family.build(checkpoint, adapter=str(tmp_path / "out" / "last"))
     assert max(float(weight.detach().abs().max()) for name, weight in again.named_parameters() if "lora_B" in name) > 0

@@ -136,7 +136,7 @@ def test_samples_of_another_family_are_refused_before_training(tmp_path: Path) -
     labels = write_labels(pairs, LABELS)
     with pytest.raises(ValueError, match=r"streams embeds, pooled, glyphs, the policy takes embeds"):
         attached(DensePairs(pairs, labels), FlowRecorder())
-    fault = FlowRecorder(condition_fault=lambda latents, image: "no image")
+    fault = FlowRecorder(condition_fault=lambda *_: "no image")
     with pytest.raises(ValueError, match=r"latents-000000\.tar: sample 'v00': no image"):
         attached(Latents(write_latents(tmp_path)), type(fault)({"s": "samples"}, condition_fault=lambda *_: "no image"))
 
