@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules.dense.inputs import Condition
 from datamodules.dense.latent_space import LatentSpace
 from lightning_modules.policies.flow_adapters import FILE, FlowLora
+from lightning_modules.policies.flow_networks import POLICIES
 from lightning_modules.policies.original_names import FOLDER
 from lightning_modules.policy_loading import policy_settings
 from tests.support.slow_params import slow_but
@@ -310,11 +311,21 @@ def test_a_checkpoint_of_another_family_is_refused_when_it_is_built(name: str, t
     family = FAMILIES[name]
     wan = FAMILIES["wan-ti2v"].save(tmp_path / "wan")
     with pytest.raises(
-        ValueError, match=rf"holds a WanTransformer3DModel, this policy takes a {family.policy.transformer}"
+        ValueError,
+        match=rf"holds a WanTransformer3DModel, this policy takes a {family.policy.transformer}; take WanPol",
     ):
         family.policy(str(wan))
     with pytest.raises(ValueError, match=rf"holds a {family.policy.transformer}, this policy takes a Wan"):
         FAMILIES["wan-ti2v"].policy(str(family.save(tmp_path / "own")))
+    config = tmp_path / "own" / "transformer" / "config.json"
+    config.write_text(config.read_text().replace(family.policy.transformer, "NewTransformer3DModel"))
+    with pytest.raises(ValueError, match=rf"a NewTransformer3DModel, .* {family.policy.transformer}$"):
+        family.policy(str(tmp_path / "own"))
+
+
+def test_errors_name_every_familys_policy() -> None:
+    named = {family.policy.transformer: family.policy.__name__ for family in FAMILIES.values()}
+    assert named == POLICIES
 
 
 def test_settings_that_a_checkpoint_contradicts_are_refused_when_it_is_built(tmp_path: Path) -> None:
