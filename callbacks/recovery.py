@@ -120,8 +120,8 @@ def recovery_file(trainer: Trainer) -> str | None:
     if writer is None:
         return None
     # Its own set-up, which chooses the folder, may not have come yet.
-    folder = own.dirpath or str((Path(trainer.default_root_dir) / CHECKPOINTS).absolute())
-    path = Path(folder, f"{own.CHECKPOINT_NAME_LAST}{own.FILE_EXTENSION}")
+    folder = writer.dirpath or str((Path(trainer.default_root_dir) / CHECKPOINTS).absolute())
+    path = Path(folder, f"{writer.CHECKPOINT_NAME_LAST}{writer.FILE_EXTENSION}")
     return str(path) if path.is_file() else None
 
 
