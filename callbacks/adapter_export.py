@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.adapter_card import RunNumbers, RunScores, complete_export
 from datamodules.shards.files import replaced_folder
+from datamodules.shards.output_lock import OutputLock
 from lightning_modules.preference import PreferenceModule
 
 #: Beside an export of a run's end: what its weights are; gone as soon as a training goes on.
@@ -30,6 +31,8 @@ class AdapterExport(Callback):
     A run that was killed between its last checkpoint and the end of its export is exported when it is started once
     more, though nothing is left to train; so is one whose export is older than its checkpoint.
 
+    While it runs, a fit holds the lock of its last export, so that no other one replaces it.
+
     Args:
         folder: where the exports go; None = ``exports`` in the trainer's `default_root_dir`.
         every_n_steps: also write after every N optimizer steps; None = at the end only.
@@ -43,6 +46,36 @@ class AdapterExport(Callback):
         self._written = 0
         self._trained = False
         self._scores = RunScores()
+        self._lock: OutputLock | None = None  # rank 0's
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lock the folder, before weights are loaded: it may lie outside the run's own, which has a lock of its own.
+
+        Raises:
+            LockedError: another run exports there.
+            OSError: the folder cannot be made, or not be written.
+        """
+        if stage != "fit":
+            return
+        error: OSError | None = None
+        if trainer.is_global_zero:
+            self._lock = OutputLock(self.folder_of(trainer) / "last")
+            try:
+                self._lock.acquire()
+            except OSError as lock_error:
+                error = lock_error
+        # All ranks stop with the one message: a rank that waits for another that is gone fails with torch's own.
+        if (error := trainer.strategy.broadcast(error)) is not None:
+            raise error
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let other runs export there."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let other runs export there; Lightning tears nothing down after an error."""
+        self.teardown(trainer, pl_module, "fit")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Whether this start trains is not known yet."""
@@ -101,7 +134,11 @@ class AdapterExport(Callback):
         """
         assert isinstance(module, PreferenceModule), "AdapterExport is for methods with a policy"
         target = self.folder_of(trainer) / name
-        with replaced_folder(target) if trainer.is_global_zero else nullcontext(target) as partial:
+        with ExitStack() as writing:
+            partial = target
+            if trainer.is_global_zero:
+                writing.enter_context(OutputLock(target))  # `vidpref export` may write to the same folder
+                partial = writing.enter_context(replaced_folder(target))
             module.policy.export(partial)
             if trainer.is_global_zero:
                 complete_export(partial, module, self._scores.numbers(trainer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def export_run(run: str, checkpoint: str | None = None, output: str | None = Non
     require_trained(content, module.trainable())
     module.load_state_dict(content["state_dict"], strict=False)
     target = Path(output) if output is not None else folder / "exports" / path.stem
-    # A running fit holds the lock of the run's folder, and writes its own exports there.
-    lock = OutputLock(folder, is_folder=True) if output is None else OutputLock(target)
-    with lock, replaced_folder(target) as partial:
+    # A running fit holds the lock of the run's folder, and that of its own last export wherever it is.
+    run_lock = OutputLock(folder, is_folder=True) if output is None else nullcontext()
+    with run_lock, OutputLock(target), replaced_folder(target) as partial:
         policy.export(partial)
         complete_export(partial, module, RunNumbers.from_checkpoint(content))
     print(f"exported: {target} (optimizer step {content['global_step']} of {path})")

@@ -73,8 +73,8 @@ class Recovery(ModelCheckpoint):
         if trainer.fit_loop._should_accumulate():
             return
         assert self._flags is not None, "setup comes first"
-        late = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
-        by_time = self._flags.any(late and trainer.is_global_zero)
+        is_late = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
+        by_time = self._flags.any(is_late and trainer.is_global_zero)
         by_steps = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if by_time or by_steps:
             self.save(trainer)
@@ -106,13 +106,28 @@ def save_for_recovery(trainer: Trainer) -> str | None:
     Returns:
         Its path; None where there is nothing to write: no step was made, or the run keeps no such checkpoint.
     """
-    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
-    if not callbacks or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    writer = _recovery_callback(trainer)
+    if writer is None or trainer.global_step == 0 or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
-    own = next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0])
-    path = own.format_checkpoint_name({}, own.CHECKPOINT_NAME_LAST)
-    own._save_checkpoint(trainer, path)
+    path = writer.format_checkpoint_name({}, writer.CHECKPOINT_NAME_LAST)
+    writer._save_checkpoint(trainer, path)
     return path
+
+
+def recovery_file(trainer: Trainer) -> str | None:
+    """The checkpoint from which a run would go on, as former starts have left it; None = there is none."""
+    writer = _recovery_callback(trainer)
+    if writer is None:
+        return None
+    # Its own set-up, which chooses the folder, may not have come yet.
+    folder = writer.dirpath or str((Path(trainer.default_root_dir) / CHECKPOINTS).absolute())
+    path = Path(folder, f"{writer.CHECKPOINT_NAME_LAST}{writer.FILE_EXTENSION}")
+    return str(path) if path.is_file() else None
+
+
+def _recovery_callback(trainer: Trainer) -> ModelCheckpoint | None:
+    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint) and item.save_last]
+    return next((item for item in callbacks if isinstance(item, Recovery)), callbacks[0] if callbacks else None)
 
 
 def unread_checkpoints(folder: Path, read: Path | None) -> list[Path]:

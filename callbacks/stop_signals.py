@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.rank_flags import RankFlags
-from callbacks.recovery import save_for_recovery
+from callbacks.recovery import recovery_file, save_for_recovery
 from datamodules.stream.worker_signals import STOP_SIGNALS
 
 #: The exit status of a run that was stopped: that of a process which SIGTERM ended, as schedulers know it.
@@ -32,8 +32,8 @@ class StopSignals(Callback):
 
     `fit` stops after the micro-batch in hand, or the batch of a validation: it writes the checkpoint of the last whole
     optimizer step, and drops the gradients of a begun one, which is made again when the run goes on. `predict`, `test`
-    and `validate` stop after the item in hand; what is written stays. Before the first batch there is nothing to save,
-    and the run ends at once. A signal to one rank of a machine reaches all of them that Lightning started.
+    and `validate` stop after the item in hand; what is written stays. Before the first batch there is nothing to save:
+    the run ends at once, and says so. A signal to one rank of a machine reaches all of them that Lightning started.
 
     It takes the place of Lightning's handlers: they broadcast from within the signal, which leaves ranks waiting for
     each other for ever, and broadcast once in each micro-batch, which on a GPU waits for its work.
@@ -74,9 +74,14 @@ class StopSignals(Callback):
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Listen no longer, except after a signal, which may come once more before the process has ended."""
+        """Listen no longer, except after a signal, which may come once more before the process has ended.
+
+        Of a run that a signal ended before its first batch, say so here: a handler must not write.
+        """
         if self.received is None:
             self._restore()
+        elif not self._running:
+            self._say(f"before the first batch. {self._kept_before()}")
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits for the batch's end."""
@@ -170,9 +175,21 @@ class StopSignals(Callback):
         if self._agreed() if sharded else self.received is not None:
             self._end("after the item in hand. What is written stays; the same command goes on")
 
-    def _end(self, text: str) -> None:
+    def _kept_before(self) -> str:
+        """What there is of former starts, for one that has added nothing to it."""
+        assert self._trainer is not None, "setup comes first"
+        if self._trainer.state.fn != TrainerFn.FITTING:
+            return "What former starts have written stays; the same command goes on"
+        if (path := recovery_file(self._trainer)) is not None:
+            return f"{path} is as it was; the same command with --ckpt_path last goes on from there"
+        return "No step was begun, so nothing is saved; the same command starts once more"
+
+    def _say(self, text: str) -> None:
         name = self.received.name if self.received is not None else "a signal to another rank"
         rank_zero_info(f"stopped by {name} {text} (exit status {STOPPED})")
+
+    def _end(self, text: str) -> None:
+        self._say(text)
         for process in self._children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)

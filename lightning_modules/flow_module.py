@@ -52,7 +52,7 @@ class FlowModule(PreferenceModule):
         policy: Any = None,
         conditions: Sequence[Condition] = (),
     ) -> Tensor:
-        """The velocity error of each latent frame; a frame that is given has the mean error of those that are not.
+        """The velocity error of each latent frame; one that the model need not make has the mean error of the others.
 
         So a video's mean is that of the frames that the model makes, whatever sums them up.
 
@@ -62,7 +62,7 @@ class FlowModule(PreferenceModule):
             t: (N,) float32 times in [0, 1], 1 being noise.
             prompts: N prompts, each by stream.
             policy: as in `scores`.
-            conditions: N conditions; none = no frame is given.
+            conditions: N conditions; none = all frames are made.
 
         Returns:
             (N, F) float32, whatever the policy computes in.
@@ -71,10 +71,12 @@ class FlowModule(PreferenceModule):
         model: Any = policy or self.policy
         velocity = model(interpolate(clean, noise, t), t, prompts, conditions)
         errors_NF = frame_errors(velocity, velocity_target(clean, noise))  # noqa: N806
-        if all(condition.image is None for condition in conditions):
+        if not conditions:
             return errors_NF
         frames = errors_NF.shape[1]
         predicted_NF = torch.stack([model.predicted_frames(frames, condition) for condition in conditions])  # noqa: N806
+        if predicted_NF.all():  # on the CPU: nothing waits for a GPU
+            return errors_NF
         predicted_NF = predicted_NF.to(errors_NF.device)  # noqa: N806
         mean_N1 = (errors_NF * predicted_NF).sum(1, keepdim=True) / predicted_NF.sum(1, keepdim=True)  # noqa: N806
         return torch.where(predicted_NF, errors_NF, mean_N1)

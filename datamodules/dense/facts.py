@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.inputs import CONDITION_TENSORS, Condition, Prompt
 from datamodules.dense.rows import LabelRow, LatentRow, PairRow, VideoRow
 
 LATENTS, PROMPT = "latents.safetensors", "prompt.safetensors"
@@ -110,17 +110,20 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
 
 
 def read_condition(content: bytes, facts: Mapping[str, Any]) -> Condition:
-    """What a sample gives the model beside its prompt: its frame rate, and the image's latents where it has them.
+    """What a sample gives the model beside its prompt: its frame rate, and what it holds of an image.
 
     Args:
         content: of ``key.latents.safetensors``.
         facts: the sample's, in the index.
 
     Raises:
-        ValueError: the image's latents are missing, of another shape than the index says, or not finite.
+        ValueError: a tensor of the image is missing, of another shape than the index says, or not finite.
     """
-    shape = facts.get("image_shape")
-    return Condition(facts["fps"], None if shape is None else read_latents(content, ("image",), shape)["image"])
+    shapes = {name: facts.get(f"{name}_shape") for name in CONDITION_TENSORS}
+    held = {name: shape for name, shape in shapes.items() if shape is not None}
+    return Condition(
+        facts["fps"], **{name: read_latents(content, (name,), shape)[name] for name, shape in held.items()}
+    )
 
 
 def read_prompt(content: bytes) -> Prompt:

@@ -25,6 +25,8 @@ class LatentSpace:
         temporal_ratio: frames per latent frame; r k + 1 frames become k + 1.
         spatial_ratio: pixels per latent, in each direction.
         weights: a mark of the autoencoder's weights, which says that two are not the same one; "" = not known.
+        leading_frames: copies of the video's first latent frame before it, which a transformer needs whose tokens span
+            several frames; they are no part of the video.
     """
 
     name: str
@@ -33,10 +35,14 @@ class LatentSpace:
     temporal_ratio: int
     spatial_ratio: int
     weights: str = ""
+    leading_frames: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        # Without them a space is written as version 0.1.0 did, so that fingerprints stay as they were.
+        if not self.leading_frames:
+            del plain["leading_frames"]
         return plain
 
     @classmethod
@@ -51,7 +57,7 @@ class LatentSpace:
 
     def shape(self, video: VideoFacts) -> tuple[int, int, int, int]:
         """(C, F, H, W) of the latents of a video."""
-        frames = -(-(video.frames - 1) // self.temporal_ratio) + 1
+        frames = -(-(video.frames - 1) // self.temporal_ratio) + 1 + self.leading_frames
         return (len(self.mean), frames, video.height // self.spatial_ratio, video.width // self.spatial_ratio)
 
     def frames_fault(self, frames: int, period: int | None = None) -> str | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.facts import PROMPT, read_prompt
-from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.inputs import CONDITION_TENSORS, Condition, Prompt
 from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.rows import LatentRow, PairRow, PromptShapes
 from datamodules.dense.time_schedule import logit_normal_time, shift_time
@@ -136,11 +136,11 @@ def _condition_faults(index: Index, rows: Sequence[PairRow | LatentRow], policy:
     """The kinds of given images that the policy cannot take, or must have, each with the first sample."""
     first: dict[tuple[Any, ...], int] = {}
     for position, row in enumerate(rows):
-        first.setdefault((row.latent_shape, row.image_shape), position)
+        first.setdefault((row.latent_shape, row.image_shape, row.image_states_shape), position)
     return [
         f"{index.address(position)}: sample {rows[position].key!r}: {why}"
-        for (latents, image), position in first.items()
-        if (why := policy.condition_fault(latents, image))
+        for shapes, position in first.items()
+        if (why := policy.condition_fault(*shapes))
     ]
 
 
@@ -203,10 +203,11 @@ class Blanks:
         return [blank if prompt is None else prompt for prompt in prompts]
 
     def condition(self, position: int) -> Condition:
-        """The sample's own, as the index has it; the image's latents are zeros."""
+        """The sample's own, as the index has it; what it holds of an image is zeros."""
         facts = self.samples.index.entries[position].facts
-        shape = facts.get("image_shape")
-        return Condition(facts["fps"], None if shape is None else torch.zeros(*shape))
+        shapes = {name: facts.get(f"{name}_shape") for name in CONDITION_TENSORS}
+        zeros = {name: torch.zeros(*shape) for name, shape in shapes.items() if shape is not None}
+        return Condition(facts["fps"], **zeros)
 
     def _any_prompt(self) -> Prompt:
         """Any prompt that can be read: a batch of blanks alone is the only one that asks."""

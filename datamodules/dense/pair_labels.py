@@ -156,9 +156,12 @@ class LabelledPairs:
 
 
 def frame_labels(row: PairRow, label: LabelRow) -> FrameLabels:
-    """A pair's labels, latent frame by latent frame."""
-    segments = _segments_of(row.video.frames, label.frames_per_segment, row.latent_space.temporal_ratio)
-    return FrameLabels(tuple(label.labels[segment] for segment in segments), segments, label.preference)
+    """A pair's labels, latent frame by latent frame; one that is no part of the video has none."""
+    space = row.latent_space
+    segments = _segments_of(row.video.frames, label.frames_per_segment, space.temporal_ratio)
+    labels = tuple(label.labels[segment] for segment in segments)
+    leading = space.leading_frames
+    return FrameLabels((0,) * leading + labels, (-1,) * leading + segments, label.preference)
 
 
 # Cached, as thousands of pairs have the same few lengths.

@@ -46,6 +46,7 @@ _MAKERS: Mapping[str, Callable[[Any], Any]] = {
     "latent_space": LatentSpace.from_json,
     "latent_shape": tuple,
     "image_shape": lambda value: None if value is None else tuple(value),
+    "image_states_shape": lambda value: None if value is None else tuple(value),
     "prompt_shapes": lambda value: {name: tuple(shape) for name, shape in value.items()},
     "eta": lambda value: tuple(value) if isinstance(value, list) else value,
     "seeds": lambda value: None if value is None else tuple(value),
@@ -62,14 +63,17 @@ class _Row:
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types, lists instead of tuples, so that it equals what a file gives back."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        if (space := getattr(self, "latent_space", None)) is not None:
+            plain["latent_space"] = space.to_json()
         if "prompt_shapes" in plain:
             shapes = plain.pop("prompt_shapes")
             if shapes is None or shapes.keys() == {"embeds"}:
                 plain["prompt_shape"] = shapes and shapes["embeds"]
             else:
                 plain["prompt_shapes"] = shapes
-        if plain.get("image_shape", 0) is None:
-            del plain["image_shape"]
+        for name in ("image_shape", "image_states_shape"):
+            if plain.get(name, 0) is None:
+                del plain[name]
         return plain
 
     @classmethod
@@ -120,12 +124,14 @@ class LatentRow(VideoRow):
         latent_space: where they live.
         prompt_shapes: of the caption's embeddings; None = not known.
         image_shape: of what is given of the video to a model that starts from an image; None = nothing is.
+        image_states_shape: (n, D) of the image's states in the model's image tower; None = there are none.
     """
 
     latent_shape: tuple[int, int, int, int]
     latent_space: LatentSpace
     prompt_shapes: PromptShapes | None = None
     image_shape: tuple[int, int, int, int] | None = None
+    image_states_shape: tuple[int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""
@@ -152,6 +158,7 @@ class PairRow(_Row):
         sampler: how they were made (steps, shift, guidance_scale, adapter ...), plain JSON types.
         prompt_shapes: of the prompt's embeddings; None = not known.
         image_shape: of what is given of the videos to a model that starts from an image; None = nothing is.
+        image_states_shape: (n, D) of the image's states in the model's image tower; None = there are none.
     """
 
     key: str
@@ -167,6 +174,7 @@ class PairRow(_Row):
     sampler: dict[str, Any] = field(default_factory=dict)
     prompt_shapes: PromptShapes | None = None
     image_shape: tuple[int, int, int, int] | None = None
+    image_states_shape: tuple[int, int] | None = None
 
     def faults(self) -> list[Fault]:
         """Everything that is wrong with the row."""

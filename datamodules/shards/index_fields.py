@@ -27,7 +27,7 @@ _REQUIRED: Mapping[str, Sequence[str]] = {
 
 
 #: Facts that version 1 does not have.
-_SECOND = frozenset({"prompt_shapes", "image_shape", "negative", "visible"})
+_SECOND = frozenset({"prompt_shapes", "image_shape", "image_states_shape", "negative", "visible"})
 
 
 def version_of(facts: Iterable[Mapping[str, Any]]) -> int:
@@ -38,6 +38,7 @@ def version_of(facts: Iterable[Mapping[str, Any]]) -> int:
 def _fact_version(facts: Mapping[str, Any]) -> int:
     newer_value = (
         facts.get("kind") == "imported"
+        or (isinstance(space := facts.get("latent_space"), dict) and "leading_frames" in space)
         or isinstance(facts.get("eta"), list)
         or any(name in facts and facts[name] is None for name in ("eta", "seeds"))
     )
@@ -180,6 +181,7 @@ _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "clip_negative": (_video, "frames, fps, width and height of a video"),
     "latent_shape": (lambda value: _shape(value, 4), "four whole numbers from 1 on"),
     "image_shape": (lambda value: _shape(value, 4), "four whole numbers from 1 on"),
+    "image_states_shape": (lambda value: _shape(value, 2), "two whole numbers from 1 on"),
     "prompt_shape": (lambda value: value is None or _shape(value, 2), "two whole numbers from 1 on"),
     "prompt_shapes": (_prompt_shapes, "the shape of each of a prompt's tensors by name, embeds among them"),
     "kind": (lambda value: isinstance(value, str), "a text"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -21,8 +21,9 @@ from datamodules.stream.training_content import TrainingContent
 
 OnBadSample = Literal["raise", "skip"]
 StartMethod = Literal["fork", "spawn", "forkserver"]
-#: Prompt, answers by name, (frames, height, width) of the video that is shown with them -> what is wrong with them.
-TextFaults = Callable[[str, Mapping[Any, str], tuple[int, int, int]], list[str]]
+#: Prompt, answers by name, (frames, height, width) of the video that is shown with them, earlier questions and answers
+#: -> what is wrong with them.
+TextFaults = Callable[[str, Mapping[Any, str], tuple[int, int, int], Sequence[tuple[str, str]]], list[str]]
 BatchT = TypeVar("BatchT")
 
 

@@ -39,9 +39,12 @@ def unusable_samples(
         row = PreferenceRow.from_json(content)
         answers = {name: text for name in names if (text := getattr(row, name))}
         shape = (num_frames, row.video.height, row.video.width)
-        # Earlier turns are checked like prompts of their own.
-        turns = [fault for question, answer in row.turns for fault in faults_of(question, {"chosen": answer}, shape)]
-        if faults := [*turns, *faults_of(row.question, answers, shape)]:
+        # Text by text first, so that each faulty one is named; then the conversation, which is shown as a whole.
+        alone = [*((question, {"chosen": answer}) for question, answer in row.turns), (row.question, answers)]
+        faults = [fault for question, texts in alone for fault in faults_of(question, texts, shape, ())]
+        if row.turns and not faults:
+            faults = faults_of(row.question, answers, shape, row.turns)
+        if faults:
             unusable[key] = f"{index.address(position)}: sample {key!r}: {'; '.join(faults)}"
     return unusable
 

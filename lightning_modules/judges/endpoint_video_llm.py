@@ -15,7 +15,7 @@ from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewN
 from lightning_modules.judges.base import JudgeQuestion
 from lightning_modules.judges.endpoint import KEY_VARIABLE, EndpointJudge
 from lightning_modules.policies.frames import FrameFit
-from lightning_modules.policies.video_llm import VideoLLM
+from lightning_modules.policies.video_llm import EncodedViews, VideoLLM
 
 
 class EndpointVideoLLM(nn.Module, VideoLLM):
@@ -124,24 +124,28 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
         ]
         return [answer.strip() for answer in self._judge.ask(questions)]
 
-    # What only a model at hand can do
+    # What only a model at hand can do. The signatures are the protocol's: by them a command line takes this class.
 
-    def encode(self, views: Sequence[View], keep_hidden: Collection[tuple[ViewName, AnswerName]] = ()) -> NoReturn:
+    def encode(self, views: Sequence[View], keep_hidden: Collection[tuple[ViewName, AnswerName]] = ()) -> EncodedViews:
         """Refused: an endpoint answers, it gives no log-probabilities of given answers."""
         self._refuse("score given answers (margins)")
 
-    def score(self, encoded: Any) -> NoReturn:
+    def score(self, encoded: EncodedViews) -> AnswerScores:
         """Refused, as `encode`."""
         self._refuse("score given answers (margins)")
 
     def kl(
         self, reference: AnswerScores, policy: AnswerScores, reference_head: Callable[[Tensor], Tensor] | None = None
-    ) -> NoReturn:
+    ) -> Tensor:
         """Refused, as `encode`."""
         self._refuse("be trained")
 
     def text_faults(
-        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+        self,
+        prompt: str,
+        answers: Mapping[str, str],
+        shape: tuple[int, int, int] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         """Why no text can be scored."""
         return ["an endpoint cannot be trained; give a policy with a checkpoint"]
@@ -150,7 +154,7 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
         """Refused, as `encode`."""
         self._refuse("be trained")
 
-    def logits(self, hidden: Tensor) -> NoReturn:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Refused, as `encode`."""
         self._refuse("be trained")
 
@@ -158,7 +162,7 @@ class EndpointVideoLLM(nn.Module, VideoLLM):
         """None are here."""
         return iter(())
 
-    def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> NoReturn:
+    def export(self, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Refused, as `encode`."""
         self._refuse("be exported")
 

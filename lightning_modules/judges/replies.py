@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datamodules.dense.segments import Verdict
+from lightning_modules.judges.retractions import SENTENCE_END, retracted
 
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL | re.IGNORECASE)
 #: Some chat templates open the thoughts in the prompt, and the reply has their end alone.
@@ -57,16 +58,18 @@ def parse_verdict(reply: str) -> Verdict | None:
 
     Taken is the last JSON object with a verdict, else what is marked as the answer (``<answer>``, ``\boxed``), else
     the last line with a label ("Verdict: ...", "Final answer: ..."), else the last line. It counts where it is the
-    verdict alone ("The second video."), or up to where a reason begins; "verdict: first is worse" and "the first video
-    has fewer faults than the second" say neither. What a model thought aloud is left out.
+    verdict alone ("The second video."), or up to where a reason begins, and nothing behind it takes it back: "verdict:
+    first is worse" and "the first video has fewer faults than the second" say neither, nor does "Answer: first. No, the
+    second."; "Answer: first. The second flickers." says first. What a model thought aloud is left out.
     """
     text = spoken(reply)
     # The last one counts: reasons, and an echo of the question, come before.
-    for json_text in reversed(_OBJECT.findall(text)):
-        if verdict := _in_object(json_text):
+    for match in reversed(list(_OBJECT.finditer(text))):
+        if (verdict := _in_object(match[0])) and not retracted(_plain(text[match.end() :]), verdict, _WORDS):
             return verdict
-    for groups in reversed(_MARKED.findall(text)):  # one group of the two forms is empty
-        if verdict := _in_words("".join(groups)):
+    for match in reversed(list(_MARKED.finditer(text))):  # one group of the two forms is empty
+        verdict = _in_words(match[1] or match[2] or "")
+        if verdict and not retracted(_plain(text[match.end() :]), verdict, _WORDS):
             return verdict
     return _in_words(text)
 
@@ -81,22 +84,35 @@ def _in_object(text: str) -> Verdict | None:
 
 
 def _in_words(text: str) -> Verdict | None:
-    plain = re.sub(r"[*_`#\"']", "", text)  # Markdown and quotes
-    for labelled in reversed(_LABELLED.findall(plain)):
-        if verdict := _leading(labelled):
+    plain = _plain(text)
+    for match in reversed(list(_LABELLED.finditer(plain))):
+        if (verdict := _leading(match[1])) and not retracted(plain[match.end() :], verdict, _WORDS):
             return verdict
     lines = [line for line in plain.splitlines() if line.strip()]
     if not lines:
         return None
     chosen = _CHOSEN.search(lines[-1])
-    return _leading(chosen[1]) if chosen else _alone(_words(lines[-1]))
+    if chosen is None:
+        return _alone(_words(lines[-1]))
+    verdict = _leading(chosen[1])
+    labelled = _LABELLED.search(lines[-1][: chosen.start()])
+    before = None if labelled is None else _leading(labelled[1])
+    return verdict if before in (None, verdict) else None  # "Answer: first. I prefer the second."
+
+
+def _plain(text: str) -> str:
+    """Without Markdown and quotes, be they straight or curly."""
+    return re.sub(r"[*_`#\"'\u2018\u2019\u201c\u201d]", "", text)
 
 
 def _leading(text: str) -> Verdict | None:
     """The verdict before the reason; None where the text names another one besides, as an echo of the choices does."""
-    named = _BECAUSE.split(text)[0]
+    sentence, *rest = SENTENCE_END.split(text, maxsplit=1)
+    named = _BECAUSE.split(sentence)[0]
     verdict = _alone(_words(_REASON.split(named)[0]))
-    return verdict if all(_WORDS.get(word, verdict) == verdict for word in _words(named)) else None
+    if verdict is None or any(_WORDS.get(word, verdict) != verdict for word in _words(named)):
+        return None
+    return None if rest and retracted(rest[0], verdict, _WORDS, same_line=True) else verdict
 
 
 def _alone(words: Sequence[str]) -> Verdict | None:

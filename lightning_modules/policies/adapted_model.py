@@ -16,6 +16,7 @@ from lightning_modules.policies.layouts import chosen_layout
 from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import Layout
 from lightning_modules.policies.quantization import Quantization, check_quantization
+from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.shared_attention import use_shared_prefix_attention
 
@@ -125,10 +126,20 @@ class AdaptedModel(nn.Module):
         return self._processor
 
     def read_processor(self) -> Any:
-        """The checkpoint's processor."""
+        """The checkpoint's processor.
+
+        Raises:
+            ValueError: there is none, or it needs code of its own.
+        """
         from transformers import AutoProcessor
 
-        return AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
+        try:
+            return AutoProcessor.from_pretrained(self.path, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"policy: {self.path!r} has no processor that can be read ({load_failure(error)}); copy the files of "
+                "processor and tokenizer from the published checkpoint"
+            ) from error
 
     def load(self, meta: bool = False) -> None:
         """Bring in weights and adapters; idempotent.

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_modules.policies import hub_model
-from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
@@ -30,22 +29,12 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
     """A video-language model of transformers for which no policy is made: one row an answer, the tower still once.
 
     Tested are Qwen3.5, Gemma 4, GLM-4.6V and SmolVLM2. The features are handed to the model's own forward
-    (`mm_encoder_outputs`), which counts positions and lets vision tokens see each other as it always does.
-
-    Args:
-        path: a checkpoint folder or hub id of the transformers format.
-        lora: a new LoRA adapter; its default targets are the linears of the decoder, and every block must have one.
-        options: of every policy behind a processor.
-
-    Raises:
-        ValueError: `path` holds no video-language model, or one that cannot be fed so.
+    (`mm_encoder_outputs`), which counts positions and lets vision tokens see each other as it always does. Arguments
+    as `ProcessorPolicy`; an adapter goes to all linears of the decoder, or to those in `LINEARS`.
     """
 
     uses_times = True
     packs = False
-
-    def __init__(self, path: str, lora: LoraSettings | None = None, **options: Any) -> None:
-        super().__init__(path, lora=lora, **options)
 
     def read_config(self) -> Any:
         """The configuration, of a class that takes the tower's outputs.

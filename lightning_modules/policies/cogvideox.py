@@ -7,7 +7,7 @@ x' = a x + s noise. Deterministic DDIM is then the Euler loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.inputs import Condition, Prompt
-from datamodules.dense.rows import PromptShapes
+from datamodules.dense.inputs import Prompt
 from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
-from lightning_modules.policies.flow_codec import CodecParts
+from lightning_modules.policies.flow_codec import CAUSAL_MARKS, T5, CodecParts, scaled_latents
+from lightning_modules.policies.flow_inputs import FlowInputs
 from lightning_modules.policies.flow_model import read_config
-
-
-def _statistics(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
-    channels, scale = config["latent_channels"], config["scaling_factor"]
-    side = 2 ** (len(config["block_out_channels"]) - 1)
-    return [0.0] * channels, [1 / scale] * channels, config["temporal_compression_ratio"], side
 
 
 def _embed(pipe: Any, prompts: Sequence[str], length: int, device: torch.device) -> list[Prompt]:
@@ -41,8 +35,9 @@ class CogVideoXPolicy(DiffusersVideoFlow):
 
     Preference losses compare the errors of its v-prediction, which is Diffusion-DPO; `DenseDPO.error_of` chooses
     another. Videos have 8 k + 1 frames: of another number the autoencoder gives back more frames than it got.
-    CogVideoX-1.5 takes an even number of latent frames; the one that it lacks is put in front, where the pipeline has
-    noise of its own, as a copy of the first (our choice).
+    CogVideoX-1.5 takes an even number of latent frames. The one that a video lacks is a copy of its first, put in front
+    when it is encoded, as the authors trained it; it gets noise of its own and is denoised with the others, as in the
+    pipeline, but it has no label, no share in a mean, and is cut off before decoding.
 
     Args:
         path: a pipeline's folder or hub id in the diffusers format.
@@ -54,14 +49,15 @@ class CogVideoXPolicy(DiffusersVideoFlow):
     codec_parts = CodecParts(
         pipeline="CogVideoXPipeline",
         vae="AutoencoderKLCogVideoX",
-        text={"tokenizer": "AutoTokenizer", "text_encoder": "T5EncoderModel"},
-        marks=("encoder.conv_in.conv.weight", "encoder.conv_out.conv.weight"),
-        statistics=_statistics,
+        text=T5,
+        marks=CAUSAL_MARKS,
+        statistics=scaled_latents,
         embed=_embed,
     )
     block_lists = ("transformer_blocks",)
     linears = r"transformer_blocks\.\d+\.(attn1\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))"
     first_weight = "patch_embed.proj.weight"
+    text_width = "text_embed_dim"
     prediction = "v"
 
     def __init__(self, path: str, prompt_length: int = 226, **options: Any) -> None:
@@ -84,14 +80,9 @@ class CogVideoXPolicy(DiffusersVideoFlow):
         return config
 
     @property
-    def prompt_shapes(self) -> PromptShapes:
-        """Stream -> (most tokens, D)."""
-        return {"embeds": (self.prompt_length, int(self.config["text_embed_dim"]))}
-
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latents in a token; frames are padded."""
-        return (1, self.config["patch_size"], self.config["patch_size"])
+    def leading_frames(self) -> int:
+        """Videos have an odd number of latent frames, and CogVideoX-1.5 takes an even one."""
+        return self.patch[0] - 1
 
     @property
     def frames_period(self) -> int:
@@ -113,38 +104,25 @@ class CogVideoXPolicy(DiffusersVideoFlow):
         steps = torch.arange(num_steps, 0, -1, dtype=torch.float64) * len(self._table) / num_steps
         return torch.cat([self._table[steps.round().long() - 1], torch.zeros(1, dtype=torch.float64)])
 
-    def predict(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        text: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        conditions: Sequence[Condition],
-    ) -> Tensor:
+    def predict(self, inputs: FlowInputs) -> Tensor:
         """The velocity, from v at the real number between two of the family's times that is our time."""
-        table, time = self._table.to(t.device), t.double()
+        table, time = self._table.to(inputs.t.device), inputs.t.double()
         above = torch.searchsorted(table, time).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
         index = above - 1 + ((time - low) / (high - low)).clamp(0, 1)
-        scale = ((1 - time).square() + time.square()).rsqrt()  # a + s, from t alone
+        # a + s of the family's path, from our time alone; on it a = (1 - t)(a + s) and s = t (a + s).
+        scale = ((1 - time).square() + time.square()).rsqrt()
         signal, noise = (factor.float().view(-1, 1, 1, 1, 1) for factor in ((1 - time) * scale, time * scale))
-        path = noisy * (signal + noise)
-        v = self._v(path, index.float(), text["embeds"])
-        return (noise - signal) * path + (signal + noise) * v
-
-    def _v(self, path: Tensor, index: Tensor, embeds: Tensor) -> Tensor:
-        """(B, C, F, H, W) float32; the model has frames before channels."""
-        frames = path.shape[2]
-        padding = -frames % (self.config.get("patch_size_t") or 1)
-        padded = torch.cat([path[:, :, :1].expand(-1, -1, padding, -1, -1), path], dim=2)
+        path = inputs.noisy * (signal + noise)
         v: Tensor = self.base(
-            hidden_states=padded.transpose(1, 2).to(embeds.dtype),
-            encoder_hidden_states=embeds,
-            timestep=index,
-            image_rotary_emb=self._rotary(padded),
+            # The model has frames before channels.
+            hidden_states=path.transpose(1, 2).to(inputs.dtype),
+            encoder_hidden_states=inputs.text["embeds"],
+            timestep=index.float(),
+            image_rotary_emb=self._rotary(path),
             return_dict=False,
         )[0]
-        return v.transpose(1, 2)[:, :, padding:].float()
+        return (noise - signal) * path + (signal + noise) * v.transpose(1, 2).float()
 
     def _rotary(self, path: Tensor) -> tuple[Tensor, Tensor] | None:
         """Cosines and sines of the positions, for checkpoints that have rotary ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,9 +15,11 @@ from datamodules.dense.rows import PromptShapes
 from datamodules.dense.time_schedule import shift_time
 from lightning_modules.policies.euler import euler, levels_from
 from lightning_modules.policies.flow_codec import FlowCodec, Precision
+from lightning_modules.policies.flow_inputs import FlowInputs
 from lightning_modules.policies.flow_model import padded_stream, read_config
 from lightning_modules.policies.flow_networks import FlowNetworks
-from lightning_modules.policies.given_image import ImageUse, given_frames, image_fault, with_given
+from lightning_modules.policies.given_image import ImageUse, given_frames, image_fault, states_fault, with_given
+from lightning_modules.policies.image_tower import ImageTower
 from lightning_modules.policies.video_flow import Prediction, VideoFlow, error_weight
 
 #: Most families' transformers count time from 0 to this.
@@ -41,6 +43,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
 
     #: A weight that is the first to be computed with, by its name.
     first_weight: ClassVar[str]
+    #: What the transformer's configuration calls the width of a prompt's embeddings.
+    text_width: ClassVar[str] = "text_dim"
     entry_points = ("velocity",)
     prediction: Prediction = "velocity"
 
@@ -59,43 +63,40 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
             self.vae_dtype = vae_dtype
         if vae_tiling:
             self.vae_tiling = vae_tiling
-        self._codec = FlowCodec(path, self.codec_parts, self.dtype, prompt_length, vae_dtype, vae_tiling)
+        self._codec = FlowCodec(
+            path, self.codec_parts, self.dtype, prompt_length, vae_dtype, vae_tiling, self.leading_frames,
+            ImageTower(path, vae_dtype) if self.attends_to_image else None,
+        )  # fmt: skip
         self._empty_prompt: Prompt | None = None
 
     # What a family may say
 
     @abstractmethod
-    def predict(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        text: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        conditions: Sequence[Condition],
-    ) -> Tensor:
-        """The velocity, by the family's own transformer.
-
-        Args:
-            noisy: (B, C, F, H, W) float32; given frames are clean.
-            t: (B,) float32.
-            text: stream -> (B, most tokens, D), padded with zeros, in the type that the transformer computes in.
-            masks: stream -> (B, most tokens) bool, False at padding.
-            conditions: B conditions, or none.
-
-        Returns:
-            (B, C, F, H, W) of any type.
-        """
+    def predict(self, inputs: FlowInputs) -> Tensor:
+        """The velocity of B videos, (B, C, F, H, W) of any type, by the family's own transformer."""
 
     @property
     def prompt_shapes(self) -> PromptShapes:
         """Stream -> (most tokens, D)."""
-        return {"embeds": (self.prompt_length, int(self.config["text_dim"]))}
+        return {"embeds": (self.prompt_length, int(self.config[self.text_width]))}
 
     @property
     def patch(self) -> tuple[int, int, int]:
         """Latents in a token, in time, height and width."""
-        time, height, width = self.config["patch_size"]
+        patch = self.config["patch_size"]
+        # One size for both sides, and the time's by itself, which CogVideoX leaves out where it is 1.
+        time, height, width = (self.config["patch_size_t"] or 1, patch, patch) if isinstance(patch, int) else patch
         return (time, height, width)
+
+    @property
+    def leading_frames(self) -> int:
+        """Copies of the first latent frame before a video, see `LatentSpace`."""
+        return 0
+
+    @property
+    def attends_to_image(self) -> bool:
+        """Whether the model attends to the states of an image's tower beside the text."""
+        return False
 
     @property
     def image_use(self) -> ImageUse:
@@ -137,7 +138,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
                 f"t is {t.dtype}, in which 731.2 of 1000 is 732 and the velocity another: keep it float32. For 16-bit "
                 "weights set the policy's `dtype`, not the trainer's precision"
             )
-        if any(size % patch for size, patch in zip(noisy.shape[2:], self.patch, strict=True)):
+        frames, height, width = (divmod(size, patch) for size, patch in zip(noisy.shape[2:], self.patch, strict=True))
+        if frames[1] or height[1] or width[1]:
             raise ValueError(f"latents {tuple(noisy.shape)} do not divide into patches of {self.patch}")
         # Read here, where a sharded weight is gathered in the type that it computes in.
         kind = self.base.get_parameter(self.first_weight).dtype
@@ -146,8 +148,10 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
             tokens, mask = padded_stream(prompts, name, shape)
             text[name], masks[name] = tokens.to(noisy.device, kind), mask.to(noisy.device)
         given = given_frames(self.image_use, noisy.shape[2], conditions, noisy.device)
-        velocity = self.predict(with_given(noisy.float(), given, conditions), t.float(), text, masks, conditions)
-        velocity = velocity.float()
+        clean_where_given = with_given(noisy.float(), given, conditions)
+        tokens = (frames[0], height[0], width[0])
+        inputs = FlowInputs(clean_where_given, t.float(), text, masks, conditions, tokens, given)
+        velocity = self.predict(inputs).float()
         return velocity if given is None else velocity.masked_fill(given[:, None, :, None, None], 0.0)
 
     forward = velocity
@@ -157,13 +161,22 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
         return error_weight(t, error_of or self.prediction)
 
     def predicted_frames(self, frames: int, condition: Condition) -> Tensor:
-        """(F,) bool, False for frames that are given."""
+        """(F,) bool, False for frames that are given, and for those that are no part of the video."""
         given = given_frames(self.image_use, frames, [condition], torch.device("cpu"))
-        return torch.ones(frames, dtype=torch.bool) if given is None else ~given[0]
+        predicted = torch.ones(frames, dtype=torch.bool) if given is None else ~given[0]
+        predicted[: self.leading_frames] = False
+        return predicted
 
-    def condition_fault(self, latent_shape: Sequence[int], image_shape: Sequence[int] | None) -> str | None:
+    def condition_fault(
+        self,
+        latent_shape: Sequence[int],
+        image_shape: Sequence[int] | None,
+        states_shape: Sequence[int] | None = None,
+    ) -> str | None:
         """Why latents with this image, or without any, cannot be trained on; None = they can."""
-        return image_fault(self.image_use, latent_shape, image_shape)
+        tower = self._codec.tower
+        why = image_fault(self.image_use, latent_shape, image_shape)
+        return why or states_fault(None if tower is None else tower.shape, states_shape)
 
     def condition(self, frames: Tensor, fps: float) -> Condition:
         """The condition of a video (T, 3, H, W) uint8, its first frame encoded where the model starts from an image."""
@@ -172,8 +185,11 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
         if self.image_use == "given":
             return Condition(fps, self.encode_video([frames[:1]])[0])
         pixels = frames.to(self.device).transpose(0, 1).float() / 127.5 - 1
+        # As the pipelines: what follows the image is 0 of pixels from -1 to 1, which is grey and not black.
         pixels[:, 1:] = 0.0
-        return Condition(fps, self._codec.encode_pixels(pixels)[0])
+        tower = self._codec.tower
+        states = None if tower is None else tower.states(frames[0], self.device)
+        return Condition(fps, self._codec.encode_pixels(pixels)[0], image_states=states)
 
     def levels(self, num_steps: int, eta: float, latent_shape: Sequence[int]) -> Tensor:
         """The family's own noise levels from eta down, see `VideoFlow.levels`."""

@@ -15,10 +15,25 @@ from torch import Tensor
 from datamodules.dense.inputs import Prompt
 from datamodules.dense.latent_space import LatentSpace
 from lightning_modules.policies.flow_model import read_config, weights_mark
+from lightning_modules.policies.image_tower import ImageTower
 from lightning_modules.policies.plain_tokenizer import PlainTokenizer
 
 #: Type of weights in memory.
 Precision = Literal["float32", "bfloat16"]
+#: Path and configuration of the autoencoder -> mean and std of each latent channel, and its ratios in time and space.
+Statistics = Callable[[str, Mapping[str, Any]], tuple[Sequence[float], Sequence[float], int, int]]
+#: The text parts of pipelines that read a prompt by T5.
+T5 = {"tokenizer": "AutoTokenizer", "text_encoder": "T5EncoderModel"}
+#: The first and last convolution of encoders whose convolutions are wrapped to be causal.
+CAUSAL_MARKS = ("encoder.conv_in.conv.weight", "encoder.conv_out.conv.weight")
+
+
+def scaled_latents(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
+    """`Statistics` of an autoencoder whose latents are multiplied by one number."""
+    channels, scale = config["latent_channels"], config["scaling_factor"]
+    # Where the configuration does not say it, each step between two blocks halves a side.
+    side = config.get("spatial_compression_ratio") or 2 ** (len(config["block_out_channels"]) - 1)
+    return [0.0] * channels, [1 / scale] * channels, config["temporal_compression_ratio"], side
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +45,7 @@ class CodecParts:
         vae: the name of the autoencoder's class in diffusers.
         text: the pipeline's text parts -> their classes in transformers, tokenizers first.
         marks: the first and the last convolution of the autoencoder's encoder, by the names of their weights.
-        statistics: path and configuration of the autoencoder -> mean and std of each latent channel, and its ratios in
-            time and space.
+        statistics: of the latents.
         embed: pipeline with text parts, prompts, most tokens, device -> prompts by stream.
         clean: what the pipeline does to a prompt before it tokenizes it.
         template_tokens: tokens that the pipeline puts behind a prompt and that count with it.
@@ -43,7 +57,7 @@ class CodecParts:
     vae: str
     text: Mapping[str, str]
     marks: tuple[str, str]
-    statistics: Callable[[str, Mapping[str, Any]], tuple[Sequence[float], Sequence[float], int, int]]
+    statistics: Statistics
     embed: Callable[[Any, Sequence[str], int, torch.device], list[Prompt]]
     clean: Callable[[str], str] = str
     template_tokens: int = 0
@@ -65,6 +79,8 @@ class FlowCodec:
         prompt_length: tokens at which a prompt is cut.
         vae_dtype: type of the autoencoder's weights; latents and pixels are float32 in any case.
         tiling: encode and decode in overlapping tiles, which takes less memory and gives slightly other pixels.
+        leading_frames: copies of the first latent frame before a video, see `LatentSpace`.
+        tower: what makes states of a given image; None = the model has no use for them.
     """
 
     def __init__(
@@ -75,6 +91,8 @@ class FlowCodec:
         prompt_length: int,
         vae_dtype: Precision = "float32",
         tiling: bool = False,
+        leading_frames: int = 0,
+        tower: ImageTower | None = None,
     ) -> None:
         self.path = path
         self.parts = parts
@@ -82,6 +100,8 @@ class FlowCodec:
         self.prompt_length = prompt_length
         self.vae_dtype = vae_dtype
         self.tiling = tiling
+        self.leading_frames = leading_frames
+        self.tower = tower
         self._vae: Any = None
         self._text: Any = None
 
@@ -102,7 +122,8 @@ class FlowCodec:
             raise ValueError(f"policy: {self.path!r} has a {config.get('_class_name')}; this policy takes a {name}")
         mean, std, time, side = self.parts.statistics(self.path, config)
         mark = weights_mark(self.path, self.parts.marks)
-        return LatentSpace(name, tuple(map(float, mean)), tuple(map(float, std)), int(time), int(side), mark)
+        normalisation = tuple(map(float, mean)), tuple(map(float, std))
+        return LatentSpace(name, *normalisation, int(time), int(side), mark, self.leading_frames)
 
     def encode(self, frames: Sequence[Tensor], device: torch.device) -> Tensor:
         """B videos (T, 3, H, W) uint8 -> (B, C, F, h, w) float32, (mode - mean) / std; one video at a time.
@@ -126,13 +147,14 @@ class FlowCodec:
         with torch.autocast(video.device.type, enabled=False):
             mode = vae.encode(video[None].to(vae.dtype)).latent_dist.mode().float()
         normalised: Tensor = (mode - mean) / std
-        return normalised
+        return torch.cat([*[normalised[:, :, :1]] * self.leading_frames, normalised], dim=2)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, F, h, w) normalised latents -> (B, T, 3, H, W) float32 in [0, 1]; one video at a time."""
         vae = self._autoencoder(latents.device)
         mean, std = self._normalisation(latents.device)
+        latents = latents[:, :, self.leading_frames :]
         with torch.autocast(latents.device.type, enabled=False):
             videos = [
                 self.parts.decode(vae, video[None].to(vae.dtype)).float() for video in latents.float() * std + mean
@@ -155,9 +177,11 @@ class FlowCodec:
         return [length + self.parts.template_tokens for length in lengths]
 
     def release(self, keep_vae: bool = False) -> None:
-        """Forget the weights, or keep those of the autoencoder on the CPU, and give their memory on a GPU back."""
+        """Forget the weights, or keep those that see videos on the CPU, and give their memory on a GPU back."""
         held = self._vae is not None or self._text is not None
         self._text = None
+        if self.tower is not None:
+            self.tower.release(keep_vae)
         self._vae = self._vae.to("cpu") if keep_vae and self._vae is not None else None
         if held and torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -35,8 +35,9 @@ def read_config(path: str, subfolder: str | None = None) -> dict[str, Any]:
     try:
         config: dict[str, Any] = reader.load_config(path, **({} if subfolder is None else {"subfolder": subfolder}))
     except OSError as error:
+        why = str(error).splitlines()[0]  # the hub client's advice fills more lines
         raise ValueError(
-            f"policy: no {file} at {path!r} ({error}); give a folder or hub id in the diffusers format"
+            f"policy: no {file} at {path!r} ({why}); give a folder or hub id in the diffusers format"
         ) from error
     return config
 

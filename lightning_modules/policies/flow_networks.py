@@ -19,6 +19,14 @@ from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.original_names import OriginalNames, require_names
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 
+#: Classes of transformers in diffusers -> the policy that takes them, for error messages.
+POLICIES = {
+    "WanTransformer3DModel": "WanPolicy",
+    "LTXVideoTransformer3DModel": "LTXPolicy",
+    "HunyuanVideo15Transformer3DModel": "HunyuanVideo15Policy",
+    "CogVideoXTransformer3DModel": "CogVideoXPolicy",
+}
+
 
 class FlowNetworks(nn.Module):
     """The transformers of a checkpoint, one in most families, each with its adapters.
@@ -114,10 +122,10 @@ class FlowNetworks(nn.Module):
             ValueError: there is none, or it is another family's.
         """
         config = read_config(path, subfolder)
-        if config.get("_class_name") != self.transformer:
-            raise ValueError(
-                f"policy: {path!r} holds a {config.get('_class_name')}, this policy takes a {self.transformer}"
-            )
+        kind = config.get("_class_name")
+        if kind != self.transformer:
+            other = f"; take {POLICIES[kind]}" if kind in POLICIES else ""
+            raise ValueError(f"policy: {path!r} holds a {kind}, this policy takes a {self.transformer}{other}")
         return config
 
     # Weights

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.dense.inputs import Condition
 
 #: none: the model takes no image. given: the image's latents are the video's first ones, which are not made.
-#: channels: the latents of the image, followed by black, are further channels of every frame, all of which are made.
+#: channels: the latents of the image, followed by grey, are further channels of every frame, all of which are made.
 ImageUse = Literal["none", "given", "channels"]
 
 
@@ -49,6 +49,50 @@ def token_times(t: Tensor, given: Tensor | None, shape: Sequence[int]) -> Tensor
     return times[:, :, None].expand(-1, -1, shape[1] * shape[2]).flatten(1)
 
 
+def image_channels(noisy: Tensor, conditions: Sequence[Condition], mask_channels: int) -> Tensor:
+    """The noisy latents with the mask of the given frame and the image's latents as further channels.
+
+    Args:
+        noisy: (B, C, F, H, W).
+        conditions: B conditions, each with latents of noisy's shape.
+        mask_channels: frames of a latent frame, of each of which the model has a mask.
+
+    Returns:
+        (B, 2 C + mask_channels, F, H, W).
+
+    Raises:
+        ValueError: there is no image, or one of another size.
+    """
+    images = [condition.image for condition in conditions]
+    if not images or any(image is None or image.shape != noisy.shape[1:] for image in images):
+        raise ValueError(
+            "this policy makes videos from an image, and the batch has none, or one of another size; make the samples "
+            "again with this policy"
+        )
+    mask = noisy.new_zeros(len(noisy), mask_channels, *noisy.shape[2:])
+    mask[:, :, 0] = 1.0
+    return torch.cat([noisy, mask, torch.stack([image.to(noisy) for image in images if image is not None])], dim=1)
+
+
+def image_states(conditions: Sequence[Condition], shape: Sequence[int]) -> Tensor:
+    """The states of the image's tower, (B, n, D).
+
+    Args:
+        conditions: B conditions.
+        shape: (n, D) of each one's states.
+
+    Raises:
+        ValueError: there are none, or those of another tower.
+    """
+    states = [condition.image_states for condition in conditions]
+    if not states or any(each is None or each.shape != torch.Size(shape) for each in states):
+        raise ValueError(
+            f"this policy attends to an image's states {list(shape)}, and the batch has none, or those of another "
+            "tower; make the samples again with this policy"
+        )
+    return torch.stack([each for each in states if each is not None])
+
+
 def image_fault(use: ImageUse, latent_shape: Sequence[int], image_shape: Sequence[int] | None) -> str | None:
     """Why latents cannot be trained on with this image, or without any; None = they can.
 
@@ -74,3 +118,19 @@ def image_fault(use: ImageUse, latent_shape: Sequence[int], image_shape: Sequenc
             "this policy"
         )
     return None
+
+
+def states_fault(expected: Sequence[int] | None, shape: Sequence[int] | None) -> str | None:
+    """Why a sample with states of this shape, or without any, cannot be trained on; None = it can.
+
+    Args:
+        expected: (n, D) of the policy's image tower; None = it has none, and looks at no states.
+        shape: of the sample's states; None = it has none.
+    """
+    if expected is None or (shape is not None and tuple(shape) == tuple(expected)):
+        return None
+    stored = "holds none" if shape is None else f"holds {list(shape)}"
+    return (
+        f"it {stored}, and the policy attends to an image's states {list(expected)}; make the sample again with this "
+        "policy"
+    )

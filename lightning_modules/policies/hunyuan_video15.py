@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.dense.inputs import Condition, Prompt
+from datamodules.dense.inputs import Prompt
 from datamodules.dense.rows import PromptShapes
 from lightning_modules.policies.diffusers_flow import TIME_SCALE, DiffusersVideoFlow
-from lightning_modules.policies.flow_codec import CodecParts
+from lightning_modules.policies.flow_codec import CAUSAL_MARKS, CodecParts, scaled_latents
+from lightning_modules.policies.flow_inputs import FlowInputs
 
 #: Tokens of the second text encoder, which reads what a prompt puts in quotation marks.
 GLYPH_TOKENS = 256
-
-
-def _statistics(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
-    channels, scale = config["latent_channels"], config["scaling_factor"]
-    ratios = config["temporal_compression_ratio"], config["spatial_compression_ratio"]
-    return [0.0] * channels, [1 / scale] * channels, *ratios
 
 
 def _embed(pipe: Any, prompts: Sequence[str], length: int, device: torch.device) -> list[Prompt]:
@@ -65,8 +60,8 @@ class HunyuanVideo15Policy(DiffusersVideoFlow):
             "text_encoder": "Qwen2_5_VLTextModel",
             "text_encoder_2": "T5EncoderModel",
         },
-        marks=("encoder.conv_in.conv.weight", "encoder.conv_out.conv.weight"),
-        statistics=_statistics,
+        marks=CAUSAL_MARKS,
+        statistics=scaled_latents,
         embed=_embed,
         whole_pipeline=False,
         template_tokens=5,  # <|im_end|>, line, <|im_start|>, assistant, line
@@ -103,11 +98,6 @@ class HunyuanVideo15Policy(DiffusersVideoFlow):
         return {"embeds": (self.prompt_length, widths[0]), "glyphs": (GLYPH_TOKENS, widths[1])}
 
     @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latents in a token."""
-        return (self.config["patch_size_t"], self.config["patch_size"], self.config["patch_size"])
-
-    @property
     def dead_modules(self) -> tuple[str, ...]:
         """Of the last block nobody reads the text, and without an image its embedder has nothing to do."""
         last = f"transformer_blocks.{self.config['num_layers'] - 1}"
@@ -120,24 +110,17 @@ class HunyuanVideo15Policy(DiffusersVideoFlow):
         both = r"attn\.(to_q|to_k|to_v|to_out\.0|add_k_proj|add_v_proj)|ff\.net\.(0\.proj|2)"
         return rf"transformer_blocks\.(\d+\.({both})|(?!{self.config['num_layers'] - 1}\.)\d+\.({text}))"
 
-    def predict(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        text: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        conditions: Sequence[Condition],
-    ) -> Tensor:
+    def predict(self, inputs: FlowInputs) -> Tensor:
         """What HunyuanVideo-1.5 predicts is the velocity; the channels of an image and its mask are 0."""
-        kind = text["embeds"].dtype
+        noisy, kind = inputs.noisy, inputs.dtype
         no_image = torch.zeros_like(noisy), torch.zeros_like(noisy[:, :1])
         velocity: Tensor = self.base(
             hidden_states=torch.cat([noisy, *no_image], dim=1).to(kind),
-            timestep=t * TIME_SCALE,
-            encoder_hidden_states=text["embeds"],
-            encoder_attention_mask=masks["embeds"].to(kind),
-            encoder_hidden_states_2=text["glyphs"],
-            encoder_attention_mask_2=masks["glyphs"].to(kind),
+            timestep=inputs.t * TIME_SCALE,
+            encoder_hidden_states=inputs.text["embeds"],
+            encoder_attention_mask=inputs.masks["embeds"].to(kind),
+            encoder_hidden_states_2=inputs.text["glyphs"],
+            encoder_attention_mask_2=inputs.masks["glyphs"].to(kind),
             # All zeros say that there is none; the tokens are masked, so that one is as good as the pipeline's 729.
             image_embeds=noisy.new_zeros(len(noisy), 1, self.config["image_embed_dim"], dtype=kind),
             return_dict=False,

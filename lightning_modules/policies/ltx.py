@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.dense.inputs import Condition, Prompt
-from datamodules.dense.rows import PromptShapes
+from datamodules.dense.inputs import Prompt
 from datamodules.dense.time_schedule import shift_time
 from lightning_modules.policies.diffusers_flow import TIME_SCALE, DiffusersVideoFlow
-from lightning_modules.policies.flow_codec import CodecParts
+from lightning_modules.policies.flow_codec import CAUSAL_MARKS, T5, CodecParts
+from lightning_modules.policies.flow_inputs import FlowInputs
 from lightning_modules.policies.flow_model import autoencoder_tensors, read_config
-from lightning_modules.policies.given_image import ImageUse, given_frames, token_times
+from lightning_modules.policies.given_image import ImageUse
 from lightning_modules.policies.original_names import OriginalNames
 
 
@@ -63,8 +63,8 @@ class LTXPolicy(DiffusersVideoFlow):
     codec_parts = CodecParts(
         pipeline="LTXPipeline",
         vae="AutoencoderKLLTXVideo",
-        text={"tokenizer": "AutoTokenizer", "text_encoder": "T5EncoderModel"},
-        marks=("encoder.conv_in.conv.weight", "encoder.conv_out.conv.weight"),
+        text=T5,
+        marks=CAUSAL_MARKS,
         statistics=_statistics,
         embed=_embed,
         decode=_decode,
@@ -72,22 +72,13 @@ class LTXPolicy(DiffusersVideoFlow):
     block_lists = ("transformer_blocks",)
     linears = r"transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))"
     first_weight = "proj_in.weight"
+    text_width = "caption_channels"
     # Its blocks have the same names in diffusers.
     original = OriginalNames(lambda name: name if name.startswith("transformer_blocks.") else None, alpha=False)
 
     def __init__(self, path: str, image_to_video: bool = False, prompt_length: int = 128, **options: Any) -> None:
         super().__init__(path, prompt_length=prompt_length, **options)
         self.image_to_video = image_to_video
-
-    @property
-    def prompt_shapes(self) -> PromptShapes:
-        """Stream -> (most tokens, D)."""
-        return {"embeds": (self.prompt_length, int(self.config["caption_channels"]))}
-
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Latents in a token."""
-        return (self.config["patch_size_t"], self.config["patch_size"], self.config["patch_size"])
 
     @property
     def image_use(self) -> ImageUse:
@@ -108,14 +99,7 @@ class LTXPolicy(DiffusersVideoFlow):
             levels = 1 - (1 - levels) * (1 - last) / (1 - levels[-1])
         return torch.cat([levels, levels.new_zeros(1)])
 
-    def predict(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        text: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        conditions: Sequence[Condition],
-    ) -> Tensor:
+    def predict(self, inputs: FlowInputs) -> Tensor:
         """What LTX predicts is the velocity, of packed latents at positions in seconds.
 
         Raises:
@@ -123,21 +107,22 @@ class LTXPolicy(DiffusersVideoFlow):
         """
         from diffusers import LTXPipeline
 
+        noisy, conditions = inputs.noisy, inputs.conditions
         if len(conditions) != len(noisy):
             raise ValueError("LTX-Video takes the frame rate of every video, and the batch does not say it")
-        frames, height, width = (size // patch for size, patch in zip(noisy.shape[2:], self.patch, strict=True))
+        frames, height, width = inputs.tokens
         time, side, _ = self.patch
         space = self.latent_space
         fps = torch.tensor([condition.fps for condition in conditions], device=noisy.device)
-        given = given_frames(self.image_use, noisy.shape[2], conditions, noisy.device)
         packed: Tensor = self.base(
-            hidden_states=LTXPipeline._pack_latents(noisy, side, time).to(text["embeds"].dtype),
-            encoder_hidden_states=text["embeds"],
-            timestep=token_times(t, given, (frames, height, width)) * TIME_SCALE,
-            encoder_attention_mask=masks["embeds"],
+            hidden_states=LTXPipeline._pack_latents(noisy, side, time).to(inputs.dtype),
+            encoder_hidden_states=inputs.text["embeds"],
+            timestep=inputs.token_times * TIME_SCALE,
+            encoder_attention_mask=inputs.masks["embeds"],
             num_frames=frames,
             height=height,
             width=width,
+            # Positions are in seconds: the same motion at another frame rate is another number of latents.
             rope_interpolation_scale=(
                 (space.temporal_ratio / fps).view(-1, 1, 1, 1, 1), space.spatial_ratio, space.spatial_ratio
             ),

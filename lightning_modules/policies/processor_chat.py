@@ -18,6 +18,11 @@ _TEXT = "\ue0f0{}\ue0f1"
 _TEXTS = re.compile("\ue0f0\\d+\ue0f1")
 
 
+def conversation(prompt: str, turns: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts up to the answer: earlier questions and answers, then the prompt."""
+    return [*(text for turn in turns for text in turn), prompt]
+
+
 class ProcessorChat:
     """A processor's chat template and video layout, with the texts of users as plain text.
 
@@ -100,9 +105,9 @@ class ProcessorChat:
         """(1, L) int64, which tokens are text (0), image (1) or video (2)."""
         return torch.tensor(self.processor.create_mm_token_type_ids([list(ids)]))
 
-    def prompt_length(self, prompt: str, where: str) -> int:
-        """The tokens of a prompt with its template, the video apart."""
-        return len(self.ids(_TEXTS.split(self._rendered(0)), [prompt], where))
+    def prompt_length(self, prompt: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> int:
+        """The tokens of a conversation up to its answer with their template, the video apart."""
+        return len(self.ids(_TEXTS.split(self._rendered(len(turns))), conversation(prompt, turns), where))
 
     def _rendered(self, turns: int) -> str:
         """The conversation with placeholders, the video in its first turn, up to where the answer begins."""

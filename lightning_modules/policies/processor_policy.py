@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
+from lightning_modules.policies.pixel_budget import pixel_budget
 from lightning_modules.policies.prefixes import Prefix
-from lightning_modules.policies.processor_chat import ProcessorChat
+from lightning_modules.policies.processor_chat import ProcessorChat, conversation
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
 
 #: Frames, height and width of the videos whose tokens a cached score is compared by: small, wide, tall, long.
@@ -24,15 +25,49 @@ class ProcessorPolicy(TransformersVideoLLM):
     Args:
         path: a checkpoint folder or hub id.
         enable_thinking: the chat template's variable of that name; False keeps the answer where it is scored.
+        min_pixels: the least pixels of a frame (Qwen3-VL, Qwen3.5, GLM: of a video); None = the checkpoint's.
+        max_pixels: the most; None = the checkpoint's. With both the number of tokens is bounded. A frame's tokens of
+            Gemma 4 follow from it; of SmolVLM it bounds what is left of a frame before the tower's square.
+        cap_pixels_per_frame: bound the pixels of a frame by its video's length too, as qwen-vl-utils does. None = the
+            checkpoint's, or no such bound; transformers announced that its own default will change.
         options: of every policy of transformers.
 
     Raises:
-        ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
+        ValueError: `path` holds no checkpoint of the family, its processor has no such bound, or a setting contradicts
+            another.
     """
 
-    def __init__(self, path: str, enable_thinking: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        enable_thinking: bool = False,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        cap_pixels_per_frame: bool | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(path, **options)
         self.enable_thinking = enable_thinking
+        video_processor = self.processor.video_processor
+        self._budget = pixel_budget(video_processor, min_pixels, max_pixels, cap_pixels_per_frame)
+        # As they are and not as they were asked for, so that equal settings make equal answers.
+        self.min_pixels = self._budget.facts.get("min_pixels")
+        self.max_pixels = self._budget.facts.get("max_pixels")
+        self.cap_pixels_per_frame = self._budget.facts.get("cap_pixels_per_frame")
+
+    def read_processor(self) -> Any:
+        """The checkpoint's processor, which must take videos.
+
+        Raises:
+            ValueError: there is none, or it prepares pictures only.
+        """
+        processor = super().read_processor()
+        if getattr(processor, "video_processor", None) is None:
+            raise ValueError(
+                f"policy: {self.path!r} comes with {type(processor).__name__}, which prepares no videos; give a "
+                "checkpoint of a video-language model with its video_preprocessor_config.json or processor_config.json"
+            )
+        return processor
 
     @cached_property
     def chat(self) -> ProcessorChat:
@@ -45,12 +80,13 @@ class ProcessorPolicy(TransformersVideoLLM):
         return ProcessorChat(self.processor, placeholder, {"enable_thinking": self.enable_thinking})
 
     def processor_options(self, view: View, where: str) -> dict[str, Any]:
-        """Options of the processor's call for a view; of a family that uses times, its clock.
+        """Options of the processor's call for a view: the pixel budget, and of a family that uses times the clock.
 
         Raises:
             ValueError: the view has no times.
         """
-        return {"video_metadata": [clock(view, where)]} if self.uses_times else {}
+        times = {"video_metadata": [clock(view, where)]} if self.uses_times else {}
+        return {**self._budget.options, **times}
 
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """The chat template with the video laid out in it.
@@ -59,8 +95,7 @@ class ProcessorPolicy(TransformersVideoLLM):
             ValueError: a text holds a video token, or the view has no times where the family uses them.
         """
         template, inputs = self.chat.parts(view, self.processor_options(view, where))
-        texts = [text for turn in view.turns for text in turn] + [view.prompt]
-        ids = [*self.chat.ids(template, texts, where), *start]
+        ids = [*self.chat.ids(template, conversation(view.prompt, view.turns), where), *start]
         if self.processor.return_mm_token_type_ids:
             inputs["mm_token_type_ids"] = self.chat.token_types(ids)
         return Prefix(ids, self.positions(ids, inputs), inputs)
@@ -73,9 +108,9 @@ class ProcessorPolicy(TransformersVideoLLM):
         """See `AnswerIds`."""
         return self.chat.answer_ids(answer, where)
 
-    def prompt_length(self, prompt: str, where: str) -> int:
+    def prompt_length(self, prompt: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> int:
         """See `ProcessorChat.prompt_length`."""
-        return self.chat.prompt_length(prompt, where)
+        return self.chat.prompt_length(prompt, where, turns)
 
     def video_length(self, shape: tuple[int, int, int]) -> int:
         """The tokens that a video of (frames, height, width) adds, shown at one frame a second; the processor is asked.
@@ -91,11 +126,11 @@ class ProcessorPolicy(TransformersVideoLLM):
         return {}
 
     def processor_facts(self) -> dict[str, Any]:
-        """What scores depend on besides settings and files: how many tokens the processor makes of some videos.
+        """What scores depend on besides settings and files: the pixel budget, and the tokens made of some videos.
 
         Defaults that a configuration leaves out are the library's, and change with its version.
         """
-        return {"video_tokens": self._tokens_of_probes}
+        return {**self._budget.facts, "video_tokens": self._tokens_of_probes}
 
     @cached_property
     def _tokens_of_probes(self) -> dict[str, int]:
@@ -103,8 +138,9 @@ class ProcessorPolicy(TransformersVideoLLM):
         return {" x ".join(map(str, shape)): self._probed(*shape) for shape in PROBED_VIDEOS}
 
     def _probed(self, frames: int, height: int, width: int) -> int:
-        """The tokens of a short prompt with a black video."""
+        """The tokens of a short prompt with a video whose frames all differ: some processors drop what repeats."""
         video = torch.zeros(frames, 3, height, width, dtype=torch.uint8)
+        video[::2] = 255
         view = View(0, "original", video, "?", {}, torch.arange(frames, dtype=torch.float32))
         template, _ = self.chat.parts(view, self.processor_options(view, "probe"))
         return len(self.chat.ids(template, ["?"], "probe"))

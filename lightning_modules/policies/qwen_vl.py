@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.vista.samples import Box, View
 from lightning_modules.policies.frames import distinct_units
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
@@ -16,21 +14,10 @@ from lightning_modules.policies.video_llm import VideoLLM
 
 
 class QwenVLPolicy(ProcessorPolicy, VideoLLM):
-    """A checkpoint of Qwen2-VL, Qwen2.5-VL or Qwen3-VL; the arguments that are not named here are every policy's.
+    """A checkpoint of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, with the arguments of `ProcessorPolicy`.
 
     Times enter the positions (Qwen2.5-VL) or the prompt (Qwen3-VL). The tower attends within a pair of frames, so every
     distinct pair is encoded once.
-
-    Args:
-        path: a checkpoint folder or hub id of the transformers format.
-        min_pixels: the least pixels of a frame (Qwen3-VL: of a video); None = the checkpoint's.
-        max_pixels: the most; None = the checkpoint's. With both the number of tokens is bounded.
-        cap_pixels_per_frame: bound the pixels of a frame by its video's length too, as qwen-vl-utils does. None = the
-            checkpoint's, or no such bound; transformers announced that its own default will change.
-        options: of every policy behind a processor.
-
-    Raises:
-        ValueError: `path` holds no such checkpoint, or a setting contradicts another.
     """
 
     uses_times = True
@@ -39,42 +26,6 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
         "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
         "qwen3_vl": "Qwen3VLForConditionalGeneration",
     }
-
-    def __init__(
-        self,
-        path: str,
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
-        cap_pixels_per_frame: bool | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(path, **options)
-        video_processor = self.processor.video_processor
-        size = video_processor.size
-        # Pinned here, so that a cached score carries them whatever the library's defaults become.
-        self.min_pixels = int(size["shortest_edge"]) if min_pixels is None else min_pixels
-        self.max_pixels = int(size["longest_edge"]) if max_pixels is None else max_pixels
-        cap = getattr(video_processor, "cap_pixels_per_frame", None)
-        self.cap_pixels_per_frame = bool(cap) if cap_pixels_per_frame is None else cap_pixels_per_frame
-        if not 0 < self.min_pixels <= self.max_pixels:
-            raise ValueError(
-                f"policy: min_pixels is {self.min_pixels} and max_pixels {self.max_pixels}; give 0 < min <= max"
-            )
-
-    def visible(self, height: int, width: int) -> Box:
-        """All of it: frames are resized, never cut."""
-        return Box(0.0, 0.0, float(width), float(height))
-
-    def processor_options(self, view: View, where: str) -> dict[str, Any]:
-        """The clock and the pixel budget."""
-        size = {"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels}
-        budget = {"size": size, "cap_pixels_per_frame": self.cap_pixels_per_frame}
-        return {**super().processor_options(view, where), **budget}
-
-    def processor_facts(self) -> dict[str, Any]:
-        """With the pixel budget."""
-        names = ("min_pixels", "max_pixels", "cap_pixels_per_frame")
-        return {**{name: getattr(self, name) for name in names}, **super().processor_facts()}
 
     def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor:
         """(3, L): time, row and column of every token."""

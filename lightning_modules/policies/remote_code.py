@@ -8,8 +8,8 @@ _REPOSITORY = re.compile(r"The repository (?:for )?(\S+) contains custom code")
 
 
 def load_failure(error: Exception) -> str:
-    """Why a checkpoint cannot be loaded; transformers would advise an option that there is not."""
-    return without_advice(str(error))
+    """Why a checkpoint cannot be loaded, in one line; transformers would advise an option that there is not."""
+    return " ".join(without_advice(str(error)).split())
 
 
 def without_advice(message: str) -> str:

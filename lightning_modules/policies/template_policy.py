@@ -65,9 +65,9 @@ class TemplatePolicy(TransformersVideoLLM):
         """See `Chat.answer_ids`."""
         return self.chat.answer_ids(answer, where)
 
-    def prompt_length(self, prompt: str, where: str) -> int:
+    def prompt_length(self, prompt: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> int:
         """The whole prefix, since every video has as many tokens."""
-        return len(self.chat.prompt_ids(prompt, where))
+        return len(self.chat.prompt_ids(prompt, where, turns))
 
     def visible(self, height: int, width: int) -> Box:
         """As `TransformersVideoLLM.visible`; only the processor's own way may cut something away."""

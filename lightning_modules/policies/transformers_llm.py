@@ -63,8 +63,13 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         """
 
     @abstractmethod
-    def prompt_length(self, prompt: str, where: str) -> int:
+    def prompt_length(self, prompt: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> int:
         """The tokens of a prefix as far as they do not depend on the video.
+
+        Args:
+            prompt: the question.
+            where: what to call it in an error.
+            turns: earlier questions and answers of the conversation.
 
         Raises:
             ValueError: the prompt cannot be used.
@@ -187,7 +192,11 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         return self._head(hidden)
 
     def text_faults(
-        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+        self,
+        prompt: str,
+        answers: Mapping[str, str],
+        shape: tuple[int, int, int] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         """Why a prompt cannot be scored with one of its answers: tokens, or more of them than there are positions.
 
@@ -196,7 +205,8 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         faults: list[str] = []
         for name, text in answers.items():
             try:
-                length = self.prompt_length(prompt, "its texts") + (0 if shape is None else self.video_length(shape))
+                length = self.prompt_length(prompt, "its texts", turns)
+                length += 0 if shape is None else self.video_length(shape)
                 self.check_length(length + len(self.answer_ids(text, f"its texts, answer {name}")), "its texts")
             except ValueError as error:
                 faults.append(str(error))

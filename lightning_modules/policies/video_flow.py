@@ -117,14 +117,20 @@ class VideoFlow(Protocol):
         """
 
     def predicted_frames(self, frames: int, condition: Condition) -> Tensor:
-        """Which latent frames the model makes, (F,) bool; the others are given, and are no frames to prefer."""
+        """Which latent frames of the video the model makes, (F,) bool; the others are no frames to prefer."""
 
-    def condition_fault(self, latent_shape: Sequence[int], image_shape: Sequence[int] | None) -> str | None:
-        """Why latents with this given image, or without any, cannot be trained on; None = they can.
+    def condition_fault(
+        self,
+        latent_shape: Sequence[int],
+        image_shape: Sequence[int] | None,
+        states_shape: Sequence[int] | None = None,
+    ) -> str | None:
+        """Why latents with what is given of an image, or without any, cannot be trained on; None = they can.
 
         Args:
             latent_shape: (C, F, H, W) of a video.
             image_shape: of `Condition.image`.
+            states_shape: of `Condition.image_states`.
         """
 
     def condition(self, frames: Tensor, fps: float) -> Condition:
@@ -207,7 +213,7 @@ class VideoFlow(Protocol):
         """Free autoencoder and text encoders; they load again when needed.
 
         Args:
-            keep_vae: keep the autoencoder, on the CPU, for a caller that needs it again soon.
+            keep_vae: keep the autoencoder and the image tower, on the CPU, for a caller that needs them again soon.
         """
 
     def reference_mode(self) -> AbstractContextManager[None]:

@@ -70,7 +70,11 @@ class VideoLLM(Protocol):
         """
 
     def text_faults(
-        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+        self,
+        prompt: str,
+        answers: Mapping[str, str],
+        shape: tuple[int, int, int] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         """What is wrong with a prompt and its answers by name; [] = nothing. Asked before weights are loaded.
 
@@ -78,6 +82,7 @@ class VideoLLM(Protocol):
             prompt: without a video token or chat template.
             answers: by name.
             shape: (frames, height, width) of the source frames that are shown; None = the video's tokens do not count.
+            turns: earlier questions and answers of the conversation.
         """
 
     def generate(

@@ -148,17 +148,15 @@ class GuidedSampler(FlowSampler):
             latent_shape=tuple(clean.shape),  # type: ignore[arg-type]
             latent_space=self.policy.latent_space,
             prompt_shapes={name: tuple(stream.shape) for name, stream in prompt.items()},
-            image_shape=None if condition.image is None else tuple(condition.image.shape),  # type: ignore[arg-type]
             source=row.source,
             sampler={"steps": len(sigmas) - 1, **self.sampler()},
+            **condition.shapes(),
         )
         tensors = {"first": latents[0], "second": latents[1]} | ({"clean": clean} if self.store_clean else {})
-        if condition.image is not None:
-            tensors["image"] = condition.image
         members = {
             "first.mp4": encode_mp4(videos[0], row.video.fps),
             "second.mp4": encode_mp4(videos[1], row.video.fps),
-            "latents.safetensors": stored(tensors, self.store_dtype),
+            "latents.safetensors": stored(tensors | condition.tensors(), self.store_dtype),
             "prompt.safetensors": stored(prompt, self.store_dtype),
             "json": json_bytes(pair.to_json()),
         }

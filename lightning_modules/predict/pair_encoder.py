@@ -37,8 +37,8 @@ class PairEncoder(VideoEncoder):
             prompt = self._prompts.of(row.caption)
             # One by one, as a video of its own is encoded.
             first, second = (self.policy.encode_video([frames])[0] for frames in videos)
-            image = self.policy.condition(videos[0], row.video.fps).image
-            if image is not None:
+            condition = self.policy.condition(videos[0], row.video.fps)
+            if condition.image is not None:
                 require_same_image(videos[0][0], videos[1][0])
         pair = PairRow(
             key=row.key,
@@ -53,9 +53,9 @@ class PairEncoder(VideoEncoder):
             source=row.source,
             sampler={"scores": row.scores} if row.scores else {},
             prompt_shapes={name: tuple(stream.shape) for name, stream in prompt.items()},
-            image_shape=None if image is None else tuple(image.shape),  # type: ignore[arg-type]
+            **condition.shapes(),
         )
-        latents = {"first": first, "second": second} | ({} if image is None else {"image": image})
+        latents = {"first": first, "second": second} | condition.tensors()
         members = {
             "first.mp4": contents[0],
             "second.mp4": contents[1],

@@ -124,18 +124,16 @@ class VideoEncoder(LightningModule):
         with named(row.key):
             prompt = self._prompts.of(row.caption)
             latents = self.policy.encode_video([frames])[0]
-            image = self.policy.condition(frames, row.video.fps).image
+            condition = self.policy.condition(frames, row.video.fps)
         record = LatentRow(
             **{attribute.name: getattr(row, attribute.name) for attribute in fields(VideoRow)},
             latent_shape=tuple(latents.shape),  # type: ignore[arg-type]
             latent_space=self.policy.latent_space,
             prompt_shapes={name: tuple(stream.shape) for name, stream in prompt.items()},
-            image_shape=None if image is None else tuple(image.shape),  # type: ignore[arg-type]
+            **condition.shapes(),
         )
         members = {
-            "latents.safetensors": stored(
-                {"clean": latents} | ({} if image is None else {"image": image}), self.store_dtype
-            ),
+            "latents.safetensors": stored({"clean": latents} | condition.tensors(), self.store_dtype),
             "prompt.safetensors": stored(prompt, self.store_dtype),
             "json": json_bytes(record.to_json()),
         }

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor
 
 from callbacks.adapter_export import AdapterExport
 from callbacks.recovery import Recovery
 from callbacks.reference.model import ReferenceModel
 from datamodules.shards.files import replaced_folder
+from datamodules.shards.output_lock import LockedError
 from datamodules.vista.samples import View, VistaBatch
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+from tests.support.other_writer import other_writer
 from tests.support.preference_fakes import Batches, make_trainer
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
@@ -195,6 +197,48 @@ def test_a_former_folder_that_a_kill_left_aside_comes_back(tmp_path: Path) -> No
         assert (tmp_path / "last/former").exists()
         (partial / "new").touch()
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["last", "last/new"]
+
+
+def test_two_fits_with_one_folder_outside_their_own_do_not_replace_each_others_export(
+    checkpoint: str, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    locks: list[list[str]] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            locks.append([path.name for path in shared.iterdir()])
+
+    def start() -> None:
+        module = vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES))
+        train(module, [ReferenceModel(), AdapterExport(str(shared), every_n_steps=1), Watch()], steps=1)
+
+    # As another fit does from its start to its end.
+    with other_writer(shared / "last", is_folder=False) as other:
+        with pytest.raises(LockedError, match=f"{shared / 'last'} is being written by process {other.pid} on "):
+            start()
+        assert locks == [], "it is refused before the first step"
+        assert [path.name for path in shared.iterdir()] == [".last.lock"]
+    # As `vidpref export --output` does.
+    with other_writer(shared / "step-000001", is_folder=False), pytest.raises(LockedError, match="000001 is being"):
+        start()
+    start()
+    assert all(".last.lock" in names for names in locks)
+    assert sorted(path.name for path in shared.iterdir() if path.suffix != ".lock") == [
+        ".last.json", "last", "step-000001"
+    ]  # fmt: skip
+    assert not (shared / ".last.lock").exists(), "it is given back"
+
+
+def test_a_fit_that_fails_gives_the_lock_of_its_exports_back(checkpoint: str, tmp_path: Path) -> None:
+    class Fails(Callback):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            raise RuntimeError("no memory")
+
+    module = vista(VideoLlavaPolicy(checkpoint, lora=LORA, num_frames=NUM_FRAMES))
+    with pytest.raises(RuntimeError, match="no memory"):
+        train(module, [ReferenceModel(), AdapterExport(str(tmp_path / "shared")), Fails()])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_impossible_rhythm_is_refused() -> None:

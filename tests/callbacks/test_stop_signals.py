@@ -65,7 +65,7 @@ def fit(folder: Path, shards: str, *callbacks: Callback, accumulation: int = MIC
     """Two steps of 256 micro-batches, or of as many as are given."""
     trace = Trace()
     trainer = make_trainer(
-        [ReferenceModel(), Resume(), trace, *callbacks, StopSignals(), Recovery()],
+        [ReferenceModel(), Resume(), trace, StopSignals(), *callbacks, Recovery()],
         enable_checkpointing=True,
         default_root_dir=str(folder),
         accumulate_grad_batches=accumulation,
@@ -152,15 +152,60 @@ def test_within_a_validation_it_is_made_again(tmp_path: Path, shards: str) -> No
     assert (sorted(rest.keys), rest.validated) == ([5, 6], [4, 6])
 
 
-def test_before_the_batches_it_ends_at_once(tmp_path: Path, shards: str) -> None:
-    class SignalInSetup(Callback):
-        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-            signal.raise_signal(signal.SIGTERM)
-            raise AssertionError("a model's loading would take minutes more")
+class SignalInSetup(Callback):
+    """Sends a signal to this process while weights are loaded, as it were."""
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("a model's loading would take minutes more")
+
+
+def test_before_the_batches_it_ends_at_once_and_says_how_to_go_on(
+    tmp_path: Path, shards: str, messages: list[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         fit(tmp_path, shards, SignalInSetup())
     assert stopped.value.code == STOPPED
+    assert messages == [
+        "stopped by SIGTERM before the first batch. No step was begun, so nothing is saved; the same command starts "
+        "once more (exit status 143)"
+    ]
+
+    fit(tmp_path, shards, accumulation=2)
+    path = tmp_path / "checkpoints/last.ckpt"
+    kept = path.read_bytes()
+    messages.clear()
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, shards, SignalInSetup(), accumulation=2, steps=3)
+    assert stopped.value.code == STOPPED
+    assert messages == [
+        f"stopped by SIGTERM before the first batch. {path} is as it was; the same command with --ckpt_path last goes "
+        "on from there (exit status 143)"
+    ]
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("verb", ["test", "predict", "validate"])
+def test_before_the_first_item_the_other_verbs_say_that_what_is_written_stays(verb: str, messages: list[str]) -> None:
+    class SignalInStart(Callback):
+        def on_test_start(self, *arguments: Any) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("it has ended")
+
+        on_predict_start = on_validation_start = on_test_start
+
+    module = make_module()
+    module.test_step = module.predict_step = module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign]
+    batches = [make_batch([0])]
+    data = FakePairs(batches, batches)
+    data.test_dataloader = data.val_dataloader  # type: ignore[method-assign]
+    with pytest.raises(SystemExit) as stopped:
+        getattr(make_trainer([SignalInStart(), StopSignals()]), verb)(module, data)
+    assert stopped.value.code == STOPPED
+    assert messages == [
+        "stopped by SIGTERM before the first batch. What former starts have written stays; the same command goes on "
+        "(exit status 143)"
+    ]
 
 
 def test_afterwards_the_former_handlers_are_back(tmp_path: Path, shards: str) -> None:

@@ -89,9 +89,10 @@ def test_guided_pairs_are_sound_and_say_what_they_are(family: Family, policy: An
     assert rows[0].latent_space == policy.latent_space
     assert rows[0].prompt_shapes is not None
     assert rows[0].prompt_shapes.keys() == policy.prompt_shapes.keys()
-    newer = family.image or len(policy.prompt_shapes) > 1
+    newer = family.image or len(policy.prompt_shapes) > 1 or policy.leading_frames > 0
     assert index.version == (2 if newer else 1), "version 2 only where a sample needs it"
     assert (rows[0].image_shape is not None) is family.image
+    assert (rows[0].image_states_shape is not None) is policy.attends_to_image
     assert policy._codec._vae is policy._codec._text is None, "released"
 
 
@@ -104,16 +105,58 @@ def test_a_dense_fit_step_and_its_export(
     trained = family.policy(str(checkpoint), **family.settings, lora=FlowLora(r=4, alpha=8))
     module = DenseDPO(trained, partial(torch.optim.SGD, lr=0.01), beta=10.0, warmup=0)
     noted = fit(module, DensePairs(pairs, labels), tmp_path, ReferenceModel(), AdapterExport(str(tmp_path / "out")))
-    given = trained.image_use == "given"
+    # Given to the model, or a copy that is no part of the video: no frame to prefer.
+    given = trained.image_use == "given" or trained.leading_frames > 0
     for batch in noted.batches:
         assert [condition.fps for condition in batch.conditions] == [FPS]
         assert (batch.labels[:, 0] == 0).all() == given
         assert (batch.segments[:, 0] == -1).all() == given
     if family.size[0] == 9:
-        assert noted.batches[0].denominators["preference"] == (2 if given else 3), "given frames are not counted"
+        counted = 2 if trained.image_use == "given" else 3
+        assert noted.batches[0].denominators["preference"] == counted, "given frames are not counted, nor copies"
     assert noted.losses[0] == pytest.approx(0.6931472, abs=1e-5)
     again = family.build(checkpoint, adapter=str(tmp_path / "out" / "last"))
     assert max(float(weight.detach().abs().max()) for name, weight in again.named_parameters() if "lora_B" in name) > 0
+
+
+@pytest.mark.parametrize(
+    ("expert", "times"), [("transformer", (0.9, 1.0)), ("transformer_2", (0.0, 0.9)), ("both", (0.0, 1.0))]
+)
+def test_one_expert_or_both_train_and_come_back(expert: str, times: tuple[float, float], tmp_path: Path) -> None:
+    """Wan2.2-I2V-A14B, whose experts meet at 0.9: what a run exports is what the next one starts from."""
+    family = FAMILIES["wan-image"]
+    folder = family.save(tmp_path / "wan")
+    settings = {**family.settings, "transformer": expert}
+    videos = MemoryVideos({key: family.video(seed) for seed, key in enumerate("ab")}, fps=FPS)
+    # Guided pairs are made by the expert of low noise alone, whichever trains.
+    sampler = GuidedSampler(family.build(folder, transformer="transformer_2"), num_steps=2, guidance_scale=1.0)
+    predict(ShardWriter(str(tmp_path / "pairs")), sampler, videos)
+    pairs = f"{tmp_path}/pairs.index.json"
+    labels = write_labels(pairs, [(1,), (-1,)], "labels", frames_per_segment=8)
+    trained = family.policy(str(folder), **settings, lora=FlowLora(r=4, alpha=8))
+    module = DenseDPO(trained, partial(torch.optim.SGD, lr=0.5), beta=10.0, warmup=0)
+    if expert != "both":
+        with pytest.raises(ValueError, match=r"data\.time_range is \[0, 1\], the policy is made for noise levels from"):
+            fit(module, DensePairs(pairs, labels), tmp_path / "wrong")
+    data = DensePairs(
+        pairs, labels, batch_size=2, time_range=times, flow_shift=10.0 if expert == "transformer" else 1.0
+    )
+    noted = fit(module, data, tmp_path, ReferenceModel(), AdapterExport(str(tmp_path / "out")))
+    assert noted.losses[0] == pytest.approx(0.6931472, abs=1e-5)
+    assert all(times[0] <= t <= times[1] for batch in noted.batches for t in batch.t.tolist())
+    again = family.build(folder, transformer=expert, adapter=str(tmp_path / "out" / "last"))
+    ours, theirs = (
+        {name: weight for name, weight in policy.state_dict().items() if ".default." in name}
+        for policy in (trained, again)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours)
+    moved = {name for name, weight in ours.items() if "lora_B" in name and weight.any()}
+    drawn = {time >= 0.9 for batch in noted.batches for time in batch.t.tolist()}
+    prefixes = {"both": {True: "model.transformer.", False: "model.transformer_2."}}.get(expert)
+    assert moved
+    if prefixes:
+        assert all(any(name.startswith(prefixes[high]) for name in moved) for high in drawn)
 
 
 def test_supervised_fine_tuning_on_the_real_videos(

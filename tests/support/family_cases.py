@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,31 @@ from lightning_modules.policies.hub_model import policy_class
 from lightning_modules.policies.processor_policy import clock
 from tests.support.slow_params import slow_but
 from tests.support.tiny_families import BUILDERS, save, save_pllava
+from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 
+#: Families whose prompt is a template of one string and whose checkpoints are written in their own way.
+TEMPLATED: dict[str, Callable[[Path], Path]] = {"pllava": save_pllava, "video_llava": save_tiny_video_llava}
 #: Every family that is tested, by its model_type.
-FAMILIES = (*BUILDERS, "pllava")
+FAMILIES = (*BUILDERS, *TEMPLATED)
 #: One of each layout, of three position rows and of one, runs in the quick suite.
 FAMILY_PARAMS = slow_but(("qwen3_vl", "qwen3_5", "llava_onevision"), FAMILIES)
+#: What a checkpoint cannot be read without.
+SETTINGS: dict[str, dict[str, Any]] = {"pllava": {"lora_alpha": 2.0}, "video_llava": {"num_frames": NUM_FRAMES}}
 LORA = LoraSettings(r=4, alpha=8)
-ALPHA = 2.0
+ALPHA = SETTINGS["pllava"]["lora_alpha"]
 
 
 def checkpoint(kind: str, folder: Path) -> Path:
     """The family's checkpoint in a folder; written once."""
     path = folder / kind
     if not path.exists():
-        save_pllava(path) if kind == "pllava" else save(kind, path)
+        TEMPLATED[kind](path) if kind in TEMPLATED else save(kind, path)
     return path
 
 
 def make_policy(path: Path, **settings: Any) -> Any:
     """The family's policy, its weights not read yet."""
-    own = {"lora_alpha": ALPHA} if path.name == "pllava" else {}
-    return policy_class(str(path))(str(path), **own | settings)
+    return policy_class(str(path))(str(path), **SETTINGS.get(path.name, {}) | settings)
 
 
 def loaded(path: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
@@ -49,24 +54,30 @@ def loaded(path: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> A
     return policy.to(dtype)
 
 
-def family_views() -> list[View]:
-    """Unequal prompts, answers, sizes, numbers of frames and steps; a reversed video and a repeated frame."""
-    generator = torch.Generator().manual_seed(0)
+def family_views(kind: str = "") -> list[View]:
+    """Unequal prompts, answers, sizes, numbers of frames and steps; a reversed video and a repeated frame.
+
+    Args:
+        kind: the family; Video-LLaVA takes one number of frames.
+    """
+    generator, more = torch.Generator().manual_seed(0), 4 if kind == "video_llava" else 5
     first = torch.randint(0, 256, (4, 3, 60, 90), generator=generator, dtype=torch.uint8)
-    second = torch.randint(0, 256, (5, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    half, slow = torch.arange(4) * 0.5, torch.arange(5) * 1.5
+    second = torch.randint(0, 256, (more, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    half, slow = torch.arange(4) * 0.5, torch.arange(more) * 1.5
     chosen = "the red ball rolls"
     answers = {"chosen": chosen, "rejected": "a blue one", "irrelevant": "no"}
     return [
         View(0, "original", first, "what moves?", dict(answers), half),
         View(0, "video_negative", first.flip(0), "what moves?", {"chosen": chosen}, half),
         View(1, "original", second, "where is it, and since when?", {"chosen": "left", "rejected": "right"}, slow),
-        View(1, "object", second[2:3].expand(5, -1, -1, -1), "where is it?", {"chosen": "left"}, slow),
+        View(1, "object", second[2:3].expand(more, -1, -1, -1), "where is it?", {"chosen": "left"}, slow),
     ]
 
 
 def native_inputs(policy: Any, view: View, answer: str | None = None) -> dict[str, Tensor]:
     """A view, with an answer behind it or none, through the checkpoint's own template and processor alone."""
+    if policy.config.model_type == "video_llava":
+        return template_inputs(policy, view, answer)
     content = [{"type": "video"}, {"type": "text", "text": view.prompt}]
     text = policy.processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=False
@@ -84,6 +95,15 @@ def native_inputs(policy: Any, view: View, answer: str | None = None) -> dict[st
     return {name: value.to(floats) if value.is_floating_point() else value for name, value in tensors.items()}
 
 
+def template_inputs(policy: Any, view: View, answer: str | None) -> dict[str, Tensor]:
+    """As `native_inputs` for Video-LLaVA, whose processor has no chat template."""
+    text = f"USER: <video>\n{view.prompt} ASSISTANT:" + ("" if answer is None else f" {answer}")
+    made = policy.processor(text=[text], videos=[view.frames], do_sample_frames=False, return_tensors="pt")
+    return {name: made[name] for name in ("input_ids", "attention_mask", "pixel_values_videos")} | {
+        "pixel_values_videos": made["pixel_values_videos"].to(next(policy.base.parameters()).dtype)
+    }
+
+
 def native_log_probs(policy: Any, views: list[View]) -> Tensor:
     """(A,) every answer's log-probability by the model's own forward, one sequence at a time."""
     values = []
@@ -91,7 +111,7 @@ def native_log_probs(policy: Any, views: list[View]) -> Tensor:
         start = native_inputs(policy, view)["input_ids"].shape[1]
         for answer in view.answers.values():
             inputs = native_inputs(policy, view, answer)
-            ids = [*inputs["input_ids"][0].tolist(), policy.chat.answer_ids.end_id]
+            ids = [*inputs["input_ids"][0].tolist(), policy.processor.tokenizer.eos_token_id]
             log_probs = policy.base(**inputs).logits[0].log_softmax(-1)
             places = torch.arange(start - 1, len(ids) - 1)
             values.append(log_probs[places, torch.tensor(ids[start:])].sum())

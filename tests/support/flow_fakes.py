@@ -47,6 +47,9 @@ class TableFlow(nn.Module):
     def error_weight(self, t: Tensor, error_of: Any = None) -> Tensor:
         return error_weight(t, error_of or self.prediction)
 
+    def predicted_frames(self, frames: int, condition: Any) -> Tensor:
+        return torch.ones(frames, dtype=torch.bool)
+
     @contextmanager
     def reference_mode(self) -> Iterator[None]:
         self._is_reference = True
@@ -97,6 +100,9 @@ class TinyFlow(nn.Module):
 
     def error_weight(self, t: Tensor, error_of: Any = None) -> Tensor:
         return error_weight(t, error_of or self.prediction)
+
+    def predicted_frames(self, frames: int, condition: Any) -> Tensor:
+        return torch.ones(frames, dtype=torch.bool)
 
 
 @dataclass

@@ -31,7 +31,7 @@ class FlowRecorder(LightningModule):
         takes: dict[str, Any] = {
             "times": (0.0, 1.0),
             "prompt_shapes": {"embeds": (4, WIDTH)},
-            "condition_fault": lambda latents, image: None,
+            "condition_fault": lambda *_: None,
         }
         self.policy = SimpleNamespace(latent_space=space, **takes | policy)
         self.weight = torch.nn.Parameter(torch.zeros(()))

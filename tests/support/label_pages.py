@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +14,6 @@ pytest.importorskip("playwright.sync_api", reason="the browser tests need playwr
 pytest.importorskip("uvicorn", reason="the browser tests need the extra `label`")
 from playwright.sync_api import Page, expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-#: `pytestmark` of the browser tests.
-IN_A_BROWSER = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="there is no Chromium on this machine (.ci/browser installs it in the CI)"
-    ),
-]
 #: Opens an address in a new profile; the keywords are Playwright's.
 OpenPage = Callable[..., Page]
 

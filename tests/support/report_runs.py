@@ -50,7 +50,8 @@ def write_run(folder: Path, benchmark: str, right: Mapping[str, np.ndarray], **m
         **more,
     }
     if paper is not None:
-        about["paper"] = find_row(paper).compared(benchmark, results, Protocol(parameters=7e9))
+        protocol = Protocol(annotations={part: part for part in right}, parameters=7e9)
+        about["paper"] = find_row(paper).compared(benchmark, results, protocol)
     details = {
         "annotations": {part: {"sha256": part} for part in right},
         "skipped": {},

@@ -20,7 +20,7 @@ from tests.support.tiny_family_parts import (
     token_ids,
     tokenizer,
 )
-from tests.support.tiny_rows_families import gemma4, glm46v, qwen3_5, smolvlm
+from tests.support.tiny_rows_families import ROWS_BUILDERS
 
 
 def save(kind: str, folder: Path, **changes: Any) -> Path:
@@ -174,10 +174,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "llava_next_video": _llava_next_video,
     "llava_onevision": _llava_onevision,
     "internvl": _internvl,
-    "qwen3_5": qwen3_5,
-    "gemma4": gemma4,
-    "glm46v": glm46v,
-    "smolvlm": smolvlm,
+    **ROWS_BUILDERS,
 }
 
 

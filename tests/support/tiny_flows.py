@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from datamodules.video.facts import VideoFacts
@@ -55,7 +56,7 @@ class Family:
     @property
     def image(self) -> bool:
         """Whether a video starts from an image."""
-        return self.settings.get("image_to_video", False) or self.write in (wan_image, wan_image_ti2v)
+        return self.settings.get("image_to_video", False) or self.write in (wan_image, wan_image_21, wan_image_ti2v)
 
     def save(self, folder: Path) -> Path:
         """Write the pipeline as `save_pretrained` does."""
@@ -86,6 +87,8 @@ class Family:
         if self.write is ltx_image:
             # Of this pipeline, whoever gives the noise also puts the image into it.
             noise = torch.cat([policy.condition(self.video(), FPS).image[None], noise[:, :, 1:]], dim=2)
+        # The pipeline gives latents with the frames that it adds, where it is asked for as many.
+        frames += policy.leading_frames * policy.latent_space.temporal_ratio
         given: dict[str, Any] = {
             "prompt": PROMPT, "height": height, "width": width, "num_frames": frames, "latents": self.pack(pipe, noise),
             "num_inference_steps": self.steps, "output_type": "latent", "negative_prompt": NEGATIVE,
@@ -97,7 +100,7 @@ class Family:
         else:
             pipe.tokenizer_max_length = policy.prompt_length
         if self.image:
-            given["image"] = self.video()[:1].float() / 255
+            given["image"] = Image.fromarray(self.video()[0].permute(1, 2, 0).numpy())
         with torch.no_grad():
             latents = pipe(**given, **self.call).frames
         return self.unpack(pipe, latents, noise)
@@ -129,32 +132,55 @@ def _t5(width: int) -> Any:
     ).eval()  # fmt: skip
 
 
-def _wan_transformer(channels: int = 4) -> Any:
+def _wan_transformer(channels: int = 4, **config: Any) -> Any:
     from diffusers import WanTransformer3DModel
 
     return loud(
         WanTransformer3DModel(
             patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=18, in_channels=channels, out_channels=4,
-            text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=72, num_layers=2, rope_max_seq_len=64,
+            text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=72, num_layers=2, rope_max_seq_len=64, **config,
         )
     )  # fmt: skip
 
 
-def _wan(image: bool, experts: bool, **config: Any) -> Any:
+def _image_tower() -> dict[str, Any]:
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=12, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    processor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    return {"image_encoder": loud(CLIPVisionModel(config)), "image_processor": processor}
+
+
+def _wan(image: bool, experts: bool, tower: bool = False, **config: Any) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline
 
     tokenizer = tiny_tokenizer()
     channels = 12 if image and not config.get("expand_timesteps") else 4
+    states = {"image_dim": 12, "added_kv_proj_dim": 36} if tower else {}
     parts: dict[str, Any] = {
         "tokenizer": tokenizer,
         "text_encoder": tiny_text_encoder(len(tokenizer)),
         "vae": tiny_vae(),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
-        "transformer": _wan_transformer(channels),
+        "transformer": _wan_transformer(channels, **states),
     }
     if experts:
         parts |= {"transformer_2": _wan_transformer(channels), "boundary_ratio": 0.9 if image else 0.875}
+    if tower:
+        parts |= _image_tower()
     return (WanImageToVideoPipeline if image else WanPipeline)(**parts, **config)
+
+
+def wan() -> Any:
+    """Wan2.1 text to video."""
+    return _wan(image=False, experts=False)
+
+
+def wan_image_21() -> Any:
+    """Wan2.1 image to video: image on channels, and its states in a CLIP tower."""
+    return _wan(image=True, experts=False, tower=True)
 
 
 def wan_experts() -> Any:
@@ -322,6 +348,9 @@ _COG: dict[str, Any] = {
 _WAN: dict[str, Any] = {"policy": WanPolicy, "size": (9, 32, 32), "own_levels": False}
 
 FAMILIES: dict[str, Family] = {
+    "wan": Family(**_WAN, write=wan, settings={"prompt_length": 24}),
+    # diffusers' attention takes all but the last 512 tokens for those of the image.
+    "wan21-image": Family(**_WAN, write=wan_image_21, settings={"prompt_length": 512}),
     "wan-both": Family(**_WAN, write=wan_experts, settings={"prompt_length": 24, "transformer": "both"}),
     "wan-ti2v": Family(**_WAN, write=wan_ti2v, settings={"prompt_length": 24}),
     "wan-ti2v-image": Family(**_WAN, write=wan_image_ti2v, settings={"prompt_length": 24, "image_to_video": True}),
@@ -331,4 +360,5 @@ FAMILIES: dict[str, Family] = {
     "hunyuan15": Family(HunyuanVideo15Policy, hunyuan_video15, (9, 64, 64), {"prompt_length": 40}, guidance=False),
     "cogvideox": Family(**_COG, write=cogvideox),
     "cogvideox-rotary": Family(**_COG, write=cogvideox_rotary),
+    "cogvideox15": Family(**_COG, write=cogvideox15),
 }

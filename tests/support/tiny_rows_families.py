@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.tiny_family_parts import (
@@ -120,3 +121,29 @@ def smolvlm(changes: dict[str, Any]) -> tuple[Any, Any]:
         tr.SmolVLMImageProcessor(**size), tokenizer(**names), tr.SmolVLMVideoProcessor(**size), image_seq_len=4,
         chat_template=CHATML.replace("VIDEO", "<video>"),
     )  # fmt: skip
+
+
+def video_llama_3(changes: dict[str, Any]) -> tuple[Any, Any]:
+    import transformers as tr
+
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14,
+    }  # fmt: skip
+    text = {"model_type": "qwen2", **text_config(), **changes}
+    ids = token_ids({"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"})
+    config = tr.VideoLlama3Config(vision_config=vision, text_config=text, **ids)
+    size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
+    return tr.VideoLlama3ForConditionalGeneration(config), tr.VideoLlama3Processor(
+        tr.VideoLlama3ImageProcessor(), tokenizer(), tr.VideoLlama3VideoProcessor(size=size),
+        chat_template=CHATML.replace("VIDEO", "<|video_pad|>\n"),
+    )  # fmt: skip
+
+
+#: model_type -> what makes model and processor of the families that `AnyVideoLLM` takes.
+ROWS_BUILDERS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
+    "qwen3_5": qwen3_5,
+    "gemma4": gemma4,
+    "glm46v": glm46v,
+    "smolvlm": smolvlm,
+    "video_llama_3": video_llama_3,
+}

@@ -1,4 +1,4 @@
-"""A browser for the tests of the labelling page, and pairs to label."""
+"""Pages of the browser for the tests of the labelling page, and pairs to label."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ if TYPE_CHECKING:  # where playwright is not installed, the other tests of this 
     from playwright.sync_api import Browser, Page
 
     from tests.support.label_pages import OpenPage
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    from tests.support.label_pages import CHROMIUM
-
-    with sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

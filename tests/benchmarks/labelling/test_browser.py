@@ -14,9 +14,10 @@ from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.labelling import Labelling
 from benchmarks.labelling.pairs import ShownPairs
 from lightning_modules.policies.wan import WanPolicy
+from tests.support.browser import IN_A_BROWSER
 from tests.support.command_runs import run_fit, steps
 from tests.support.judged_pairs import read_labels, write_judged_pairs
-from tests.support.label_pages import IN_A_BROWSER, OpenPage, enter, expect, press, rows, video_times, wait_ready
+from tests.support.label_pages import OpenPage, enter, expect, press, rows, video_times, wait_ready
 from tests.support.labelling import label_server
 from tests.support.paths import ROOT
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan

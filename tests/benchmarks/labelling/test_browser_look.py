@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.browser import IN_A_BROWSER
 from tests.support.flow_shards import write_labels
-from tests.support.label_pages import IN_A_BROWSER, OpenPage, enter, expect, video_times, wait_ready
+from tests.support.label_pages import OpenPage, enter, expect, video_times, wait_ready
 from tests.support.labelling import label_server
 
 pytestmark = IN_A_BROWSER

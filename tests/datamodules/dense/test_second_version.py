@@ -20,7 +20,7 @@ from datamodules.schemas import index_shards, write_shards
 from datamodules.shards.index import Index, joined
 from datamodules.shards.index_fields import version_of
 from tests.support.flow_harness import FlowRecorder, attached
-from tests.support.flow_shards import LABELS, pair_row, pair_sample, write_labels, write_latents
+from tests.support.flow_shards import LABELS, SPACE, pair_row, pair_sample, write_labels, write_latents
 
 SHAPES = {"embeds": (3, 6), "pooled": (5,), "glyphs": (0, 4)}
 IMAGE = (4, 1, 2, 4)
@@ -39,6 +39,8 @@ def sample(row: PairRow) -> tuple[str, dict[str, bytes]]:
     [
         {"prompt_shapes": SHAPES},
         {"image_shape": IMAGE},
+        {"image_shape": IMAGE, "image_states_shape": (5, 6)},
+        {"latent_space": replace(SPACE, leading_frames=1), "latent_shape": (4, 5, 2, 4)},
         {"kind": "imported", "eta": None, "seeds": None},
         {"eta": (0.7, 0.75)},
     ],
@@ -57,7 +59,8 @@ def test_a_row_comes_back_as_it_was_and_makes_the_index_version_2(tmp_path: Path
 def test_what_version_1_can_say_is_said_in_version_1(tmp_path: Path) -> None:
     row = replace(pair_row("p00"), prompt_shapes={"embeds": (3, 6)})
     assert row.to_json()["prompt_shape"] == [3, 6]
-    assert row.to_json().keys().isdisjoint({"prompt_shapes", "image_shape"})
+    assert row.to_json().keys().isdisjoint({"prompt_shapes", "image_shape", "image_states_shape"})
+    assert "leading_frames" not in row.to_json()["latent_space"]
     assert pair_row("p00").to_json()["prompt_shape"] is None
     first = write_shards([pair_sample(row)], tmp_path / "pairs", "vidpref/pairs")
     assert first.version == 1
@@ -93,6 +96,7 @@ def test_only_an_imported_pair_may_lack_what_it_was_made_from(change: dict[str, 
         ("prompt_shapes", {"pooled": [5]}),
         ("prompt_shapes", {"embeds": [3, 0]}),
         ("image_shape", [4, 1, 2]),
+        ("image_states_shape", [4]),
         ("eta", [0.1]),
         ("seeds", [1]),
         ("visible", [0, 0, 5]),
@@ -130,13 +134,29 @@ def test_streams_and_the_image_reach_the_batch_and_given_frames_lose_their_label
     assert data.selection("val").terms["frames"].tolist() == [2, 2, 1], "given frames are no items"
 
 
+def test_a_frame_that_is_no_part_of_the_video_has_no_label_and_is_no_item(tmp_path: Path) -> None:
+    space = replace(SPACE, leading_frames=1)
+    row = replace(pair_row("p00"), latent_space=space, latent_shape=(4, 5, 2, 4))
+    write_shards([pair_sample(row)], tmp_path / "pairs", "vidpref/pairs")
+    pairs = str(tmp_path / "pairs.index.json")
+    labels = write_labels(pairs, [(1, 0, -1)])
+    data = attached(DensePairs(pairs, labels, pairs, labels), FlowRecorder(space=space))
+    (batch,) = data.val_dataloader()
+    # 13 frames are 4 latent frames behind the one that leads; segments of 4 frames have 2, 1 and 1 of them.
+    assert batch.labels.tolist() == [[0, 1, 1, 0, -1]]
+    assert batch.segments.tolist() == [[-1, 0, 0, 1, 2]]
+    assert data.selection("val").terms["frames"].tolist() == [3]
+    with pytest.raises(ValueError, match="leading_frames 1 is not 0"):
+        attached(DensePairs(pairs, labels), FlowRecorder())
+
+
 def test_samples_of_another_family_are_refused_before_training(tmp_path: Path) -> None:
     write_shards([sample(replace(pair_row("p00"), prompt_shapes=SHAPES))], tmp_path / "pairs", "vidpref/pairs")
     pairs = str(tmp_path / "pairs.index.json")
     labels = write_labels(pairs, LABELS)
     with pytest.raises(ValueError, match=r"streams embeds, pooled, glyphs, the policy takes embeds"):
         attached(DensePairs(pairs, labels), FlowRecorder())
-    fault = FlowRecorder(condition_fault=lambda latents, image: "no image")
+    fault = FlowRecorder(condition_fault=lambda *_: "no image")
     with pytest.raises(ValueError, match=r"latents-000000\.tar: sample 'v00': no image"):
         attached(Latents(write_latents(tmp_path)), type(fault)({"s": "samples"}, condition_fault=lambda *_: "no image"))
 
@@ -147,5 +167,15 @@ def test_prompts_and_conditions_are_read_from_their_members() -> None:
     assert read_prompt(save(prompt))["embeds"].dtype == torch.float32
     latents = save({"image": torch.ones(IMAGE)})
     assert read_condition(latents, {"fps": 8.0}).image is None
+    both = save({"image": torch.ones(IMAGE), "image_states": torch.full((5, 6), 3.0)})
+    condition = read_condition(both, {"fps": 8.0, "image_shape": IMAGE, "image_states_shape": [5, 6]})
+    assert condition.image_states is not None
+    assert condition.image_states.unique().tolist() == [3.0]
+    assert condition.shapes() == {"image_shape": IMAGE, "image_states_shape": (5, 6)}
+    assert {name: tensor.shape for name, tensor in condition.tensors().items()} == {
+        "image": torch.Size(IMAGE), "image_states": torch.Size((5, 6))
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"holds \['image'\], not 'image_states'"):
+        read_condition(latents, {"fps": 8.0, "image_states_shape": [5, 6]})
     with pytest.raises(ValueError, match=r"image is \[4, 1, 2, 4\], the index says \[4, 4, 2, 4\]"):
         read_condition(latents, {"fps": 8.0, "image_shape": [4, 4, 2, 4]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from callbacks.reference.model import ReferenceModel
 from datamodules.schemas import write_shards
 from datamodules.vista import vista_pairs
+from datamodules.vista.samples import View
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
@@ -31,7 +32,11 @@ class Strict(TinyPolicy):
         self.asked = 0
 
     def text_faults(
-        self, prompt: str, answers: Mapping[str, str], shape: tuple[int, int, int] | None = None
+        self,
+        prompt: str,
+        answers: Mapping[str, str],
+        shape: tuple[int, int, int] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
     ) -> list[str]:
         self.asked += 1
         return [f"answer {name} has {len(text)} characters" for name, text in answers.items() if len(text) > 100]
@@ -125,3 +130,31 @@ def test_prefix_with_video_and_answer_are_counted_against_the_positions(tmp_path
     assert policy.text_faults("what moves?", {"chosen": "1" * (room - 1), "rejected": "a"}) == []
     (fault,) = policy.text_faults("what moves?", {"chosen": "1" * room, "rejected": "a"})
     assert "513 tokens, the checkpoint has 512 positions" in fault
+
+
+def test_the_turns_of_a_conversation_are_counted_together(tmp_path: Path) -> None:
+    """Each of them fits by itself; what is shown is all of them."""
+    policy = VideoLlavaPolicy(str(save_tiny_video_llava(tmp_path / "tiny")), num_frames=NUM_FRAMES)
+    policy.load(meta=True)
+    question, answers = "What moves?", {"chosen": "A disc.", "rejected": "A box."}
+
+    def conversation(letters: int) -> tuple[tuple[str, str], ...]:
+        return (("1" * 150, "2"), ("what else?", "3" * letters))
+
+    shortest = policy.prompt_length(question, "here", conversation(1)) + len(policy.answer_ids("A disc.", "here"))
+    room = policy.config.text_config.max_position_embeddings - shortest
+    fits, too_long = conversation(1 + room), conversation(2 + room)
+    view = View(0, "original", torch.zeros(NUM_FRAMES, 3, 16, 16, dtype=torch.uint8), question, answers, None, fits)
+    assert policy.prompt_length(question, "here", fits) == len(policy.prefix(view, "here").ids)
+    assert policy.text_faults(question, answers, None, fits) == []
+    (fault,) = policy.text_faults(question, answers, None, too_long)
+    assert "513 tokens, the checkpoint has 512 positions" in fault
+
+    rows = [annotated(f"s{number}", turns=turns) for number, turns in enumerate((fits, too_long))]
+    write_shards([(row.key, members) for row, members in rows], tmp_path / "train", samples_per_shard=4)
+    data, run = pairs(tmp_path / "train.index.json"), trainer(tmp_path)
+    run.strategy._lightning_module = method(policy)
+    data.trainer = run
+    (fault,) = data.text_faults("train", policy.text_faults)
+    assert "1 of 2 samples cannot be used" in fault
+    assert "sample 's1': its texts: 513 tokens, the checkpoint has 512 positions" in fault

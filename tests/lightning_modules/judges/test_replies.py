@@ -84,6 +84,63 @@ def test_verdicts_are_found_in_replies(reply: str, verdict: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("Answer: first. The second flickers.", "first"),
+        ("Answer: second. The first one melts in frame 2.", "second"),
+        ("Final answer: first. In the second, the hand has six fingers. The colours are alike.", "first"),
+        ("Verdict: tie. The first flickers, the second melts.", "tie"),
+        ("Verdict: first! The second video warps or melts; its sky is static.", "first"),
+        ("Verdict: first; the second melts", "first"),
+        ("Answer: first. The first is sharper than the second.", "first"),
+        ("**Answer: 1.** The second flickers.", "first"),
+        ("I would choose the first video. The second flickers.", "first"),
+        ('{"verdict": "first. The second flickers."}', "first"),
+        ('{"verdict": "first"}\nThe second is smoother, but its hand melts.', "first"),
+        ("<answer>first</answer> The second flickers.", "first"),
+        ("Verdict: first\n1. The hand is whole.\n2. The second flickers for 2 seconds.", "first"),
+        ("Verdict: first\n\nThe first is better because the second melts.", "first"),
+        ("Verdict: first\nBoth are sharp, but the first has better hands.", "first"),
+        ("Verdict: second\n\nNo artifacts in the second; people wait at a stop.", "second"),
+        ("Verdict: first\nThe second video is not better.", "first"),
+        # Taken back: never the verdict that was stated first.
+        ("Answer: first. No, the second.", None),
+        ("Answer: first. No.", None),
+        ("Answer: first. Wait, the first flickers.", None),
+        ("Answer: first. Second.", None),
+        ("Answer: first. Or the second.", None),
+        ("Answer: first. It is actually the second.", None),
+        ("Answer: first. On second thought, they are alike.", None),
+        ("Answer: first. I mean the other one.", None),
+        ("Answer: first. The second is better.", None),
+        ("Answer: first. I prefer the second.", None),
+        ("Answer: first. The second has fewer faults.", None),
+        ("Answer: first. The second does not flicker.", None),
+        ("Answer: first. The first is worse.", None),
+        ("Answer: first. The first is worse than the second.", None),
+        ("Answer: first. Final answer: second.", None),
+        ("Answer: first. Both are equal.", None),
+        ("Answer: first. The second isn\u2019t flickering.", None),
+        ("Answer: first. The choices were first, second or tie.", None),
+        ("Answer: first. Tie.", None),
+        ("Verdict: first, because the second melts. No, second.", None),
+        ("Verdict: first\nNo, the second.", None),
+        ("Verdict: first\nThe second is better. The first flickers.", None),
+        ("Verdict: first\nHmm, the first flickers.", None),
+        ('{"verdict": "first"}\nNo, the second.', None),
+        ("<answer>first</answer> Wait, I was wrong.", None),
+        (r"\boxed{first} Actually the second.", None),
+        # The last word counts.
+        ("Verdict: first\nNo, wait.\nSecond.", "second"),
+        ("Verdict: first\nThe second is better.", "second"),
+        ("Answer: first. No.\nFinal answer: second. The first flickers.", "second"),
+    ],
+)
+def test_what_follows_a_verdict_explains_it_or_takes_it_back(reply: str, verdict: str | None) -> None:
+    assert parse_verdict(reply) == verdict
+
+
+@pytest.mark.parametrize(
     ("reply", "words"),
     [
         ("  Yes. ", "  Yes. "),

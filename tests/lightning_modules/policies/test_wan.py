@@ -258,7 +258,7 @@ def test_each_of_two_experts_keeps_to_its_noise_levels(path: Path, tmp_path: Pat
 def test_other_checkpoints_are_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no model_index.json at"):
         WanPolicy(str(tmp_path))
-    with pytest.raises(ValueError, match=r"makes videos from an image \(image_dim 8"):
+    with pytest.raises(ValueError, match=r"image_dim 8\), but has no channels for the image"):
         WanPolicy(str(write_tiny_wan(tmp_path / "image", text_to_video=False)))
     with pytest.raises(ValueError, match=r"no model_index.json at"):
         WanPolicy(str(save_tiny_video_llava(tmp_path / "llava")))
@@ -268,3 +268,28 @@ def test_other_checkpoints_are_refused(path: Path, tmp_path: Path) -> None:
         WanPolicy(str(path), weights=str(path / "vae"))
     with pytest.raises(ValueError, match=r"no config.json at"):
         WanPolicy(str(path), weights=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "why"),
+    [
+        ({"in_channels": 20}, {}, r"has 20 channels in and 4 out; this policy takes 4 \(text to video\) or 12 \(image"),
+        ({"pos_embed_seq_len": 514}, {}, "between a first and a last frame"),
+        ({}, {"prompt_length": 24}, "prompt_length is 24, and .* beside exactly 512 tokens of text"),
+    ],
+)
+def test_image_checkpoints_that_are_not_taken_are_refused_before_weights_are_read(
+    change: dict[str, Any], settings: dict[str, Any], why: str, path: Path, tmp_path: Path
+) -> None:
+    """Configurations alone: the folder has weights of text to video."""
+    folder = shutil.copytree(path, tmp_path / "image")
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    config |= {"in_channels": 12, "image_dim": 8, "added_kv_proj_dim": 36, **change}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config))
+    tower = {"image_size": 8, "patch_size": 4, "hidden_size": 8, "num_attention_heads": 2}
+    (folder / "image_encoder").mkdir()
+    with pytest.raises(ValueError, match=why if change else "no image_encoder/config.json at"):
+        WanPolicy(str(folder))
+    (folder / "image_encoder" / "config.json").write_text(json.dumps(tower))
+    with pytest.raises(ValueError, match=why):
+        WanPolicy(str(folder), **settings)
