@@ -61,6 +61,7 @@ def _parse(verb: str, words: list[str]) -> None:
 
 def _function_parser(verb: str, words: list[str]) -> tuple[ArgumentParser, list[str]]:
     """The parser of a verb whose options are the parameters of a function, and the words that it reads."""
+    from callbacks.cli.verbs.label import PAGE
     from callbacks.cli.verbs.prepare import PREPARE, function_of, prepare_parser
 
     if verb == "prepare":
@@ -68,9 +69,7 @@ def _function_parser(verb: str, words: list[str]) -> tuple[ArgumentParser, list[
             raise ValueError(f"unknown source '{' '.join(words[:1])}'; the sources are {', '.join(PREPARE)}")
         return prepare_parser(words[0], function_of(PREPARE[words[0]])), words[1:]
     if verb == "label":
-        from benchmarks.labelling.command import label_pairs
-
-        return prepare_parser(verb, label_pairs, "vidpref"), words
+        return prepare_parser(verb, function_of(PAGE), "vidpref"), words
     from callbacks.export_run import export_run
 
     return prepare_parser(verb, export_run, "vidpref"), words
