@@ -43,7 +43,9 @@ def policy_settings(policy: Any, nested: bool = True) -> dict[str, Any]:
     settings = {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for name, value in vars(policy).items()
-        if not name.startswith("_") and name != "training" and (_is_plain(value) or (nested and is_dataclass(value)))
+        if not name.startswith("_")
+        and name != "training"
+        and (isinstance(value, bool | int | float | str) or (nested and is_dataclass(value)))
     }
     return {"class": type(policy).__qualname__, **settings}
 
@@ -65,7 +67,3 @@ def weights_of(policy: Any) -> dict[str, str]:
         if files:
             hashes[name] = digest("".join(file_sha256(file) for file in files).encode())
     return hashes
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float | str)

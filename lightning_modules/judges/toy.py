@@ -49,7 +49,6 @@ class ToyJudge(Judge):
         for question in questions:
             motion, (first, second) = self._motion(question.key), _shown(question)
             lead = measure(first, motion).quality - measure(second, motion).quality
-            # A lead within the margin is a tie: rendering and encoding alone move the quality a little.
             verdict: Verdict = "tie" if abs(lead) <= self.margin else "first" if lead > 0 else "second"
             replies.append(json.dumps({"reason": f"the first leads by {lead:.3f} in quality", "verdict": verdict}))
         return replies
@@ -74,6 +73,5 @@ def _shown(question: JudgeQuestion) -> tuple[Tensor, Tensor]:
             f"question {question.key!r} shows {len(question.images)} pictures, {len(frames)} of them as tensors; the "
             "toy judge compares two videos of as many frames"
         )
-    # Both videos of a question have as many frames, the one shown first before the other.
     half = len(frames) // 2
     return torch.stack(frames[:half]), torch.stack(frames[half:])

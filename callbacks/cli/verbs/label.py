@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.labelling.command import label_pairs
-from callbacks.cli.verbs.prepare import prepare_parser, spelled_out
+from callbacks.cli.verbs.prepare import Prepare, function_of, prepare_parser, spelled_out
+
+# Named, not imported: the demos in benchmarks/toy are recipes of callbacks/cli, and folders import one way.
+PAGE = Prepare("benchmarks.labelling.command", "label_pairs", "the labelling page")
 
 
 def main(arguments: list[str]) -> int:
@@ -12,8 +14,9 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: the verb and its options.
     """
-    parser = prepare_parser("label", label_pairs, "vidpref")
+    function = function_of(PAGE)
+    parser = prepare_parser("label", function, "vidpref")
     options = parser.instantiate(parser.parse_args(spelled_out(arguments[1:], parser)))
     options.pop("config", None)
-    label_pairs(**options)
+    function(**options)
     return 0
