@@ -111,11 +111,6 @@ class Chat:
         """The answer's ids and the end of sequence, see `AnswerIds`."""
         return self._answer_ids(answer, where)
 
-    def text(self, ids: list[int]) -> str:
-        """The text of generated ids, without special tokens."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text.strip()
-
 
 def check_template(template: str) -> None:
     """Refuse a template into which no question fits.

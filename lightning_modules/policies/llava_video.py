@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_modules.policies.clip_tower import tower_dtype
 from lightning_modules.policies.frames import distinct_units
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
@@ -19,6 +20,7 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
     The tower sees frames one by one, so every distinct frame is encoded once.
     """
 
+    asking = "embeddings"
     kinds = {  # noqa: RUF012  # never written
         "llava_next_video": "LlavaNextVideoForConditionalGeneration",
         "llava_onevision": "LlavaOnevisionForConditionalGeneration",
@@ -31,7 +33,8 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         # A video is (1, T, 3, S, S), or of InternVL T pictures.
         videos = [prefix.inputs[name].reshape(-1, *prefix.inputs[name].shape[-3:]) for prefix in prefixes]
         frames, places = distinct_units(videos)
-        features, ending = self._features(torch.stack(frames).to(self.device, self._dtype()))
+        dtype = tower_dtype(self.base.model.vision_tower)
+        features, ending = self._features(torch.stack(frames).to(self.device, dtype))
         views = [torch.cat([features[row].flatten(0, 1), ending]) for row in places]
         counts = [prefix.ids.count(self.video_token_id) for prefix in prefixes]
         assert [len(view) for view in views] == counts, "features and placeholders differ in number"
@@ -48,7 +51,3 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         count = 1 if self.config.model_type == "llava_onevision" else 0
         cut = len(features) - count
         return features[:cut].unflatten(0, (len(frames), -1)), features[cut:]
-
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = next(self.base.model.vision_tower.parameters()).dtype
-        return dtype

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policies import hub_model
+from lightning_modules.policies.clip_tower import tower_dtype, tower_states
 from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.pllava_weights import check_names, llava_configuration, merged_weights, weight_names
 from lightning_modules.policies.prefixes import Prefix
@@ -123,9 +124,10 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         """(n, D) features: every distinct frame projected once, then pooled video by video."""
         pixels, places = self.pixels(prefixes)
         model = self.base.model
-        states = model.vision_tower(pixels.to(self._dtype()), output_hidden_states=True, return_dict=True)
+        pixels = pixels.to(tower_dtype(model.vision_tower))
+        states = tower_states(model.vision_tower, pixels, self.config.vision_feature_layer)
         # The tower's class token comes first and is left out.
-        projected = model.multi_modal_projector(states.hidden_states[self.config.vision_feature_layer][:, 1:])
+        projected = model.multi_modal_projector(states[:, 1:])
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
         return (torch.cat([self._pooled(projected[row].unflatten(1, (side, side))) for row in places]),)
 
@@ -146,7 +148,3 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         save_torch_state_dict(state_dict or self.model.state_dict(), str(folder))
         (folder / "config.json").write_text(json.dumps(self._content, indent=2))
         self.processor.tokenizer.save_pretrained(folder)
-
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = next(self.base.model.vision_tower.parameters()).dtype
-        return dtype

@@ -21,6 +21,7 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
     """
 
     uses_times = True
+    asking = "inputs"
     kinds = {  # noqa: RUF012  # never written
         "qwen2_vl": "Qwen2VLForConditionalGeneration",
         "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from datamodules.vista.samples import Box, View
 from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels
-from lightning_modules.policies.prefixes import PADDING, Prefix, left_padded
-from lightning_modules.policies.sharding import is_sharded
+from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
-from lightning_modules.policies.video_llm import asked_views
 
 
 class TemplatePolicy(TransformersVideoLLM):
@@ -32,6 +29,8 @@ class TemplatePolicy(TransformersVideoLLM):
     Raises:
         ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
     """
+
+    asking = "embeddings"
 
     def __init__(self, path: str, prompt_template: str, frame_fit: FrameFit, **options: Any) -> None:
         check_template(prompt_template)
@@ -81,49 +80,3 @@ class TemplatePolicy(TransformersVideoLLM):
         side = self.config.vision_config.image_size
         pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, side)
         return pixels.to(self.device), places
-
-    @torch.no_grad()
-    def generate(
-        self,
-        prompts: Sequence[str],
-        frames: Sequence[Tensor],
-        max_new_tokens: int,
-        answer_start: str = "",
-        times: Sequence[Tensor] | None = None,
-    ) -> list[str]:
-        """Greedy answers, all in one left-padded batch of finished embeddings; positions are plain here.
-
-        Args:
-            prompts: without a video token or chat template.
-            frames: one (T, 3, H, W) uint8 video a prompt.
-            max_new_tokens: the longest answer.
-            answer_start: what every answer begins with, behind the template; it is not part of what comes back.
-            times: not needed.
-
-        Raises:
-            ValueError: as `encode`.
-        """
-        assert self.model is not None, "load() comes first"
-        prefixes = []
-        for view in asked_views(prompts, frames, times):
-            where = f"sample {view.sample} of the batch, view {view.name}"
-            prefix = self.prefix(view, where, self.start_ids(answer_start, where))
-            self.check_length(len(prefix.ids), where)
-            prefixes.append(prefix)
-        packed = self.pack(prefixes, [[] for _ in prefixes], "packed")
-        embeds = self.embed(packed, self.see(prefixes))
-        # Generation appends at the right, so that padding moves to the left.
-        embeds, mask = left_padded(embeds, packed.segments != PADDING)
-        training = self.training
-        self.eval()  # activation checkpointing would switch the cache off
-        try:
-            ids = self.base.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask.long(),
-                # Sharded weights are gathered by all ranks together: go on until every rank has finished.
-                synced_gpus=is_sharded(self),
-                **self.greedy(max_new_tokens),
-            )
-        finally:
-            self.train(training)
-        return [self.chat.text(row) for row in ids.tolist()]

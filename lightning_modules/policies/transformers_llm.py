@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewName, blank_view
+from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewName
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies.adapted_model import AdaptedModel
 from lightning_modules.policies.frames import FrameFit, processor_region
+from lightning_modules.policies.generation import Asking, greedy_answers
 from lightning_modules.policies.prefixes import (
     PADDING,
     Encoded,
@@ -27,7 +28,6 @@ from lightning_modules.policies.prefixes import (
     pack_views,
     shared_prefix_mask,
 )
-from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
 from lightning_modules.policies.shared_attention import first_masked
 from lightning_modules.policies.video_llm import VideoLLM, asked_views
 
@@ -38,6 +38,8 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
     entry_points = ("encode", "score", "kl", "logits", "generate")
     frame_fit: FrameFit = "processor"
     uses_times = False
+    #: Prompts are asked one by one unless a family's answers in a batch are shown to be the same.
+    asking: ClassVar[Asking] = "one by one"
 
     # What a family says
 
@@ -214,7 +216,6 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     # Asking
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: Sequence[str],
@@ -223,10 +224,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         answer_start: str = "",
         times: Sequence[Tensor] | None = None,
     ) -> list[str]:
-        """Greedy answers, one prompt after the other by the model's own `generate` on its own inputs.
-
-        Finished embeddings would lose positions of several rows and features that enter deeper layers, and give other
-        answers without an error.
+        """Greedy answers, in one batch or one by one as the family's `asking` says.
 
         Args:
             prompts: without a video token or chat template.
@@ -238,33 +236,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         Raises:
             ValueError: as `encode`.
         """
-        views = asked_views(prompts, frames, times)
-        # Sharded weights are gathered by all ranks together, so that every rank asks as often.
-        spare = most_of_any_rank(len(views), self.device) - len(views) if is_sharded(self) else 0
-        padding = [*views, blank_view(0, 2, {})][:1] * spare
-        training = self.training
-        self.eval()  # activation checkpointing would switch the cache off
-        try:
-            answers = [self._generated(view, max_new_tokens, answer_start) for view in [*views, *padding]]
-        finally:
-            self.train(training)
-        return answers[: len(views)]
-
-    def _generated(self, view: View, max_new_tokens: int, answer_start: str) -> str:
-        where = f"prompt {view.sample}"
-        prefix = self.prefix(view, where, self.start_ids(answer_start, where))
-        self.check_length(len(prefix.ids), where)
-        ids = torch.tensor([prefix.ids], device=self.device)
-        inputs = {name: value.to(self.device) for name, value in prefix.inputs.items()}
-        written = self.base.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            synced_gpus=is_sharded(self),
-            **inputs,
-            **self.greedy(max_new_tokens),
-        )
-        text: str = self.processor.tokenizer.decode(written[0, len(prefix.ids) :], skip_special_tokens=True)
-        return text.strip()
+        return greedy_answers(self, asked_views(prompts, frames, times), max_new_tokens, answer_start)
 
     def start_ids(self, answer_start: str, where: str) -> list[int]:
         """The ids with which an answer begins that is begun for it."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
-from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.clip_tower import freeze_unused_layers, tower_states
 from lightning_modules.policies.frames import FrameFit
-from lightning_modules.policies.prefixes import Layout, PackedViews, Prefix
-from lightning_modules.policies.quantization import Quantization
+from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.template_policy import TemplatePolicy
 from lightning_modules.policies.video_llm import VideoLLM
 
@@ -20,17 +19,10 @@ from lightning_modules.policies.video_llm import VideoLLM
 class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
     """A Video-LLaVA checkpoint that is scored, trained, asked and exported.
 
-    With `lora` or `adapter` an adapter trains; without either the language model and its output head do (full
-    fine-tuning). Vision tower and projector are frozen unless said otherwise; the image tower, which no video passes,
-    always is. Building reads the configuration only, `load` the weights.
+    The arguments that are not named here are every policy's. The image tower, which no video passes, is always frozen.
 
     Args:
         path: a checkpoint folder or hub id of the transformers format.
-        lora: a new LoRA adapter; None = none.
-        adapter: a PEFT folder to start from, or to evaluate. It trains on, and a frozen copy of it is the reference,
-            so that what supervised fine-tuning taught stays in the reference.
-        reference_adapter: keep a frozen adapter as the reference also where a new adapter trains; needed where the
-            reference must follow the policy.
         train_tower: train the video tower as well, as far as its features are used.
         train_projector: train the projector from the tower to the language model as well.
         prompt_template: the prompt with ``{question}`` once and the video token once.
@@ -38,11 +30,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         frame_fit: how frames meet the tower. processor = as the checkpoint's processor does, which for most Video-LLaVA
             checkpoints cuts the borders away; squash = both sides resized to the tower's, as the code of VistaDPO does;
             pad = borders of the mean colour make the frame square. Give a checkpoint what it was trained with.
-        dtype: type of the checkpoint's weights in memory; adapters are float32 always.
-        attn_implementation: sdpa, which runs causally over the shared prefix, or transformers' plain eager.
-        activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
-        layout: packed = a view's answers behind one prefix; rows = one row an answer. None = packed.
-        quantization: nf4 = the decoder's linears in four bits, below an adapter; wants bitsandbytes, and no sharding.
+        options: of every policy of transformers.
 
     Raises:
         ValueError: `path` holds no Video-LLaVA, or a setting contradicts another.
@@ -53,36 +41,17 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
     def __init__(
         self,
         path: str,
-        lora: LoraSettings | None = None,
-        adapter: str | None = None,
-        reference_adapter: bool = False,
         train_tower: bool = False,
         train_projector: bool = False,
         prompt_template: str = "USER: <video>\n{question} ASSISTANT:",
         num_frames: int = 8,
         frame_fit: FrameFit = "processor",
-        dtype: Literal["float32", "bfloat16"] = "float32",
-        attn_implementation: Literal["sdpa", "eager"] = "sdpa",
-        activation_checkpointing: bool = False,
-        layout: Layout | None = None,
-        quantization: Quantization | None = None,
+        **options: Any,
     ) -> None:
         # Before the others: the adapter's configuration asks which parts train.
         self.train_tower = train_tower
         self.train_projector = train_projector
-        super().__init__(
-            path,
-            prompt_template,
-            frame_fit,
-            lora=lora,
-            adapter=adapter,
-            reference_adapter=reference_adapter,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            activation_checkpointing=activation_checkpointing,
-            layout=layout,
-            quantization=quantization,
-        )
+        super().__init__(path, prompt_template, frame_fit, **options)
         self.num_frames = num_frames
 
     @property
@@ -142,28 +111,8 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         return self.scattered(packed.ids, projected[packed.of_rows(places)].flatten(0, 2))
 
     def _states(self, pixels: Tensor) -> Tensor:
-        """(U, 3, S, S) -> (U, P, W), the hidden states of the video tower that the checkpoint selects."""
-        layers = self.config.vision_feature_layer
-        states = self.base.model.video_tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
-        selected: Tensor = states[layers] if isinstance(layers, int) else torch.cat([states[i] for i in layers], dim=-1)
-        return selected
+        return tower_states(self.base.model.video_tower, pixels, self.config.vision_feature_layer)
 
     def _tokens_per_frame(self) -> int:
         vision = self.config.vision_config
         return int((vision.image_size // vision.patch_size) ** 2 + 1)
-
-
-def freeze_unused_layers(tower: Any, selected: int | list[int]) -> None:
-    """Freeze what is behind the selected features: it never gets a gradient, which DDP refuses.
-
-    Args:
-        tower: the CLIP vision model.
-        selected: the configuration's `vision_feature_layer`.
-    """
-    tower = getattr(tower, "vision_model", tower)
-    count = len(tower.encoder.layers)
-    # hidden_states[0] is the embedding, hidden_states[i] what layer i - 1 returns.
-    layers = [selected] if isinstance(selected, int) else selected
-    used = max(layer if layer >= 0 else count + 1 + layer for layer in layers)
-    tower.encoder.layers[used:].requires_grad_(False)
-    tower.post_layernorm.requires_grad_(False)

@@ -63,14 +63,22 @@ def test_gradients_equal_the_models_own(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILY_PARAMS)
-def test_generate_equals_the_models_own(kind: str, policy_of: Callable[[str], Any]) -> None:
-    policy, views = policy_of(kind), family_views(kind)[::2]
+def test_generate_equals_the_models_own_of_every_prompt(
+    kind: str, policy_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of unequal length asked together, in one call where the family allows it, against each asked alone."""
+    policy, views, calls = policy_of(kind), family_views(kind), []
+    own = [own_answer(kind, policy, view, 6) for view in views]
+    generate = policy.base.generate
+    monkeypatch.setattr(policy.base, "generate", lambda **inputs: calls.append(1) or generate(**inputs))
     answers = policy.generate(
         [view.prompt for view in views], [view.frames for view in views], 6, times=[view.times for view in views]
     )
-    assert answers == [own_answer(kind, policy, view, 6) for view in views]
-    assert len(set(answers)) == 2
+    assert answers == own
+    assert len(set(answers)) >= 2
+    assert len(calls) == (len(views) if kind in ROWS else 1)
     assert policy.training
+    assert policy.generate([], [], 6, times=[]) == []
 
 
 @pytest.mark.parametrize("kind", slow_but(("qwen3_vl",), TIMED))
