@@ -1,6 +1,6 @@
 """What a LoRA step of each video diffusion family takes in memory, computed from the shapes of its weights.
 
-`python -m benchmarks.speed.flow_memory` prints the numbers of docs/families.md. Nothing is allocated: transformers are
+`python -m benchmarks.speed.flow_memory` prints the table of docs/families.md. Nothing is allocated: transformers are
 built on the meta device, in the sizes of the published checkpoints.
 
 Counted: the weights in bfloat16; an adapter of rank 128 with its gradient and AdamW's two moments, in float32; the
@@ -26,6 +26,7 @@ from lightning_modules.policies.ltx import LTXPolicy
 from lightning_modules.policies.wan import WanPolicy
 
 RANK = 128
+GIB = 2.0**30
 #: Tensors of a token's width that a block keeps: inputs and outputs of norms, projections, attention, residuals.
 _KEPT = 14
 
@@ -47,27 +48,33 @@ class Case:
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
+_WAN_480P = 21 * 30 * 52
+_FIVE_B = {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True}
+#: Checkpoint -> what it is, from its published configuration.
 CASES: dict[str, Case] = {
-    "Wan2.1-T2V-1.3B": Case(
-        WanPolicy, (81, 480, 832), 21 * 30 * 52, {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Case(
+        WanPolicy, (81, 480, 832), _WAN_480P, {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
     ),
-    "Wan2.1-T2V-14B": Case(WanPolicy, (81, 480, 832), 21 * 30 * 52),
-    "Wan2.2-A14B, an expert": Case(WanPolicy, (81, 480, 832), 21 * 30 * 52),
-    "Wan2.2-TI2V-5B": Case(
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Case(WanPolicy, (81, 480, 832), _WAN_480P),
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": Case(
+        WanPolicy, (81, 480, 832), _WAN_480P, {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+    ),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers, an expert": Case(WanPolicy, (81, 480, 832), _WAN_480P),
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers, an expert": Case(WanPolicy, (81, 480, 832), _WAN_480P, {"in_channels": 36}),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Case(
         WanPolicy,
         (121, 704, 1280),
         31 * 22 * 40,
         {"num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48},
     ),
-    "LTX-Video": Case(LTXPolicy, (161, 512, 704), 21 * 16 * 22),
-    "HunyuanVideo-1.5": Case(HunyuanVideo15Policy, (121, 480, 848), 31 * 30 * 53 + 1256),
-    "CogVideoX-2b": Case(CogVideoXPolicy, (49, 480, 720), 13 * 30 * 45 + 226),
-    "CogVideoX-5b": Case(
-        CogVideoXPolicy,
-        (49, 480, 720),
-        13 * 30 * 45 + 226,
-        {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
+    "Lightricks/LTX-Video": Case(LTXPolicy, (161, 512, 704), 21 * 16 * 22),
+    "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v": Case(
+        HunyuanVideo15Policy, (121, 480, 848), 31 * 30 * 53 + 1256
     ),
+    "THUDM/CogVideoX-2b": Case(CogVideoXPolicy, (49, 480, 720), 13 * 30 * 45 + 226),
+    "THUDM/CogVideoX-5b": Case(CogVideoXPolicy, (49, 480, 720), 13 * 30 * 45 + 226, _FIVE_B),
+    # Two latent frames a token, one of which leads.
+    "THUDM/CogVideoX1.5-5B": Case(CogVideoXPolicy, (81, 768, 1360), 11 * 48 * 85 + 226, _FIVE_B | {"patch_size_t": 2}),
 }
 
 
@@ -100,15 +107,23 @@ def step_bytes(case: Case) -> dict[str, int]:
     }
 
 
-def main() -> None:
-    """Print a line a checkpoint."""
+def table() -> str:
+    """The table of the documentation, in Markdown."""
+    lines = ["| checkpoint | frames x height x width | parameters | weights | LoRA step |", "|---|---|---:|---:|---:|"]
     for name, case in CASES.items():
         parts = step_bytes(case)
         parameters = parts.pop("parameters")
-        shown = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in parts.items())
-        size = " x ".join(map(str, case.video))
-        print(f"{name}: {parameters / 1e9:.1f} B, {size}: {sum(parts.values()) / 1e9:.0f} GB ({shown})")
+        identifier, comma, part = name.partition(",")
+        cells = (
+            f"`{identifier}`{comma}{part}",
+            " x ".join(map(str, case.video)),
+            f"{parameters / 1e9:.1f} B",
+            f"{parts['weights'] / GIB:.1f} GiB",
+            f"{sum(parts.values()) / GIB:.0f} GiB",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    print(table())
