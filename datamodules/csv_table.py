@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from datamodules.user_files import user_file
+
 
 def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str | None, Any]]]]:
     """Names of the columns, and each row with its line in the file; blanks around names and cells are left out.
@@ -22,7 +24,7 @@ def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str
         ValueError: no such file, no CSV in UTF-8, another separator, or a column that is named twice.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with user_file(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header

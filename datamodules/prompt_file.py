@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.user_files import user_file
+
 
 def read_prompts(file: Path) -> list[str]:
     """The prompts of a text file, white space around them taken off.
@@ -12,7 +14,7 @@ def read_prompts(file: Path) -> list[str]:
         ValueError: no such file, not UTF-8, no prompt in it, or prompts that come twice (all of them).
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
+        lines = [line.strip() for line in user_file(file).read_text(encoding="utf-8-sig").split("\n")]
     except FileNotFoundError as error:
         raise ValueError(f"{file}: no such file; give a text file with one prompt a line") from error
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from benchmarks.base.answers import Answer, read_lines, without_asked
 from benchmarks.base.prediction_text import NotText, recorded_text
 from datamodules.questions.base import Question
 from datamodules.questions.files import listed
+from datamodules.user_files import user_file
 
 #: A question's identity (what tells it from others) and its answer; None = none was recorded.
 Identified = tuple[Hashable, Answer | None]
@@ -95,7 +96,7 @@ class RecordedFiles:
     def content(self, path: Path) -> Any:
         """The content of a JSON file; None where it does not exist or is something else."""
         try:
-            return json.loads(path.read_bytes())
+            return json.loads(user_file(path).read_bytes())
         except OSError:
             self.absent.append(str(path))
         except (ValueError, RecursionError) as error:

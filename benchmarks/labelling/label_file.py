@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datamodules.prepare.judgements import LABEL_COLUMNS, WHOLE, Judgement, Place, read_judgements
 from datamodules.shards.files import replaced_file, write_whole
+from datamodules.user_files import user_file
 
 #: Who answered what, the first or the second time: there is one row of each.
 AnswerKey = tuple[str, Place, int]
@@ -37,7 +38,7 @@ class LabelFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_file(path)
         #: What was repaired, for the terminal; "" = nothing.
         self.repaired = ""
         self._lock = threading.Lock()

@@ -23,6 +23,7 @@ from benchmarks.vbench.weights import identity
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo
+from datamodules.user_files import user_file
 
 #: An entry of VBench's list: its prompt, and under "auxiliary_info" what each dimension looks for.
 Entry = Mapping[str, Any]
@@ -105,7 +106,7 @@ def read_observations(
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(user_file(path).read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; give a JSON file of observations") from error
     except ValueError as error:

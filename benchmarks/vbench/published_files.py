@@ -12,6 +12,7 @@ from benchmarks.vbench.scores import VideoRecord, folder_scores
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked
 from datamodules.questions.video_folder import FolderVideo, by_prompt
+from datamodules.user_files import user_file
 
 #: Cosines of a video with a text, which may be negative.
 COSINES = ("appearance_style", "temporal_style", "overall_consistency")
@@ -66,7 +67,7 @@ def read_eval_results(path: Path) -> dict[str, float]:
         ValueError: no such file, another content, or numbers that are no raw scores: 70.9 is one in percent.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(user_file(path).read_bytes())
         scores = {name.replace(" ", "_"): score_and_videos[0] for name, score_and_videos in content.items()}
     except OSError as error:
         raise ValueError(f"{path}: no such file; give an *_eval_results.json of VBench") from error

@@ -36,6 +36,7 @@ from callbacks.run_check import check_run
 from callbacks.stop_signals import STOPPED, StopSignals
 from callbacks.writers.base import PredictWriter
 from datamodules.shards.output_lock import OutputLock
+from datamodules.user_files import user_file
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # A run's folder: checkpoints/, exports/, and logs under a version folder of each start.
@@ -93,7 +94,11 @@ class VidprefCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse `args`, or the command line; being called from Python is nothing to warn of."""
         assert args is None or isinstance(args, list)
-        self.config = parser.parse_args(with_nulls(sys.argv[1:] if args is None else args))
+        arguments = sys.argv[1:] if args is None else args
+        for flag, value in pairwise([word for argument in arguments for word in argument.split("=", 1)]):
+            if flag == "--config":
+                user_file(value)
+        self.config = parser.parse_args(with_nulls(arguments))
         own_folder_of_a_trial(self.config[self.config["subcommand"]]["trainer"])
 
     def _parse_ckpt_path(self) -> None:

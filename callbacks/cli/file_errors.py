@@ -7,10 +7,10 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from callbacks.cli.lost_processes import frames_of
+from datamodules.user_files import user_file
 
 #: Error number -> cause, remedy.
 _CAUSES = {
@@ -89,7 +89,7 @@ def _configured(file: str) -> Iterator[tuple[str, str]]:
     import yaml
 
     try:
-        yield from _texts(yaml.safe_load(Path(file).read_text()))
+        yield from _texts(yaml.safe_load(user_file(file).read_text()))
     except (OSError, ValueError, yaml.YAMLError):
         return
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from datamodules.prepare.preference_formats import FORMATS, format_of
 from datamodules.prepare.tables import read_table
+from datamodules.user_files import user_file
 
 
 def refuse_other_formats(path: Path, output: str | Path) -> None:
@@ -18,7 +19,7 @@ def refuse_other_formats(path: Path, output: str | Path) -> None:
         ValueError: names the format and the command that reads it.
     """
     try:
-        with path.open("rb") as file:
+        with user_file(path).open("rb") as file:
             first = json.loads(next(line for line in file if line.strip()).decode("utf-8-sig"))
     except (OSError, StopIteration, ValueError, RecursionError):
         first = None

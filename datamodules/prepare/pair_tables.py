@@ -20,6 +20,7 @@ from datamodules.prepare.pair_layouts import FEEDBACK_AXES
 from datamodules.prepare.pair_verdicts import number_of, score_verdict
 from datamodules.prepare.rows import SourceRow, key_part
 from datamodules.prepare.tables import read_table
+from datamodules.user_files import user_file
 
 Row = Mapping[str, Any]
 
@@ -66,7 +67,7 @@ def videodpo_folders(path: Path) -> list[Path] | None:
     if path.suffix.lower() not in (".yaml", ".yml"):
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(user_file(path).read_text(encoding="utf-8"))
         return [path.parent / str(name) for name in content["META"]]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: is no YAML with META, a list of VideoDPO's folders ({error})") from error
@@ -76,7 +77,7 @@ def _videodpo_rows(folder: Path) -> Iterator[SourceRow]:
     lists = []
     for name in ("metadata.json", "pair.json"):
         try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            content = json.loads(user_file(folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / name}: cannot be read ({error}); VideoDPO's folders have one") from error
         if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):

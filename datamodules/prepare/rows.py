@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.prepare.templates import Texts
+from datamodules.user_files import user_file
 from datamodules.video.facts import Fault, VideoFacts
 from datamodules.vista.texts import is_blank
 
@@ -128,7 +129,7 @@ def read_rows(path: Path, unique: Sequence[str], texts: Texts | None = None) -> 
     """
     try:
         # Not `splitlines`, which also splits at characters that JSON allows within a text (U+2028).
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = user_file(path).read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; give the JSONL of annotations") from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from datamodules.csv_table import read_csv
 from datamodules.prepare.rows import SourceRow
+from datamodules.user_files import user_file
 from datamodules.video.containers import container_format
 from datamodules.video.facts import Fault
 
@@ -30,7 +31,7 @@ def read_table(path: Path) -> list[SourceRow]:
         ValueError: no such file, a file that is none of these, or no row.
     """
     try:
-        with path.open("rb") as file:
+        with user_file(path).open("rb") as file:
             head = file.read(len(_PARQUET))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file with the rows") from error

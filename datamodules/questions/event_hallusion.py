@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from datamodules.questions.base import Question, VideoQuestions, annotation_files, check_prompt, with_question
 from datamodules.questions.files import VIDEO_ENDINGS, refuse
+from datamodules.user_files import user_file
 
 #: The published splits in their order; "interleave" is called "Mix" in tables.
 SPLITS = ("entire", "interleave", "misleading")
@@ -164,7 +165,7 @@ def read_split(path: Path) -> EventSplit:
     Raises:
         ValueError: not a JSON list of videos with questions; every fault is listed with its row.
     """
-    content = path.read_bytes()
+    content = user_file(path).read_bytes()
     try:
         rows = json.loads(content)
     except ValueError as error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.user_files import user_file
+
 #: What a video's file may end with; in TGIF-QA videos are GIFs.
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif")
 #: How many faults a message lists; the rest are counted.
@@ -41,7 +43,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
         ValueError: no such file.
     """
     try:
-        content = path.read_bytes()
+        content = user_file(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(f"the file of questions {path} does not exist; give the published file") from error
     return content, hashlib.sha256(content).hexdigest()

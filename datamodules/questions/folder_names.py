@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from datamodules.prompt_file import read_prompts
 from datamodules.questions.files import VIDEO_ENDINGS, listed
+from datamodules.user_files import user_file
 
 #: File with the prompts of a folder's videos; `VideoFolderWriter` writes one.
 MANIFEST = "manifest.json"
@@ -84,7 +85,7 @@ def read_asked(file: Path, prompt_set: PromptSet | None = None) -> dict[str, Ask
 
 def _read_entries(file: Path) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(file.read_bytes())
+        entries = json.loads(user_file(file).read_bytes())
     except FileNotFoundError as error:
         raise ValueError(
             f"{file}: no such file; give VBench_full_info.json, or a text with one prompt a line"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.questions.files import refuse
+from datamodules.user_files import user_file
 
 Half = Literal["basic", "hallucination"]
 HALVES: tuple[Half, Half] = ("basic", "hallucination")
@@ -56,7 +57,7 @@ def read_annotation(path: Path) -> Annotation:
     Raises:
         ValueError: not a JSON list of pairs; every fault is listed with its row and field.
     """
-    content = path.read_bytes()
+    content = user_file(path).read_bytes()
     try:
         pairs = json.loads(content)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from datamodules.questions.open_qa import PREFIXES
 from datamodules.questions.open_qa_files import TABLES, clip_names
+from datamodules.user_files import user_file
 
 #: The fields in which published annotation files name a video.
 _NAME_FIELDS = ("video", "video_name", "video_id", "video_path", "vid", "gif_name")
@@ -50,8 +51,8 @@ def benchmark_names(files: Iterable[str | Path], mapping: str | Path | None = No
 def _content(path: Path) -> Any:
     try:
         if path.suffix not in TABLES:
-            return json.loads(path.read_bytes())
-        text = path.read_text(encoding="utf-8-sig")
+            return json.loads(user_file(path).read_bytes())
+        text = user_file(path).read_text(encoding="utf-8-sig")
         # TGIF-QA's tables are tab-separated, also where they are called .csv, and quote nothing.
         if "\t" in text.partition("\n")[0]:
             return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))

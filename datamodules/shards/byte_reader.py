@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from datamodules.user_files import user_file
+
 _SCHEMES = ("http", "https", "s3")
 _Result = TypeVar("_Result")
 #: Bytes whose time a whole file may take where its size is not known, and the most of it: 16 MiB.
@@ -82,10 +84,12 @@ class ByteReader:
         Raises:
             FileNotFoundError: there is none.
             ReadFailedError: all attempts failed.
+            ValueError: a named pipe, whose read would wait.
         """
+        path = None if is_remote(address) else user_file(address)
         try:
-            if not is_remote(address):
-                return self._retried(Path(address).read_bytes)
+            if path is not None:
+                return self._retried(path.read_bytes)
             fetch, limit = _http_whole if _is_http(address) else _s3_whole, self._limit(_UNKNOWN_SIZE)
             return self._retried(lambda: self._awaited(address, limit, fetch, address, self._limit))
         except FileNotFoundError:
@@ -124,7 +128,7 @@ class ByteReader:
             fetch = _http_range if _is_http(address) else _s3_range
             data = self._awaited(address, self._limit(size), fetch, address, offset, size)
         else:
-            with Path(address).open("rb") as file:
+            with user_file(address).open("rb") as file:
                 # Python takes the memory for all that is asked for before it sees how much there is.
                 file_size = os.fstat(file.fileno()).st_size
                 file.seek(offset)

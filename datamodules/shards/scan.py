@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from datamodules.shards.index import Member, SampleEntry, ShardEntry, digest, key_fault, suffix_fault
 from datamodules.shards.index_fields import deeper
+from datamodules.user_files import user_file
 
 #: (key, parsed .json member or None, suffixes of all members) -> facts for the index; a ValueError refuses the sample.
 FactsOf = Callable[[str, Any, Collection[str]], dict[str, Any]]
@@ -66,7 +67,7 @@ def scan_shard(path: Path, shard: int, facts_of: FactsOf) -> tuple[ShardEntry, l
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a local file, in hex."""
-    with path.open("rb") as file:
+    with user_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -78,7 +79,7 @@ def _tar_files(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         tarfile.TarError: it is none, or damaged.
     """
     end = 0
-    with path.open("rb") as file:
+    with user_file(path).open("rb") as file:
         bounded: Any = _Bounded(file)  # has of a file what tarfile reads by
         with tarfile.open(fileobj=bounded, mode="r:") as tar:
             for info in tar:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from datamodules.user_files import user_file
 from datamodules.video.codec import decode_image
 from lightning_modules.judges.base import Judge, JudgeQuestion
 from lightning_modules.judges.cache import ReplyCache, request_key
@@ -47,7 +48,7 @@ class LocalJudge(Judge):
         self.dtype = dtype
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
-        self.chat_template = None if chat_template is None else Path(chat_template).read_text(encoding="utf-8")
+        self.chat_template = None if chat_template is None else user_file(chat_template).read_text(encoding="utf-8")
         self.attn_implementation = attn_implementation
         self.cache = None if cache is None else ReplyCache(cache)
         self._model: Any = None

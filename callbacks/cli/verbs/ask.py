@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datamodules.user_files import user_file
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -81,7 +83,7 @@ def build_policy(source: str, **settings: Any) -> Any:
     from lightning_modules.policies.video_llm import VideoLLM
 
     try:
-        section = _policy_in(yaml.safe_load(Path(source).read_text()))
+        section = _policy_in(yaml.safe_load(user_file(source).read_text()))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"--policy {source}: cannot be read ({error})") from error
     if section is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import DistBackendError
 from torch.utils.data import DataLoader, Dataset
 
 from callbacks.cli.lost_processes import LostProcessError, ObserverFilter, lost_process, lost_rank
@@ -90,8 +91,16 @@ def test_shared_memory_is_named_where_it_is_the_cause() -> None:
         ("sys.exit(1)", "rank 2 .process PID. ended with status 1. Its own message says why"),
     ],
 )
-def test_the_rank_that_is_gone_is_named(end: str, said: str) -> None:
-    broken = RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:1: Connection reset by peer")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:1: Connection reset by peer"),
+        # As NCCL's backend raises it; here no NCCL runs.
+        DistBackendError("NCCL error: remote process exited or there was a network error"),
+    ],
+    ids=["gloo", "nccl"],
+)
+def test_the_rank_that_is_gone_is_named(end: str, said: str, broken: Exception) -> None:
     alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     gone = subprocess.Popen([sys.executable, "-c", f"import os, sys; {end}"])
     try:
