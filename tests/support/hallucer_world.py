@@ -95,5 +95,5 @@ def run_test(module: VideoHallucer, world: Path, **options: Any) -> list[Mapping
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results

@@ -36,7 +36,7 @@ class Scripted(nn.Module):
         times: Sequence[Tensor] | None = None,
     ) -> list[str]:
         self._asked += prompts
-        return [self._rule(text, float(one.float().mean())) for text, one in zip(prompts, frames, strict=True)]
+        return [self._rule(text, float(video.float().mean())) for text, video in zip(prompts, frames, strict=True)]
 
 
 class ScriptedJudge(Judge):
@@ -57,7 +57,7 @@ class ScriptedJudge(Judge):
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         self.asked += questions
-        return [self._rule(one) for one in questions]
+        return [self._rule(question) for question in questions]
 
 
 def write_video(path: Path, brightness: int, frames: int = 4, fps: float = 4.0) -> None:
@@ -81,10 +81,10 @@ def run_test(module: Benchmark, data: LightningDataModule) -> dict[str, Any]:
         enable_checkpointing=False,
     )
     trainer.test(module, data, verbose=False)
-    found: dict[str, Any] = json.loads((module.output / "results.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((module.output / "results.json").read_text())
+    return results
 
 
 def details_of(folder: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((folder / "details.json").read_text())
-    return found
+    details: Mapping[str, Any] = json.loads((folder / "details.json").read_text())
+    return details

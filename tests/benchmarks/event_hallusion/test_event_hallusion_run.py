@@ -35,8 +35,8 @@ class Scripted(nn.Module):
         times: Sequence[Tensor] | None = None,
     ) -> list[str]:
         return [
-            f"A picture of {float(one.float().mean()):.0f}." if "describe" in prompt else "No."
-            for prompt, one in zip(prompts, frames, strict=True)
+            f"A picture of {float(video.float().mean()):.0f}." if "describe" in prompt else "No."
+            for prompt, video in zip(prompts, frames, strict=True)
         ]
 
 
@@ -56,7 +56,7 @@ class Bright(Judge):
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         self.asked += questions
-        return ["**Yes**" if "picture of 2" in one.text else "No." for one in questions]
+        return ["**Yes**" if "picture of 2" in question.text else "No." for question in questions]
 
 
 def record(video: str, answers: list[str]) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def run(module: EventHallusion, world: Path, **options: Any) -> dict[str, Any]:
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
                       enable_checkpointing=False)  # fmt: skip
     trainer.test(module, EventQuestions(**(data | options)), verbose=False)
-    found: dict[str, Any] = json.loads((module.output / "results.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((module.output / "results.json").read_text())
+    return results
 
 
 BOTH = ["binary", "description"]
@@ -115,7 +115,7 @@ def test_a_policy_is_asked_and_its_descriptions_are_judged(world: Path) -> None:
 
     published = json.loads((world / "out" / "predictions_policy.json").read_text())
     bright = published["entire"]["bright"]
-    assert [one["prediction"] for one in bright["qa"]] == ["No.", "No."]
+    assert [qa["prediction"] for qa in bright["qa"]] == ["No.", "No."]
     assert bright["event_info"]["caption"] == "It is bright."
     assert bright["judgement"] == "**Yes**"
     assert score(published) == {part: scores for part, scores in results.items() if part != "about"}
@@ -172,10 +172,10 @@ def test_a_file_with_missing_doubled_and_other_questions_is_listed_in_full(world
     again = EventHallusion(None, str(world / "again"), predictions=str(path))
     with pytest.raises(ValueError, match="does not fit") as error:
         run(again, world, videos=None)
-    told = " ".join(str(error.value).split())
-    assert "2 questions lack an answer: entire/dark/0 interleave/bright2/0" in told
-    assert "1 questions are answered more than once: entire/bright/0" in told
-    assert "1 answers are to questions that are not asked: ('entire', 'dark', 'Was it another?')" in told
+    message = " ".join(str(error.value).split())
+    assert "2 questions lack an answer: entire/dark/0 interleave/bright2/0" in message
+    assert "1 questions are answered more than once: entire/bright/0" in message
+    assert "1 answers are to questions that are not asked: ('entire', 'dark', 'Was it another?')" in message
 
     results = run(again, world, videos=None, allow_missing=True)
     assert results["all"]["questions"] == 1
@@ -191,11 +191,13 @@ def test_a_judge_that_says_neither_is_asked_again_and_then_counted(world: Path) 
     class Unsure(Bright):
         def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
             self.asked += questions
-            return ["Yes." if one.attempt and "picture of 2" in one.text else "Perhaps." for one in questions]
+            return [
+                "Yes." if question.attempt and "picture of 2" in question.text else "Perhaps." for question in questions
+            ]
 
     judge = Unsure()
     results = run(EventHallusion(Scripted(), str(world / "out"), judge=judge, attempts=2), world, parts=BOTH)
-    assert sorted(one.attempt for one in judge.asked) == [0, 0, 0, 1, 1, 1]
+    assert sorted(question.attempt for question in judge.asked) == [0, 0, 0, 1, 1, 1]
     assert results["all"]["description_accuracy"] == 2 / 3
     assert results["all"]["description_unmatched"] == 1 / 3
     details = json.loads((world / "out" / "details.json").read_text())
@@ -239,8 +241,8 @@ def test_what_a_judge_cannot_compare_is_told_before_anything_is_asked(world: Pat
 def published(world: Path) -> dict[str, Any]:
     """Recorded predictions with judgements."""
     run(EventHallusion(Scripted(), str(world / "out"), judge=Bright()), world, parts=BOTH)
-    found: dict[str, Any] = json.loads((world / "out" / "predictions_policy.json").read_text())
-    return found
+    predictions: dict[str, Any] = json.loads((world / "out" / "predictions_policy.json").read_text())
+    return predictions
 
 
 def test_a_null_judgement_is_no_answer_and_a_null_prediction_is_neither_yes_nor_no(world: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_null_judgement_is_no_answer_and_a_null_prediction_is_neither_yes_nor_
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "fault"),
     [
         (lambda content: [content], "p.json holds no splits by their names"),
         (lambda content: content | {"entire": None}, "entire/dark/0"),
@@ -268,13 +270,13 @@ def test_a_null_judgement_is_no_answer_and_a_null_prediction_is_neither_yes_nor_
         (lambda content: content["entire"]["dark"]["qa"][0].pop("prediction") and content, "entire/dark/0"),
     ],
 )
-def test_records_of_another_shape_are_listed(world: Path, damage: Any, told: str) -> None:
+def test_records_of_another_shape_are_listed(world: Path, damage: Any, fault: str) -> None:
     path = world / "p.json"
     path.write_text(json.dumps(damage(published(world))))
     again = EventHallusion(None, str(world / "again"), predictions=str(path))
     with pytest.raises(ValueError, match="does not fit") as error:
         run(again, world, videos=None)
-    assert told in str(error.value)
+    assert fault in str(error.value)
 
 
 def test_vistadpo_describes_no_videos_of_the_misleading_split(world: Path) -> None:
@@ -312,8 +314,14 @@ def test_every_fault_of_an_annotation_file_is_listed(tmp_path: Path) -> None:
     path.write_text(json.dumps(odd))
     with pytest.raises(ValueError, match="6 faults") as error:
         read_split(path)
-    for told in ("row 1: a occurs twice", "'../b' is no name", "row 2: has no questions", "'Perhaps'", "row 3: has no"):
-        assert told in str(error.value)
+    for fault in (
+        "row 1: a occurs twice",
+        "'../b' is no name",
+        "row 2: has no questions",
+        "'Perhaps'",
+        "row 3: has no",
+    ):
+        assert fault in str(error.value)
     for content in ("{", "{}"):
         path.write_text(content)
         with pytest.raises(ValueError, match="entire_questions"):

@@ -95,10 +95,10 @@ def test_without_a_judge_there_is_no_accuracy_and_results_say_so(world: Path) ->
 
 
 def test_a_reply_that_cannot_be_read_is_asked_for_again(world: Path) -> None:
-    judge = ScriptedJudge(lambda one: verdict(one) if one.attempt < 2 else "{'pred': 'no', 'score': 0}")
+    judge = ScriptedJudge(lambda question: verdict(question) if question.attempt < 2 else "{'pred': 'no', 'score': 0}")
     results = run_test(ActivityNetQa(Scripted(says), str(world / "out"), judge=judge, attempts=3), data(world))
     assert (results["no"], results["unparsed"]) == (2, 0)
-    assert [one.attempt for one in judge.asked if "Two." in one.text] == [0, 1, 2]
+    assert [question.attempt for question in judge.asked if "Two." in question.text] == [0, 1, 2]
     assert len(judge.asked) == 6
     with pytest.raises(ValueError, match=r"model\.attempts"):
         ActivityNetQa(Scripted(says), str(world), judge=judge, attempts=0)
@@ -174,7 +174,7 @@ def test_replies_about_recorded_answers_are_kept(world: Path) -> None:
         scored(Tired(verdict))
     judge = ScriptedJudge(verdict)
     first = scored(judge)
-    assert [one.key for one in judge.asked] == ["activitynet_qa/v_bright_3"], "three of four had been judged"
+    assert [question.key for question in judge.asked] == ["activitynet_qa/v_bright_3"], "three of four had been judged"
     judge = ScriptedJudge(verdict)
     assert scored(judge) == first
     assert not judge.asked
@@ -194,7 +194,9 @@ def test_replies_about_recorded_answers_are_kept(world: Path) -> None:
 def test_types_of_tgif_qa(tmp_path: Path) -> None:
     rows = [("what runs", "cat", 0), ("how many run", "two", 1), ("where is it", "street", 3)]
     head = "gif_name\tquestion\tanswer\ttype\n"
-    (tmp_path / "q.csv").write_text(head + "".join(f"a\t{question}\t{said}\t{kind}\n" for question, said, kind in rows))
+    (tmp_path / "q.csv").write_text(
+        head + "".join(f"a\t{question}\t{answer}\t{kind}\n" for question, answer, kind in rows)
+    )
     write_json(tmp_path / "p.json", [{"video_name": "a", "Q": question, "pred": "cat"} for question, *_ in rows])
     module = TgifQa(None, str(tmp_path / "out"), predictions=str(tmp_path / "p.json"))
     results = run_test(module, OpenQuestions("tgif_qa", str(tmp_path / "q.csv"), None))
@@ -213,11 +215,15 @@ def test_rows_are_matched_one_by_one(world: Path) -> None:
     module = ActivityNetQa(None, str(world / "out"), predictions=str(world / "p.json"))
     assert run_test(module, data(world, videos=None))["exact_match"]["All"] == 1
     # The number of a row that happens to be a question's id.
-    msvd = [{"video_id": at, "id": at, "question": f"what is {at}", "answer": str(at)} for at in (5, 6)]
+    msvd = [
+        {"video_id": number, "id": number, "question": f"what is {number}", "answer": str(number)} for number in (5, 6)
+    ]
     write_json(world / "test_qa.json", msvd)
     numbered = {5: "6", 6: "5"}
-    said = [{"id": at, "video_name": f"vid{n}", "Q": f"what is {n}", "pred": n} for at, n in numbered.items()]
-    write_json(world / "p.json", said)
+    predictions = [
+        {"id": number, "video_name": f"vid{n}", "Q": f"what is {n}", "pred": n} for number, n in numbered.items()
+    ]
+    write_json(world / "p.json", predictions)
     module_of_msvd = MsvdQa(None, str(world / "msvd"), predictions=str(world / "p.json"))
     results = run_test(module_of_msvd, OpenQuestions("msvd_qa", str(world / "test_qa.json"), None))
     assert results["exact_match"]["All"] == 1
@@ -233,9 +239,9 @@ def test_only_the_broken_lines_of_a_file_are_told(world: Path) -> None:
     module = ActivityNetQa(None, str(world / "again"), predictions=str(path))
     with pytest.raises(ValueError, match="does not fit") as error:
         run_test(module, data(world, videos=None))
-    told = " ".join(str(error.value).split())
-    assert "1 records cannot be read: p.jsonl: line 3 is not JSON" in told
-    assert "1 questions lack an answer: activitynet_qa/v_bright_2" in told
+    message = " ".join(str(error.value).split())
+    assert "1 records cannot be read: p.jsonl: line 3 is not JSON" in message
+    assert "1 questions lack an answer: activitynet_qa/v_bright_2" in message
     assert run_test(module, data(world, videos=None, allow_missing=True))["about"]["left_out"] == 1
     with pytest.raises(ValueError, match=r"none\.jsonl"):
         run_test(ActivityNetQa(None, str(world / "o"), predictions=str(world / "none.jsonl")), data(world, videos=None))
@@ -244,7 +250,7 @@ def test_only_the_broken_lines_of_a_file_are_told(world: Path) -> None:
 def test_a_judge_can_be_recorded_too(world: Path) -> None:
     judge = ScriptedJudge(verdict)
     expected = run_test(ActivityNetQa(Scripted(says), str(world / "out"), judge=judge), data(world))
-    replies = "".join(json.dumps({"key": one.key, "reply": verdict(one)}) + "\n" for one in judge.asked)
+    replies = "".join(json.dumps({"key": question.key, "reply": verdict(question)}) + "\n" for question in judge.asked)
     (world / "replies.jsonl").write_text(replies)
     recorded = RecordedJudge(str(world / "replies.jsonl"), name="scripted")
     assert run_test(ActivityNetQa(Scripted(says), str(world / "again"), judge=recorded), data(world)) | {
@@ -253,14 +259,14 @@ def test_a_judge_can_be_recorded_too(world: Path) -> None:
 
 
 def test_a_file_with_missing_doubled_and_other_questions_is_listed_in_full(world: Path) -> None:
-    said = [("v_bright_0", "sun"), ("v_bright_2", "one"), ("v_bright_2", "two"), ("v_else_9", "sun")]
-    write_json(world / "p.json", [{"question_id": name, "answer": answer} for name, answer in said])
+    predictions = [("v_bright_0", "sun"), ("v_bright_2", "one"), ("v_bright_2", "two"), ("v_else_9", "sun")]
+    write_json(world / "p.json", [{"question_id": name, "answer": answer} for name, answer in predictions])
     with pytest.raises(ValueError, match="does not fit") as error:
         run_test(ActivityNetQa(None, str(world / "out"), predictions=str(world / "p.json")), data(world, videos=None))
-    told = " ".join(str(error.value).split())
-    assert "2 questions lack an answer: activitynet_qa/v_dark_1 activitynet_qa/v_bright_3" in told
-    assert "1 questions are answered more than once: activitynet_qa/v_bright_2" in told
-    assert "1 answers are to questions that are not asked: v_else_9" in told
+    message = " ".join(str(error.value).split())
+    assert "2 questions lack an answer: activitynet_qa/v_dark_1 activitynet_qa/v_bright_3" in message
+    assert "1 questions are answered more than once: activitynet_qa/v_bright_2" in message
+    assert "1 answers are to questions that are not asked: v_else_9" in message
     module = ActivityNetQa(None, str(world / "out"), predictions=str(world / "p.json"))
     results = run_test(module, data(world, videos=None, allow_missing=True))
     assert results["exact_match"]["All"] == 1
@@ -312,8 +318,8 @@ def test_the_metric_counts_an_answer_once() -> None:
     item = {"answer": "sun", "predict": "sun", "replies": {"verdict": "{'pred': 'yes', 'score': 5}"}}
     metric.update({"x/0": item})
     metric.update({"x/0": item, "x/1": {**item, "predict": "moon", "replies": {"verdict": "?"}}})
-    found = metric.compute()
-    assert (found["accuracy"], found["unparsed"], found["exact_match"]["All"]) == (1, 1, 1 / 2)
+    results = metric.compute()
+    assert (results["accuracy"], results["unparsed"], results["exact_match"]["All"]) == (1, 1, 1 / 2)
 
 
 def test_a_question_that_comes_twice_is_no_test_set() -> None:

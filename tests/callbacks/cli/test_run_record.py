@@ -65,10 +65,10 @@ def test_folder_and_loggers_get_config_and_commit(tmp_path: Path) -> None:
     assert not (tmp_path / "fit/version_0/hparams.yaml").exists()
 
 
-def checkpoint_of(folder: Path, one: RunRecord) -> Path:
+def checkpoint_of(folder: Path, record: RunRecord) -> Path:
     checkpoint: dict[str, Any] = {"state_dict": {"x": torch.zeros(2)}}
     nobody: Any = SimpleNamespace()
-    one.on_save_checkpoint(nobody, nobody, checkpoint)
+    record.on_save_checkpoint(nobody, nobody, checkpoint)
     torch.save(checkpoint, folder / "a.ckpt")
     return folder / "a.ckpt"
 

@@ -22,8 +22,8 @@ from tests.support.preference_fakes import make_trainer
 class Spy(Callback):
     """Stands behind `ReferenceModel`: sees every batch as the step does, and what the policy says of it then."""
 
-    def __init__(self, act: Any = None, at: int = -1) -> None:
-        self.act, self.at = act, at
+    def __init__(self, act: Any = None, step: int = -1) -> None:
+        self.act, self.step = act, step
         self.batches: list[PairBatch] = []
         self.validated: list[PairBatch] = []
         self.policy: list[Tensor] = []
@@ -36,7 +36,7 @@ class Spy(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append(float(outputs["loss"]))
-        if trainer.global_step == self.at:
+        if trainer.global_step == self.step:
             self.act(pl_module)
 
     def on_validation_batch_start(
@@ -148,7 +148,7 @@ def test_the_guard_stops_a_run_whose_reference_moves() -> None:
     with pytest.raises(
         ValueError, match=r"the reference moved.*latent frame \d of the \w+ video of pair 'p0' had an error of"
     ):
-        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, at=1))
+        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, step=1))
 
 
 def test_the_guard_notices_other_starting_weights_at_a_resume(tmp_path: Path) -> None:

@@ -61,16 +61,16 @@ def batches(data: Any, rank: int = 0, world: int = 1) -> list[Any]:
     return list(data.predict_dataloader())
 
 
-def seen(found: list[Any]) -> list[str]:
-    return [key for batch in found for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
+def seen(read: list[Any]) -> list[str]:
+    return [key for batch in read for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
 
 
 def test_every_video_comes_whole_with_its_row(shards: str) -> None:
-    found = batches(Videos(shards, batch_size=2))
-    assert [len(batch.keys) for batch in found] == [2, 2, 2, 2]
-    assert seen(found) == [f"v{number}" for number in range(7)]
-    assert found[-1].mask.tolist() == [True, False]
-    for batch in found:
+    read = batches(Videos(shards, batch_size=2))
+    assert [len(batch.keys) for batch in read] == [2, 2, 2, 2]
+    assert seen(read) == [f"v{number}" for number in range(7)]
+    assert read[-1].mask.tolist() == [True, False]
+    for batch in read:
         assert isinstance(batch, VideoBatch)
         for row, video, real in zip(batch.rows, batch.frames, batch.mask.tolist(), strict=True):
             assert video.shape == (5, 3, 16, 16)
@@ -88,8 +88,8 @@ def test_ranks_share_what_is_left_and_have_equally_many_batches(shards: str, ski
         data.setup("predict")
         data.skip(skipped)
         ranks.append(batches(data, rank, 3))
-    assert len({len(found) for found in ranks}) == 1
-    every = sorted(key for found in ranks for key in seen(found))
+    assert len({len(rank) for rank in ranks}) == 1
+    every = sorted(key for rank in ranks for key in seen(rank))
     assert every == sorted({f"v{number}" for number in range(7)} - skipped)
 
 
@@ -170,10 +170,10 @@ def test_a_trainer_predicts_over_it(shards: str, tmp_path: Path, workers: int) -
 
 def test_a_prefix_stands_before_every_key_alike_for_writer_and_rows(shards: str) -> None:
     data = Videos(shards, batch_size=3, key_prefix="more-")
-    found = batches(data)
-    assert seen(found) == data.keys == [f"more-v{number}" for number in range(7)]
-    assert [row.key for batch in found for row in batch.rows] == [key for batch in found for key in batch.keys]
-    assert {row.video_id for batch in found for row in batch.rows} == {f"v{number}.mp4" for number in range(7)}
+    read = batches(data)
+    assert seen(read) == data.keys == [f"more-v{number}" for number in range(7)]
+    assert [row.key for batch in read for row in batch.rows] == [key for batch in read for key in batch.keys]
+    assert {row.video_id for batch in read for row in batch.rows} == {f"v{number}.mp4" for number in range(7)}
     assert data.fingerprint == Index.read(shards).fingerprint
     data.skip(["more-v0", "v1"])
     assert seen(batches(data)) == data.keys[1:]
@@ -198,4 +198,4 @@ def test_a_second_set_of_the_same_videos_is_trained_on_beside_the_first(tmp_path
     first = dict(zip(batch.keys, batch.first, strict=True))
     assert not torch.equal(first["v0"], first["more-v0"]), "another key has other draws"
     rows = [pair_row(entry.key, entry.facts) for entry in data.index("train").entries]
-    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(one["embeds"].shape) for one in batch.prompts}
+    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(prompt["embeds"].shape) for prompt in batch.prompts}

@@ -155,12 +155,12 @@ def test_what_is_kept_changed_and_dropped_is_said(
     media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare_pairs(FORMATS / "videoalign.csv", tmp_path / "out", media=media, axis="TA")
-    said = capsys.readouterr().out
-    assert "read as videoalign (VideoAlign's layout), compared on TA" in said
-    assert f"labels of whole videos in {tmp_path / 'out'}.labels.csv: first 0, second 1, tie 0" in said
-    assert "left out, because no label is valid: 1" in said
-    assert "pairs cut to what both videos have, by what changed: length 1" in said
-    assert "dropped: MQ 1, VQ 1, fps_A 1, fps_B 1, num_frames_A 1, num_frames_B 1" in said
+    output = capsys.readouterr().out
+    assert "read as videoalign (VideoAlign's layout), compared on TA" in output
+    assert f"labels of whole videos in {tmp_path / 'out'}.labels.csv: first 0, second 1, tie 0" in output
+    assert "left out, because no label is valid: 1" in output
+    assert "pairs cut to what both videos have, by what changed: length 1" in output
+    assert "dropped: MQ 1, VQ 1, fps_A 1, fps_B 1, num_frames_A 1, num_frames_B 1" in output
     (row,) = rows_of(prepare_pairs(FORMATS / "videodpo" / "part0", tmp_path / "dpo", media=media))
     assert (row.key, row.scores) == ("part0-000001", {"score": 0.81})
     prepare_pairs(FORMATS / "rapidata_row.json", tmp_path / "votes", media=media, axis="Preference")

@@ -52,7 +52,7 @@ def loader(index: Index, plan: Plan, **changes: Any) -> PlanLoader[Batch]:
 
 def keys_of(index: Index, plan: Plan, start: int, batches: int) -> list[list[str]]:
     starts = range(start, start + batches * plan.global_batch, plan.global_batch)
-    return [[index.entries[slot.position].key for slot in plan.batch(at).slots] for at in starts]
+    return [[index.entries[slot.position].key for slot in plan.batch(start).slots] for start in starts]
 
 
 @quick
@@ -324,8 +324,8 @@ def test_optimizer_steps_after_a_restart(index: Index) -> None:
     assert same.plan.batch(2).step_positions.tolist() == plan_loader.plan.batch(0).step_positions.tolist()
     other = loader(index, train(index, accumulation=3))
     other.resume(plan_loader.progress())
-    together = [slot.position for at in (2, 4, 6) for slot in other.plan.batch(at).slots]
-    assert all(other.plan.batch(at).step_positions.tolist() == together for at in (2, 4, 6))
+    together = [slot.position for batch in (2, 4, 6) for slot in other.plan.batch(batch).slots]
+    assert all(other.plan.batch(batch).step_positions.tolist() == together for batch in (2, 4, 6))
 
 
 def test_what_cannot_start_is_refused_at_once(index: Index) -> None:

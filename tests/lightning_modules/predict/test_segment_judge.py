@@ -289,7 +289,7 @@ def _grey(value: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("folder", "model.replies: .*replies.jsonl is not a regular file but a folder"),
         ("pipe", "model.replies: .*replies.jsonl is not a regular file but a named pipe"),
@@ -298,7 +298,9 @@ def _grey(value: int) -> list[Any]:
         ("other", 'model.replies: .*replies.jsonl: line 1 lacks "key" or "reply"'),
     ],
 )
-def test_the_log_of_replies_is_tried_before_anything_is_asked(pairs: str, tmp_path: Path, kind: str, said: str) -> None:
+def test_the_log_of_replies_is_tried_before_anything_is_asked(
+    pairs: str, tmp_path: Path, kind: str, message: str
+) -> None:
     log = tmp_path / "logs" / "replies.jsonl"
     log.parent.mkdir()
     whole = '{"key": "p00", "reply": "first"}\n'
@@ -312,7 +314,7 @@ def test_the_log_of_replies_is_tried_before_anything_is_asked(pairs: str, tmp_pa
     else:
         log.write_text(f'{whole}{{"key": "p0' if kind == "torn" else '{"question": "p00"}\n')
     judge = BrightnessJudge()
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         label(pairs, tmp_path / "labels", judge, replies=str(log))
     assert judge.asked == []
 
