@@ -106,6 +106,7 @@ class DensePairs(PlannedData[PairBatch]):
         if not taken.labels:
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
+        # After the filter, which goes by what people labelled, not by what the policy makes.
         taken = _without_given(taken, rows, module.policy)
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
         if self.active_trainer.is_global_zero:
@@ -158,6 +159,7 @@ def _without_given(selected: SelectedPairs, rows: Sequence[PairRow], policy: Any
         row = rows[position]
         if row.image_shape is None:
             continue
+        # Only its shape is looked at, so the image takes no memory.
         condition = Condition(row.video.fps, torch.empty(row.image_shape, device="meta"))
         predicted = policy.predicted_frames(row.latent_shape[1], condition).tolist()
         labels[position] = FrameLabels(

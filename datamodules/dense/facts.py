@@ -67,6 +67,7 @@ def label_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         ValueError: lists every fault.
     """
     facts = _checked(LabelRow, key, record, suffixes, ()).to_json()
+    # Not what the judge replied: an index is read whole at every start.
     return {name: facts[name] for name in ("labels", "frames_per_segment", "whole", "judge")}
 
 
@@ -147,6 +148,7 @@ def tensor_fault(suffix: str, content: bytes, members: Collection[str], facts: M
     """Why a member with tensors cannot be used, for `prepare verify`; None = it can."""
     try:
         if suffix == LATENTS and "latent_shape" in facts:
+            # Pairs and encoded videos call their latents' member alike; only pairs have two videos.
             names = ("first", "second") if "first.mp4" in members else ("clean",)
             read_latents(content, names, facts["latent_shape"])
             read_condition(content, facts)
@@ -192,6 +194,7 @@ def _tensors(content: bytes, suffix: str) -> dict[str, Tensor]:
 
     try:
         tensors: dict[str, Tensor] = load(content)
+    # A dtype that torch does not have is a KeyError of safetensors.
     except (SafetensorError, KeyError) as error:
         raise ValueError(f".{suffix} cannot be read: {error}") from error
     return tensors

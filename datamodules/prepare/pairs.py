@@ -10,6 +10,7 @@ from typing import Literal
 
 from datamodules.prepare.common_clip import CommonFormat
 from datamodules.prepare.imported_videos import VideoFinder
+from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
 from datamodules.prepare.pair_maker import PairMaker
 from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
@@ -100,9 +101,8 @@ def prepare_pairs(
     path = Path(table)
     common = CommonFormat(height, width, num_frames, fps, size_multiple, temporal_ratio)
     rows = read_pair_table(path)
-    folder = Path(media) if media is not None else _default_folder(path)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    # Beside the table; VideoDPO's paths begin beside the folder of its lists.
+    folder = videos_folder(media, path.parent.parent if path.name == "pair.json" else path.parent)
     if not 0.5 <= share < 1 or margin < 0:
         raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
     name = _layout_name(path, rows, format, first_column)
@@ -127,11 +127,6 @@ def prepare_pairs(
     )  # fmt: skip
     print(maker.remark(prefix))
     return index
-
-
-def _default_folder(path: Path) -> Path:
-    """Where paths begin: beside the table; VideoDPO's begin beside the folder of its lists."""
-    return path.parent.parent if path.name == "pair.json" else path.parent
 
 
 def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_column: str | None) -> str:

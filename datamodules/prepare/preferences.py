@@ -14,6 +14,7 @@ from typing import Any, Literal
 from datamodules.prepare.conversations import UnreadableRowError
 from datamodules.prepare.dataset_info import renamed_columns
 from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
+from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.preference_formats import FACT_TYPES, FACTS, FORMATS, format_of, misfit
 from datamodules.prepare.preference_readers import ReadRow
 from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
@@ -77,9 +78,7 @@ def prepare_preferences(
         ValueError: the faults of the rows, and nothing is written; no format fits; or shards of that name exist.
     """
     path = Path(file)
-    folder = path.parent if media is None else Path(media)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    folder = videos_folder(media, path.parent)
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}; give a number above 0")
     rows = read_table(path)
@@ -102,6 +101,7 @@ def most_frequent_format(path: Path, rows: Sequence[SourceRow], content: Sequenc
     Raises:
         ValueError: none fits any row; says what the first row lacks for the nearest one.
     """
+    # By all rows: the first one may be faulty.
     fitting = Counter(name for fields in content if fields and (name := format_of(fields)))
     if fitting:
         return fitting.most_common(1)[0][0]
@@ -169,6 +169,7 @@ class _Importer:
             same = hashlib.sha256(same.encode()).hexdigest()
             if (before := first.setdefault(same, row.number)) != row.number:
                 row.refuse("row", f"repeats row {before}: the same video, question and answers")
+            # By identity: rows are not hashable, and two lines may be equal.
             self._read[id(row)] = read
             texts_of_row = {"question": read.question, "chosen": read.chosen, "rejected": read.rejected}
             self._texts[id(row)] = SourceRow(row.number, "", texts_of_row)

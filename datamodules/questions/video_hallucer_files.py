@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.questions.files import refuse
+from datamodules.questions.files import read_list, refuse
 
 Half = Literal["basic", "hallucination"]
 HALVES: tuple[Half, Half] = ("basic", "hallucination")
@@ -42,7 +40,7 @@ class Annotation:
     subset: str
     path: Path
     sha256: str
-    pairs: list[dict[str, Any]]
+    pairs: Sequence[dict[str, Any]]
 
 
 def question_key(subset: str, pair: int, half: Half) -> str:
@@ -56,17 +54,10 @@ def read_annotation(path: Path) -> Annotation:
     Raises:
         ValueError: not a JSON list of pairs; every fault is listed with its row and field.
     """
-    content = path.read_bytes()
-    try:
-        pairs = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
-    if not isinstance(pairs, list) or not pairs:
-        raise ValueError(f"{path} must hold a JSON list of question pairs, and at least one")
-    faults = [fault for row, pair in enumerate(pairs) for fault in _faults(row, pair)]
-    refuse(path, faults)
+    file = read_list(path, "question pairs")
+    refuse(path, [fault for row, pair in enumerate(file.rows) for fault in _faults(row, pair)])
     stem = "temporal" if path.stem == TEMPORAL_200 else path.stem
-    return Annotation(RESULT_NAMES.get(stem, stem), path, hashlib.sha256(content).hexdigest(), pairs)
+    return Annotation(RESULT_NAMES.get(stem, stem), path, file.sha256, file.rows)
 
 
 def _faults(row: int, pair: Any) -> list[str]:

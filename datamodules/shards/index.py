@@ -38,6 +38,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
 Schemas = str | tuple[str, ...]
 
 _SUFFIX = re.compile(r"(mp4|json|[A-Za-z0-9_-]+\.(mp4|safetensors|jpg))")
+# A plain name: an index from elsewhere must not point out of its folder.
 _SHARD_NAME = re.compile(r"[^/\\:]+\.tar")
 
 

@@ -150,6 +150,7 @@ def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: b
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
     if every_frame:
+        # Only the last frame is kept, but the decoder passes all others on the way.
         decode_each(video, [claimed - 1])
     return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
 

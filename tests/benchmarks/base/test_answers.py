@@ -125,8 +125,8 @@ def test_answers_to_other_questions_under_the_same_keys_are_all_listed() -> None
 
 def test_questions_that_cannot_be_told_apart_get_their_answers_in_order() -> None:
     identities = {"a": "same", "b": "same", "c": "other"}
-    recorded = matched([("same", {"predict": "1"}), ("other", {"predict": "2"}), ("same", {"predict": "3"})], identities,
-                    ["a", "b", "c"])  # fmt: skip
+    answers = [("same", {"predict": "1"}), ("other", {"predict": "2"}), ("same", {"predict": "3"})]
+    recorded = matched(answers, identities, ["a", "b", "c"])
     assert {key: answer["predict"] for key, answer in recorded.answers.items()} == {"a": "1", "b": "3", "c": "2"}
     short = matched([("same", {"predict": "1"})], identities, ["a", "b"])
     assert short.missing == ["b"]
