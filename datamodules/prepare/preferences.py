@@ -184,7 +184,8 @@ class _Importer:
         rejected_video = None
         if read.rejected_video is not None:
             rejected_video = self._video(row, "rejected_video", read.rejected_video)
-        facts = self._facts(row.data, read)
+        own = {name: row.data[name] for name in FACTS if name in row.data} | read.facts
+        facts = {name: value for name, value in own.items() if isinstance(value, FACT_TYPES) and value != ""}
         texts = self._texts[id(row)]
         kind = next((facts[name] for name in ("task_type", "type", "category") if name in facts), "")
         preference = PreferenceRow(
@@ -213,11 +214,6 @@ class _Importer:
         except ValueError as error:
             row.refuse(name, str(error))
             return None
-
-    def _facts(self, data: Mapping[str, Any], read: ReadRow) -> dict[str, Any]:
-        """What the row says of itself, in plain numbers and texts."""
-        given = {name: data[name] for name in FACTS if name in data} | read.facts
-        return {name: value for name, value in given.items() if isinstance(value, FACT_TYPES) and value != ""}
 
     def remark(self, total: int) -> str:
         """What was read, kept and dropped, in one or a few lines."""

@@ -282,16 +282,15 @@ def _decoded(
     for (key, member), indices in union.items():
         if (key, member) not in videos:
             raise ValueError(f"{key}.{member} is missing, though the index says that it is there")
+        content = videos[key, member]
         try:
-            decoded[key, member] = _read(member, videos[key, member], indices)
+            # A picture is a video of one frame.
+            decoded[key, member] = (
+                {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)
+            )
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
     return {
         name: torch.stack([decoded[choice.key, choice.member][index] for index in choice.indices])
         for name, choice in choices.items()
     }
-
-
-def _read(member: str, content: bytes, indices: set[int]) -> dict[int, Tensor]:
-    """The frames of a video member, or the one frame of a picture."""
-    return {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)
