@@ -120,6 +120,7 @@ class DensePairs(PlannedData[PairBatch]):
         kinds: dict[str, ItemKind] = self.active_trainer.lightning_module.items()
         terms = {}
         for name, kind in kinds.items():
+            # Over all samples of the index, as the plan counts; those that are left out have no items.
             terms[name] = np.zeros(len(self.index(split)), dtype=np.int64)
             terms[name][keep] = [taken[position].items(kind) for position in keep.tolist()]
         return Selection(terms, keep)

@@ -166,6 +166,7 @@ def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str]
     try:
         row = kind.from_json(record)
         faults = [str(fault) for fault in row.faults()]
+    # A record of another form fails in any of these ways.
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f".json is not a {kind.__name__}: {error}") from error
     if row.key != key:

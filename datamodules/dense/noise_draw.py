@@ -85,6 +85,7 @@ class FlowDraw:
 
     def _share(self, time: float) -> float:
         """The share of draws below a time."""
+        # There the inverse of the sigmoid is infinite.
         if time in (0.0, 1.0):
             return time
         # The inverse of `shift_time`, then of the sigmoid.

@@ -128,6 +128,7 @@ def _label_row(
     ratio = row.latent_space.temporal_ratio
     if not labels:  # judged as a whole only: one segment that is the whole video
         assert whole is not None, "a pair that is named has a label"
+        # At least a latent's frames, or the label of a single picture would be refused as too short.
         return LabelRow(row.key, (whole,), max(row.video.frames, ratio), judge=judge, whole=whole)
     length = round(segment_seconds * row.video.fps)
     segments = range(num_segments(row.video.frames, length, ratio))

@@ -107,6 +107,7 @@ def prepare_pairs(
         raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
     name = _layout_name(path, rows, format, first_column)
     if name == "videofeedback2":
+        # Pairs first: the columns of a layout are those of pairs.
         rows = score_pairs(path, rows, axis, margin, pairs_per_prompt)
         if not rows:
             raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
@@ -118,6 +119,7 @@ def prepare_pairs(
         read_axis = chosen_axis(layout, rows, axis)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    # Folders of frames say no rate; 8 a second where the user names none.
     finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
     prefix = output_prefix(output, path if path.is_file() else path / "pairs")
     maker = PairMaker(path, name, layout, read_axis, margin, share, finder, common, source, lossless)
@@ -144,6 +146,7 @@ def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_colu
     row = next((row for row in rows if row.data), rows[0])
     if not row.data:
         raise ValueError(f"{path}: {row}, {row.faults[0]}")
+    # Before layouts are tried, as one may fit by chance.
     if first_column is not None:
         return "columns"
     name = layout_of(row.data)
@@ -172,6 +175,7 @@ def _with_columns(
     layout = replace(layout, **{name: column for name, column in given.items() if column})  # type: ignore[arg-type]
     if labels:
         layout = replace(layout, words={**layout.words, **given_words(labels)})
+    # The user named another source of verdicts, so what the layout says of them goes.
     if scores:
         return replace(layout, scores=scores, votes=None, axes={}, axis_pattern="", needs=scores)
     if not label:

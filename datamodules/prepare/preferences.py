@@ -173,6 +173,7 @@ class _Importer:
             self._read[id(row)] = read
             texts_of_row = {"question": read.question, "chosen": read.chosen, "rejected": read.rejected}
             self._texts[id(row)] = SourceRow(row.number, "", texts_of_row)
+        # After the last row, for one warning about the whole file.
         texts.clean(self.path, list(self._texts.values()))
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:

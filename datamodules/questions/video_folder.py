@@ -157,6 +157,7 @@ class VideoFolder(LightningDataModule):
         if self.asked is not None:
             missing, extra = compare(named, self.asked, self.num_samples)
             faults |= missing | extra
+        # The limit counts good names: faulty ones must not use up a quick look.
         named = [video for video in named if video.path.name not in faults][: self.limit]
         # Threads, as most of it is reading: packets and the content's hash.
         with ThreadPoolExecutor(max(1, self.num_workers)) as pool:

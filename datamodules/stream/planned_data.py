@@ -167,6 +167,7 @@ class PlannedData(IndexedData, Generic[BatchT]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
+        # Only kept: Lightning restores the state before it asks for the loader.
         self._resumed = dict(state_dict)
 
     def resume_faults(self, state: Mapping[str, Any]) -> list[str]:

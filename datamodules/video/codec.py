@@ -163,6 +163,7 @@ def decode_image(image: bytes) -> Tensor:
     """
     import cv2
 
+    # OpenCV gives None for what is no picture, but raises an error of its own for no bytes at all.
     decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
     if decoded is None:
         raise ValueError("undecodable picture: not a JPEG or PNG")

@@ -248,6 +248,7 @@ class VistaBatch:
             for answer in view.answers:
                 if self.real[view.sample]:
                     self._rows.setdefault((view.name, answer), {})[view.sample] = row
+                # Masked samples' answers have rows, too: the policy scores all that is in the batch.
                 row += 1
 
     def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:
