@@ -107,6 +107,7 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
         if list(latents[name].shape) != list(shape):
             raise ValueError(f".{LATENTS}: {name} is {list(latents[name].shape)}, the index says {list(shape)}")
         _require_finite(latents[name], f".{LATENTS}: {name}")
+    # Shards may hold half precision; losses are computed in float32.
     return {name: latents[name].float() for name in names}
 
 

@@ -100,6 +100,7 @@ class Prompts(LightningDataModule):
     def predict_dataloader(self) -> Any:
         """This rank's batches, as many as every rank has; an empty list where nothing is left."""
         keep = remaining(self.keys, self._skipped)
+        # A plan without a sample is an error, and here it means that the run is over.
         if not len(keep):
             return []
         rank, world = rank_of(self.trainer)

@@ -64,6 +64,7 @@ class _Row:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
         if "prompt_shapes" in plain:
             shapes = plain.pop("prompt_shapes")
+            # Version 1 has a field for prompts of one stream.
             if shapes is None or shapes.keys() == {"embeds"}:
                 plain["prompt_shape"] = shapes and shapes["embeds"]
             else:

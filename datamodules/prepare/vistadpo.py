@@ -211,6 +211,7 @@ class _Checker:
         given = {"video"}
         for used, pair in ((self.clips, ("clip_w", "clip_l")), (self.objects, ("bbox", "frame"))):
             present = [name for name in pair if used and row.data.get(name) is not None]
+            # Clip and box have no meaning without their other half.
             if len(present) == 1:
                 missing = pair[1 - pair.index(present[0])]
                 row.refuse(missing, f"is missing; {pair[0]} and {pair[1]} come together")

@@ -94,6 +94,7 @@ class EventQuestions(VideoQuestions):
         """
         paths = annotation_files(self.questions, self._find_files)
         self.annotations = {path.stem.removesuffix(FILE_ENDING): read_split(path) for path in paths}
+        # By split, so of two files of one split only the last is left.
         if len(self.annotations) < len(paths):
             raise ValueError(f"two files of the same split: {', '.join(map(str, paths))}; name each split once")
         unknown = [name for name in self.described_splits or () if name not in self.annotations]

@@ -93,6 +93,7 @@ def find_annotations(folder: Path, subsets: Sequence[str] | None, temporal: Lite
     # A plain file comes last and so before one in a folder of its name.
     files = {path.stem: path for path in [*sorted(folder.glob("*/*.json")), *sorted(folder.glob("*.json"))]
              if path.parent == folder or path.parent.name == path.stem}  # fmt: skip
+    # Never a subset by itself: it is another version of `temporal`.
     longer = files.pop(TEMPORAL_200, None)
     if temporal == 200 and longer is not None:
         files["temporal"] = longer

@@ -118,6 +118,7 @@ class ByteReader:
         return fetch()
 
     def _range(self, address: str, offset: int, size: int) -> bytes:
+        # HTTP has no range of no bytes.
         if not size:
             return b""
         if is_remote(address):

@@ -47,6 +47,7 @@ class PixelBox(NamedTuple):
 
 def pixel_box(box: Box, width: int, height: int) -> PixelBox:
     """The pixels of a box in a frame of this size."""
+    # A box may pass the border by less than a pixel, see `box_faults`.
     left, top = min(max(int(box.x), 0), width - 1), min(max(int(box.y), 0), height - 1)
     right, bottom = min(int(box.x + box.width), width), min(int(box.y + box.height), height)
     return PixelBox(left, top, max(right, left + 1), max(bottom, top + 1))

@@ -215,6 +215,7 @@ class ViewMaker:
             negative = self._span_negative(name)
             if negative is None:
                 members.add(self._positive(name, facts).member)
+            # A partner's members are read when it is drawn.
             elif not negative.needs_partner:
                 members |= {self._positive(name, facts).member, *negative.members(facts)}
         return members
