@@ -23,6 +23,7 @@ from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.supervised_flow import SupervisedFlow
 from tests.support.flow_fakes import Given
+from tests.support.quiet_trainer import quiet_trainer
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
 #: (C, F, H, W) of the latents.
@@ -87,8 +88,7 @@ class Gradients(Callback):
 
 
 def make_trainer(callbacks: list[Callback], steps: int, **settings: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    return Trainer(max_steps=steps, callbacks=callbacks, enable_checkpointing=False, devices=1, **quiet, **settings)
+    return quiet_trainer(max_steps=steps, callbacks=callbacks, **{"devices": 1} | settings)
 
 
 def dense(folder: Path, **settings: Any) -> DenseDPO:

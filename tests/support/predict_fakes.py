@@ -15,6 +15,7 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.stream.predict_outputs import VideoRequest, WrittenSample, WrittenVideo, tensor_bytes
 from datamodules.video.facts import VideoFacts
+from tests.support.quiet_trainer import quiet_trainer
 
 MEMBER = "reference.safetensors"
 
@@ -115,14 +116,10 @@ class MemoryVideos(Source):
 
 
 def trainer_with(callbacks: list[Callback], **settings: Any) -> Trainer:
-    return Trainer(
+    return quiet_trainer(
         callbacks=callbacks,
-        accelerator="cpu",
         devices=1,
-        logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=any(isinstance(callback, Progress) for callback in callbacks),
-        enable_model_summary=False,
         inference_mode=False,
         use_distributed_sampler=False,
         **settings,

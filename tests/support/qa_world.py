@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, device, nn
 
 from benchmarks.base.benchmark import Benchmark
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion
+from tests.support.quiet_trainer import quiet_trainer
 
 
 class Scripted(nn.Module):
@@ -72,15 +73,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def run_test(module: Benchmark, data: LightningDataModule) -> dict[str, Any]:
     """Test, and read the results."""
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    trainer.test(module, data, verbose=False)
+    quiet_trainer().test(module, data, verbose=False)
     results: dict[str, Any] = json.loads((module.output / "results.json").read_text())
     return results
 

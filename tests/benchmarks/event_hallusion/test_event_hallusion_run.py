@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lightning.pytorch import Trainer
 from torch import Tensor, device, nn
 
 from benchmarks.event_hallusion.judge import judge_question
@@ -18,6 +17,7 @@ from benchmarks.event_hallusion.scores import EventHallusionMetric, score
 from datamodules.questions.event_hallusion import EventQuestions, read_split
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion
+from tests.support.quiet_trainer import quiet_trainer
 
 
 class Scripted(nn.Module):
@@ -86,9 +86,7 @@ def world(tmp_path: Path) -> Path:
 
 def run(module: EventHallusion, world: Path, **options: Any) -> dict[str, Any]:
     data = {"questions": str(world / "questions"), "videos": str(world / "videos"), "num_frames": 2, "batch_size": 3}
-    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-                      enable_checkpointing=False)  # fmt: skip
-    trainer.test(module, EventQuestions(**(data | options)), verbose=False)
+    quiet_trainer().test(module, EventQuestions(**(data | options)), verbose=False)
     results: dict[str, Any] = json.loads((module.output / "results.json").read_text())
     return results
 

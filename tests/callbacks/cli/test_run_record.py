@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from callbacks.cli.run_record import CONFIG_KEY, RunRecord, _git, checkpoint_differences
+from tests.support.quiet_trainer import quiet_trainer
 
 
 def record(beta: float = 0.1) -> RunRecord:
@@ -47,17 +47,8 @@ class Listening(Logger):
 
 def test_folder_and_loggers_get_config_and_commit(tmp_path: Path) -> None:
     listening = Listening()
-    trainer = Trainer(
-        callbacks=[record()],
-        default_root_dir=tmp_path,
-        fast_dev_run=False,
-        max_steps=1,
-        logger=[CSVLogger(tmp_path, name="fit"), listening],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        accelerator="cpu",
-    )
+    loggers = [CSVLogger(tmp_path, name="fit"), listening]
+    trainer = quiet_trainer(callbacks=[record()], default_root_dir=tmp_path, max_steps=1, logger=loggers)
     trainer.fit(BoringModel())
     assert "beta: 0.1" in (tmp_path / "fit/version_0/config.yaml").read_text()
     assert listening.heard["config"]["model"]["beta"] == 0.1

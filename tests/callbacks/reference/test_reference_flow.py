@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from torch import Tensor
 
 from callbacks.metrics.preference import PreferenceMetrics
@@ -17,32 +16,13 @@ from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from tests.support.flow_fakes import LABELS, SHAPE, Given, TinyFlow, dense_module, pair_batch
 from tests.support.preference_fakes import make_trainer
+from tests.support.reference_spy import ReferenceSpy
 
 
-class Spy(Callback):
-    """Stands behind `ReferenceModel`: sees every batch as the step does, and what the policy says of it then."""
-
-    def __init__(self, act: Any = None, step: int = -1) -> None:
-        self.act, self.step = act, step
-        self.batches: list[PairBatch] = []
-        self.validated: list[PairBatch] = []
-        self.policy: list[Tensor] = []
-        self.losses: list[float] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: PairBatch, batch_idx: int) -> None:
-        self.batches.append(batch)
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            self.policy.append(stacked(pl_module.scores(batch)))
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
-        if trainer.global_step == self.step:
-            self.act(pl_module)
-
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.validated.append(batch)
+class Spy(ReferenceSpy):
+    def scores(self, pl_module: Any, batch: Any) -> Tensor:
+        scores: Tensor = stacked(pl_module.scores(batch))
+        return scores
 
 
 def stacked(errors: FlowErrors | None) -> Tensor:

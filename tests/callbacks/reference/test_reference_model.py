@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,15 @@ from callbacks.reference.model import ReferenceModel
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaDPO
 from tests.support.preference_fakes import FakePairs, make_batch, make_module, make_trainer
+from tests.support.reference_spy import ReferenceSpy
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-class Spy(Callback):
-    """Stands behind `ReferenceModel`: sees every batch as the step does, and what the policy says of it then."""
-
-    def __init__(self, act: Callable[[Any], None] | None = None, step: int = -1) -> None:
-        self.act, self.step = act, step
-        self.batches: list[VistaBatch] = []
-        self.validated: list[VistaBatch] = []
-        self.policy: list[Tensor] = []
-        self.losses: list[float] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: VistaBatch, batch_idx: int) -> None:
-        self.batches.append(batch)
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            self.policy.append(pl_module.policy(batch.encoded).log_probs)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
-        if trainer.global_step == self.step and self.act is not None:
-            self.act(pl_module)
-
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: VistaBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.validated.append(batch)
+class Spy(ReferenceSpy):
+    def scores(self, pl_module: Any, batch: Any) -> Tensor:
+        scores: Tensor = pl_module.policy(batch.encoded).log_probs
+        return scores
 
 
 def batches(count: int = 6) -> list[VistaBatch]:

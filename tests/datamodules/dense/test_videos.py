@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.batches import VideoBatch
@@ -28,6 +28,7 @@ from lightning_modules.predict.guided_sampler import GuidedSampler
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import write_labels
 from tests.support.predict_fakes import trainer_with
+from tests.support.quiet_trainer import quiet_trainer
 from tests.support.shown_videos import plain_video
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
@@ -151,15 +152,7 @@ class _Watch(LightningModule):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_trainer_predicts_over_it(shards: str, tmp_path: Path, workers: int) -> None:
     module = _Watch()
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(use_distributed_sampler=False, default_root_dir=tmp_path)
     data = Videos(shards, batch_size=2, num_workers=workers)
     trainer.predict(module, data, return_predictions=False)
     assert module.seen == [f"v{number}" for number in range(7)]

@@ -22,6 +22,7 @@ from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, Plan, PlannedBatch, TrainPlan
 from datamodules.stream.recipe import SampleRead
+from tests.support.quiet_trainer import quiet_trainer
 from tests.support.shard_samples import Batch, KeyRecipe, flip_byte, small_shards
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -302,9 +303,10 @@ def test_a_lightning_run_stopped_and_resumed_reads_what_an_unbroken_one_reads(
     """Stopped at an optimizer step in mid-pass, at the end of a pass, and in the second pass."""
 
     def trainer(**limits: Any) -> Trainer:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         save = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
-        return Trainer(accelerator="cpu", accumulate_grad_batches=2, max_epochs=2, callbacks=[save], **quiet, **limits)
+        return quiet_trainer(
+            accumulate_grad_batches=2, max_epochs=2, callbacks=[save], enable_checkpointing=True, **limits
+        )
 
     whole = Recorder(index)
     trainer().fit(whole)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.pair_labels import join_labels
@@ -20,6 +20,7 @@ from lightning_modules.judges.recorded import RecordedJudge
 from lightning_modules.predict.segment_judge import SegmentJudge
 from tests.support.flow_shards import LABELS, write_pairs
 from tests.support.judged_pairs import BrightnessJudge, read_labels, truth, write_judged_pairs
+from tests.support.quiet_trainer import quiet_trainer
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +30,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def label(pairs: str, output: Path, judge: Judge, data: dict[str, Any] | None = None, **settings: Any) -> SegmentJudge:
     module = SegmentJudge(judge, **settings)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        default_root_dir=output.parent,
-        callbacks=[ShardWriter(str(output))],
-    )
+    trainer = quiet_trainer(inference_mode=False, default_root_dir=output.parent, callbacks=[ShardWriter(str(output))])
     trainer.predict(module, datamodule=PairVideos(pairs, **(data or {})))
     return module
 
@@ -265,7 +256,7 @@ def test_faults_are_found_before_anything_is_asked(pairs: str, tmp_path: Path) -
         with pytest.raises(ValueError, match="must be"):
             SegmentJudge(judge, **settings)  # type: ignore[arg-type]
     module = SegmentJudge(judge)
-    module._trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    module._trainer = quiet_trainer()
     module.trainer.datamodule = LightningDataModule()  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="shown pairs by PairVideos, not by LightningDataModule"):
         module.setup("predict")
