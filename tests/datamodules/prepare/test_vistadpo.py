@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.prepare.verify import verify
-from datamodules.prepare.vistadpo import parse_bbox, pictures, prepare_vistadpo
+from datamodules.prepare.vistadpo import pictures, prepare_vistadpo
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_frames, decode_image
 from datamodules.video.facts import VideoFacts
@@ -294,29 +294,3 @@ def test_wrong_arguments_say_what_to_give(tmp_path: Path, videos: Path, change: 
     arguments.update(rows=tmp_path / arguments["rows"], videos=tmp_path / arguments["videos"])
     with pytest.raises(ValueError, match=expected):
         prepare_vistadpo(output=tmp_path / "vista", **arguments)
-
-
-@pytest.mark.parametrize("text", ["'x': 1.5, 'y': 2, 'w': 3, 'h': 4e0", "{'h': 4, 'w': 3, 'y': 2, 'x': 1.5}"])
-def test_boxes_are_read_from_strings(text: str) -> None:
-    assert parse_bbox(text) == Box(1.5, 2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "1, 2, 3, 4",
-        "'x': 1, 'y': 2, 'w': 3",
-        "'x': 1, 'y': 2, 'w': 3, 'h': 4, 'z': 5",
-        "'x': 1, 'y': 2, 'w': 3, 'h': NaN",
-        "'x': 1, 'y': 2, 'w': 3, 'h': 1e999",
-        "'x': 1, 'y': 2, 'w': 3, 'h': " + "9" * 400,
-        "'x': 1, 'y': 2, 'w': 3, 'h': true",
-        "'x': 1, 'y': 2, 'w': 3, 'h': '4'",
-        "'x': 1, 'y': 2, 'w': 3, 'h': __import__('os').getpid()",
-        "'x': " + "[" * 100_000,
-    ],
-)
-def test_strings_that_are_no_boxes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not four numbers"):
-        parse_bbox(text)
