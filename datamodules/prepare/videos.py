@@ -242,11 +242,14 @@ class _Cutter:
             name = plan.trial.key if self.clips_per_video == 1 else f"{plan.trial.key}-{index:02d}"
             trial = Trial(name, video.video_id, round(plan.starts[index], 3), dict(plan.trial.scores))
             trials.append(trial)
-            clip = replace(plan.whole, frames=frames)
-            # Captions last: those filters may ask a language model.
-            if self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption"):
+            if self._stays(trial, replace(plan.whole, frames=frames)):
                 samples.append(self._sample(trial, video, frames, plan))
         return trials, samples
+
+    # A method, as a clip that had a name here would still be in memory when the next one is decoded.
+    def _stays(self, trial: Trial, clip: Candidate) -> bool:
+        # Captions last: those filters may ask a language model.
+        return self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption")
 
     def _sample(self, trial: Trial, video: CaptionedVideo, frames: Tensor, plan: _Plan) -> Sample:
         facts = VideoFacts(len(frames), plan.whole.fps, plan.clips.width, plan.clips.height)
