@@ -16,14 +16,9 @@ from lightning_modules.judges.base import JudgeQuestion, JudgeStoppedError
 from lightning_modules.judges.recorded import RecordedJudge
 from lightning_modules.predict.segment_judge import SegmentJudge
 from tests.support.flow_shards import LABELS, write_pairs
-from tests.support.judged_pairs import BrightnessJudge, read_labels, truth, write_judged_pairs
+from tests.support.judged_pairs import BrightnessJudge, read_labels, truth
 from tests.support.quiet_trainer import quiet_trainer
 from tests.support.segment_judge_runs import label
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_judged_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 def test_labels_are_the_truth_and_fit_the_pairs(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
