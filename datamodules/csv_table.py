@@ -37,6 +37,7 @@ def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str
         raise ValueError(f"{path}: no such file; give {what}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: is not a CSV file in UTF-8 ({error})") from error
+    # Spreadsheets of countries with decimal commas export semicolons.
     if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), None)):
         raise ValueError(f"{path}: the first line is {header[0]!r}; is it separated by {mark!r}? use commas")
     if twice := sorted({name for name in header if header.count(name) > 1}):

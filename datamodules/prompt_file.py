@@ -14,6 +14,7 @@ def read_prompts(file: Path) -> list[str]:
         ValueError: no such file, not UTF-8, no prompt in it, or prompts that come twice (all of them).
     """
     try:
+        # Not `splitlines`, which also splits at characters that may be within a prompt (U+2028).
         lines = [line.strip() for line in user_file(file).read_text(encoding="utf-8-sig").split("\n")]
     except FileNotFoundError as error:
         raise ValueError(f"{file}: no such file; give a text file with one prompt a line") from error

@@ -19,10 +19,12 @@ from datamodules.shards.writer import index_tar_shards, write_tar_shards
 from datamodules.vista.index_facts import vista_sample_facts
 
 
+# Side shards add to other shards, whose index has the facts.
 def _no_facts(key: str, record: Any, suffixes: Collection[str]) -> dict[str, Any]:
     return {}
 
 
+#: Schema -> what describes its samples in the index, and refuses those that do not fit it.
 FACTS: dict[str, FactsOf] = {
     "vidpref/vista": vista_sample_facts,
     "vidpref/side": _no_facts,

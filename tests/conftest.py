@@ -1,4 +1,4 @@
-"""What every test gets: one thread, fixed seeds, no network, no output."""
+"""What every test gets: one thread, fixed seeds, no network, no output, and no waiting for what it does not test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 # Before transformers and wandb are imported anywhere.
 os.environ.update(
@@ -18,6 +20,7 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VIDPREF_DEBUG", None)
 
+import jsonargparse._typehints as typehints
 import numpy as np
 import pytest
 import torch
@@ -29,6 +32,32 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
     logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_flushes() -> Iterator[None]:
+    """Without fsync a file still survives a killed process; only a power cut could show the difference, and no test.
+
+    A flush takes milliseconds on a disk, and every shard and index makes several. Tests of the flushes themselves put
+    their own in this place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _protocols_once() -> Iterator[None]:
+    """Whether a class implements a protocol never changes, and to find out is half the time of parsing a command."""
+    find_out = typehints.implements_protocol
+    known = cache(find_out)
+
+    def implements_protocol(value: Any, protocol: Any) -> bool:
+        return known(value, protocol) if isinstance(value, type) else find_out(value, protocol)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typehints, "implements_protocol", implements_protocol)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -59,9 +59,9 @@ def test_parsing_loads_no_heavy_library_but_lightnings_own() -> None:
 def test_a_second_fit_in_the_same_folder_is_told_of_the_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with other_writer(Path("run"), is_folder=True) as other:
         assert run("fit") == 1
-        said = capsys.readouterr().err
-        assert f"error: run is being written by process {other.pid} on " in said
-        assert "Traceback" not in said
+        message = capsys.readouterr().err
+        assert f"error: run is being written by process {other.pid} on " in message
+        assert "Traceback" not in message
         assert not Path("run/checkpoints").exists()
         assert run("fit", "--trainer.default_root_dir=mine") == 0
     assert run("fit") == 0, "the first is gone"
@@ -78,18 +78,24 @@ def test_a_run_of_version_0_1_0_goes_on_without_a_word_about_its_checkpoint_call
     os.utime("run/checkpoints/epoch=0-step=4.ckpt", (1, 1))
     recwarn.clear()
     assert run("fit") == 0
-    assert [str(one.message) for one in recwarn if "callbacks" in str(one.message) or "read" in str(one.message)] == []
+    assert [
+        str(warning.message)
+        for warning in recwarn
+        if "callbacks" in str(warning.message) or "read" in str(warning.message)
+    ] == []
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
 
 
 def test_checkpoints_that_are_not_read_are_named(run: Run, recwarn: pytest.WarningsRecorder) -> None:
     assert run("fit", "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=3") == 0
     assert sorted(path.name for path in Path("run/checkpoints").iterdir()) == ["epoch=1-step=6.ckpt", "last.ckpt"]
-    assert not [one for one in recwarn if "does not read" in str(one.message)]
+    assert not [warning for warning in recwarn if "does not read" in str(warning.message)]
     assert run("fit", "--ckpt_path=null", "--trainer.max_epochs=3") == 0
-    (said,) = [str(one.message) for one in recwarn if "does not read" in str(one.message)]
-    assert said.startswith("this run starts at the first step, and does not read run/checkpoints/epoch=1-step=6.ckpt, ")
-    assert said.endswith("last.ckpt; to go on from one give --ckpt_path FILE")
+    (warned,) = [str(warning.message) for warning in recwarn if "does not read" in str(warning.message)]
+    assert warned.startswith(
+        "this run starts at the first step, and does not read run/checkpoints/epoch=1-step=6.ckpt, "
+    )
+    assert warned.endswith("last.ckpt; to go on from one give --ckpt_path FILE")
 
 
 def test_a_short_run_logs_although_nothing_says_how_often(run: Run, tmp_path: Path) -> None:
@@ -150,9 +156,9 @@ def test_flag_beats_checkpoint_and_the_difference_is_listed(
     assert run("fit", "--trainer.max_epochs", "1") == 0
     assert "another configuration" not in capsys.readouterr().err
     assert run("fit", "--model.beta", "0.5", "--ckpt_path", ckpt_path) == 0
-    said = capsys.readouterr().err
-    assert said.count("model.beta: 0.1 in the checkpoint, 0.5 now") == 1
-    assert "optimizer" not in said.partition("another configuration")[2].partition("\nSeed")[0]
+    message = capsys.readouterr().err
+    assert message.count("model.beta: 0.1 in the checkpoint, 0.5 now") == 1
+    assert "optimizer" not in message.partition("another configuration")[2].partition("\nSeed")[0]
     checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint[CONFIG_KEY]["model"]["init_args"]["beta"] == 0.5
     used = yaml.safe_load((tmp_path / "run/fit/version_1/config.yaml").read_text())
@@ -179,7 +185,7 @@ def test_second_config_appends_callbacks_and_single_values_win(run: Run, capsys:
         == 0
     )
     shown = yaml.safe_load(capsys.readouterr().out)
-    names = [one["class_path"].rpartition(".")[2] for one in shown["trainer"]["callbacks"]]
+    names = [callback["class_path"].rpartition(".")[2] for callback in shown["trainer"]["callbacks"]]
     assert names == ["LearningRateMonitor", "Throughput"]
     assert shown["trainer"]["devices"] == 1
     assert shown["model"]["init_args"]["beta"] == 0.3

@@ -16,7 +16,7 @@ __all__ = ["run"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--model.betta", "0.3"], "unknown key 'model.betta'"),
         (["--model.betta", "0.3"], "did you mean 'beta'?"),
@@ -28,13 +28,13 @@ __all__ = ["run"]
         (["--config", "absent.yaml"], "absent.yaml"),
     ],
 )
-def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
+def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     assert command_fakes.exit_status(lambda: run("fit", *flags)) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("init_args: {train: nothing}", "init_args: {train: x, trian: y}", "unknown key 'data.trian'"),
         ("init_args: {path: nowhere}", "init_args: {path: x, pth: y}", "unknown key 'model.policy.pth'"),
@@ -45,29 +45,29 @@ def test_bad_flag_is_named(run: Run, capsys: pytest.CaptureFixture[str], flags: 
     ],
 )
 def test_bad_key_in_a_file_is_named(
-    run: Run, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+    run: Run, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
 ) -> None:
     assert old in EXPERIMENT
     Path("experiment.yaml").write_text(EXPERIMENT.replace(old, new))
     assert command_fakes.exit_status(lambda: run("fit")) == 2
     shown = capsys.readouterr().err
-    assert said in shown
+    assert message in shown
     assert "NoneType" not in shown
     assert "usage:" not in shown
 
 
 def test_bad_input_ends_with_a_message_and_no_traceback(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "--model.fail_at", "1") == 1
-    said = capsys.readouterr().err
-    assert "error: sample sample-2 is bad" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "error: sample sample-2 is bad" in message
+    assert "Traceback" not in message
 
 
 def test_a_setting_that_a_class_refuses_is_told_in_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "--trainer.callbacks+=Throughput", "--trainer.callbacks.window=0") == 1
-    said = capsys.readouterr().err.partition("error: ")[2].splitlines()
-    assert said[0].startswith("window is 0; give the number of micro-batches")
-    assert said[1:] == ["(--debug shows where in the code)"]
+    lines = capsys.readouterr().err.partition("error: ")[2].splitlines()
+    assert lines[0].startswith("window is 0; give the number of micro-batches")
+    assert lines[1:] == ["(--debug shows where in the code)"]
 
 
 def test_debug_shows_the_traceback(
@@ -106,7 +106,7 @@ def test_a_recovery_checkpoint_that_was_cut_short_is_one_line(
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     capsys.readouterr()
     assert run("fit", "--trainer.max_epochs=3") == 1
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "last.ckpt: is no whole checkpoint" in line
     assert "give another one by --ckpt_path" in line
 

@@ -42,7 +42,7 @@ def header(path: Path) -> str:
 def verbs(path: Path) -> list[str]:
     """The verbs that the header's commands use this file with."""
     commands = re.sub(r"\\\n\s*", "", header(path)).splitlines()
-    return [found[1] for line in commands if relative(path) in line and (found := re.search(r"vidpref (\w+)", line))]
+    return [verb[1] for line in commands if relative(path) in line and (verb := re.search(r"vidpref (\w+)", line))]
 
 
 def is_overlay(path: Path) -> bool:
@@ -63,8 +63,11 @@ def parsed(verb: str, *configs: Path) -> Namespace:
 
 
 def callbacks_of(config: Namespace) -> list[str]:
-    found = config.trainer.callbacks or []
-    return [one.class_path.rpartition(".")[2] for one in (found if isinstance(found, list) else [found])]
+    callbacks = config.trainer.callbacks or []
+    return [
+        callback.class_path.rpartition(".")[2]
+        for callback in (callbacks if isinstance(callbacks, list) else [callbacks])
+    ]
 
 
 def test_all_configs_are_found() -> None:

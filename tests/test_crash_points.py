@@ -80,8 +80,8 @@ def test_killed_at_any_point_the_same_command_goes_on(
     inputs.mkdir()
     command.prepare(inputs)
     whole = Path(shutil.copytree(inputs, tmp_path / "whole"))
-    status, count, said = forks.run(whole, command.arguments)
-    assert status == 0, said
+    status, count, output = forks.run(whole, command.arguments)
+    assert status == 0, output
     assert count > 0
     expected = files(whole, command.skips)
     assert expected
@@ -91,13 +91,15 @@ def test_killed_at_any_point_the_same_command_goes_on(
         folder = Path(shutil.copytree(inputs, tmp_path / "killed"))
         status, _, _ = forks.run(folder, command.arguments, ends_at=point)
         assert status == KILLED
-        status, _, said = forks.run(folder, command.arguments)
-        found = files(folder, command.skips)
-        finished = bool(command.refusal) and command.refusal in said and found == expected
+        status, _, output = forks.run(folder, command.arguments)
+        contents = files(folder, command.skips)
+        finished = bool(command.refusal) and command.refusal in output and contents == expected
         if status != 0 and not finished:
-            failed.append(f"point {point} of {count}: status {status}: {said[-400:]}")
-        elif found != expected:
-            differ = sorted(one for one in found.keys() | expected.keys() if found.get(one) != expected.get(one))
+            failed.append(f"point {point} of {count}: status {status}: {output[-400:]}")
+        elif contents != expected:
+            differ = sorted(
+                name for name in contents.keys() | expected.keys() if contents.get(name) != expected.get(name)
+            )
             failed.append(f"point {point} of {count}: other bytes: {', '.join(differ)}")
         shutil.rmtree(folder)
     with capsys.disabled():

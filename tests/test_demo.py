@@ -14,13 +14,13 @@ def test_the_demo_runs_and_both_methods_do_what_they_should(tmp_path: Path) -> N
     output = tmp_path / "demo"
     assert main(["--output", str(output), "--seed", "0"]) == 0
     page = (output / "report.html").read_text()
-    for told in (
+    for text in (
         "Both methods on the toy worlds, seed 0",
         "<svg",
         "reward accuracy",
         "DenseDPO: videos before and after",
     ):
-        assert told in page
+        assert text in page
     assert page.count("data:image/png;base64,") >= 2, "the six views, and videos before and after"
     assert all(term in page for term in ("response", "video", "clip", "object", "token"))
     record = json.loads((output / MARKER).read_text())

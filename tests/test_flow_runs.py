@@ -112,8 +112,8 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path: Path) -> Non
     assert run("broken") == 0
 
     whole, broken = steps(tmp_path / "whole.jsonl"), steps(tmp_path / "broken.jsonl")
-    assert [one["step"] for one in whole] == list(range(1, total + 1))
+    assert [line["step"] for line in whole] == list(range(1, total + 1))
     # The killed run's last steps came after its last checkpoint and are made again, with the same pairs and losses.
-    assert [one for one in broken if one["step"] > 4][-(total - 4) :] == whole[4:]
+    assert [line for line in broken if line["step"] > 4][-(total - 4) :] == whole[4:]
     (adapter,) = (tmp_path / "whole/exports/last").glob("*.safetensors")
     assert content(tmp_path / "broken/exports/last" / adapter.name) == content(adapter)

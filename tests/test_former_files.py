@@ -58,7 +58,7 @@ def test_every_row_is_read_with_its_answers_under_their_present_names() -> None:
 def resumed(folder: Path, done_steps: int) -> None:
     """The rest of a run has the losses and the gradient norms of the whole one."""
     whole, rest = steps(folder / "whole.jsonl"), steps(folder / "run.jsonl")
-    assert [one["step"] for one in rest] == list(range(done_steps + 1, 5))
+    assert [line["step"] for line in rest] == list(range(done_steps + 1, 5))
     for one, other in zip(whole[done_steps:], rest, strict=True):
         assert other["keys"] == one["keys"]
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)

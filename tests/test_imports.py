@@ -42,9 +42,9 @@ def folder_imports(root: Path, modules: Mapping[str, Path]) -> dict[str, dict[st
             if target is None or target == path:
                 continue
             shared = next(depth for depth, (a, b) in enumerate(zip(path.parts, target.parts, strict=False)) if a != b)
-            one, other = ("/".join(side.parts[: shared + 1]) for side in (path, target))
-            if not one.endswith(".py") and not other.endswith(".py"):
-                edges[one].setdefault(other, f"{path} imports {target}")
+            folder, other = ("/".join(side.parts[: shared + 1]) for side in (path, target))
+            if not folder.endswith(".py") and not other.endswith(".py"):
+                edges[folder].setdefault(other, f"{path} imports {target}")
     return edges
 
 

@@ -94,11 +94,11 @@ def test_a_run_that_its_limit_stopped_is_continued_by_two_processes(tmp_path: Pa
         assert not (tmp_path / "labels.index.json").exists()
         finished = predict(tmp_path, chat, "--trainer.devices=2")
         assert finished.returncode == 0, finished.stderr
-        told = [
+        requests = [
             (str(body), headers["Authorization"]) for body, headers in zip(chat.requests, chat.headers, strict=True)
         ]
-        assert len({body for body, _ in told}) == len(told), "nothing is asked twice"
-        assert {key for _, key in told} == {"Bearer sk-secret"}
+        assert len({body for body, _ in requests}) == len(requests), "nothing is asked twice"
+        assert {key for _, key in requests} == {"Bearer sk-secret"}
     rows = read_labels(tmp_path / "labels.index.json")
     assert [row.labels for row in rows.values()] == list(LABELS[:5])
     assert {row.judge for row in rows.values()} == {"looks-7"}

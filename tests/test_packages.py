@@ -18,9 +18,9 @@ PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 
 @pytest.mark.parametrize("name", [*PACKAGES, "vidpref"])
 def test_package_is_this_repository(name: str) -> None:
-    found = importlib.import_module(name).__file__
-    assert found is not None
-    assert Path(found).resolve().is_relative_to(ROOT)
+    file = importlib.import_module(name).__file__
+    assert file is not None
+    assert Path(file).resolve().is_relative_to(ROOT)
 
 
 def test_installed_packages_are_this_repository(tmp_path: Path) -> None:

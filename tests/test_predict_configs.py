@@ -17,7 +17,7 @@ def parse(name: str, *flags: str) -> Any:
 def test_vanilla_pairs_by_two_flags() -> None:
     config = parse("guided_pairs", "--model.eta", "1.0", "--trainer.callbacks.ShardWriter.output", "data/vanilla")
     assert config.model.init_args.eta == 1.0
-    assert [one.init_args.output for one in config.trainer.callbacks] == ["data/vanilla"]
+    assert [callback.init_args.output for callback in config.trainer.callbacks] == ["data/vanilla"]
 
 
 def test_eta_by_motion() -> None:
@@ -36,4 +36,4 @@ def test_samples_of_an_adapter() -> None:
     config = parse("sample", "--data.file", "mine.txt", *flags)
     assert config.model.init_args.policy.init_args.adapter == "exports/last"
     assert config.data.init_args.file == "mine.txt"
-    assert [one.init_args.folder for one in config.trainer.callbacks] == ["runs/samples/dense"]
+    assert [callback.init_args.folder for callback in config.trainer.callbacks] == ["runs/samples/dense"]

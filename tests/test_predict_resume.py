@@ -67,7 +67,7 @@ def predict(folder: Path, name: str, devices: int, *flags: str) -> subprocess.Co
 
 def calls(folder: Path, name: str) -> list[tuple[int, str]]:
     lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-    return [(one["rank"], key) for one in lines for key in one["keys"]]
+    return [(line["rank"], key) for line in lines for key in line["keys"]]
 
 
 def test_killed_and_continued_by_two_processes(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def test_prepare_help(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(lambda: vidpref.main(["prepare", source, "--help"])) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"vidpref prepare {source}" in shown
-    told = inspect.getdoc(prepare.function_of(prepare.PREPARE[source])) or ""
-    assert " ".join(told.split("\n\n")[0].split()) in shown, "what it does"
+    documentation = inspect.getdoc(prepare.function_of(prepare.PREPARE[source])) or ""
+    assert " ".join(documentation.split("\n\n")[0].split()) in shown, "what it does"
 
 
 def _pretend_source(paths: list[str], folder: str, count: int = 3, skip_bad: bool = False) -> None:

@@ -47,9 +47,9 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path: Path, worker
     assert run(tmp_path, "broken", workers) == 0
 
     whole, broken = steps(tmp_path / "whole.jsonl"), steps(tmp_path / "broken.jsonl")
-    assert [one["step"] for one in whole] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in whole] == list(range(1, STEPS + 1))
     # The killed run's last steps came after its last checkpoint and are made again, with the same samples and losses.
-    again = [one for one in broken if one["step"] > 4][-(STEPS - 4) :]
+    again = [line for line in broken if line["step"] > 4][-(STEPS - 4) :]
     assert again == whole[4:]
     adapter = "exports/last/adapter_model.safetensors"
     assert (tmp_path / "broken" / adapter).read_bytes() == (tmp_path / "whole" / adapter).read_bytes()
@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_its_steps_split_otherwise(
     (tmp_path / "broken.jsonl").unlink()
     assert run_passes(tmp_path, "broken", batch_size, accumulation, *flags) == 0
     whole, rest = steps(killed / "whole.jsonl"), steps(tmp_path / "broken.jsonl")
-    assert [one["step"] for one in rest] == [3, 4, 5, 6]
+    assert [line["step"] for line in rest] == [3, 4, 5, 6]
     for one, other in zip(whole[2:], rest, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["norm"] == pytest.approx(one["norm"], rel=1e-5)
@@ -104,5 +104,5 @@ def test_a_run_stopped_within_a_pass_is_not_shortened(killed: Path, tmp_path: Pa
     for flags in (stop, ()):
         assert run_passes(tmp_path, "stopped", 4, 1, *flags) == 0
     whole, stopped = steps(tmp_path / "whole.jsonl"), steps(tmp_path / "stopped.jsonl")
-    assert [one["step"] for one in stopped] == [one["step"] for one in whole] == [1, 2, 3, 4, 5, 6]
-    assert [one["keys"] for one in stopped] == [one["keys"] for one in whole]
+    assert [line["step"] for line in stopped] == [line["step"] for line in whole] == [1, 2, 3, 4, 5, 6]
+    assert [line["keys"] for line in stopped] == [line["keys"] for line in whole]

@@ -62,7 +62,7 @@ def test_fit_stops_and_goes_on(world: Path, tmp_path: Path, flags: tuple[str, ..
     again = run(tmp_path, "run", *flags)
     assert again.returncode == 0, again.stdout + again.stderr
     whole, rest = steps(tmp_path / "whole.jsonl"), steps(tmp_path / "run.jsonl")
-    assert [one["step"] for one in rest] == [1, 2, 3]
+    assert [line["step"] for line in rest] == [1, 2, 3]
     for one, other in zip(whole, rest, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert other["norm"] == pytest.approx(one["norm"], rel=1e-5)

@@ -61,12 +61,12 @@ def test_values_reach_the_configuration_with_their_types(
     values = trial(sweep, last)
     config = ParseLine(agents_command(sweep, values, tmp_path)[3:]).config.fit
     for name, value in values.items():
-        found = config[name]
+        choice = config[name]
         if name == "trainer.default_root_dir":
-            assert found == f"{value['value']}/t17", "every trial has a folder of its own"
+            assert choice == f"{value['value']}/t17", "every trial has a folder of its own"
         else:
-            assert found == value["value"]
-            assert type(found) is type(value["value"])
+            assert choice == value["value"]
+            assert type(choice) is type(value["value"])
     if sweep["metric"]["name"].startswith("val/"):
         assert config.data.init_args.val, "what decides is measured on held-out samples"
 

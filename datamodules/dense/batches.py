@@ -37,6 +37,7 @@ class FlowErrors:
 class _Pinned:
     """Page-locked tensors, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
 
+    # Without it the batches, whose classes have slots, would still carry a `__dict__`.
     __slots__ = ()
 
     def pin_memory(self) -> Self:

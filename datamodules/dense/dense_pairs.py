@@ -106,6 +106,7 @@ class DensePairs(PlannedData[PairBatch]):
         if not taken.labels:
             raise ValueError(f"{self.paths[split]}: {taken}; label more pairs, or loosen data.min_decided")
         require_none(shape_faults(index, rows, self.batch_size))
+        # After the filter, which goes by what people labelled, not by what the policy makes.
         taken = _without_given(taken, rows, module.policy)
         self.taken[split], self._labels[split] = taken, joined.labels.fingerprint
         if self.active_trainer.is_global_zero:
@@ -119,6 +120,7 @@ class DensePairs(PlannedData[PairBatch]):
         kinds: dict[str, ItemKind] = self.active_trainer.lightning_module.items()
         terms = {}
         for name, kind in kinds.items():
+            # Over all samples of the index, as the plan counts; those that are left out have no items.
             terms[name] = np.zeros(len(self.index(split)), dtype=np.int64)
             terms[name][keep] = [taken[position].items(kind) for position in keep.tolist()]
         return Selection(terms, keep)
@@ -158,6 +160,7 @@ def _without_given(selected: SelectedPairs, rows: Sequence[PairRow], policy: Any
         row = rows[position]
         if row.image_shape is None:
             continue
+        # Only its shape is looked at, so the image takes no memory.
         condition = Condition(row.video.fps, torch.empty(row.image_shape, device="meta"))
         predicted = policy.predicted_frames(row.latent_shape[1], condition).tolist()
         labels[position] = FrameLabels(

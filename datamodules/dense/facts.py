@@ -67,6 +67,7 @@ def label_sample_facts(key: str, record: Any, suffixes: Collection[str]) -> dict
         ValueError: lists every fault.
     """
     facts = _checked(LabelRow, key, record, suffixes, ()).to_json()
+    # Not what the judge replied: an index is read whole at every start.
     return {name: facts[name] for name in ("labels", "frames_per_segment", "whole", "judge")}
 
 
@@ -106,6 +107,7 @@ def read_latents(content: bytes, names: Sequence[str], shape: Sequence[int]) -> 
         if list(latents[name].shape) != list(shape):
             raise ValueError(f".{LATENTS}: {name} is {list(latents[name].shape)}, the index says {list(shape)}")
         _require_finite(latents[name], f".{LATENTS}: {name}")
+    # Shards may hold half precision; losses are computed in float32.
     return {name: latents[name].float() for name in names}
 
 
@@ -150,6 +152,7 @@ def tensor_fault(suffix: str, content: bytes, members: Collection[str], facts: M
     """Why a member with tensors cannot be used, for `prepare verify`; None = it can."""
     try:
         if suffix == LATENTS and "latent_shape" in facts:
+            # Pairs and encoded videos call their latents' member alike; only pairs have two videos.
             names = ("first", "second") if "first.mp4" in members else ("clean",)
             read_latents(content, names, facts["latent_shape"])
             read_condition(content, facts)
@@ -167,6 +170,7 @@ def _checked(kind: type[_RowT], key: str, record: Any, suffixes: Collection[str]
     try:
         row = kind.from_json(record)
         faults = [str(fault) for fault in row.faults()]
+    # A record of another form fails in any of these ways.
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f".json is not a {kind.__name__}: {error}") from error
     if row.key != key:
@@ -195,6 +199,7 @@ def _tensors(content: bytes, suffix: str) -> dict[str, Tensor]:
 
     try:
         tensors: dict[str, Tensor] = load(content)
+    # A dtype that torch does not have is a KeyError of safetensors.
     except (SafetensorError, KeyError) as error:
         raise ValueError(f".{suffix} cannot be read: {error}") from error
     return tensors

@@ -67,6 +67,7 @@ class LatentRecipe(Recipe[LatentBatch]):
             ValueError: latents or prompt are missing, of another shape than the index says, or not finite.
         """
         key, shape = sample.entry.key, sample.entry.facts["latent_shape"]
+        # Read also where it is dropped, or a damaged one would stop the run in one epoch and pass in another.
         prompt = read_prompt(sample.members[PROMPT])
         return LatentSample(
             clean=read_latents(sample.members[LATENTS], ("clean",), shape)["clean"],
@@ -163,6 +164,7 @@ class Latents(PlannedData[LatentBatch]):
     def recipe(self, split: Split) -> LatentRecipe:
         """Latents and prompt embeddings with their time and noise."""
         blanks = Blanks(SampleReader(self.index(split), self.reader))
+        # Validation is the same for all runs, whatever they drop in training.
         dropped = self.drop_prompts if split == "train" else 0.0
         return LatentRecipe(self.draw, blanks, dropped)
 

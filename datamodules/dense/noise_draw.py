@@ -64,6 +64,7 @@ class FlowDraw:
         """The sample's time in [0, 1]."""
         # float64 and one draw at a time, so that a time does not depend on the batch that it is drawn in.
         random = generator(self.seed, key, "flow/time", epoch)
+        # This ends: at least one draw in a hundred is in the range, see `__post_init__`.
         while True:
             normal = torch.tensor(random.standard_normal(), dtype=torch.float64)
             time = float(shift_time(logit_normal_time(normal, self.mean, self.std), self.shift))
@@ -84,6 +85,7 @@ class FlowDraw:
 
     def _share(self, time: float) -> float:
         """The share of draws below a time."""
+        # There the inverse of the sigmoid is infinite.
         if time in (0.0, 1.0):
             return time
         # The inverse of `shift_time`, then of the sigmoid.
@@ -136,6 +138,7 @@ def _condition_faults(index: Index, rows: Sequence[PairRow | LatentRow], policy:
     """The kinds of given images that the policy cannot take, or must have, each with the first sample."""
     first: dict[tuple[Any, ...], int] = {}
     for position, row in enumerate(rows):
+        # Thousands of rows are of a few kinds, and the policy is asked once for each.
         first.setdefault((row.latent_shape, row.image_shape, row.image_states_shape), position)
     return [
         f"{index.address(position)}: sample {rows[position].key!r}: {why}"

@@ -61,6 +61,7 @@ class PairRecipe(Recipe[PairBatch]):
             second=latents["second"],
             prompt=read_prompt(sample.members[PROMPT]),
             condition=read_condition(sample.members[LATENTS], sample.entry.facts),
+            # The plan's epoch, never the trainer's: a resumed run draws the same.
             noise=self.draw.noise(key, sample.epoch, shape),
             t=self.draw.time(key, sample.epoch),
             labels=self.labels[sample.position],
@@ -70,6 +71,7 @@ class PairRecipe(Recipe[PairBatch]):
         """The batch. A slot without a pair gets zeros, a time of one half, and ties."""
         pairs = [sample or self._blank(slot.position) for sample, slot in zip(samples, planned.slots, strict=True)]
         return PairBatch(
+            # From the plan: a blank has no key.
             keys=[self.blanks.samples.index.entries[slot.position].key for slot in planned.slots],
             first=torch.stack([pair.first for pair in pairs]),
             second=torch.stack([pair.second for pair in pairs]),
@@ -87,6 +89,7 @@ class PairRecipe(Recipe[PairBatch]):
 
     def _blank(self, position: int) -> PairSample:
         zeros = self.blanks.latents(position)
+        # A tie has no gradient by itself, besides the mask.
         ties = (0,) * zeros.shape[1]
         condition = self.blanks.condition(position)
         return PairSample(zeros, zeros, None, condition, zeros, 0.5, FrameLabels(ties, ties, 0))

@@ -18,6 +18,7 @@ from datamodules.stream.plan import EvalPlan
 from datamodules.stream.planned_data import require_least
 from datamodules.stream.predict_data import remaining, share_of
 from datamodules.stream.predict_outputs import VideoRequest
+from datamodules.stream.ranks import rank_of
 
 
 @dataclass(slots=True)
@@ -99,15 +100,17 @@ class Prompts(LightningDataModule):
     def predict_dataloader(self) -> Any:
         """This rank's batches, as many as every rank has; an empty list where nothing is left."""
         keep = remaining(self.keys, self._skipped)
+        # A plan without a sample is an error, and here it means that the run is over.
         if not len(keep):
             return []
-        share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
+        rank, world = rank_of(self.trainer)
         plan = EvalPlan(
+            # A plan counts in shards; a list of requests is one.
             shard_counts=[len(self.requests)],
             batch_size=self.batch_size,
             keep=keep,
-            rank=share["rank"],
-            world=share["num_replicas"],
+            rank=rank,
+            world=world,
         )
         return PromptLoader(self.requests, share_of(plan))
 
@@ -136,4 +139,5 @@ class PromptLoader:
 def request_key(prompt: str, index: int) -> str:
     """The name of a request: readable, without a dot, and the same wherever in a file the prompt stands."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", prompt)[:40].strip("-")
+    # A prompt in another script leaves no words, and the hash names it.
     return "-".join(filter(None, (words, hashlib.sha256(prompt.encode()).hexdigest()[:12], str(index))))

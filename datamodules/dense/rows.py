@@ -67,6 +67,7 @@ class _Row:
             plain["latent_space"] = space.to_json()
         if "prompt_shapes" in plain:
             shapes = plain.pop("prompt_shapes")
+            # Version 1 has a field for prompts of one stream.
             if shapes is None or shapes.keys() == {"embeds"}:
                 plain["prompt_shape"] = shapes and shapes["embeds"]
             else:

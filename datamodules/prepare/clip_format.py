@@ -10,7 +10,7 @@ from datamodules.video.facts import VideoFacts
 #: Video autoencoders turn 4k + 1 frames into k + 1 latents, and drop what is over without a word.
 TEMPORAL_RATIO = 4
 #: How much slower than asked for a video may be: 23.976 frames a second count as 24.
-_RATE_SLACK = 1.01
+RATE_SLACK = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ClipFormat:
             ValueError: the video is too short for one, or of a lower rate.
         """
         rate = self.rate(video)
-        if not self.repeat and video.fps * _RATE_SLACK < rate:
+        if not self.repeat and video.fps * RATE_SLACK < rate:
             raise ValueError(
                 f"has {video.fps:g} frames a second, {rate:g} are asked for; lower fps, or set repeat_frames"
             )

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from datamodules.prepare.clip_format import RATE_SLACK
 from datamodules.prepare.imported_videos import ImportedVideo
 from datamodules.video.codec import clip_indices, encode_mp4, fit_frame, stream_frames
 from datamodules.video.containers import container_format
 from datamodules.video.facts import VideoFacts
-
-#: How much slower than asked for a video may be: 23.976 frames a second count as 24.
-_RATE_SLACK = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class CommonFormat:
             ValueError: a video is of a lower rate than asked for, or what both have is too short or too small.
         """
         slower = min(first.fps, second.fps)
-        if self.fps is not None and slower * _RATE_SLACK < self.fps:
+        if self.fps is not None and slower * RATE_SLACK < self.fps:
             raise ValueError(f"has {slower:g} frames a second, {self.fps:g} are asked for; lower fps")
         fps = self.fps or slower
         # A frame counts when it begins before the end; the tolerance is for rates that were rounded.
@@ -77,6 +75,7 @@ class CommonFormat:
 def clip_bytes(video: ImportedVideo, clip: VideoFacts, lossless: bool) -> bytes:
     """The mp4 of a video's beginning in another format; its own bytes where it has that format already."""
     content = video.content()
+    # Unchanged where possible: to encode again costs quality. Shards hold mp4 alone.
     if video.facts == clip and container_format(content) == "mov":
         return content
     return encode_mp4(_clip_frames(content, video.facts, clip), clip.fps, lossless)

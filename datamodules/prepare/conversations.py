@@ -68,6 +68,7 @@ def without_token(text: str) -> str:
     before, *parts = text.split(VIDEO_TOKEN)
     for part in parts:
         left, right = before.rstrip(" \t"), part.lstrip(" \t")
+        # A token on a line of its own leaves one line break, one within a line a space, one at an end nothing.
         joint = "\n" if left.endswith("\n") or right.startswith("\n") else " "
         left, right = left.removesuffix("\n"), right.removeprefix("\n")
         before = f"{left}{joint}{right}" if left and right else left or right
@@ -133,6 +134,7 @@ def conversation(field: str, messages: Any, role: str = "role", content: str = "
             )
         read.extras |= {name for name, value in message.items() if name not in (role, content) and value is not None}
         text = content_text(field, message.get(content), read.videos)
+        # In an answer the token is text like any other; the check of the finished row refuses it there.
         tokens.append(text.count(VIDEO_TOKEN) if expected == "user" else 0)
         texts.append(without_token(text) if expected == "user" else text.strip())
     if not texts:
@@ -140,6 +142,7 @@ def conversation(field: str, messages: Any, role: str = "role", content: str = "
     if sum(tokens) > 1:
         raise UnreadableRowError(field, f"has {sum(tokens)} {VIDEO_TOKEN} tokens; a row has one video")
     read.late_token = sum(tokens[1:]) > 0
+    # Users and assistants alternate, so an even number of messages ends with an answer.
     if len(texts) % 2 == 0:
         read.answer = texts.pop()
     read.question = texts.pop()

@@ -46,6 +46,7 @@ def renamed_columns(path: Path) -> Rename | None:
         named = [entry for entry in entries.values() if isinstance(entry, dict) and "file_name" in entry]
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{registry}: is no object of data sets ({error})") from error
+    # A dataset_info.json is a file beside itself: without this its data sets would be read as rows.
     if path.name == NAME:
         files = ", ".join(str(entry["file_name"]) for entry in named)
         raise ValueError(f"{path}: describes data sets; give the file of one of them: {files}")
@@ -66,6 +67,7 @@ def renamed_columns(path: Path) -> Rename | None:
         usual = {names.get(name, name): value for name, value in row.items()}
         if isinstance(usual.get("conversations"), list):
             usual["conversations"] = [message(value) for value in usual["conversations"]]
+        # Answers may be messages, too, under the file's own tags.
         return usual | {name: message(usual[name]) for name in ("chosen", "rejected") if name in usual}
 
     return rename

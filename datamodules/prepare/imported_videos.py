@@ -74,6 +74,7 @@ class VideoFinder:
             value = value[0]
         if not isinstance(value, str) or not value.strip():
             raise ValueError("names no video")
+        # Under its hash: the address holds the whole video, and keys are kept.
         if value.startswith("data:"):
             return self._known_video(hashlib.sha256(value.encode()).hexdigest(), lambda: self._of_base64(value))
         return self._known_video(value, lambda: self._of_path(value))
@@ -84,6 +85,7 @@ class VideoFinder:
             try:
                 self._known[name] = find()
             except ValueError as error:
+                # Faults are kept as well: every row that names a missing video gets the reason, the disk is asked once.
                 self._known[name] = str(error)
         video = self._known[name]
         if isinstance(video, str):
@@ -99,6 +101,7 @@ class VideoFinder:
             raise ValueError(f"{name} does not begin with {self.prefix}, which is to be taken off")
         # What is left of an absolute path after its prefix begins in the folder.
         name = name.removeprefix(self.prefix).lstrip("/") if self.prefix else name
+        # Not resolved: a link is the video that it is called by.
         return Path(os.path.normpath(self.folder / name))
 
     def _id(self, path: Path) -> str:
@@ -106,6 +109,7 @@ class VideoFinder:
 
     def _of_path(self, name: str) -> ImportedVideo:
         path = self._place(name)
+        # A name without a suffix may be a folder of frames or an mp4.
         if not path.exists() and not path.suffix and path.with_suffix(".mp4").is_file():
             path = path.with_suffix(".mp4")
         if path.is_dir():
@@ -152,6 +156,7 @@ class VideoFinder:
             kind = container_format(content)
         except ValueError as error:
             raise ValueError(f"its base64 is no video: {error}") from error
+        # FFmpeg's name for the family of mp4 and mov.
         if kind != "mov":
             raise ValueError(f"its base64 is a {kind} file, not an mp4; re-encode it")
         name = f"base64-{hashlib.sha256(content).hexdigest()[:16]}"

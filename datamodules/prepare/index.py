@@ -35,6 +35,7 @@ def prepare_index(shards: list[str], output: str, schema: str = "vidpref/vista",
     """
     # A file of exactly that name is meant itself, though it may read as a pattern: tr[ai]n-000000.tar.
     named = {pattern: [] if Path(pattern).is_file() else sorted(glob.glob(pattern)) for pattern in shards}
+    # A pattern that fits no file stays, and is reported as a missing shard.
     paths = [path for pattern in shards for path in (named[pattern] or [pattern])]
     target = Path(output)
     if not output.endswith(".index.json"):

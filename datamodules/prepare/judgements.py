@@ -103,6 +103,7 @@ def read_judgements(path: str | Path, may_be_empty: bool = False) -> list[Judgem
                 reasons = [f"repeats line {earlier}; one row for each segment and annotator"]
             judgements.append(judgement)
         faults += [f"line {line}: {reason}" for reason in reasons]
+    # After all rows: a file that was sorted may have the second answer before the first.
     faults += [
         f"line {line}: repeat 1 of a segment that {annotator or 'nobody'} has no answer with repeat 0 of"
         for (place, annotator, repeat), line in seen.items()
@@ -163,6 +164,7 @@ def _fields(row: Mapping[str | None, Any]) -> dict[str, str]:
 def _row_faults(row: Mapping[str, str], has_repeat: bool) -> list[str]:
     """What is wrong with a row; where the file has a column ``repeat``, a row without it was cut short."""
     faults = [] if row["key"] else ["key is empty"]
+    # isdigit alone is true of "²", which int() refuses.
     if row["segment"].lower() != "whole" and not (row["segment"].isascii() and row["segment"].isdigit()):
         faults.append(f"segment {row['segment']!r} is neither a number from 0 nor whole")
     if row["label"].lower() not in _LABELS:

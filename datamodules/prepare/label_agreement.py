@@ -129,6 +129,7 @@ class _Labels:
     def _of_csv(cls, path: str, level: str) -> _Labels:
         judged = by_place(read_judgements(path))
         names = sorted({name for by_annotator in judged.values() for name in by_annotator})
+        # One annotator alone is the set itself, and is not listed a second time.
         annotators = {
             name: _of_level({place: labels[name] for place, labels in judged.items() if name in labels}, level)
             for name in (names if len(names) > 1 else [])

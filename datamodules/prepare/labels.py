@@ -54,8 +54,8 @@ def prepare_labels(
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judgements = read_judgements(labels)
-    strangers = sorted({judgement.place.key for judgement in judgements} - set(known))
     rows, left_out, faults = _label_rows(known, judgements, segment_seconds, judge, incomplete == "skip")
+    strangers = sorted({judgement.place.key for judgement in judgements} - set(known))
     faults = [*(f"key {key!r} is no pair of {pairs}" for key in strangers), *faults]
     if not rows and not faults:
         faults.append("no pair has a label for each of its segments; label the others, too")
@@ -72,6 +72,12 @@ def prepare_labels(
     samples = ((row.key, {"json": json_bytes(row.to_json())}) for row in rows)
     written = write_shards(samples, output, "vidpref/labels", samples_per_shard=samples_per_shard, made_from=made_from)
     print(f"labels of {len(rows)} of {len(known)} pairs: {output}.index.json")
+    _print_unused(left_out, judgements)
+    return written
+
+
+def _print_unused(left_out: Sequence[str], judgements: Sequence[Judgement]) -> None:
+    """Which pairs got no label, and how many second answers of each annotator were no second votes."""
     if left_out:
         more = ", ..." if len(left_out) > 5 else ""
         print(f"left out, because segments have no label: {len(left_out)} pairs ({', '.join(left_out[:5])}{more})")
@@ -79,7 +85,6 @@ def prepare_labels(
         print(
             f"{annotator or 'without a name'}: {twice} questions asked twice, {alike} answered alike; not counted twice"
         )
-    return written
 
 
 def _label_rows(
@@ -96,6 +101,7 @@ def _label_rows(
     rows: list[LabelRow] = []
     left_out: list[str] = []
     faults: list[str] = []
+    # In the order of the pairs, whatever the CSV's is: equal labels give equal shards.
     for key in (key for key in known if key in judged):
         try:
             row = _label_row(known[key], judged[key], segment_seconds, judge, may_lack)
@@ -122,6 +128,7 @@ def _label_row(
     ratio = row.latent_space.temporal_ratio
     if not labels:  # judged as a whole only: one segment that is the whole video
         assert whole is not None, "a pair that is named has a label"
+        # At least a latent's frames, or the label of a single picture would be refused as too short.
         return LabelRow(row.key, (whole,), max(row.video.frames, ratio), judge=judge, whole=whole)
     length = round(segment_seconds * row.video.fps)
     segments = range(num_segments(row.video.frames, length, ratio))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from datamodules.prepare.preference_formats import FORMATS, format_of
 from datamodules.prepare.tables import read_table
@@ -31,7 +29,9 @@ def refuse_other_formats(path: Path, output: str | Path) -> None:
             return  # nothing that anybody reads: each line is refused by itself
     if not first:
         return
-    if name := _other_format(first):
+    name = format_of(first)
+    # LongVPO's rows are our own but for the kind of task.
+    if name is not None and (name != "longvpo" or "task_type" in first):
         title = FORMATS[name].title
         raise ValueError(
             f"{path}: this looks like {title} format (its fields are {', '.join(list(first)[:8])}); "
@@ -39,9 +39,3 @@ def refuse_other_formats(path: Path, output: str | Path) -> None:
         )
     if not lines:
         raise ValueError(f"{path}: its rows are not JSON lines; write one JSON object a line")
-
-
-def _other_format(row: Mapping[str, Any]) -> str | None:
-    name = format_of(row)
-    # LongVPO's rows are our own but for the kind of task.
-    return None if name == "longvpo" and "task_type" not in row else name

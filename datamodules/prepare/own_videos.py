@@ -51,9 +51,7 @@ def prepare_jsonl(
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
     """
     rows = Path(rows)
-    root = rows.parent if videos is None else Path(videos)
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; give the one in which the videos' paths begin")
+    root = videos_folder(videos, rows.parent)
     refuse_other_formats(rows, output)
     facts_of = cache(partial(mp4_facts, every_frame=check == "full"))  # many rows may ask about one video
 
@@ -62,6 +60,18 @@ def prepare_jsonl(
 
     unique = ("video", "question", "chosen", "rejected")
     return write_rows(rows, unique, sample_of, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
+
+
+def videos_folder(given: str | Path | None, default: Path) -> Path:
+    """The folder in which relative paths of videos begin.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    folder = default if given is None else Path(given)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    return folder
 
 
 def _checked(
@@ -73,6 +83,7 @@ def _checked(
     # Not resolved: a link is the video that it is called by.
     path = Path(os.path.normpath(root / row.text("video")))
     video = None
+    # A field that was refused names no file to look for.
     if all(fault.field != "video" for fault in row.faults):
         facts = facts_of(path)
         if isinstance(facts, VideoFacts):

@@ -75,6 +75,7 @@ class PairLayout:
 
     def value(self, row: Row, need: str) -> tuple[str, Any]:
         """Name and content of the column that a row has of several."""
+        # `missing` has been asked before: one of them is there.
         return next((name, row[name]) for name in need.split("|") if row.get(name))
 
     def verdict(self, row: Row, axis: str | None, margin: float, share: float) -> tuple[Verdict, dict[str, float]]:
@@ -98,6 +99,7 @@ class PairLayout:
 
 
 _ALIGN_AXES = {axis: axis for axis in ("VQ", "MQ", "TA", OVERALL)}
+# In the order in which they are tried: VideoGen-RewardBench's columns are VideoAlign's and one more.
 LAYOUTS: dict[str, PairLayout] = {
     "videogen_rewardbench": PairLayout(
         "VideoGen-RewardBench's", "path_A", "path_B", "prompt", _ALIGN_AXES, LETTERS, needs=(OVERALL,)
@@ -130,6 +132,7 @@ LAYOUTS: dict[str, PairLayout] = {
         BETTER,
         needs=("overall_preference",),
     ),
+    # The axis is in the names of the columns, and a file has the axes that its voters were asked about.
     "rapidata": PairLayout(
         "Rapidata's",
         "file_name1",
@@ -171,6 +174,7 @@ def chosen_axis(layout: PairLayout, rows: Sequence[SourceRow], axis: str | None)
     Raises:
         ValueError: it does not exist, or there are several to choose from.
     """
+    # Over all rows, as the first may lack a column.
     axes = Counter(name for row in rows for name in layout.axes_of(row.data))
     if axis is not None and axis not in axes and not layout.scores:
         raise ValueError(f"has no axis {axis}; there are {', '.join(axes) or 'none'}")

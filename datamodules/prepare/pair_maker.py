@@ -71,6 +71,7 @@ class PairMaker:
         except UnreadableRowError as error:
             row.refuse(error.field, error.why)
             return
+        # Before its videos are looked for: a pair without a verdict costs no decoding, and their faults do not matter.
         if verdict is None and self.labelled:
             self._undecided += 1
             return
@@ -106,8 +107,10 @@ class PairMaker:
         key = row.name or sample_key(self.path, row)
         record = VideoRow(key, f"{first.video_id}|{second.video_id}", prompt, clip, source, scores)
         if self.labelled:
+            # Behind the last check: a row that is refused must leave no label.
             self._labels.append((key, verdict))
         self._count(row.data, first.facts, second.facts, clip)
+        # Encoded when it is written: the frames of all pairs would not fit into memory.
         return Sample(
             record,
             lambda: {
@@ -132,6 +135,7 @@ class PairMaker:
     def _count(self, data: Mapping[str, Any], first: VideoFacts, second: VideoFacts, clip: VideoFacts) -> None:
         """Count what of a pair changes, and the columns of the table that are not taken along."""
         self._changed["rate"] += {first.fps, second.fps} != {clip.fps}
+        # Durations are quotients: two that are equal may differ in the last digit.
         self._changed["length"] += any(abs(v.duration - clip.duration) > 1e-6 for v in (first, second))
         self._changed["size"] += {(v.height, v.width) for v in (first, second)} != {(clip.height, clip.width)}
         layout = self.layout

@@ -88,6 +88,7 @@ def _videodpo_rows(folder: Path) -> Iterator[SourceRow]:
         row = SourceRow(number, "", {}, name=f"{key_part(folder.name)}-{number:06d}")
         for side, name in (("first", "video1"), ("second", "video2")):
             place = pair.get(name)
+            # A bool is an int to Python, and a negative number would count from the end of the list.
             if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(videos):
                 row.refuse(name, f"is {shown(place)}, no place in metadata.json, which has {len(videos)} videos")
             else:
@@ -122,6 +123,7 @@ def score_pairs(
     for row in rows:
         try:
             by_prompt[str(row.data["prompt"])].append((row, number_of(axis, row.data.get(axis))))
+        # Faulty rows stay among the pairs, so that whoever writes them lists their faults.
         except KeyError:
             row.refuse("prompt", "is missing")
             pairs.append(row)
@@ -134,6 +136,7 @@ def score_pairs(
             for first, second in combinations(videos, 2)
             if score_verdict(first[1], second[1], margin) != 0
         ]
+        # A stable sort: pairs of equal gaps stay in the file's order, so `most` takes the same ones everywhere.
         decided.sort(key=lambda pair: -abs(pair[0][1] - pair[1][1]))
         for (first, score), (second, other) in decided[:most]:
             name = f"{key_part(path.stem)}-{first.number}-{second.number}"

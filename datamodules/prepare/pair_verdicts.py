@@ -53,6 +53,7 @@ def number_words(values: Iterable[Any]) -> Words:
     if not numbers:
         return {}
     fitting = [meaning for meaning in _NUMBERS if numbers <= meaning.keys()]
+    # Numbers such as 0 and 1 fit several meanings; only -1, 0.5 or 2 among them tells which is meant.
     telling = [meaning for meaning in fitting if any(number in numbers and number in meaning for number in _TELLING)]
     if len(telling) != 1:
         shown_numbers = ", ".join(f"{number:g}" for number in sorted(numbers))
@@ -88,6 +89,7 @@ def vote_verdict(first: float, second: float, share: float) -> Verdict:
     total = first + second
     if total <= 0:
         return None
+    # More than the share: at one half each it is a tie.
     if first / total > max(share, 0.5):
         return 1
     return -1 if second / total > max(share, 0.5) else 0

@@ -10,6 +10,7 @@ from typing import Literal
 
 from datamodules.prepare.common_clip import CommonFormat
 from datamodules.prepare.imported_videos import VideoFinder
+from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
 from datamodules.prepare.pair_maker import PairMaker
 from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
@@ -100,13 +101,13 @@ def prepare_pairs(
     path = Path(table)
     common = CommonFormat(height, width, num_frames, fps, size_multiple, temporal_ratio)
     rows = read_pair_table(path)
-    folder = Path(media) if media is not None else _default_folder(path)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    # Beside the table; VideoDPO's paths begin beside the folder of its lists.
+    folder = videos_folder(media, path.parent.parent if path.name == "pair.json" else path.parent)
     if not 0.5 <= share < 1 or margin < 0:
         raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
     name = _layout_name(path, rows, format, first_column)
     if name == "videofeedback2":
+        # Pairs first: the columns of a layout are those of pairs.
         rows = score_pairs(path, rows, axis, margin, pairs_per_prompt)
         if not rows:
             raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
@@ -118,6 +119,7 @@ def prepare_pairs(
         read_axis = chosen_axis(layout, rows, axis)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    # Folders of frames say no rate; 8 a second where the user names none.
     finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
     prefix = output_prefix(output, path if path.is_file() else path / "pairs")
     maker = PairMaker(path, name, layout, read_axis, margin, share, finder, common, source, lossless)
@@ -127,11 +129,6 @@ def prepare_pairs(
     )  # fmt: skip
     print(maker.remark(prefix))
     return index
-
-
-def _default_folder(path: Path) -> Path:
-    """Where paths begin: beside the table; VideoDPO's begin beside the folder of its lists."""
-    return path.parent.parent if path.name == "pair.json" else path.parent
 
 
 def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_column: str | None) -> str:
@@ -149,6 +146,7 @@ def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_colu
     row = next((row for row in rows if row.data), rows[0])
     if not row.data:
         raise ValueError(f"{path}: {row}, {row.faults[0]}")
+    # Before layouts are tried, as one may fit by chance.
     if first_column is not None:
         return "columns"
     name = layout_of(row.data)
@@ -177,6 +175,7 @@ def _with_columns(
     layout = replace(layout, **{name: column for name, column in given.items() if column})  # type: ignore[arg-type]
     if labels:
         layout = replace(layout, words={**layout.words, **given_words(labels)})
+    # The user named another source of verdicts, so what the layout says of them goes.
     if scores:
         return replace(layout, scores=scores, votes=None, axes={}, axis_pattern="", needs=scores)
     if not label:

@@ -144,6 +144,7 @@ def nearest_format(row: Row) -> str:
     def share(name: str) -> float:
         format_ = FORMATS[name]
         total = len(format_.needs) + bool(format_.marks)
+        # A share, not a number: otherwise formats of few fields would always be the nearest.
         return 1 - len(format_.missing(row)) / total
 
     return format_of(row) or max(FORMATS, key=share)
@@ -152,6 +153,7 @@ def nearest_format(row: Row) -> str:
 def misfit(row: Row, name: str | None) -> UnreadableRowError:
     """What is said of a row that does not fit a format (None = any): what it lacks, and the nearest format."""
     pictures = [media for media in ("images", "image", "image_path") if has(row, media)]
+    # Such rows lack a video in every format; that they are of pictures says more than the name of a field.
     if pictures and not any("video" in field for field in row):
         return UnreadableRowError(pictures[0], PICTURES_ONLY)
     nearest = nearest_format(row)

@@ -113,6 +113,7 @@ def read_swift(row: Row) -> ReadRow:
         rejected = answer_text("rejected_response", row["rejected_response"])
     if has(row, "rejected_videos"):
         rejected_video = one_video("rejected_videos", row["rejected_videos"])
+    # Rows may name the video on both sides where only the answers differ.
     if rejected_video == video:
         rejected_video = None
     if rejected == chosen.answer and rejected_video is not None:
@@ -192,6 +193,7 @@ def read_qwen_vl(row: Row) -> ReadRow:
 
 def read_align_anything(row: Row) -> ReadRow | None:
     """``overall_response`` says which of two responses is better."""
+    # 1, "1", or 1.0 where a table with gaps made floats of its numbers.
     side = str(row["overall_response"]).removesuffix(".0")
     if side not in ("1", "2"):
         return None
@@ -217,6 +219,7 @@ def read_omni_preference(row: Row) -> ReadRow | None:
         better = verdict["better"]
     except (ValueError, TypeError, KeyError) as error:
         raise UnreadableRowError("solution", f"is no JSON with 'better' but {shown(row['solution'])}") from error
+    # A tie is no fault of the row: it prefers neither answer, and is counted as left out.
     if better not in ("A", "B"):
         if better in ("equal", "tie", "same"):
             return None

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from datamodules.prepare.conversations import UnreadableRowError
 from datamodules.prepare.dataset_info import renamed_columns
 from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
+from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.preference_formats import FACT_TYPES, FACTS, FORMATS, format_of, misfit
 from datamodules.prepare.preference_readers import ReadRow
 from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
@@ -77,9 +78,7 @@ def prepare_preferences(
         ValueError: the faults of the rows, and nothing is written; no format fits; or shards of that name exist.
     """
     path = Path(file)
-    folder = path.parent if media is None else Path(media)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the one in which the videos' paths begin")
+    folder = videos_folder(media, path.parent)
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}; give a number above 0")
     rows = read_table(path)
@@ -102,6 +101,7 @@ def most_frequent_format(path: Path, rows: Sequence[SourceRow], content: Sequenc
     Raises:
         ValueError: none fits any row; says what the first row lacks for the nearest one.
     """
+    # By all rows: the first one may be faulty.
     fitting = Counter(name for fields in content if fields and (name := format_of(fields)))
     if fitting:
         return fitting.most_common(1)[0][0]
@@ -169,9 +169,11 @@ class _Importer:
             same = hashlib.sha256(same.encode()).hexdigest()
             if (before := first.setdefault(same, row.number)) != row.number:
                 row.refuse("row", f"repeats row {before}: the same video, question and answers")
+            # By identity: rows are not hashable, and two lines may be equal.
             self._read[id(row)] = read
             texts_of_row = {"question": read.question, "chosen": read.chosen, "rejected": read.rejected}
             self._texts[id(row)] = SourceRow(row.number, "", texts_of_row)
+        # After the last row, for one warning about the whole file.
         texts.clean(self.path, list(self._texts.values()))
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:
@@ -183,7 +185,8 @@ class _Importer:
         rejected_video = None
         if read.rejected_video is not None:
             rejected_video = self._video(row, "rejected_video", read.rejected_video)
-        facts = self._facts(row.data, read)
+        own = {name: row.data[name] for name in FACTS if name in row.data} | read.facts
+        facts = {name: value for name, value in own.items() if isinstance(value, FACT_TYPES) and value != ""}
         texts = self._texts[id(row)]
         kind = next((facts[name] for name in ("task_type", "type", "category") if name in facts), "")
         preference = PreferenceRow(
@@ -212,11 +215,6 @@ class _Importer:
         except ValueError as error:
             row.refuse(name, str(error))
             return None
-
-    def _facts(self, data: Mapping[str, Any], read: ReadRow) -> dict[str, Any]:
-        """What the row says of itself, in plain numbers and texts."""
-        given = {name: data[name] for name in FACTS if name in data} | read.facts
-        return {name: value for name, value in given.items() if isinstance(value, FACT_TYPES) and value != ""}
 
     def remark(self, total: int) -> str:
         """What was read, kept and dropped, in one or a few lines."""

@@ -125,13 +125,19 @@ def write_samples(
             writers[bucket].write(key, members)
         # Accepted, but still under partial names: what follows may fail, and then nothing is left behind.
         indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
-        bad = [row for row in rows if row.faults]
-        if bad:
-            write_whole(skipped, "".join(json.dumps(row.record()) + "\n" for row in bad).encode())
+        bad = _write_skipped(skipped, rows)
         before_commit()
         commit(indexes, prefix if buckets else None)
-    _print_outputs({output: indexes.get(output) for output in outputs.values()}, len(bad), skipped)
+    _print_outputs({output: indexes.get(output) for output in outputs.values()}, bad, skipped)
     return joined(list(indexes.values()))
+
+
+def _write_skipped(path: Path, rows: Sequence[SourceRow]) -> int:
+    """Write the list of bad rows, where there are some; how many there are."""
+    bad = [row for row in rows if row.faults]
+    if bad:
+        write_whole(path, "".join(json.dumps(row.record()) + "\n" for row in bad).encode())
+    return len(bad)
 
 
 def _print_outputs(indexes: Mapping[Path, Index | None], bad: int, skipped: Path) -> None:

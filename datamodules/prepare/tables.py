@@ -91,6 +91,7 @@ def _csv_row(number: int, cells: dict[str | None, Any]) -> SourceRow:
 
 
 def _cell(text: str) -> Any:
+    # A text may begin with a bracket, too: only what parses is a list or an object.
     if not text.startswith(("[", "{")):
         return text
     try:
@@ -125,6 +126,7 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, bytes):
         return _encoded(value)
+    # Dates and decimals, for which JSON has no type, become text.
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 

@@ -34,6 +34,7 @@ def verify(
         index = Index.read(path, reader=reader)
     except ValueError as error:
         return [str(error)]
+    # Where bytes are missing, every later check would fail for the same reason.
     problems = shard_faults(index, reader)
     if problems:
         return problems
@@ -49,6 +50,7 @@ def verify(
 
 def _sample_problems(index: Index, samples: SampleReader, decode: bool, tell: Tell) -> Iterator[str]:
     for position, entry in enumerate(index.entries):
+        # One by one, so that an altered member does not hide what is wrong with the next.
         for suffix in entry.members:
             try:
                 content = samples.read(position, [suffix])[suffix]
@@ -84,6 +86,7 @@ def _video_fault(entry: SampleEntry, suffix: str, content: bytes) -> str | None:
     facts = entry.facts if suffix in main else entry.facts.get(name)
     if not isinstance(facts, dict):
         return None
+    # With a tolerance: a rate is a fraction in the container and a decimal in the index.
     wrong = [
         f"{name} is {value:g}, the index says {facts[name]:g}"
         for name, value in asdict(video).items()

@@ -246,6 +246,7 @@ class _Cutter:
                 samples.append(self._sample(trial, video, frames, plan))
         return trials, samples
 
+    # A method, as a clip that had a name here would still be in memory when the next one is decoded.
     def _stays(self, trial: Trial, clip: Candidate) -> bool:
         # Captions last: those filters may ask a language model.
         return self.selection.judge(trial, clip, "frames") and self.selection.judge(trial, clip, "caption")

@@ -57,6 +57,7 @@ def parse_bbox(text: object) -> Box:
 
 def natural_order(path: Path) -> list[str | int]:
     """Sort key that puts ``frame_10`` after ``frame_9``."""
+    # Not isdigit, which is true of "²", and int() refuses that.
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
@@ -77,6 +78,7 @@ def pictures(folder: Path) -> list[Path]:
 
 def as_jpeg(picture: bytes) -> bytes:
     """The picture itself where it is a JPEG, else one of it."""
+    # By the first bytes: the suffix may say otherwise.
     if picture.startswith(b"\xff\xd8"):
         return picture
     import cv2
@@ -172,6 +174,7 @@ class _Checker:
                 boxes = (parse_bbox(row.data["bbox"]),)
             except ValueError as error:
                 row.refuse("bbox", str(error))
+        # "a//b" and "a/./b" are one video.
         video_id = str(PurePosixPath(row.text("video")))
         preference = PreferenceRow(
             key=sample_key(self.annotations, row),
@@ -208,6 +211,7 @@ class _Checker:
         given = {"video"}
         for used, pair in ((self.clips, ("clip_w", "clip_l")), (self.objects, ("bbox", "frame"))):
             present = [name for name in pair if used and row.data.get(name) is not None]
+            # Clip and box have no meaning without their other half.
             if len(present) == 1:
                 missing = pair[1 - pair.index(present[0])]
                 row.refuse(missing, f"is missing; {pair[0]} and {pair[1]} come together")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.questions.files import listed
+from datamodules.stream.ranks import rank_of
 from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
 from datamodules.video.containers import file_head
@@ -177,8 +178,7 @@ class VideoQuestions(LightningDataModule):
 
     def test_dataloader(self) -> QuestionLoader:
         """This rank's batches; every rank has as many, and at least one."""
-        share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
-        world, rank = share["num_replicas"], share["rank"]
+        rank, world = rank_of(self.trainer)
         left = [question for question in self._asked if question.key not in self._skipped]
         batches = [left[start : start + self.batch_size] for start in range(0, len(left), self.batch_size)]
         # Without any batch Lightning would not call the test's hooks, and nothing would be scored.
@@ -199,6 +199,7 @@ class QuestionBatches(Dataset[QuestionBatch]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> QuestionBatch:
+        # By video and span: questions of a batch about one video share its frames.
         batch, decoded = QuestionBatch(), dict[tuple[Path, Any], tuple[Tensor, Tensor]]()
         for question in self.batches[index]:
             if question.path is not None:
@@ -260,6 +261,7 @@ def _fault(path: Path | None) -> str:
         return str(error)
     if not head:
         return "the file is empty"
+    # A video's first bytes hold zeros or other control characters, an error page's do not.
     return "the file is a text" if head.isascii() and head.decode().replace("\n", " ").isprintable() else ""
 
 

@@ -70,6 +70,7 @@ class ChecklistQuestions(RatedVideos):
         Raises:
             ValueError: no list or folder, videos that lack a prompt, prompts that lack a video (all of them).
         """
+        # First, as it calls `read`, which finds what does not fit.
         super().setup(stage)
         self.missing |= {f"{VIDEOS}/{name}": f"{name} {why}" for name, why in self._unfit.items()}
 

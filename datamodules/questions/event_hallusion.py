@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.questions.base import Question, VideoQuestions, annotation_files, check_prompt, with_question
-from datamodules.questions.files import VIDEO_ENDINGS, refuse
-from datamodules.user_files import user_file
+from datamodules.questions.files import VIDEO_ENDINGS, read_list, refuse
 
 #: The published splits in their order; "interleave" is called "Mix" in tables.
 SPLITS = ("entire", "interleave", "misleading")
@@ -97,6 +94,7 @@ class EventQuestions(VideoQuestions):
         """
         paths = annotation_files(self.questions, self._find_files)
         self.annotations = {path.stem.removesuffix(FILE_ENDING): read_split(path) for path in paths}
+        # By split, so of two files of one split only the last is left.
         if len(self.annotations) < len(paths):
             raise ValueError(f"two files of the same split: {', '.join(map(str, paths))}; name each split once")
         unknown = [name for name in self.described_splits or () if name not in self.annotations]
@@ -165,17 +163,11 @@ def read_split(path: Path) -> EventSplit:
     Raises:
         ValueError: not a JSON list of videos with questions; every fault is listed with its row.
     """
-    content = user_file(path).read_bytes()
-    try:
-        rows = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path} must hold a JSON list of videos with questions, and at least one")
+    file = read_list(path, "videos with questions")
     seen: set[str] = set()
-    faults = [f"row {index}: {fault}" for index, row in enumerate(rows) for fault in _faults(row, seen)]
+    faults = [f"row {index}: {fault}" for index, row in enumerate(file.rows) for fault in _faults(row, seen)]
     refuse(path, faults)
-    return EventSplit(path, hashlib.sha256(content).hexdigest(), {row["id"]: row for row in rows})
+    return EventSplit(path, file.sha256, {row["id"]: row for row in file.rows})
 
 
 def _faults(row: Any, seen: set[str]) -> Iterator[str]:
@@ -186,6 +178,7 @@ def _faults(row: Any, seen: set[str]) -> Iterator[str]:
     if row["id"] in seen:
         yield f"{row['id']} occurs twice"
     seen.add(row["id"])
+    # An id becomes a file's name, which must not leave the folder of videos.
     if "/" in row["id"] or row["id"].startswith("."):
         yield f"the id {row['id']!r} is no name of a video"
     questions = row.get("questions")

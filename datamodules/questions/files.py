@@ -49,8 +49,12 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def read_list(path: Path) -> QuestionFile:
+def read_list(path: Path, of: str = "questions") -> QuestionFile:
     """A JSON list.
+
+    Args:
+        path: the file.
+        of: what it lists, for messages.
 
     Raises:
         ValueError: no such file, or it holds something else.
@@ -61,7 +65,7 @@ def read_list(path: Path) -> QuestionFile:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); download it again") from error
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path} must hold a JSON list of questions, and at least one")
+        raise ValueError(f"{path} must hold a JSON list of {of}, and at least one")
     return QuestionFile(path, sha256, rows)
 
 

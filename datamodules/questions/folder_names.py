@@ -135,6 +135,7 @@ def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[Na
     named: list[tuple[Path, str, int | None]] = []
     faults = dict.fromkeys(listed_videos, "is listed in manifest.json and not there")
     for path in paths:
+        # It is there; what stays is listed in vain.
         faults.pop(path.name, None)
         match = _NAME.fullmatch(path.stem)
         number = int(match[2]) if match else None

@@ -93,6 +93,7 @@ class PairQuestions(RatedVideos):
         refuse(self.file, faults)
         self._places = {}
         for index, pair in enumerate(self.pairs[: self.limit]):
+            # One video may be in many pairs, on either side.
             for side, video in enumerate(pair.videos):
                 self._places.setdefault(video, []).append((index, side))
         return list(first.values())

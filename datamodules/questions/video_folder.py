@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from datamodules.questions.files import listed
 from datamodules.questions.folder_names import Asked, NamedVideo, PromptSet, compare, named_videos, read_asked
 from datamodules.stream.planned_data import require_least
+from datamodules.stream.ranks import rank_of
 from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import probe, stream_frames
 from datamodules.video.facts import VideoFacts
@@ -156,7 +157,9 @@ class VideoFolder(LightningDataModule):
         if self.asked is not None:
             missing, extra = compare(named, self.asked, self.num_samples)
             faults |= missing | extra
+        # The limit counts good names: faulty ones must not use up a quick look.
         named = [video for video in named if video.path.name not in faults][: self.limit]
+        # Threads, as most of it is reading: packets and the content's hash.
         with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
             probed = list(pool.map(self._probed, named))
         faults |= {video.path.name: why for video, why in zip(named, probed, strict=True) if isinstance(why, str)}
@@ -201,8 +204,8 @@ class VideoFolder(LightningDataModule):
 
     def test_dataloader(self) -> ChunkLoader:
         """This rank's chunks; at least one, be it empty."""
-        share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
-        videos = self.wanted[share["rank"] :: share["num_replicas"]]
+        rank, world = rank_of(self.trainer)
+        videos = self.wanted[rank::world]
         return ChunkLoader(Chunks(videos, self.chunk_frames, self._watching), self.num_workers)
 
 
@@ -218,6 +221,7 @@ class Chunks(IterableDataset[FrameChunk]):
         worker = get_worker_info()
         for video in self.videos if worker is None else self.videos[worker.id :: worker.num_workers]:
             yield from self._chunks(video)
+        # A rank without a video gives an empty chunk; without any it would leave the others waiting.
         if not self.videos and (worker is None or worker.id == 0):
             yield FrameChunk()
 
@@ -240,6 +244,7 @@ class Chunks(IterableDataset[FrameChunk]):
                     chunk = FrameChunk(video.key, frames if sends else None, first, number == end - 1)
                     chunk.seen = watcher.result() if chunk.last and watcher is not None else {}
                     yield chunk
+        # It ends this video alone; the others of the folder are still scored.
         except ValueError as error:
             yield FrameChunk(video.key, last=True, failed=str(error))
 
@@ -249,6 +254,7 @@ class ChunkLoader:
 
     def __init__(self, chunks: Chunks, num_workers: int) -> None:
         self.chunks = chunks
+        # A worker without a video would only cost its start.
         self.num_workers = min(num_workers, len(chunks.videos))
 
     def __len__(self) -> int:

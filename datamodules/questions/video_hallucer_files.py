@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.questions.files import refuse
-from datamodules.user_files import user_file
+from datamodules.questions.files import read_list, refuse
 
 Half = Literal["basic", "hallucination"]
 HALVES: tuple[Half, Half] = ("basic", "hallucination")
@@ -43,7 +40,7 @@ class Annotation:
     subset: str
     path: Path
     sha256: str
-    pairs: list[dict[str, Any]]
+    pairs: Sequence[dict[str, Any]]
 
 
 def question_key(subset: str, pair: int, half: Half) -> str:
@@ -57,17 +54,10 @@ def read_annotation(path: Path) -> Annotation:
     Raises:
         ValueError: not a JSON list of pairs; every fault is listed with its row and field.
     """
-    content = user_file(path).read_bytes()
-    try:
-        pairs = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
-    if not isinstance(pairs, list) or not pairs:
-        raise ValueError(f"{path} must hold a JSON list of question pairs, and at least one")
-    faults = [fault for row, pair in enumerate(pairs) for fault in _faults(row, pair)]
-    refuse(path, faults)
+    file = read_list(path, "question pairs")
+    refuse(path, [fault for row, pair in enumerate(file.rows) for fault in _faults(row, pair)])
     stem = "temporal" if path.stem == TEMPORAL_200 else path.stem
-    return Annotation(RESULT_NAMES.get(stem, stem), path, hashlib.sha256(content).hexdigest(), pairs)
+    return Annotation(RESULT_NAMES.get(stem, stem), path, file.sha256, file.rows)
 
 
 def _faults(row: int, pair: Any) -> list[str]:
@@ -103,6 +93,7 @@ def find_annotations(folder: Path, subsets: Sequence[str] | None, temporal: Lite
     # A plain file comes last and so before one in a folder of its name.
     files = {path.stem: path for path in [*sorted(folder.glob("*/*.json")), *sorted(folder.glob("*.json"))]
              if path.parent == folder or path.parent.name == path.stem}  # fmt: skip
+    # Never a subset by itself: it is another version of `temporal`.
     longer = files.pop(TEMPORAL_200, None)
     if temporal == 200 and longer is not None:
         files["temporal"] = longer

@@ -122,6 +122,7 @@ class ByteReader:
         return fetch()
 
     def _range(self, address: str, offset: int, size: int) -> bytes:
+        # HTTP has no range of no bytes.
         if not size:
             return b""
         if is_remote(address):
@@ -253,6 +254,7 @@ def _may_pass(error: Exception) -> bool:
     """Whether trying again may help: not for what is absent, forbidden or a mistake in the request."""
     status = getattr(error, "status", None)
     if isinstance(status, int):
+        # 408 and 429 are the two of the 400s that hold for the moment alone.
         return status >= 500 or status in (408, 429)
     permanent = (FileNotFoundError, PermissionError, IsADirectoryError, EOFError, ValueError, ImportError)
     return not isinstance(error, permanent)

@@ -67,6 +67,7 @@ def shard_faults(index: Index, reader: ByteReader | None = None) -> list[str]:
             return f"{shard.address}: no such shard; copy it there, or make the index again"
         except ReadFailedError as error:
             return str(error)
+        # None: some servers do not say how long a file is.
         if size in (None, shard.bytes):
             return None
         return f"{shard.address}: has {size} bytes, the index says {shard.bytes}; copy or index it again"

@@ -38,6 +38,7 @@ SCHEMA_VERSIONS: dict[str, int] = {
 Schemas = str | tuple[str, ...]
 
 _SUFFIX = re.compile(r"(mp4|json|[A-Za-z0-9_-]+\.(mp4|safetensors|jpg))")
+# A plain name: an index from elsewhere must not point out of its folder.
 _SHARD_NAME = re.compile(r"[^/\\:]+\.tar")
 
 
@@ -133,6 +134,7 @@ class Index:
         """A hash of all content and facts; where the files are and what they are called does not matter."""
         shards = [(shard.bytes, shard.sha256, shard.count) for shard in self.shards]
         content = [self.schema, self.version, dict(self.made_from), shards, [_packed(entry) for entry in self.entries]]
+        # Sorted: the order of an object's fields means nothing, and another program may have written them.
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def address(self, position: int) -> str:

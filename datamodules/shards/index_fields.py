@@ -125,10 +125,12 @@ def _facts_fault(facts: Any, schema: str) -> str | None:
 
 
 def _whole(value: Any, least: float) -> bool:
+    # A bool is an int to Python, and would pass for 0 or 1.
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _number(value: Any) -> bool:
+    # JSON itself has neither, but Python's reader takes NaN and Infinity.
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -147,6 +149,7 @@ def _shape(value: Any, sizes: int, least: int = 1) -> bool:
 def _prompt_shapes(value: Any) -> bool:
     if not isinstance(value, dict) or "embeds" not in value:
         return False
+    # (D,) pooled or (n, D) tokens; a stream beside the embeddings may be empty, n = 0.
     return all(_shape(shape, 1) or (_shape(shape, 2, 0) and shape[1]) for shape in value.values())
 
 

@@ -38,6 +38,7 @@ def scan_shard(path: Path, shard: int, facts_of: FactsOf) -> tuple[ShardEntry, l
     try:
         for tar, info in _tar_files(path):
             key, suffix, why = _named(info)
+            # webdataset makes a sample of members that follow one another: one in two places would be two samples.
             if key in members and key != last:
                 why = why or "the members of a sample must follow one another"
             if why or suffix in members.get(key, {}):

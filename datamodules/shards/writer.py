@@ -123,6 +123,7 @@ class TarWriter:
             from webdataset import ShardWriter
 
             self.output.parent.mkdir(parents=True, exist_ok=True)
+            # webdataset formats the pattern by %, which a folder's name may hold.
             pattern = str(self.output).replace("%", "%%") + f"-%06d.tar{PARTIAL}"
             # A fixed time makes equal samples equal bytes, and so equal fingerprints.
             settings = {"encoder": False, "mtime": 0, "verbose": 0, "opener": self._open, "post": self._seal}

@@ -45,6 +45,7 @@ def moved(state: Mapping[str, Any], plan: TrainPlan, index: Index) -> tuple[dict
     Returns:
         The state, with the present fingerprint and filter, and without bad samples that are gone.
     """
+    # "NUMBER:HASH", see `TrainPlan.identity`.
     before, now, consumed = int(state["kept"].split(":")[0]), len(plan.kept), state["consumed"]
     epoch, done = divmod(consumed, before)
     place = done * now // before

@@ -78,6 +78,7 @@ class IndexedData(LightningDataModule, ABC):
                     self.check(split, self.index(split))
                 except ValueError as error:
                     faults.append(str(error))
+            # To train without validation is allowed.
             elif not (stage == TrainerFn.FITTING and split == "val"):
                 faults.append(
                     f"data.{split} is not given; name the index file of the shards for `{TrainerFn(stage).value}`"

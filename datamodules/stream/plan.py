@@ -209,6 +209,7 @@ class TrainPlan(Plan):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
 
     def __len__(self) -> int:
+        # At least one step: of fewer samples than that, some come twice in it.
         return max(1, len(self.kept) // self.step_samples) * self.accumulation
 
     @property

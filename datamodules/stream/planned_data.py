@@ -14,6 +14,7 @@ from datamodules.shards.byte_reader import ByteReader
 from datamodules.stream.indexed_data import IndexedData, Paths, Split
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan, ItemCounts, Plan, Positions, TrainPlan
+from datamodules.stream.ranks import rank_of
 from datamodules.stream.recipe import Recipe
 from datamodules.stream.run_place import RunPlace, limited
 from datamodules.stream.term_items import item_lines
@@ -167,6 +168,7 @@ class PlannedData(IndexedData, Generic[BatchT]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there when training starts; other shards, seed or window are an error that says so."""
+        # Only kept: Lightning restores the state before it asks for the loader.
         self._resumed = dict(state_dict)
 
     def resume_faults(self, state: Mapping[str, Any]) -> list[str]:
@@ -243,14 +245,14 @@ class PlannedData(IndexedData, Generic[BatchT]):
         loader.resume(state)
 
     def _plan(self, split: Split) -> dict[str, Any]:
-        share = self.active_trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        rank, world = rank_of(self.active_trainer)
         selection = self.selection(split)
         return {
             "shard_counts": self.index(split).shard_counts,
             "batch_size": self.batch_size,
             "keep": selection.keep,
-            "rank": share["rank"],
-            "world": share["num_replicas"],
+            "rank": rank,
+            "world": world,
             "terms": selection.terms,
         }
 

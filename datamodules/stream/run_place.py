@@ -32,6 +32,7 @@ class RunPlace:
             plan: with the batches of this run, which need not be those in which the samples were read.
             limit: the trainer's limit on an epoch, see `limited`.
         """
+        # The trainer's epoch also ends with the data, however high the limit.
         length = min(limited(plan, limit), len(plan))
         epoch, samples = divmod(consumed, length * plan.global_batch)
         # Whole optimizer steps only: a batch counter within one would end the trainer's next step too early.

@@ -150,6 +150,7 @@ def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: b
         with _opened(video) as container:
             claimed = sum(1 for _ in container.decode(_video_stream(container)))
     if every_frame:
+        # Only the last frame is kept, but the decoder passes all others on the way.
         decode_each(video, [claimed - 1])
     return VideoFacts(frames=claimed, fps=float(rate), width=width, height=height)
 
@@ -162,6 +163,7 @@ def decode_image(image: bytes) -> Tensor:
     """
     import cv2
 
+    # OpenCV gives None for what is no picture, but raises an error of its own for no bytes at all.
     decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
     if decoded is None:
         raise ValueError("undecodable picture: not a JPEG or PNG")

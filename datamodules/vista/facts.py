@@ -39,6 +39,7 @@ class FrameSpan:
         """
         if len(self) > 1:
             return [(index - self.first) / self.fps for index in self.indices(num)]
+        # All at one moment would be no video to a policy that reads times.
         step = max(len(whole) - 1, 1) / whole.fps / max(num - 1, 1)
         return [place * step for place in range(num)]
 

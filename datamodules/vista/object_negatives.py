@@ -47,6 +47,7 @@ class PixelBox(NamedTuple):
 
 def pixel_box(box: Box, width: int, height: int) -> PixelBox:
     """The pixels of a box in a frame of this size."""
+    # A box may pass the border by less than a pixel, see `box_faults`.
     left, top = min(max(int(box.x), 0), width - 1), min(max(int(box.y), 0), height - 1)
     right, bottom = min(int(box.x + box.width), width), min(int(box.y + box.height), height)
     return PixelBox(left, top, max(right, left + 1), max(bottom, top + 1))
@@ -165,6 +166,7 @@ class RoiBlur(ObjectNegative):
             # In float32, which OpenCV blurs several times faster than bytes.
             content = blurred[box.slices].permute(1, 2, 0).float().numpy()
             sigma = self.strength * max(box.width, box.height)
+            # Reflected at the box's border, so that nothing from outside bleeds into it.
             content = cv2.GaussianBlur(content, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
             blurred[box.slices] = torch.from_numpy(content.round()).permute(2, 0, 1).to(torch.uint8)
         return blurred
@@ -204,6 +206,7 @@ def _reach(start: int, last: int) -> int:
 def _far_place(start: int, last: int, random: np.random.Generator) -> int:
     """A place from 0 to `last`, at least half of the largest displacement from `start`."""
     places = np.arange(last + 1)
+    # Doubled rather than halved: whole numbers, which no rounding decides about.
     return int(random.choice(places[np.abs(places - start) * 2 >= _reach(start, last)]))
 
 

@@ -42,12 +42,14 @@ class VistaRecipe(Recipe[VistaBatch]):
         Raises:
             ValueError: the row cannot be read, a member is missing or undecodable, the policy cannot take the texts.
         """
+        # Refused here rather than left out of the plan: order and denominators stay those of all samples.
         if sample.entry.key in self.unusable:
             raise BadSampleError(self.unusable[sample.entry.key])
         facts, levels = self.annotations.facts, self.annotations.levels[sample.position]
 
         def find_partner(random: np.random.Generator) -> Partner:
             position = self.annotations.partners.draw(sample.position, random)
+            # Read in this worker, from any shard: a partner need not be in the batch.
             return Partner(facts[position], lambda member: sample.read_other(position, [member])[member])
 
         try:
@@ -71,5 +73,6 @@ class VistaRecipe(Recipe[VistaBatch]):
             views=views,
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
+            # Of the first slot, as a batch may span two epochs.
             epoch=planned.slots[0].epoch,
         )

@@ -142,6 +142,7 @@ def place_faults(video: VideoFacts, event: tuple[float, float] | None, boxes: Se
     faults = []
     if event is not None:
         start, end = event
+        # Half a frame of slack, as times in annotation files are rounded.
         if not 0 <= start < end <= video.duration + 0.5 / video.fps:
             faults.append(
                 Fault("event", f"[{start:g}, {end:g}] s is not a span inside the video of {video.duration:g} s")
@@ -247,6 +248,7 @@ class VistaBatch:
             for answer in view.answers:
                 if self.real[view.sample]:
                     self._rows.setdefault((view.name, answer), {})[view.sample] = row
+                # Masked samples' answers have rows, too: the policy scores all that is in the batch.
                 row += 1
 
     def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:

@@ -187,6 +187,7 @@ class RelevantSegment(ClipNegative):
 
     def _sides(self, facts: SampleFacts) -> list[FrameSpan]:
         """The parts of the video before and after the event that are long enough."""
+        # A pre-cut clip may come without its place in the video.
         if facts.event is None:
             return []
         whole, event = facts.whole(), facts.span_of_event(facts.event)

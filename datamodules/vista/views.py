@@ -132,6 +132,7 @@ class ViewMaker:
     def __post_init__(self) -> None:
         for name in self.needs:
             negative = self._span_negative(name)
+            # One frame backwards is the frame itself: margin and gradient would be 0 in every step.
             if negative is not None and self.num_frames < negative.least_frames:
                 raise ValueError(
                     f"data.num_frames is {self.num_frames}: {type(negative).__name__}, the {name.replace('_', ' ')}, "
@@ -171,16 +172,12 @@ class ViewMaker:
         videos = {(facts.key, suffix): content for suffix, content in members.items()}
         choices: dict[ViewName, FrameChoice] = {}
         for name in self._names(levels):
-            source, span, negative = facts, self._positive(name, facts), self._span_negative(name)
-            if negative is not None and negative.needs_partner:
-                source, read = find_partner(draw(f"{name}/partner"))
-                span = negative.span(source, span, draw(f"{name}/span"))
-                videos[source.key, span.member] = read(span.member)
-            elif negative is not None:
-                span = negative.span(source, span, draw(f"{name}/span"))
+            source, span, read = self._source(name, facts, draw, find_partner)
+            if read is not None:
+                videos[source, span.member] = read(span.member)
             # A negative that reorders or alters frames keeps this clock: time belongs to the place, not to the frame.
             times = span.times(self.num_frames, full.whole())
-            choices[name] = FrameChoice(source.key, span.member, span.indices(self.num_frames), times)
+            choices[name] = FrameChoice(source, span.member, span.indices(self.num_frames), times)
         frames = _decoded(choices, videos)
         if "object" in frames and not full.key_frame:
             height, width = frames["object"].shape[2:]
@@ -194,6 +191,22 @@ class ViewMaker:
             for name, choice in choices.items()
         ]  # fmt: skip
 
+    def _source(
+        self,
+        name: ViewName,
+        facts: SampleFacts,
+        draw: Callable[[str], np.random.Generator],
+        find_partner: Callable[[np.random.Generator], Partner],
+    ) -> tuple[str, FrameSpan, Callable[[str], bytes] | None]:
+        """Key and span of the frames that a view is made of, and what reads the members of a partner; else None."""
+        span, negative = self._positive(name, facts), self._span_negative(name)
+        if negative is None:
+            return facts.key, span, None
+        if not negative.needs_partner:
+            return facts.key, negative.span(facts, span, draw(f"{name}/span")), None
+        partner = find_partner(draw(f"{name}/partner"))
+        return partner.facts.key, negative.span(partner.facts, span, draw(f"{name}/span")), partner.read
+
     def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
         facts = self.visible.seen(facts)
@@ -202,6 +215,7 @@ class ViewMaker:
             negative = self._span_negative(name)
             if negative is None:
                 members.add(self._positive(name, facts).member)
+            # A partner's members are read when it is drawn.
             elif not negative.needs_partner:
                 members |= {self._positive(name, facts).member, *negative.members(facts)}
         return members
@@ -269,16 +283,15 @@ def _decoded(
     for (key, member), indices in union.items():
         if (key, member) not in videos:
             raise ValueError(f"{key}.{member} is missing, though the index says that it is there")
+        content = videos[key, member]
         try:
-            decoded[key, member] = _read(member, videos[key, member], indices)
+            # A picture is a video of one frame.
+            decoded[key, member] = (
+                {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)
+            )
         except ValueError as error:
             raise ValueError(f"{key}.{member}: {error}") from error
     return {
         name: torch.stack([decoded[choice.key, choice.member][index] for index in choice.indices])
         for name, choice in choices.items()
     }
-
-
-def _read(member: str, content: bytes, indices: set[int]) -> dict[int, Tensor]:
-    """The frames of a video member, or the one frame of a picture."""
-    return {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)

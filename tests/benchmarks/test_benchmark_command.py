@@ -62,4 +62,4 @@ def test_a_policy_is_tested_with_and_without_an_adapter(tiny: Path, tmp_path: Pa
     assert singly == pytest.approx(plain, abs=1e-4)
 
     _, adapted = run_test(tiny, tmp_path / "adapted", "--model.policy.adapter", str(tiny / "adapter"))
-    assert max(abs(one - other) for one, other in zip(plain, adapted, strict=True)) > 0.1
+    assert max(abs(score - other) for score, other in zip(plain, adapted, strict=True)) > 0.1

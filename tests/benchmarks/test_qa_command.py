@@ -37,8 +37,8 @@ def run(world: Path, output: Path, config: str, *more: str) -> dict[str, Any]:
          "--trainer.enable_progress_bar", "false", *more]
     )  # fmt: skip
     assert status == 0
-    found: dict[str, Any] = json.loads((output / "test" / "results.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((output / "test" / "results.json").read_text())
+    return results
 
 
 def recorded(path: Path, replies: dict[str, str]) -> list[str]:
@@ -55,8 +55,8 @@ def test_open_questions_with_a_judge(world: Path, tmp_path: Path) -> None:
     assert (results["accuracy"], results["average_score"]) == (1, 4)
     assert results["about"]["judge"] == "gpt-3.5-turbo"
     reasons = results["about"]["paper"]["not_comparable"]
-    assert not any("judge" in one for one in reasons)
-    assert any("parameters" in one for one in reasons)
+    assert not any("judge" in reason for reason in reasons)
+    assert any("parameters" in reason for reason in reasons)
 
 
 def test_video_chatgpts_bench(world: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_video_chatgpts_bench(world: Path, tmp_path: Path) -> None:
     results = run(world, tmp_path, "videochatgpt", *recorded(tmp_path / "r.jsonl", replies),
                   "--data.questions", str(world), "--data.parts", "[generic]")  # fmt: skip
     assert results["all"]["average_score"] == 3
-    assert [one["ours"] for one in results["about"]["paper"]["numbers"]] == [3, 3, 3, None, None]
+    assert [number["ours"] for number in results["about"]["paper"]["numbers"]] == [3, 3, 3, None, None]
 
 
 def test_multiple_choice(world: Path, tmp_path: Path) -> None:

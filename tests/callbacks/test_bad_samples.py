@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks.bad_samples import BadSamples
+from tests.support.quiet_trainer import quiet_trainer
 
 
 class Line(LightningModule):
@@ -37,16 +38,7 @@ class Data(LightningDataModule):
 
 
 def run(folder: Path, bad: dict[str, str]) -> list[dict[str, str]]:
-    trainer = Trainer(
-        default_root_dir=folder,
-        max_epochs=1,
-        accelerator="cpu",
-        logger=CSVLogger(folder),
-        callbacks=[BadSamples()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = quiet_trainer(default_root_dir=folder, max_epochs=1, logger=CSVLogger(folder), callbacks=[BadSamples()])
     trainer.fit(Line(), datamodule=Data(bad))
     metrics = Path(str(trainer.logger.log_dir)) / "metrics.csv"  # type: ignore[union-attr]
     return list(csv.DictReader(metrics.open())) if metrics.exists() else []

@@ -66,16 +66,16 @@ def test_a_predict_pass_without_faults_writes_nothing(capsys: pytest.CaptureFixt
 def test_all_faults_of_a_predict_pass_are_in_one_list(capsys: pytest.CaptureFixture[str]) -> None:
     Path("taken").write_text("a file where a folder is meant")
     assert check("predict", "dense_dpo/guided_pairs.yaml", *pairs_flags("taken/pairs")) == 1
-    said = capsys.readouterr().err
-    assert "2 faults:" in said
-    assert "videos.index.json: no such index" in said
-    assert "ShardWriter's output: taken is no folder" in said
+    message = capsys.readouterr().err
+    assert "2 faults:" in message
+    assert "videos.index.json: no such index" in message
+    assert "ShardWriter's output: taken is no folder" in message
     flags = [*pairs_flags(), "--model.policy.path", "absent"]
     assert check("predict", "dense_dpo/guided_pairs.yaml", *flags) == 1
-    said = capsys.readouterr().err
-    assert "2 faults:" in said
-    assert "videos.index.json: no such index" in said
-    assert "no model_index.json at 'absent'" in said
+    message = capsys.readouterr().err
+    assert "2 faults:" in message
+    assert "videos.index.json: no such index" in message
+    assert "no model_index.json at 'absent'" in message
 
 
 def test_predictions_that_nobody_would_write_are_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,10 +126,10 @@ def test_a_benchmarks_questions_videos_and_judge_are_checked_and_its_answers_sta
     ]
     before = contents()
     assert check("test", "benchmarks/activitynet_qa.yaml", *flags) == 1
-    said = capsys.readouterr().err
-    assert "2 faults:" in said
-    assert "1 videos are missing from videos" in said
-    assert "absent.jsonl: no such file of replies" in said
+    message = capsys.readouterr().err
+    assert "2 faults:" in message
+    assert "1 videos are missing from videos" in message
+    assert "absent.jsonl: no such file of replies" in message
     write_video(Path("videos/v_lamp.mp4"), 200)
     Path("absent.jsonl").write_text('{"key": "activitynet_qa/v_lamp_1", "reply": "yes"}\n')
     before = contents()
@@ -142,8 +142,10 @@ def test_a_configuration_that_trains_nothing_is_no_fit(capsys: pytest.CaptureFix
     write_videos()
     arguments = ["check", "--config", str(ROOT / "configs/dense_dpo/guided_pairs.yaml"), *pairs_flags()]
     assert vidpref.main(arguments) == 1
-    said = capsys.readouterr().err
-    assert "1 fault:\n- GuidedSampler has nothing to train; for another verb than fit name it: `vidpref check" in said
+    message = capsys.readouterr().err
+    assert (
+        "1 fault:\n- GuidedSampler has nothing to train; for another verb than fit name it: `vidpref check" in message
+    )
 
 
 def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

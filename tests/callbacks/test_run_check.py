@@ -74,19 +74,19 @@ def test_all_faults_are_in_one_list(check: Check, capsys: pytest.CaptureFixture[
         *("--model.policy.lora.targets", "nothing_like_it"),
     )
     assert status == 1
-    said = capsys.readouterr().err
-    assert "absent.index.json: no such index" in said
-    assert "nothing_like_it" in said
-    assert "2 faults:" in said
+    message = capsys.readouterr().err
+    assert "absent.index.json: no such index" in message
+    assert "nothing_like_it" in message
+    assert "2 faults:" in message
     assert check("--data.train", "long.index.json") == 1
-    said = capsys.readouterr().err
-    assert "1 of 12 samples cannot be used" in said
-    assert "sample 's11'" in said
-    assert "positions; use fewer frames or shorter texts" in said
+    message = capsys.readouterr().err
+    assert "1 of 12 samples cannot be used" in message
+    assert "sample 's11'" in message
+    assert "positions; use fewer frames or shorter texts" in message
     assert check("--data.train", "long.index.json", "--data.val", "absent.index.json") == 1
-    said = capsys.readouterr().err
-    assert "absent.index.json: no such index" in said, "neither fault hides the other"
-    assert "sample 's11'" in said
+    message = capsys.readouterr().err
+    assert "absent.index.json: no such index" in message, "neither fault hides the other"
+    assert "sample 's11'" in message
 
 
 def test_texts_that_fit_are_no_faults_and_every_one_that_does_not_is_named(
@@ -116,9 +116,9 @@ def test_a_policy_that_is_not_there_hides_no_fault_of_the_data(
 ) -> None:
     Path("train-000001.tar").unlink()
     assert check("--model.policy.path", "elsewhere") == 1
-    said = capsys.readouterr().err
-    assert "policy: no checkpoint at 'elsewhere'" in said
-    assert "train-000001.tar: no such shard" in said
+    message = capsys.readouterr().err
+    assert "policy: no checkpoint at 'elsewhere'" in message
+    assert "train-000001.tar: no such shard" in message
 
 
 def test_a_mistyped_setting_is_a_fault(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,9 +134,9 @@ def test_a_disk_without_room_is_a_fault(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 5_000_000))
     assert check() == 1
-    said = capsys.readouterr().err
-    assert "about 5.6 MB will be written" in said
-    assert "5.0 MB are free" in said
+    message = capsys.readouterr().err
+    assert "about 5.6 MB will be written" in message
+    assert "5.0 MB are free" in message
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 9_000_000))
     assert check() == 0
 
@@ -146,9 +146,9 @@ def test_fit_refuses_with_the_same_list_before_weights_are_loaded(
 ) -> None:
     write_shards(samples(question="red " * 600), "long", samples_per_shard=5)
     assert check("--data.train", "long.index.json", verb="fit") == 1
-    said = capsys.readouterr().err
-    assert "sample 's11'" in said
-    assert "model.safetensors" not in said, "the weights are not there, and nobody has looked for them"
+    message = capsys.readouterr().err
+    assert "sample 's11'" in message
+    assert "model.safetensors" not in message, "the weights are not there, and nobody has looked for them"
 
 
 def test_a_checkpoint_to_go_on_from_is_checked(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,9 +157,9 @@ def test_a_checkpoint_to_go_on_from_is_checked(check: Check, capsys: pytest.Capt
     assert check() == 0
     assert "goes on from run/checkpoints/last.ckpt, step 1" in capsys.readouterr().out
     assert check("--data.seed", "5", "--model.policy.lora.r", "4") == 1
-    said = capsys.readouterr().err
-    assert "seed was 0, is 5" in said
-    assert "trainable tensors have another shape" in said
+    message = capsys.readouterr().err
+    assert "seed was 0, is 5" in message
+    assert "trainable tensors have another shape" in message
     for path in Path().glob("train*"):
         path.unlink()
     write_shards(samples(11), "train", samples_per_shard=5)

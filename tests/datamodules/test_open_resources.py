@@ -101,7 +101,7 @@ def iterators(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
 
 def require_closed(opened: Opened, least: int = 1) -> None:
     assert len(opened) >= least, "the code no longer opens it where the test looks"
-    assert all(one.closed for one in opened)
+    assert all(resource.closed for resource in opened)
 
 
 def test_shards_are_closed_when_they_are_written(tmp_path: Path, files: Opened) -> None:

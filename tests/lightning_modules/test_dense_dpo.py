@@ -109,7 +109,7 @@ def test_both_videos_get_the_published_noisy_latents_in_one_forward() -> None:
 
 def test_the_published_dense_loss_and_gradients_come_out_of_the_module() -> None:
     labels = DENSE["frame"]["labels"]
-    module, batch = golden_case(float(sum(one != 0 for row in labels for one in row)), labels)
+    module, batch = golden_case(float(sum(label != 0 for row in labels for label in row)), labels)
     loss = total(module, batch)
     assert loss.item() == pytest.approx(DENSE["frame"]["loss"], rel=1e-10)
     loss.backward()
@@ -161,7 +161,7 @@ def test_policy_equal_to_reference_costs_log_two_a_draw(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_swapping_the_videos_and_negating_the_labels_changes_nothing(form: str) -> None:
     module, batch = table(form)
-    swapped = pair_batch([[-one for one in row] for row in LABELS], form=form)
+    swapped = pair_batch([[-label for label in row] for row in LABELS], form=form)
     swapped.first, swapped.second = batch.second, batch.first
     policy = TableFlow(velocities(module).detach().roll(len(LABELS), 0), module.policy.reference.roll(len(LABELS), 0))
     mirrored = dense_module(policy, **FORMS[form])
@@ -216,9 +216,11 @@ def test_rewards_and_errors_are_those_of_the_better_and_the_worse_video(form: st
     torch.testing.assert_close(term.winner_errors[-5:], gap["second"])
     torch.testing.assert_close(term.loser_errors[-5:], gap["first"])
     scale = {"per_frame": -25.0 * gap["second"], "whole": -25.0 * gap["second"].mean()[None]}
-    scale["per_video"] = -50.0 * torch.stack([gap["second"][one == SEGMENTS].mean() for one in range(3)]).sum()[None]
+    scale["per_video"] = (
+        -50.0 * torch.stack([gap["second"][video == SEGMENTS].mean() for video in range(3)]).sum()[None]
+    )
     torch.testing.assert_close(term.chosen_rewards[-len(scale[form]) :], scale[form])
-    assert not any(one.requires_grad for one in (term.chosen_rewards, term.rejected_rewards, term.winner_errors))
+    assert not any(values.requires_grad for values in (term.chosen_rewards, term.rejected_rewards, term.winner_errors))
     assert not term.detach().values.requires_grad
 
 

@@ -23,6 +23,7 @@ from lightning_modules.policies.sharding import full_state_dict, load_sharded
 from lightning_modules.policies.wan import WanPolicy
 from lightning_modules.supervised_flow import SupervisedFlow
 from tests.support.flow_fakes import Given
+from tests.support.quiet_trainer import quiet_trainer
 from tests.support.tiny_wan import LATENT_CHANNELS, TEXT_WIDTH, write_tiny_wan
 
 #: (C, F, H, W) of the latents.
@@ -76,7 +77,10 @@ class Gradients(Callback):
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         self.steps.append(
-            {name: None if one.grad is None else one.grad.clone() for name, one in pl_module.trainable().items()}
+            {
+                name: None if parameter.grad is None else parameter.grad.clone()
+                for name, parameter in pl_module.trainable().items()
+            }
         )
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -84,8 +88,7 @@ class Gradients(Callback):
 
 
 def make_trainer(callbacks: list[Callback], steps: int, **settings: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    return Trainer(max_steps=steps, callbacks=callbacks, enable_checkpointing=False, devices=1, **quiet, **settings)
+    return quiet_trainer(max_steps=steps, callbacks=callbacks, **{"devices": 1} | settings)
 
 
 def dense(folder: Path, **settings: Any) -> DenseDPO:
@@ -177,14 +180,16 @@ def test_a_bfloat16_sharded_step_on_cuda_is_near_float32(tmp_path: Path, bare_wa
             batch.reference = module.scores(batch)
         loss = module.weighted(module.terms(batch), batch)["preference"]
         loss.backward()
-        found = {name: one.grad for name, one in module.trainable().items() if one.grad is not None}
-        return loss.detach(), {n: one.full_tensor() if hasattr(one, "full_tensor") else one for n, one in found.items()}
+        grads = {name: parameter.grad for name, parameter in module.trainable().items() if parameter.grad is not None}
+        return loss.detach(), {
+            n: grad.full_tensor() if hasattr(grad, "full_tensor") else grad for n, grad in grads.items()
+        }
 
     def on_cuda() -> PairBatch:
         batch = make_pairs(LABELS)
         for name in ("first", "second", "noise", "t", "labels", "segments", "preference", "mask"):
             setattr(batch, name, getattr(batch, name).cuda())
-        batch.prompts = [{"embeds": one["embeds"].cuda()} for one in batch.prompts]
+        batch.prompts = [{"embeds": prompt["embeds"].cuda()} for prompt in batch.prompts]
         return batch
 
     exact, sharded = dense(bare_wan), dense(bare_wan, dtype="bfloat16")
@@ -196,11 +201,11 @@ def test_a_bfloat16_sharded_step_on_cuda_is_near_float32(tmp_path: Path, bare_wa
         exact.policy.cuda()
         for module in (exact, sharded):
             nudge(module)
-        (wanted_loss, wanted), (loss, found) = step(exact, on_cuda()), step(sharded, on_cuda())
+        (exact_loss, exact_grads), (loss, grads) = step(exact, on_cuda()), step(sharded, on_cuda())
     finally:
         dist.destroy_process_group()
-    torch.testing.assert_close(loss, wanted_loss, rtol=0.1, atol=0.1)
-    assert found.keys() == wanted.keys()
-    assert {one.dtype for one in found.values()} == {torch.float32}
-    ours, theirs = (torch.cat([tree[name].flatten() for name in wanted]) for tree in (found, wanted))
+    torch.testing.assert_close(loss, exact_loss, rtol=0.1, atol=0.1)
+    assert grads.keys() == exact_grads.keys()
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    ours, theirs = (torch.cat([tree[name].flatten() for name in exact_grads]) for tree in (grads, exact_grads))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.95

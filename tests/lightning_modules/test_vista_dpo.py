@@ -46,9 +46,11 @@ class TablePolicy(nn.Module):
 
     def forward(self, encoded: list[bool]) -> AnswerScores:
         rows = torch.tensor([row for row, kept in enumerate(encoded) for _ in range(2) if kept], dtype=torch.long)
-        at = torch.tensor([2 * row + i for row, kept in enumerate(encoded) for i in range(2) if kept], dtype=torch.long)
+        frame_of_row = torch.tensor(
+            [2 * row + i for row, kept in enumerate(encoded) for i in range(2) if kept], dtype=torch.long
+        )
         count = torch.full((len(encoded),), 2)
-        return AnswerScores(self.log_probs[: len(encoded)].float(), count, self.hidden[at], rows)
+        return AnswerScores(self.log_probs[: len(encoded)].float(), count, self.hidden[frame_of_row], rows)
 
     def kl(self, reference: AnswerScores, policy: AnswerScores, reference_head: nn.Module | None = None) -> Tensor:
         assert reference.hidden is not None
@@ -75,8 +77,8 @@ def batch_of(samples: Sequence[Collection[tuple[ViewName, AnswerName]]], module:
         "video": samples,
         "token": samples,
         "supervised": samples,
-        "clip": [one for one in samples if ("clip", "chosen") in one],
-        "object": [one for one in samples if ("object", "chosen") in one],
+        "clip": [sample for sample in samples if ("clip", "chosen") in sample],
+        "object": [sample for sample in samples if ("object", "chosen") in sample],
     }
     return VistaBatch(
         keys=[f"sample{number}" for number in range(len(samples))],

@@ -50,9 +50,9 @@ def timed_video(shown: Sequence[int]) -> bytes:
         stream: Any = container.add_stream("libx264")
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
         stream.time_base = stream.codec_context.time_base = tick
-        for at in shown:
+        for moment in shown:
             image: Any = av.VideoFrame(48, 32, "yuv420p")
-            image.pts, image.time_base = at, tick
+            image.pts, image.time_base = moment, tick
             container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     return buffer.getvalue()

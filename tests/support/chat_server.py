@@ -43,23 +43,23 @@ class Handler(BaseHTTPRequestHandler):
             chat.at_once += 1
             chat.most_at_once = max(chat.most_at_once, chat.at_once)
             number = len(chat.requests)
-        said = chat.answer(body, number)
+        content = chat.answer(body, number)
         with chat.lock:  # before the client can know that it is answered
             chat.at_once -= 1
-        self._answer(said)
+        self._answer(content)
 
-    def _answer(self, said: Any) -> None:
+    def _answer(self, answer: Any) -> None:
         self.close_connection = True
-        if said == DROP:
+        if answer == DROP:
             return
         chat: ChatServer = self.server.chat  # type: ignore[attr-defined]
-        if said == HANG:
+        if answer == HANG:
             chat.closing.wait(3)
             return
-        if said == SILENT:
+        if answer == SILENT:
             chat.closing.wait(20)
             return
-        if said == DRIP:
+        if answer == DRIP:
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()
@@ -69,22 +69,22 @@ class Handler(BaseHTTPRequestHandler):
                     if chat.closing.wait(0.05):
                         return
             return
-        status, headers, content = said if isinstance(said, tuple) else (200, {}, completion(said))
+        status, headers, content = answer if isinstance(answer, tuple) else (200, {}, completion(answer))
         data = content.encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if said == CUT else data)
+        self.wfile.write(data[: len(data) // 2] if answer == CUT else data)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
 
 
-def completion(said: str) -> str:
-    if said == NONSENSE:
+def completion(content: str) -> str:
+    if content == NONSENSE:
         return "<html>Bad gateway, have a nice day</html>"
-    message: dict[str, Any] = {"role": "assistant", "content": None if said == EMPTY else said}
+    message: dict[str, Any] = {"role": "assistant", "content": None if content == EMPTY else content}
     usage = {"prompt_tokens": 100, "completion_tokens": 7}
     return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 

@@ -55,7 +55,7 @@ class TinyModule(LightningModule):
         self.log("test/number", float(batch_idx), batch_size=2)
 
     def configure_optimizers(self) -> Any:
-        return self.optimizer([one for one in self.parameters() if one.requires_grad])
+        return self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
 
 
 def _batch(numbers: list[int]) -> VistaBatch:

@@ -73,7 +73,7 @@ def _clips(folder: Path) -> None:
         (folder / f"clips/clip{number}.txt").write_text("A clip.")
     row = {"question": "What rolls?", "chosen": "A red ball.", "rejected": "A blue ball."}
     rows = ({"video": f"clips/clip{number}.mp4", **row} for number in range(2))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 COMMANDS = {

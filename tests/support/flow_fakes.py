@@ -138,7 +138,7 @@ def pair_batch(
     """Pairs p{first}, p{first + 1} ... with the given labels of three segments, each drawn from its own seed."""
     numbers = range(first, first + len(labels))
     drawn = [torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(number)) for number in numbers]
-    one, other, noise = torch.stack(drawn).unbind(1)
+    firsts, seconds, noise = torch.stack(drawn).unbind(1)
     mask = torch.tensor([place not in masked for place in range(len(labels))])
     given = torch.tensor(labels) * mask[:, None]
     each = given[:, SEGMENTS].to(torch.int8)
@@ -146,8 +146,8 @@ def pair_batch(
     counts = {"per_frame": each != 0, "per_video": (each != 0).any(-1), "whole": whole != 0}
     return PairBatch(
         keys=[f"p{number}" for number in numbers],
-        first=one,
-        second=other,
+        first=firsts,
+        second=seconds,
         prompts=[{"embeds": torch.full((2 + number % 3, PROMPT_WIDTH), 0.1 * number)} for number in numbers],
         noise=noise,
         t=torch.tensor([0.1 + 0.8 * (number % 5) / 4 for number in numbers]),

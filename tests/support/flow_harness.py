@@ -48,7 +48,7 @@ class FlowRecorder(LightningModule):
 
     def validation_step(self, batch: PairBatch | LatentBatch, batch_idx: int) -> None:
         there = batch.mask.tolist()
-        self.validated += [(key, t) for key, t, one in zip(batch.keys, batch.t.tolist(), there, strict=True) if one]
+        self.validated += [(key, t) for key, t, real in zip(batch.keys, batch.t.tolist(), there, strict=True) if real]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -102,8 +102,8 @@ def write_labels(
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for number, entry in enumerate(index.entries):
-            if (found := given(number, entry.key)) is not None:
-                row = LabelRow(entry.key, tuple(found), frames_per_segment, judge="tests", **fields)
+            if (labels_of_pair := given(number, entry.key)) is not None:
+                row = LabelRow(entry.key, tuple(labels_of_pair), frames_per_segment, judge="tests", **fields)
                 yield row.key, {"json": json.dumps(row.to_json()).encode()}
 
     made_from = {"fingerprint": fingerprint or index.fingerprint, "judge": "tests"}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from benchmarks.video_hallucer.module import VideoHallucer
 from datamodules.questions.video_hallucer import VideoHallucerQuestions
 from datamodules.video.codec import encode_mp4
 from datamodules.vista.samples import AnswerScores, View
+from tests.support.quiet_trainer import quiet_trainer
 
 
 class Scripted(nn.Module):
@@ -83,17 +83,9 @@ def world(tmp_path: Path) -> Path:
 
 def run_test(module: VideoHallucer, world: Path, **options: Any) -> list[Mapping[str, float]]:
     data = {"questions": str(world / "questions"), "videos": str(world / "videos"), "num_frames": 2, "batch_size": 4}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    return trainer.test(module, VideoHallucerQuestions(**(data | options)), verbose=False)
+    return quiet_trainer().test(module, VideoHallucerQuestions(**(data | options)), verbose=False)
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results

@@ -15,6 +15,7 @@ from datamodules.schemas import write_shards
 from datamodules.vista.samples import Box, Needs, VistaBatch
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video
+from tests.support.quiet_trainer import quiet_trainer
 
 COUNT = 11
 
@@ -96,16 +97,7 @@ def attached(data: VistaPairs, needs: Needs = ALL_NEEDS, stage: str = "fit", **c
 
 
 def trainer(folder: Path, **settings: Any) -> Trainer:
-    quiet: dict[str, Any] = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-        "use_distributed_sampler": False,
-    }
-    return Trainer(**(quiet | settings))
+    return quiet_trainer(**{"default_root_dir": folder, "use_distributed_sampler": False} | settings)
 
 
 def frames_by_key(batches: Sequence[VistaBatch]) -> dict[tuple[str, str], torch.Tensor]:

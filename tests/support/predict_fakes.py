@@ -15,6 +15,7 @@ from datamodules.dense.batches import VideoBatch
 from datamodules.dense.rows import VideoRow
 from datamodules.stream.predict_outputs import VideoRequest, WrittenSample, WrittenVideo, tensor_bytes
 from datamodules.video.facts import VideoFacts
+from tests.support.quiet_trainer import quiet_trainer
 
 MEMBER = "reference.safetensors"
 
@@ -23,7 +24,7 @@ class Batches:
     """This rank's share of the items, as many batches on every rank; no DataLoader, which Lightning would split."""
 
     def __init__(self, items: Sequence[Any], batch_size: int, rank: int, world: int) -> None:
-        batches = [list(items[at : at + batch_size]) for at in range(0, len(items), batch_size)]
+        batches = [list(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
         self.batches = (batches + [[]] * (-len(batches) % world))[rank::world]
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class Requests(Source):
     """Requests for videos instead of samples."""
 
     def __init__(self, requests: Sequence[VideoRequest], batch_size: int = 2) -> None:
-        super().__init__([one.key for one in requests], batch_size)
+        super().__init__([request.key for request in requests], batch_size)
         self.requests = list(requests)
 
 
@@ -115,14 +116,10 @@ class MemoryVideos(Source):
 
 
 def trainer_with(callbacks: list[Callback], **settings: Any) -> Trainer:
-    return Trainer(
+    return quiet_trainer(
         callbacks=callbacks,
-        accelerator="cpu",
         devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=any(isinstance(one, Progress) for one in callbacks),
-        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, Progress) for callback in callbacks),
         inference_mode=False,
         use_distributed_sampler=False,
         **settings,

@@ -30,7 +30,7 @@ class DenoiseProbe(Callback):
         policy.denoise = counted
 
     def on_predict_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
-        self.keys = [key for key, wanted in zip(batch.keys, batch.mask.tolist(), strict=True) if wanted]
+        self.keys = [key for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
 
 
 class KillAll(Callback):

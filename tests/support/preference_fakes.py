@@ -19,6 +19,7 @@ from datamodules.vista.samples import AnswerScores, Box, View, VistaBatch
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies.adapters import add_adapters, reference_mode
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
+from tests.support.quiet_trainer import quiet_trainer
 
 WIDTH, VOCABULARY = 8, 16
 ANSWERS = {"chosen": "red left", "rejected": "blue", "irrelevant": "a cat"}
@@ -202,6 +203,5 @@ def make_module(lr: float = 0.05, weights: VistaWeights | None = None, **policy:
 
 
 def make_trainer(callbacks: list[Any], steps: int = 4, **settings: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    settings = {"enable_checkpointing": False, "devices": 1, "log_every_n_steps": 1, **quiet, **settings}
-    return Trainer(max_steps=steps, callbacks=callbacks, num_sanity_val_steps=0, **settings)
+    settings = {"devices": 1, "log_every_n_steps": 1, **settings}
+    return quiet_trainer(max_steps=steps, callbacks=callbacks, num_sanity_val_steps=0, **settings)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, device, nn
 
 from benchmarks.base.benchmark import Benchmark
 from datamodules.video.codec import encode_mp4
 from lightning_modules.judges.base import Judge, JudgeQuestion
+from tests.support.quiet_trainer import quiet_trainer
 
 
 class Scripted(nn.Module):
@@ -36,7 +37,7 @@ class Scripted(nn.Module):
         times: Sequence[Tensor] | None = None,
     ) -> list[str]:
         self._asked += prompts
-        return [self._rule(text, float(one.float().mean())) for text, one in zip(prompts, frames, strict=True)]
+        return [self._rule(text, float(video.float().mean())) for text, video in zip(prompts, frames, strict=True)]
 
 
 class ScriptedJudge(Judge):
@@ -57,7 +58,7 @@ class ScriptedJudge(Judge):
 
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         self.asked += questions
-        return [self._rule(one) for one in questions]
+        return [self._rule(question) for question in questions]
 
 
 def write_video(path: Path, brightness: int, frames: int = 4, fps: float = 4.0) -> None:
@@ -72,19 +73,11 @@ def write_json(path: Path, content: Any) -> None:
 
 def run_test(module: Benchmark, data: LightningDataModule) -> dict[str, Any]:
     """Test, and read the results."""
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    trainer.test(module, data, verbose=False)
-    found: dict[str, Any] = json.loads((module.output / "results.json").read_text())
-    return found
+    quiet_trainer().test(module, data, verbose=False)
+    results: dict[str, Any] = json.loads((module.output / "results.json").read_text())
+    return results
 
 
 def details_of(folder: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((folder / "details.json").read_text())
-    return found
+    details: Mapping[str, Any] = json.loads((folder / "details.json").read_text())
+    return details

@@ -36,17 +36,20 @@ def write_run(folder: Path, benchmark: str, right: Mapping[str, np.ndarray], **m
     folder.mkdir(parents=True)
     names: Sequence[str] = more.pop("names", ["accuracy"])
     numbers, asked, paper = more.pop("numbers", {}), more.pop("asked", benchmark), more.pop("paper", None)
-    hits = {part: np.repeat(one, len(names), axis=1) for part, one in right.items()}
+    hits = {part: np.repeat(share, len(names), axis=1) for part, share in right.items()}
     with recorded_units() as units:
-        found = intervals(
-            hits, {part: np.ones_like(one) for part, one in hits.items()}, names, {"all": Pool(list(hits), "mean")}
+        bounds = intervals(
+            hits,
+            {part: np.ones_like(values) for part, values in hits.items()},
+            names,
+            {"all": Pool(list(hits), "mean")},
         )
-    results: dict[str, Any] = {part: dict.fromkeys(names, float(one.mean())) for part, one in right.items()}
-    results["all"] = dict.fromkeys(names, float(np.mean([one.mean() for one in right.values()])))
+    results: dict[str, Any] = {part: dict.fromkeys(names, float(share.mean())) for part, share in right.items()}
+    results["all"] = dict.fromkeys(names, float(np.mean([share.mean() for share in right.values()])))
     results |= numbers
     about: dict[str, Any] = {
         "benchmark": benchmark,
-        "intervals": {"level": LEVEL, "resamples": RESAMPLES, "seed": 0, "of": found},
+        "intervals": {"level": LEVEL, "resamples": RESAMPLES, "seed": 0, "of": bounds},
         **more,
     }
     if paper is not None:
@@ -69,11 +72,11 @@ def write_vbench(folder: Path, scores: Mapping[str, float], **more: Any) -> None
     hits = {name: np.linspace(2 * score - 1, 1.0, 20)[:, None] for name, score in scores.items()}
     folder.mkdir(parents=True)
     with recorded_units() as units:
-        found = intervals(hits, {part: np.ones_like(one) for part, one in hits.items()}, [""], {})
+        bounds = intervals(hits, {part: np.ones_like(values) for part, values in hits.items()}, [""], {})
     numbers = {**scores, "scene": 0.5, "mean_flow": 3.456, "of_proxies": {"quality": 0.81}}
     about: dict[str, Any] = {
         "benchmark": "VBench",
-        "intervals": {"level": LEVEL, "of": {address.strip("/"): ends for address, ends in found.items()}},
+        "intervals": {"level": LEVEL, "of": {address.strip("/"): ends for address, ends in bounds.items()}},
         "networks": {"dynamic_degree": {"proxy": True}, "temporal_flickering": {"proxy": False}},
         "headlines": [*scores, "scene", "mean_flow", "of_proxies/quality"],
         "marks": {"dynamic_degree": "proxy", "scene": "merged", "mean_flow": "proxy",

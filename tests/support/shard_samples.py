@@ -71,7 +71,7 @@ class KeyRecipe(Recipe[Batch]):
 
     def collate(self, samples: list[str | None], planned: PlannedBatch) -> Batch:
         masks = [slot.mask for slot in planned.slots]
-        assert masks == [one is not None for one in samples]
+        assert masks == [sample is not None for sample in samples]
         return Batch(samples, masks, [slot.epoch for slot in planned.slots], planned.denominators, os.getpid())
 
 

@@ -50,7 +50,7 @@ def random_video(num_frames: int = 9, height: int = 32, width: int = 32, seed: i
     time, rows, columns = torch.meshgrid(
         torch.arange(num_frames) / 4, torch.arange(height) / 5, torch.arange(width) / 5, indexing="ij"
     )
-    waves = [torch.sin(rows + time + one) * torch.cos(columns - time * one) for one in phase]
+    waves = [torch.sin(rows + time + start) * torch.cos(columns - time * start) for start in phase]
     return ((torch.stack(waves, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -74,8 +74,8 @@ def save_clip_with_text(folder: Path) -> str:
     tower = save_clip(folder / "tower")
     vision = CLIPVisionConfig.from_pretrained(tower)
     letters = [*map(chr, range(97, 123))]
-    tokens = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: at for at, token in enumerate(tokens)}))
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
     text = CLIPTextConfig(

@@ -33,11 +33,13 @@ def nudge(policy: nn.Module) -> None:
     """Give the trained adapter, which starts at zero, something to say, alike in shards and in one piece."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for name, one in policy.named_parameters():
+        for name, parameter in policy.named_parameters():
             if "lora_B.default" in name:
-                drawn = torch.randn(one.shape, generator=generator) * 0.2
-                sharded = isinstance(one, DTensor)
-                one.copy_(distribute_tensor(drawn, one.device_mesh, one.placements) if sharded else drawn)
+                drawn = torch.randn(parameter.shape, generator=generator) * 0.2
+                sharded = isinstance(parameter, DTensor)
+                parameter.copy_(
+                    distribute_tensor(drawn, parameter.device_mesh, parameter.placements) if sharded else drawn
+                )
 
 
 def noisy_batch(batch: int = 2, seed: int = 0) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def untrained(policy: nn.Module) -> list[str]:
     """Names of what shall train and got no gradient, or one that is 0 throughout."""
     return [
         name
-        for name, one in policy.named_parameters()
-        if one.requires_grad and (one.grad is None or not one.grad.any())
+        for name, parameter in policy.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
     ]
 
 

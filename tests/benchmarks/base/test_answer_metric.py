@@ -26,8 +26,8 @@ def golden_items() -> dict[str, dict[str, Any]]:
         for number in range(GOLDEN["subsets"][subset]):
             pair = next(pairs)
             for half in HALVES:
-                one = pair[half]
-                items[question_key(subset, number, half)] = {"answer": one["answer"], "predict": one["predict"],
+                part = pair[half]
+                items[question_key(subset, number, half)] = {"answer": part["answer"], "predict": part["predict"],
                                                              "at": len(items)}  # fmt: skip
     return items
 
@@ -36,8 +36,8 @@ def test_the_published_scorers_numbers_from_answers_in_any_order_and_often() -> 
     items = list(golden_items().items())
     random.Random(1).shuffle(items)
     metric = VideoHallucerMetric()
-    for at in range(0, len(items), 5):
-        metric.update(dict(items[at : at + 5]))
+    for start in range(0, len(items), 5):
+        metric.update(dict(items[start : start + 5]))
     metric.update({})
     metric.update(dict(items[:7]))  # padding repeats the first ones
     assert metric.compute() == GOLDEN["multi_subset"]
@@ -50,10 +50,10 @@ def test_uneven_ranks_are_exact() -> None:
     shares = [items[:5], items[4:], []]
     packed = []
     for share in shares:
-        one = VideoHallucerMetric()
-        one.update(dict(share))
-        packed.append(one.packed[0])
-    assert {one.dtype for one in packed} == {torch.uint8}, "ranks that gather different types wait for ever"
+        metric_of_rank = VideoHallucerMetric()
+        metric_of_rank.update(dict(share))
+        packed.append(metric_of_rank.packed[0])
+    assert {tensor.dtype for tensor in packed} == {torch.uint8}, "ranks that gather different types wait for ever"
 
     def gather(own: Tensor, group: object = None) -> list[Tensor]:
         assert own.equal(packed[0])
@@ -101,6 +101,6 @@ def test_two_gloo_processes_against_one(tmp_path: Path) -> None:
     script.write_text(GLOO.format(folder=str(tmp_path)))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([sys.executable, str(script), str(rank)], env=environment) for rank in (0, 1)]
-    assert [one.wait(timeout=300) for one in ranks] == [0, 0]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
     for rank in (0, 1):
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == [GOLDEN["multi_subset"]] * 2

@@ -132,9 +132,9 @@ def test_recorded_predictions_score_alike_without_videos(world: Path) -> None:
     again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"), name="scripted")
     run_test(again, world, videos=None)
     first, second = (json.loads((world / folder / "results.json").read_text()) for folder in ("out", "again"))
-    for one in (first, second):
-        one["about"]["parameters"] = None  # a file of predictions does not tell
-        one["about"]["recorded"] = None
+    for results in (first, second):
+        results["about"]["parameters"] = None  # a file of predictions does not tell
+        results["about"]["recorded"] = None
     assert first == second
 
 
@@ -158,12 +158,12 @@ def test_every_file_and_record_that_cannot_be_read_is_listed_and_the_rest_is_sco
     good = json.loads(temporal.read_text())
     lacking = {"basic": {**good[1]["basic"], "predict": None}}
     again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"))
-    for content, told in (
+    for content, message in (
         ([good[0], lacking, "x"], r"row 2 is no record[\s\S]*2 questions lack an answer"),
         ({"data": good}, r"temporal_policy\.json holds no list of records[\s\S]*4 questions lack"),
     ):
         temporal.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             run_test(again, world, videos=None)
     run_test(again, world, videos=None, allow_missing=True)
     assert results_of(world / "again")["semantic"] == results_of(world / "out")["semantic"]

@@ -29,7 +29,7 @@ def test_answers_are_on_disk_at_once_and_a_torn_line_is_asked_again(tmp_path: Pa
     assert set(AnswerLog(tmp_path).read()) == {ONE.key}
     again = AnswerLog(tmp_path)
     again.append(0, [line_of(TWO, {"predict": "No."})])
-    assert {key: one["predict"] for key, one in again.read().items()} == {ONE.key: "Yes.", TWO.key: "No."}
+    assert {key: answer["predict"] for key, answer in again.read().items()} == {ONE.key: "Yes.", TWO.key: "No."}
 
 
 def test_all_parts_are_joined_in_the_questions_order(tmp_path: Path) -> None:
@@ -104,14 +104,14 @@ def test_answers_to_questions_that_have_moved_are_found_and_those_to_others_are_
     lines = [line_of(ONE, {"predict": "Yes."}), line_of(question(TWO.key, "Was it?"), {"predict": "No."})]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     moved = {"temporal/000007/basic": replace(ONE, key="temporal/000007/basic"), TWO.key: replace(TWO, prompt="Who?")}
-    found = recorded_lines(path, moved, list(moved))
-    assert found.answers == {"temporal/000007/basic": {"predict": "Yes."}}
-    assert found.missing == found.unknown == [TWO.key]
+    recorded = recorded_lines(path, moved, list(moved))
+    assert recorded.answers == {"temporal/000007/basic": {"predict": "Yes."}}
+    assert recorded.missing == recorded.unknown == [TWO.key]
 
 
 def test_answers_to_other_questions_under_the_same_keys_are_all_listed() -> None:
-    before = {one.key: line_of(one, {"predict": "Yes."}) for one in (ONE, TWO)}
-    now = {one.key: question(one.key, "Was it?") for one in (ONE, TWO)}
+    before = {asked.key: line_of(asked, {"predict": "Yes."}) for asked in (ONE, TWO)}
+    now = {asked.key: question(asked.key, "Was it?") for asked in (ONE, TWO)}
     assert asked_as_now(before, {ONE.key: ONE}, Path("x"))[ONE.key] == {"key": ONE.key, "predict": "Yes."}
     with pytest.raises(ValueError, match="2 answers in x were given to other questions") as error:
         asked_as_now(before, now, Path("x"))
@@ -121,20 +121,20 @@ def test_answers_to_other_questions_under_the_same_keys_are_all_listed() -> None
 
 def test_questions_that_cannot_be_told_apart_get_their_answers_in_order() -> None:
     identities = {"a": "same", "b": "same", "c": "other"}
-    found = matched([("same", {"predict": "1"}), ("other", {"predict": "2"}), ("same", {"predict": "3"})], identities,
-                    ["a", "b", "c"])  # fmt: skip
-    assert {key: one["predict"] for key, one in found.answers.items()} == {"a": "1", "b": "3", "c": "2"}
+    answers = [("same", {"predict": "1"}), ("other", {"predict": "2"}), ("same", {"predict": "3"})]
+    recorded = matched(answers, identities, ["a", "b", "c"])
+    assert {key: answer["predict"] for key, answer in recorded.answers.items()} == {"a": "1", "b": "3", "c": "2"}
     short = matched([("same", {"predict": "1"})], identities, ["a", "b"])
     assert short.missing == ["b"]
 
 
 def test_beyond_the_limit_and_in_other_parts_is_not_unknown(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    lines = [line_of(one, {"predict": "Yes."}) for one in (ONE, TWO, question("detail/000000/basic"))]
+    lines = [line_of(asked, {"predict": "Yes."}) for asked in (ONE, TWO, question("detail/000000/basic"))]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = recorded_lines(path, {ONE.key: ONE, TWO.key: TWO}, [ONE.key])
-    assert list(found.answers) == [ONE.key]
-    assert not found.unknown
+    recorded = recorded_lines(path, {ONE.key: ONE, TWO.key: TWO}, [ONE.key])
+    assert list(recorded.answers) == [ONE.key]
+    assert not recorded.unknown
 
 
 def test_a_policys_settings_change_with_its_files(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_answers_of_replaced_weights_are_refused_and_those_of_an_earlier_release
 
 def test_a_file_that_nobody_appends_to_may_end_without_a_newline(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    path.write_text("\n".join(json.dumps(line_of(one, {"predict": "Yes."})) for one in (ONE, TWO)))
+    path.write_text("\n".join(json.dumps(line_of(asked, {"predict": "Yes."})) for asked in (ONE, TWO)))
     assert list(recorded_lines(path, {ONE.key: ONE, TWO.key: TWO}, [ONE.key, TWO.key]).answers) == [ONE.key, TWO.key]
     assert [key for key, _ in read_lines(path, growing=True)] == [ONE.key]
     path.write_text(json.dumps({"key": "x", "predict": None}))
@@ -195,9 +195,9 @@ def test_a_fresh_start_forgets_results_too(tmp_path: Path) -> None:
 
 def test_a_question_whose_answer_is_null_has_none_and_leaves_the_others_in_place() -> None:
     identities = {"a": "same", "b": "same", "c": "other"}
-    found = matched([("same", None), ("same", {"predict": "2"}), ("other", None)], identities, ["a", "b", "c"])
-    assert found.answers == {"b": {"predict": "2"}}
-    assert found.missing == ["a", "c"]
+    recorded = matched([("same", None), ("same", {"predict": "2"}), ("other", None)], identities, ["a", "b", "c"])
+    assert recorded.answers == {"b": {"predict": "2"}}
+    assert recorded.missing == ["a", "c"]
     assert matched([("other", None), ("other", {"predict": "3"})], identities, ["c"]).answers == {"c": {"predict": "3"}}
 
 

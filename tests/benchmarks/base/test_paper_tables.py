@@ -21,10 +21,10 @@ def number(address: str, benchmark: str, score: str) -> float | None:
 
 def test_every_table_is_there_with_its_number() -> None:
     vista, dense = (read_paper(FOLDER / f"{name}.yaml") for name in ("vista_dpo", "dense_dpo"))
-    assert {one.number for one in vista.values()} == {"1", "2", "3", "4", "6"}
-    assert {one.number for one in dense.values()} == {"1", "2", "3a", "3b", "4", "5", "6", "7", "8", "human study"}
-    assert sum(len(one.rows) for one in (*vista.values(), *dense.values())) == 87
-    assert all(column.meaning for one in (*vista.values(), *dense.values()) for column in one.columns)
+    assert {table.number for table in vista.values()} == {"1", "2", "3", "4", "6"}
+    assert {table.number for table in dense.values()} == {"1", "2", "3a", "3b", "4", "5", "6", "7", "8", "human study"}
+    assert sum(len(table.rows) for table in (*vista.values(), *dense.values())) == 87
+    assert all(column.meaning for table in (*vista.values(), *dense.values()) for column in table.columns)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_numbers_as_printed(address: str, benchmark: str, score: str, value: flo
 
 
 @pytest.mark.parametrize(
-    ("address", "benchmark", "told"),
+    ("address", "benchmark", "message"),
     [
         ("vista/table1/PLLaVA", "VideoHallucer", "no paper 'vista'.*dense_dpo, vista_dpo"),
         ("vista_dpo/table9/PLLaVA", "VideoHallucer", "no table 'table9'"),
@@ -56,8 +56,8 @@ def test_numbers_as_printed(address: str, benchmark: str, score: str, value: flo
         ("vista_dpo", "VideoHallucer", "no table ''"),
     ],
 )
-def test_an_address_that_leads_nowhere_says_what_there_is(address: str, benchmark: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_address_that_leads_nowhere_says_what_there_is(address: str, benchmark: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         find_row(address, benchmark)
 
 
@@ -70,18 +70,18 @@ def as_in_the_paper(**other: Any) -> Protocol:
 
 
 def test_ours_beside_the_papers() -> None:
-    found = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper())
-    assert found["source"] == "VistaDPO (arXiv 2504.13122), table 1"
-    assert found["not_comparable"] == []
-    overall = found["numbers"][2]
+    comparison = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper())
+    assert comparison["source"] == "VistaDPO (arXiv 2504.13122), table 1"
+    assert comparison["not_comparable"] == []
+    overall = comparison["numbers"][2]
     assert (overall["ours"], overall["paper"]) == (pytest.approx(55.3), 54.3)
     assert overall["difference"] == pytest.approx(1.0)
     other = find_row(VISTA, "EventHallusion").compared("EventHallusion", {}, as_in_the_paper())
-    assert {one["difference"] for one in other["numbers"]} == {None}
+    assert {number["difference"] for number in other["numbers"]} == {None}
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "reason"),
     [
         ({"annotations": {"temporal": "x"}}, "the paper has the parts obj_rel, .*this run temporal"),
         ({"settings": {"prompt": "{question}?"}}, "another prompt than the paper's"),
@@ -91,19 +91,19 @@ def test_ours_beside_the_papers() -> None:
         ({"limit": 5}, "only the first 5"),
     ],
 )
-def test_why_it_is_not_comparable(other: dict[str, Any], told: str) -> None:
-    found = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper(**other))
-    assert len(found["not_comparable"]) >= 1
-    assert re.search(told, "; ".join(found["not_comparable"]))
+def test_why_it_is_not_comparable(other: dict[str, Any], reason: str) -> None:
+    comparison = find_row(VISTA, "VideoHallucer").compared("VideoHallucer", RESULTS, as_in_the_paper(**other))
+    assert len(comparison["not_comparable"]) >= 1
+    assert re.search(reason, "; ".join(comparison["not_comparable"]))
 
 
 def test_another_version_of_one_subset_is_named() -> None:
     known = as_in_the_paper().annotations
     assert known is not None
-    found = find_row(VISTA, "VideoHallucer").compared(
+    comparison = find_row(VISTA, "VideoHallucer").compared(
         "VideoHallucer", RESULTS, as_in_the_paper(annotations={**known, "temporal": "176 pairs"})
     )
-    assert found["not_comparable"] == ["other questions than the paper's in temporal"]
+    assert comparison["not_comparable"] == ["other questions than the paper's in temporal"]
 
 
 def test_a_judge_matters_where_it_had_a_say() -> None:
@@ -135,12 +135,15 @@ def test_where_no_files_are_known_parts_and_counts_are_compared(other: dict[str,
     first, *others = reasons
     assert first.startswith("the paper does not say with which prompt it asked"), "however a run asks"
     assert len(others) == len(expected)
-    assert all(re.search(one, reason) for one, reason in zip(expected, others, strict=True))
+    assert all(re.search(pattern, reason) for pattern, reason in zip(expected, others, strict=True))
 
 
 def test_every_question_benchmark_of_vistadpo_has_a_protocol() -> None:
     protocols = read_paper(FOLDER / "vista_dpo.yaml")["table2"].protocols
-    assert all((one.annotations or one.questions) and (one.settings or one.remarks) for one in protocols.values())
+    assert all(
+        (protocol.annotations or protocol.questions) and (protocol.settings or protocol.remarks)
+        for protocol in protocols.values()
+    )
     assert (protocols["ActivityNet-QA"].questions, protocols["ActivityNet-QA"].settings) == (
         {"activitynet_qa": 8000}, {"prompt": "{question}", "capitalize": False},
     )  # fmt: skip
@@ -151,11 +154,11 @@ def test_where_nothing_is_known_that_is_said() -> None:
 
 
 def test_no_number_of_densedpo_is_comparable() -> None:
-    found = find_row("dense_dpo/table2/DenseDPO", "VBench").compared("VBench", {"dynamic_degree": 0.8}, Protocol())
+    comparison = find_row("dense_dpo/table2/DenseDPO", "VBench").compared("VBench", {"dynamic_degree": 0.8}, Protocol())
     assert {"the paper's base model is not public", "the paper's prompts are not public"} <= set(
-        found["not_comparable"]
+        comparison["not_comparable"]
     )
-    assert next(one for one in found["numbers"] if one["column"] == "DD")["ours"] == 80
+    assert next(number for number in comparison["numbers"] if number["column"] == "DD")["ours"] == 80
 
 
 def test_the_scoreboard_shows_intervals_paper_and_reasons() -> None:
@@ -168,9 +171,9 @@ def test_the_scoreboard_shows_intervals_paper_and_reasons() -> None:
     console = Console(width=120, record=True, quiet=False, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(scoreboard("VideoHallucer", RESULTS, about))
     text = console.export_text()
-    for told in ("95% interval", "50.0 to 60.0", "55.3", "54.3", "+1.0", "Not comparable with the paper", "first 4",
+    for words in ("95% interval", "50.0 to 60.0", "55.3", "54.3", "+1.0", "Not comparable with the paper", "first 4",
                  "2 questions were left out"):  # fmt: skip
-        assert told in text
+        assert words in text
 
 
 def test_the_scoreboard_leaves_numbers_that_are_no_shares_as_they_are() -> None:
@@ -194,6 +197,6 @@ def test_every_fault_of_a_paper_is_listed(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match="faults") as error:
         read_paper(path)
-    for told in ("column b: no field unit", "belong together", "t: no column c", "row r: 1 numbers for 3 columns",
+    for fault in ("column b: no field unit", "belong together", "t: no column c", "row r: 1 numbers for 3 columns",
                  "a is 101, not from 0 to 100", "a is 'x'", "u: needs its number"):  # fmt: skip
-        assert told in str(error.value)
+        assert fault in str(error.value)

@@ -27,14 +27,14 @@ def test_what_is_no_answer_is_refused_by_its_json(value: Any) -> None:
     with pytest.raises(ValueError, match="is no text; write the model's reply, or null for none") as error:
         prediction_text(value)
     assert json.dumps(value) in str(error.value)
-    said = recorded_text({"pred": value}, "predict", "pred")
-    assert isinstance(said, NotText)
+    text = recorded_text({"pred": value}, "predict", "pred")
+    assert isinstance(text, NotText)
     with pytest.raises(ValueError, match="is no text"):
-        prediction_text(said)
+        prediction_text(text)
 
 
 def test_a_number_is_its_digits_and_null_is_nothing() -> None:
-    assert [prediction_text(one) for one in (3, 2.5, "Yes.", "")] == ["3", "2.5", "Yes.", ""]
+    assert [prediction_text(prediction) for prediction in (3, 2.5, "Yes.", "")] == ["3", "2.5", "Yes.", ""]
     assert recorded_text({"predict": None}, "predict") is None
     assert recorded_text({}, "predict") is None
 
@@ -52,20 +52,23 @@ def test_lines_with_something_else_than_a_text_are_named(tmp_path: Path) -> None
 
 def test_recorded_files_list_them_and_leave_their_questions_without_an_answer() -> None:
     files = RecordedFiles()
-    said = [(("temporal", "a.mp4"), answer_of({"predict": True}, "predict")), ("b", answer_of({"pred": "No."}, "pred"))]
-    found = files.matched(said, {"one": ("temporal", "a.mp4"), "two": "b"}, ["one", "two"])
-    assert found.answers == {"two": {"predict": "No."}}
-    assert found.unreadable == ["temporal / a.mp4: its prediction is true, no text"]
-    assert found.missing == ["one"]
+    predictions = [
+        (("temporal", "a.mp4"), answer_of({"predict": True}, "predict")),
+        ("b", answer_of({"pred": "No."}, "pred")),
+    ]
+    recorded = files.matched(predictions, {"one": ("temporal", "a.mp4"), "two": "b"}, ["one", "two"])
+    assert recorded.answers == {"two": {"predict": "No."}}
+    assert recorded.unreadable == ["temporal / a.mp4: its prediction is true, no text"]
+    assert recorded.missing == ["one"]
 
 
-def hallucer_pairs(said: Any) -> dict[str, Any]:
+def hallucer_pairs(prediction: Any) -> dict[str, Any]:
     half = {"video": "a.mp4", "question": "Is it?", "answer": "yes"}
-    return {"temporal": [{"basic": {**half, "predict": said}, "hallucination": {**half, "predict": "no"}}]}
+    return {"temporal": [{"basic": {**half, "predict": prediction}, "hallucination": {**half, "predict": "no"}}]}
 
 
-def event_records(said: Any) -> dict[str, Any]:
-    return {"entire": {"v1": {"qa": [{"question": "Is it?", "answer": "Yes.", "prediction": said}]}}}
+def event_records(prediction: Any) -> dict[str, Any]:
+    return {"entire": {"v1": {"qa": [{"question": "Is it?", "answer": "Yes.", "prediction": prediction}]}}}
 
 
 @pytest.mark.parametrize("value", NOT_TEXTS)
@@ -113,7 +116,7 @@ def test_a_long_list_is_cut_at_ten_with_a_count(world: Path) -> None:
     run_test(VideoHallucer(Scripted(), str(world / "out")), world)
     path = world / "out" / "temporal_policy.json"
     pairs = json.loads(path.read_text())
-    more = [{"basic": {"video": f"{at}.mp4", "question": "?", "predict": "Yes."}} for at in range(13)]
+    more = [{"basic": {"video": f"{place}.mp4", "question": "?", "predict": "Yes."}} for place in range(13)]
     path.write_text(json.dumps([*pairs, *more]))
     again = VideoHallucer(None, str(world / "again"), predictions=str(world / "out"))
     with pytest.raises(ValueError, match="13 answers are to questions that are not asked:") as error:

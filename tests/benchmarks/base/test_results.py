@@ -24,10 +24,10 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 
 def test_provenance_without_the_command_line_has_no_config() -> None:
-    found = provenance(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
-    assert found["config"] is None
-    assert {"torch", "transformers", "av"} <= set(found["versions"])
-    assert found["devices"] == "1 x CPU"
+    origin = provenance(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+    assert origin["config"] is None
+    assert {"torch", "transformers", "av"} <= set(origin["versions"])
+    assert origin["devices"] == "1 x CPU"
 
 
 def test_numbers_are_found_by_their_address_and_nothing_else_is() -> None:

@@ -23,7 +23,7 @@ def numbered(count: int) -> list[JudgeQuestion]:
 
 def watched(readable: Callable[[int], bool]) -> tuple[WatchedJudge, ScriptedJudge]:
     """A judge that can be read at some numbers of questions."""
-    judge = ScriptedJudge(lambda one: "yes" if readable(int(one.text)) else f"Prose {one.text}.")
+    judge = ScriptedJudge(lambda question: "yes" if readable(int(question.text)) else f"Prose {question.text}.")
     return WatchedJudge(judge, lambda reply: reply == "yes"), judge
 
 
@@ -58,7 +58,7 @@ def test_a_judge_that_is_seldom_understood_goes_on(
     judge, asked = watched(lambda number: number % 12 == 11)
     replies = judge.ask(numbered(36))
     assert [replies[number] for number in (0, 11, 35)] == ["Prose 0.", "yes", "yes"]
-    assert [one.text for one in asked.asked] == [str(number) for number in range(36)]
+    assert [question.text for question in asked.asked] == [str(number) for number in range(36)]
     assert capsys.readouterr().out == "33 of the judge's 36 replies so far could not be read (91.7%)\n"
     judge.ask(numbered(12))
     assert capsys.readouterr().out == "", "not oftener than every half a minute"
@@ -83,7 +83,7 @@ def test_an_answer_judge_that_is_never_understood_ends_the_test(
         num_frames=2,
         batch_size=5,
     )
-    judge = ScriptedJudge(lambda one: "The answer is good.")
+    judge = ScriptedJudge(lambda question: "The answer is good.")
     module = ActivityNetQa(Scripted(lambda *_: "yes"), str(tmp_path / "out"), judge=judge)
     with pytest.raises(JudgeStoppedError, match=r"(?s)12 of the judge's replies.*'The answer is good\.'"):
         run_test(module, data)
@@ -97,10 +97,10 @@ def test_a_rating_judge_that_is_never_understood_ends_the_test(tmp_path: Path) -
     write_video(tmp_path / "videos" / "a lamp-0.mp4", 220, frames=9)
     questions = DATA / "visionreward" / "VisionReward_video_qa_select.txt"
     data = ChecklistQuestions(str(questions), videos=str(tmp_path / "videos"))
-    judge = ScriptedJudge(lambda one: "Yes, clearly.")
+    judge = ScriptedJudge(lambda question: "Yes, clearly.")
     with pytest.raises(JudgeStoppedError, match=r"(?s)12 of the judge's replies.*'Yes, clearly\.'"):
         run_test(VisionReward(judge, str(tmp_path / "out")), data)
     assert len(judge.asked) == 12
-    judge = ScriptedJudge(lambda one: "Yes, clearly.")
+    judge = ScriptedJudge(lambda question: "Yes, clearly.")
     results = run_test(VisionReward(judge, str(tmp_path / "read"), reading="first_word"), data)
     assert results["unparsed"] == 0

@@ -38,7 +38,7 @@ def record(answers: list[tuple[str, str | None]], judgement: str | None = "No.")
 
 
 def without(part: str, split: dict[str, dict]) -> dict[str, dict]:
-    return {video: {name: value for name, value in one.items() if name != part} for video, one in split.items()}
+    return {video: {name: value for name, value in record.items() if name != part} for video, record in split.items()}
 
 
 PREDICTIONS = {
@@ -74,12 +74,12 @@ def test_the_papers_row_comes_out_of_its_counts() -> None:
     """VistaDPO's row of Video-LLaVA: 35, 111 and 42 right answers, 9 and 14 accepted descriptions."""
 
     def split(videos: int, questions: int, right: int, accepted: int) -> dict[str, dict]:
-        found = {
+        records = {
             f"v{n}": record([("No.", "No." if n < right else "Yes.")], "Yes" if n < accepted else "No")
             for n in range(videos)
         }
-        found["v0"]["qa"] += record([("No.", "Yes.")] * (questions - videos))["qa"]
-        return found
+        records["v0"]["qa"] += record([("No.", "Yes.")] * (questions - videos))["qa"]
+        return records
 
     scores = score(
         {

@@ -115,10 +115,10 @@ def test_progress_counts_consistency_and_sides(pairs: ShownPairs) -> None:
     given = [("right", "right"), ("left", "right"), ("left", "right"), ("tie", "tie")]  # as seen, first and again
     answers = {}
     for number, (first, again) in enumerate(given):
-        one = questions[number] if not questions[number].repeat else None
-        assert one is not None
-        other = next(question for question in questions if question.place == one.place and question.repeat)
-        for question, answer, second in ((one, first, 10 * number), (other, again, 10 * number + 2)):
+        asked = questions[number] if not questions[number].repeat else None
+        assert asked is not None
+        other = next(question for question in questions if question.place == asked.place and question.repeat)
+        for question, answer, second in ((asked, first, 10 * number), (other, again, 10 * number + 2)):
             row = Judgement(0, question.place, question.label(answer), "ann", question.left)
             answers[question.place, question.repeat] = dataclasses.replace(row, time=f"2026-11-29T10:00:{second:02d}Z")
     numbers = progress(questions, answers)

@@ -261,7 +261,7 @@ def test_agreement_of_annotators_people_and_judge(shards: Path, tmp_path: Path) 
         summary = get(client, "api/agreement").json()
         rows = get(client, "api/agreement/pairs?only=disagreements").json()
         every = get(client, "api/agreement/pairs?offset=1&limit=1").json()
-    assert [(one["name"], one["kind"], one["items"]) for one in summary["sources"]] == [
+    assert [(source["name"], source["kind"], source["items"]) for source in summary["sources"]] == [
         ("ann", "person", 4), ("bob", "person", 3), ("people", "people", 4), ("tests", "judge", 9),
     ]  # fmt: skip
     table = {(row["first"], row["second"]): row for row in summary["table"]}

@@ -44,9 +44,9 @@ def test_letters_are_read_as_published(reply: str) -> None:
 
 
 def test_the_headline_is_the_mean_of_tasks_and_silence_is_wrong() -> None:
-    found = score({"one": [("A", "A"), ("B", ""), ("C", "no idea"), ("D", "(D)")], "two": [("A", "A.")]})
-    assert found["one"] == {"accuracy": 1 / 2, "questions": 4, "unparsed": 2, "empty": 1}
-    assert found["all"] == {"accuracy": 3 / 4, "questions": 5, "unparsed": 2, "empty": 1, "tasks": 2}
+    scores = score({"one": [("A", "A"), ("B", ""), ("C", "no idea"), ("D", "(D)")], "two": [("A", "A.")]})
+    assert scores["one"] == {"accuracy": 1 / 2, "questions": 4, "unparsed": 2, "empty": 1}
+    assert scores["all"] == {"accuracy": 3 / 4, "questions": 5, "unparsed": 2, "empty": 1, "tasks": 2}
     with pytest.raises(ValueError, match="in two"):
         score({"one": [("A", "A")], "two": []})
     with pytest.raises(ValueError, match="any task"):
@@ -157,9 +157,9 @@ def test_every_fault_of_a_file_is_listed(tmp_path: Path) -> None:
     write_json(tmp_path / "t.json", faulty)
     with pytest.raises(ValueError, match="6 faults") as error:
         read_task(tmp_path / "t.json")
-    for told in ("row 1: has the answer 'grey'", "row 2: has 1 candidates", "row 3: has no candidates",
+    for fault in ("row 1: has the answer 'grey'", "row 2: has 1 candidates", "row 3: has no candidates",
                  "row 4: start and end", "row 5: the video '../a.mp4'", "row 6: has no question"):  # fmt: skip
-        assert told in str(error.value)
+        assert fault in str(error.value)
 
 
 def test_a_cut_video_is_shown_whole(world: Path) -> None:
@@ -280,5 +280,7 @@ def test_the_papers_row_stands_beside_ours(world: Path) -> None:
     module = MVBench(Scripted(says), str(world / "out"), paper="vista_dpo/table6/Video-LLaVA")
     paper = run_test(module, data(world))["about"]["paper"]
     (number,) = paper["numbers"]
-    assert any("this run action_count, action_sequence, episodic_reasoning" in one for one in paper["not_comparable"])
+    assert any(
+        "this run action_count, action_sequence, episodic_reasoning" in reason for reason in paper["not_comparable"]
+    )
     assert (number["paper"], number["ours"]) == (43.0, 100)

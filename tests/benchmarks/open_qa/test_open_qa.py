@@ -52,7 +52,7 @@ def test_unparsed_verdicts_are_counted_and_change_no_average() -> None:
     verdicts = [parse_answer_verdict(reply) for reply in JUDGED["reviews"]]
     expected = JUDGED["aggregate_over_parsed_non_null"]
     result = judged_accuracy(verdicts)
-    assert result == judged_accuracy([one for one in verdicts if one is not None]) | {"unparsed": 3}
+    assert result == judged_accuracy([verdict for verdict in verdicts if verdict is not None]) | {"unparsed": 3}
     assert result["average_score"] == expected["gpt_eval_score"]
     assert 100 * result["accuracy"] == expected["gpt_eval_accuracy"]
     assert result["yes"] + result["no"] + result["neither"] == expected["n"]
@@ -133,9 +133,9 @@ def asked(kind: int | None, answer: str, number: int) -> dict[str, Any]:
 
 def test_exact_match_counts_by_type_and_free_questions_by_their_types() -> None:
     answers = [(0, "run"), (0, "jump"), (2, "before"), (3, "yes"), (3, "no"), (4, "red"), (7, "2"), (8, "dog")]
-    said = ["run", "Jump", "after", "yes", "yes", "red", "2", "dog"]
+    answers_given = ["run", "Jump", "after", "yes", "yes", "red", "2", "dog"]
     annotations = [asked(kind, answer, number) for number, (kind, answer) in enumerate(answers)]
-    predictions = {f"v_{number}": answer for number, answer in enumerate(said)}
+    predictions = {f"v_{number}": answer for number, answer in enumerate(answers_given)}
     assert exact_match(predictions, annotations) == {
         "All": 5 / 8, "Free": 4 / 5, "Motion": 1 / 2, "Temporal Relation": 0.0, "Yes/No": 1 / 2,
         "Color": 1.0, "Number": 1.0, "Other": 1.0,
@@ -145,8 +145,8 @@ def test_exact_match_counts_by_type_and_free_questions_by_their_types() -> None:
 
 def test_types_are_those_of_the_test_set() -> None:
     annotations = [asked(0, "cat", 0), asked(3, "street", 1)]
-    said = {"v_0": "cat", "v_1": "house"}
-    assert exact_match(said, annotations, dataset="tgif_qa") == {"All": 1 / 2, "Object": 1, "Location": 0}
+    predictions = {"v_0": "cat", "v_1": "house"}
+    assert exact_match(predictions, annotations, dataset="tgif_qa") == {"All": 1 / 2, "Object": 1, "Location": 0}
 
 
 def test_exact_match_without_types_has_one_number() -> None:

@@ -72,9 +72,9 @@ def test_wordnets_first_meanings_are_compared(monkeypatch: pytest.MonkeyPatch) -
     assert near("cat", "xyz") == near("cat", "stone") == 0
     assert (singular("cats"), singular("grass"), singular("cat")) == ("cat", "gras", "cat")
     # Equal once numbers are digits and nouns are singular; else the worse of 1/3 and 1/4.
-    found = score(RECORDS)["wups"]
-    assert found["wups_0"] == pytest.approx((1 + 1 / 4) / 2)
-    assert found["wups_90"] == pytest.approx((1 + 1 / 40) / 2)
+    wups = score(RECORDS)["wups"]
+    assert wups["wups_0"] == pytest.approx((1 + 1 / 4) / 2)
+    assert wups["wups_90"] == pytest.approx((1 + 1 / 40) / 2)
 
 
 def test_without_nltk_or_wordnet_it_is_absent_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

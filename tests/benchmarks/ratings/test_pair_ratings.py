@@ -53,13 +53,13 @@ PAIRS = st.lists(st.tuples(st.sampled_from([-1, 0, 1]), st.floats(-2, 2)), min_s
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(PAIRS)
 def test_the_threshold_gives_the_share(pairs: list[tuple[int, float]]) -> None:
-    labels, margins = [one for one, _ in pairs], [one for _, one in pairs]
-    if len({abs(one) for one in margins}) < len(margins):
+    labels, margins = [label for label, _ in pairs], [margin for _, margin in pairs]
+    if len({abs(margin) for margin in margins}) < len(margins):
         return  # among equal margins the published number depends on the order
     share, threshold = accuracy_with_ties(labels, margins)
-    said = [label == 0 if abs(margin) <= threshold else label * margin > 0
+    hits = [label == 0 if abs(margin) <= threshold else label * margin > 0
             for label, margin in pairs]  # fmt: skip
-    assert share == pytest.approx(sum(said) / len(said))
+    assert share == pytest.approx(sum(hits) / len(hits))
 
 
 def test_scores_are_read_from_the_last_json() -> None:
@@ -111,7 +111,7 @@ def rates(question: JudgeQuestion) -> str:
 def test_a_judge_scores_each_video_once(world: Path) -> None:
     judge = ScriptedJudge(rates)
     results = run_test(VideoReward(judge, str(world / "out")), data(world))
-    assert sorted(one.key for one in judge.asked) == ["videos/a.mp4", "videos/b.mp4", "videos/c.mp4"]
+    assert sorted(question.key for question in judge.asked) == ["videos/a.mp4", "videos/b.mp4", "videos/c.mp4"]
     assert judge.asked[0].text == 'Rate "a lamp, lit".'
     assert len(judge.asked[0].images) == 2
     # Of c nothing is known, so that the second and third pair are wrong; the sum is worse the brighter a video.
@@ -156,8 +156,8 @@ def test_scores_that_are_missing_or_doubled_are_listed(world: Path) -> None:
     module = VideoReward(None, str(world / "out"), predictions=path)
     with pytest.raises(ValueError, match="does not fit") as error:
         run_test(module, data(world, videos=None))
-    for told in ("videos/b.mp4", "videos/c.mp4", "more than once:\n    videos/a.mp4", "not asked:\n    d.mp4"):
-        assert told in str(error.value)
+    for fault in ("videos/b.mp4", "videos/c.mp4", "more than once:\n    videos/a.mp4", "not asked:\n    d.mp4"):
+        assert fault in str(error.value)
     with pytest.raises(ValueError, match="has no columns TA"):
         run_test(VideoReward(None, str(world / "o"), predictions=write_scores(world / "t.csv", ["VQ", "MQ"], {})),
                  data(world, videos=None))  # fmt: skip
@@ -212,8 +212,8 @@ def test_every_fault_of_a_table_is_listed(world: Path) -> None:
     )
     with pytest.raises(ValueError, match="3 faults") as error:
         data(world, ["VQ"]).setup("test")
-    for told in ("row 0: path_B '../b.mp4'", "row 2: path_A '/a.mp4'", "row 2: VQ is 'left'"):
-        assert told in str(error.value)
+    for fault in ("row 0: path_B '../b.mp4'", "row 2: path_A '/a.mp4'", "row 2: VQ is 'left'"):
+        assert fault in str(error.value)
     with pytest.raises(ValueError, match="has no columns MQ, TA; it has path_A"):
         data(world, ["MQ", "TA"]).setup("test")
     (world / "pairs.csv").write_text("path_A,path_B,prompt,VQ\na.mp4,b.mp4,x,A\na.mp4,c.mp4,y,B\n")
@@ -259,7 +259,7 @@ def test_a_text_may_hold_what_looks_like_an_end_of_a_line(mark: str, world: Path
 def test_the_sum_is_compared_with_the_overall_choice() -> None:
     better, worse = {"VQ": 1.0, "MQ": 0.0, "TA": 0.0}, {"VQ": 0.0, "MQ": 0.0, "TA": 2.0}
     pair = RatedPair(better, worse, {"VQ": "A", "ALL": "B", "MQ": "same"})
-    found = VideoReward.score([pair])
-    assert found["VQ"]["accuracy_without_ties"] == found["ALL"]["accuracy_without_ties"] == 1
-    assert found["MQ"]["accuracy_with_ties"] == 1
-    assert found["MQ"]["accuracy_without_ties"] is None
+    scores = VideoReward.score([pair])
+    assert scores["VQ"]["accuracy_without_ties"] == scores["ALL"]["accuracy_without_ties"] == 1
+    assert scores["MQ"]["accuracy_with_ties"] == 1
+    assert scores["MQ"]["accuracy_without_ties"] is None

@@ -54,10 +54,12 @@ def test_a_judge_rates_every_video(world: Path) -> None:
     bright, dark = (_answers(world / "out", number) for number in (0, 1))
     assert len(judge.asked) == 2 * 64
     assert 'stated in the text "a lamp that shines"?' in judge.asked[0].text
-    assert [len(one.images) for one in judge.asked[:2]] == [3, 3]  # 2 s at 1 a second: at 0, 1 and 2
-    assert results["score"] == pytest.approx(_mean(score([one[n - 1] for n in SELECTED]) for one in (bright, dark)))
+    assert [len(question.images) for question in judge.asked[:2]] == [3, 3]  # 2 s at 1 a second: at 0, 1 and 2
+    assert results["score"] == pytest.approx(
+        _mean(score([grades[n - 1] for n in SELECTED]) for grades in (bright, dark))
+    )
     for short, name in COLUMNS.items():
-        assert results[name] == pytest.approx(_mean(dense_dpo_columns(one)[short] for one in (bright, dark)))
+        assert results[name] == pytest.approx(_mean(dense_dpo_columns(grades)[short] for grades in (bright, dark)))
     assert results["text_alignment"] == 0
     assert results["dimensions"]["Alignment"] == 0
     assert set(results["dimensions"]) == set(DIMENSIONS)
@@ -69,7 +71,7 @@ def test_a_judge_rates_every_video(world: Path) -> None:
     assert about["intervals"]["of"]["text_alignment"] == [-1, 1]
     assert about["annotations"]["videos"]["questions"] == 64
     assert about["percent"] is False
-    assert [one["column"] for one in about["paper"]["numbers"]] == ["TA", "VQ", "TC", "DD"]
+    assert [number["column"] for number in about["paper"]["numbers"]] == ["TA", "VQ", "TC", "DD"]
 
 
 def _answers(folder: Path, number: int) -> list[str]:
@@ -79,8 +81,8 @@ def _answers(folder: Path, number: int) -> list[str]:
 
 
 def _mean(values: Any) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
 
 
 def test_the_selected_list_gives_the_score_alone(world: Path) -> None:
@@ -97,8 +99,8 @@ def test_recorded_replies_are_rated_without_videos(world: Path) -> None:
     assert results | {"about": 0} == first | {"about": 0}
     assert results["about"]["judge"] == "scripted"
     # As a judge that repeats them, too.
-    said = [(one.key, looks(one).replace("are none", "are\u2028none")) for one in judge.asked]
-    lines = [json.dumps({"key": key, "reply": reply}, ensure_ascii=False) for key, reply in said]
+    replies = [(question.key, looks(question).replace("are none", "are\u2028none")) for question in judge.asked]
+    lines = [json.dumps({"key": key, "reply": reply}, ensure_ascii=False) for key, reply in replies]
     (world / "replies.jsonl").write_text("\n".join(lines))
     recorded = VisionReward(RecordedJudge(str(world / "replies.jsonl"), "VisionReward"), str(world / "third"))
     assert run_test(recorded, data(world))["score"] == first["score"]
@@ -173,8 +175,8 @@ def test_videos_that_do_not_fit_the_prompts_are_listed(world: Path) -> None:
     asks = {"prompts": str(world / "prompts.txt"), "num_samples": 2}
     with pytest.raises(ValueError, match="does not fit") as error:
         data(world, **asks).setup("test")
-    for told in ("video 0 of 'a stone' is missing", "video 1 of 'a stone' is missing", "a tree-0.mp4", "nameless.mp4"):
-        assert told in str(error.value)
+    for fault in ("video 0 of 'a stone' is missing", "video 1 of 'a stone' is missing", "a tree-0.mp4", "nameless.mp4"):
+        assert fault in str(error.value)
     results = run_test(VisionReward(ScriptedJudge(looks), str(world / "out")), data(world, **asks, allow_missing=True))
     assert (results["videos"], results["about"]["left_out"]) == (2, 4)
     with pytest.raises(ValueError, match="videojam_bench has 128"):
@@ -192,9 +194,9 @@ def test_replies_are_read_strictly_or_by_their_first_word() -> None:
 
 def test_a_videos_numbers_are_the_pure_ones() -> None:
     answers = ["yes" if number % 3 else "no" for number in range(64)]
-    found = rate(answers)
-    assert found["score"] == score([answers[number - 1] for number in SELECTED])
-    assert {name: found[name] for name in DIMENSIONS} == dimensions(answers)
+    rating = rate(answers)
+    assert rating["score"] == score([answers[number - 1] for number in SELECTED])
+    assert {name: rating[name] for name in DIMENSIONS} == dimensions(answers)
     with pytest.raises(ValueError, match="30 answers"):
         rate(["yes"] * 30)
     with pytest.raises(ValueError, match="no video"):
@@ -205,9 +207,9 @@ def test_the_metric_leaves_out_unfinished_videos() -> None:
     metric = VisionRewardMetric()
     metric.update({f"videos/a/{n}": {"predict": "yes", "video": "a", "number": n, "of": 29} for n in range(29)})
     metric.update({"videos/b/0": {"predict": "yes", "video": "b", "number": 0, "of": 29}})
-    found = metric.compute()
-    assert (found["videos"], found["unparsed"]) == (1, 0)
-    assert found["score"] == pytest.approx(0.216454, abs=1e-6)
+    results = metric.compute()
+    assert (results["videos"], results["unparsed"]) == (1, 0)
+    assert results["score"] == pytest.approx(0.216454, abs=1e-6)
 
 
 def test_frames_are_the_nearest_to_whole_seconds() -> None:
@@ -218,7 +220,7 @@ def test_frames_are_the_nearest_to_whole_seconds() -> None:
 
 
 def test_a_judge_can_stand_where_a_policy_does(world: Path) -> None:
-    asked = AskedJudge(ScriptedJudge(lambda one: one.text.upper()))
+    asked = AskedJudge(ScriptedJudge(lambda question: question.text.upper()))
     assert asked.generate(["hm"], [torch.zeros(2, 3, 4, 4, dtype=torch.uint8)], 8) == ["HM"]
     assert asked.generate([], [], 8) == []
 

@@ -54,7 +54,7 @@ def test_the_page_is_whole_and_needs_no_other_file(base: Path, vista: Path) -> N
     page.feed(content)
     assert not page.open
     assert "data:image/png;base64,iVBORw==" in page.addresses
-    assert [one for one in page.addresses if not one.startswith(("data:", "#"))] == []
+    assert [address for address in page.addresses if not address.startswith(("data:", "#"))] == []
     assert not re.search(r"@import|url\((?!#)", content)
     for text in ("0.875", "hallucinated", "abc123 with local changes", "peft 0.21", "vidpref fit", "late"):
         assert text in page.text
@@ -89,7 +89,7 @@ def test_the_command_prints_and_writes(
     picture = tmp_path / "views.png"
     picture.write_bytes(b"\x89PNG")
     out = {"--html": tmp_path / "report.html", "--markdown": tmp_path / "report.md", "--title": "A title"}
-    main([str(base), str(vista), "--picture", str(picture), *(str(one) for pair in out.items() for one in pair)])
+    main([str(base), str(vista), "--picture", str(picture), *(str(part) for pair in out.items() for part in pair)])
     assert "50.0" in capsys.readouterr().out
     assert "<title>A title</title>" in (tmp_path / "report.html").read_text()
     assert "**50.0**" in (tmp_path / "report.md").read_text()

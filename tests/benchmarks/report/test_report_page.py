@@ -44,9 +44,9 @@ def test_a_tuned_run_has_its_difference_with_a_paired_interval(tmp_path: Path) -
     row = row_of(read_runs([tmp_path / "base", tmp_path / "tuned"]), "MVBench", "all/accuracy")
     assert row["unit"] == "%"
     assert (row["base"].split()[0], row["tuned"].split()[0]) == ("50.0", "75.0")
-    found = re.fullmatch(r"\+25\.0 \(\+(\d+\.\d) to \+(\d+\.\d)\)", row["tuned minus base"])
-    assert found is not None
-    low, high = map(float, found.groups())
+    match = re.fullmatch(r"\+25\.0 \(\+(\d+\.\d) to \+(\d+\.\d)\)", row["tuned minus base"])
+    assert match is not None
+    low, high = map(float, match.groups())
     error = 196 * (0.25 * 0.75 / 40) ** 0.5
     assert low == pytest.approx(25 - error, abs=2.6)
     assert high == pytest.approx(25 + error, abs=2.6)
@@ -81,12 +81,12 @@ def test_proxies_merged_numbers_and_totals_of_proxies_are_shown_and_marked(tmp_p
 
 
 def test_what_several_runs_have_in_common_is_said_once(world: list[Run]) -> None:
-    said = notes(world)
-    prompt = [note for note in said if "lmms-eval's prompt" in note]
+    remarks = notes(world)
+    prompt = [note for note in remarks if "lmms-eval's prompt" in note]
     assert len(prompt) == 1
     assert prompt[0].startswith("base, dpo, vista: asked with lmms-eval's prompt")
-    assert sum("table 1" in note for note in said) == 1
-    assert len(said) == len(set(said))
+    assert sum("table 1" in note for note in remarks) == 1
+    assert len(remarks) == len(set(remarks))
 
 
 def test_every_column_has_its_unit(world: list[Run]) -> None:
@@ -107,7 +107,7 @@ def test_the_page_reads_on_a_phone(world: list[Run]) -> None:
     assert "@media (max-width: 600px)" in page
     assert "figure svg, figure img { display: block; width: 100%; height: auto; }" in page
     assert page.count("<table>") == page.count('<div class="scroll"><table>')
-    widths = [float(one) for one in re.findall(r'<svg [^>]*viewBox="0 0 ([\d.]+) ', page)]
+    widths = [float(width) for width in re.findall(r'<svg [^>]*viewBox="0 0 ([\d.]+) ', page)]
     assert len(widths) == 9, "four benchmarks and five terms, a drawing each"
     assert max(widths) < 330, "points; the page is 390 pixels wide, so that letters keep their size"
     assert "all/<wbr>basic_<wbr>accuracy" in page, "names break behind their signs"
@@ -137,7 +137,7 @@ def test_a_benchmark_has_lines_for_the_runs_that_were_tested_on_it_alone(world: 
 def test_no_two_runs_have_one_colour() -> None:
     colors = [color_of(number) for number in range(40)]
     assert len(set(colors)) == 40
-    rgb = np.array([[int(one[at : at + 2], 16) for at in (1, 3, 5)] for one in colors[:12]], dtype=float)
+    rgb = np.array([[int(color[start : start + 2], 16) for start in (1, 3, 5)] for color in colors[:12]], dtype=float)
     apart = np.linalg.norm(rgb[:, None] - rgb[None], axis=-1) + 1000 * np.eye(12)
     assert apart.min() > 45, "a dozen are told apart"
 

@@ -37,21 +37,21 @@ def test_an_untested_run_has_dashes(tmp_path: Path) -> None:
 
 def test_left_out_questions_and_other_questions_are_said(base: Path, tmp_path: Path) -> None:
     write_test(tmp_path / "other" / "test", 0.5, sha256="bb", skipped={"temporal/000000/basic": "a.mp4"})
-    said = notes([read_run(base), read_run(tmp_path / "other")])
-    assert len(said) == 2
-    assert "1 questions were left out" in said[0]
-    assert "cannot be compared" in said[1]
+    remarks = notes([read_run(base), read_run(tmp_path / "other")])
+    assert len(remarks) == 2
+    assert "1 questions were left out" in remarks[0]
+    assert "cannot be compared" in remarks[1]
 
 
 def test_runs_whose_folders_share_a_name_are_told_apart_in_every_table(tmp_path: Path) -> None:
     folders = [tmp_path / "base/test", tmp_path / "vista/test", tmp_path / "dpo"]
     for folder, binary in zip(folders, (0.25, 0.5, 0.75), strict=True):
         write_event_test(folder / "events", binary)
-    found = tables(read_runs(folders))["EventHallusion, with intervals"]
-    assert found.header == (
+    table = tables(read_runs(folders))["EventHallusion, with intervals"]
+    assert table.header == (
         "score", "unit", "base/test", "vista/test", "dpo", "vista/test minus base/test", "dpo minus base/test"
     )  # fmt: skip
-    assert {len(row.cells) for row in found.rows} == {6}
+    assert {len(row.cells) for row in table.rows} == {6}
     with pytest.raises(ValueError, match="given twice"):
         read_runs([folders[0], tmp_path / "dpo/../base/test"])
 
@@ -60,8 +60,8 @@ def test_runs_of_one_name_all_have_a_column(base: Path) -> None:
     write_event_test(base / "events", 0.25, paper=67.2)
     runs = [read_run(base), read_run(base)]
     assert tables(runs)["EventHallusion, with intervals"].header == ("score", "unit", "base", "base", "base minus base")
-    said = [note for note in notes(runs) if "not comparable" in note]
-    assert said == ["base, base: not comparable with VistaDPO, table 1: another size."], "once for both"
+    remarks = [note for note in notes(runs) if "not comparable" in note]
+    assert remarks == ["base, base: not comparable with VistaDPO, table 1: another size."], "once for both"
 
 
 def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> None:
@@ -69,15 +69,15 @@ def test_a_run_may_be_tested_on_several_benchmarks(base: Path, vista: Path) -> N
     write_event_test(vista / "events", 0.5, paper=67.2)
     runs = [read_run(base), read_run(vista)]
     assert set(runs[0].tests) == {"VideoHallucer", "EventHallusion"}
-    found = tables(runs, [find_row("vista_dpo/table1/Video-LLaVA + VistaDPO")])
-    events = found["EventHallusion, with intervals"]
+    scores = tables(runs, [find_row("vista_dpo/table1/Video-LLaVA + VistaDPO")])
+    events = scores["EventHallusion, with intervals"]
     published = "Video-LLaVA + VistaDPO, VistaDPO (arXiv 2504.13122), table 1"
     assert events.header == ("score", "unit", "base", "vista", "vista minus base", published)
     assert [[row.name, *(cell.text for cell in row.cells)] for row in events.rows] == [
         ["entire/binary_accuracy", "%", "25.0 (10.0 to 40.0)", "50.0 (10.0 to 40.0)", "+25.0", "50.9"],
         ["all/binary_accuracy", "%", "25.0 (20.0 to 75.0)", "50.0 (20.0 to 75.0)", "+25.0", "67.2"],
     ]
-    assert [cell.text for cell in found["VideoHallucer"].rows[2].cells] == ["98.2", "64.4", "54.3", "-", "-", "-"]
+    assert [cell.text for cell in scores["VideoHallucer"].rows[2].cells] == ["98.2", "64.4", "54.3", "-", "-", "-"]
     assert "vista: not comparable with VistaDPO, table 1: another size." in notes(runs)
     why = "results of an earlier version do not have each question's contribution"
     assert f"vista: no interval of the difference to base: {why}." in notes(runs)

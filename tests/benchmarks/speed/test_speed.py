@@ -43,13 +43,13 @@ def small_product(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gradients(row: Any) -> dict[str, torch.Tensor]:
     row().backward()
-    found = {
+    grads = {
         name: parameter.grad.clone()
         for name, parameter in row.case.policy.named_parameters()
         if parameter.grad is not None
     }
     row.clear()
-    return found
+    return grads
 
 
 @pytest.mark.slow
@@ -62,9 +62,9 @@ def test_every_row_has_the_same_loss_and_the_same_gradient(folder: Path) -> None
     assert abs(losses[0] - float(at_reference)) > 1e-4  # policy and reference differ, or equality would say little
     expected = gradients(rows[vista_rows.LIVE])
     for name, row in rows.items():
-        found = gradients(row)
-        assert found.keys() == expected.keys()
-        for parameter, gradient in found.items():
+        grads = gradients(row)
+        assert grads.keys() == expected.keys()
+        for parameter, gradient in grads.items():
             torch.testing.assert_close(gradient, expected[parameter], atol=1e-5, rtol=1e-3, msg=f"{name} {parameter}")
 
 
@@ -75,9 +75,9 @@ def test_the_released_schedule_makes_its_sixteen_passes_over_pairs(
     passes: list[tuple[bool, int, int]] = []
     logits = vista_case.VistaCase.logits
 
-    def counted(case: Any, wanted: Any, tower: bool, keep: int = 0) -> torch.Tensor:
-        passes.append((torch.is_grad_enabled(), len(wanted), keep))
-        return logits(case, wanted, tower, keep)
+    def counted(case: Any, rows: Any, tower: bool, keep: int = 0) -> torch.Tensor:
+        passes.append((torch.is_grad_enabled(), len(rows), keep))
+        return logits(case, rows, tower, keep)
 
     monkeypatch.setattr(vista_case.VistaCase, "logits", counted)
     rows = vista_rows.vista_rows(replace(TINY, tower=False), folder)
@@ -178,7 +178,11 @@ def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
     for name, row in rows.items():
         row().backward()
         model = row.model if name == dpo.OURS else row.trainer.model
-        grads[name] = {one: parameter.grad for one, parameter in model.named_parameters() if "lora_" in one}
+        grads[name] = {
+            parameter_name: parameter.grad
+            for parameter_name, parameter in model.named_parameters()
+            if "lora_" in parameter_name
+        }
     flops = {row.name: row.flops for row in measure.measure(rows, 1)[0]}
     assert flops[dpo.TRL_CHECKPOINTING] > flops[dpo.TRL] > flops[dpo.OURS]
     for trl in (dpo.TRL, dpo.TRL_CHECKPOINTING):
@@ -207,12 +211,14 @@ def test_dense_rows_are_one_step_with_two_kinds_of_reference(tmp_path: Path) -> 
     # beta enlarges what one forward of two videos and two forwards of one differ by.
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-4)
     assert abs(losses[0] - math.log(2)) > 1e-3  # policy and reference differ
-    found = []
+    grads = []
     for row in rows.values():
         row().backward()
         policy = row.module.policy  # type: ignore[attr-defined]
-        found.append(torch.cat([one.grad.flatten() for one in policy.parameters() if one.requires_grad]))
+        grads.append(
+            torch.cat([parameter.grad.flatten() for parameter in policy.parameters() if parameter.requires_grad])
+        )
         row.clear()
-    assert found[0].abs().sum() > 0
-    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(found[1], found[2], atol=1e-6, rtol=1e-5)
+    assert grads[0].abs().sum() > 0
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(grads[1], grads[2], atol=1e-6, rtol=1e-5)

@@ -67,7 +67,7 @@ def test_flickering_refuses_one_frame_and_another_scale() -> None:
 def test_consistency_is_the_published_score(kind: str) -> None:
     features = CONSISTENCY["features"]
     scores = {name: consistency(torch.tensor(values)) for name, values in features.items()}
-    assert scores == {one["video_path"]: one["video_results"] for one in CONSISTENCY[kind]["videos"]}
+    assert scores == {video["video_path"]: video["video_results"] for video in CONSISTENCY[kind]["videos"]}
     if kind == "subject":
         assert np.mean(list(scores.values())) == CONSISTENCY[kind]["dataset_multi_gpu"]
 
@@ -121,8 +121,8 @@ def test_thresholds_are_the_published_ones(case: dict[str, Any]) -> None:
         assert not is_dynamic([], height, width)
         return
 
-    def moves(fast: int, at: float) -> bool:
-        return is_dynamic([at] * fast + [0.0] * (pairs - fast), height, width)
+    def moves(fast: int, magnitude: float) -> bool:
+        return is_dynamic([magnitude] * fast + [0.0] * (pairs - fast), height, width)
 
     above = np.nextafter(case["thres"], np.inf)
     assert moves(case["count_num"], above)
@@ -148,8 +148,8 @@ def test_the_static_filters_flow_score_is_the_published_one(row: dict[str, Any])
 
 def test_static_is_the_published_rule() -> None:
     cases = STATIC["check_static"]
-    found = [is_static(case["pair_scores"], case["end_scores"], case["h"], case["w"]) for case in cases]
-    assert found == [case["static"] for case in cases]
+    static = [is_static(case["pair_scores"], case["end_scores"], case["h"], case["w"]) for case in cases]
+    assert static == [case["static"] for case in cases]
 
 
 @pytest.mark.parametrize("spelling", [str, lambda name: name.replace(" ", "_")], ids=["spaces", "underscores"])
@@ -166,19 +166,21 @@ def test_totals_are_the_published_ones(case: dict[str, Any], spelling: Callable[
 
 
 def test_dimensions_are_the_published_sixteen() -> None:
-    assert {name.replace("_", " "): one.weight for name, one in DIMENSIONS.items()} == AGGREGATE["dim_weight"]
-    assert {name.replace("_", " "): {"Min": one.low, "Max": one.high} for name, one in DIMENSIONS.items()} == AGGREGATE[
-        "normalize"
+    assert {name.replace("_", " "): dimension.weight for name, dimension in DIMENSIONS.items()} == AGGREGATE[
+        "dim_weight"
     ]
+    assert {
+        name.replace("_", " "): {"Min": dimension.low, "Max": dimension.high} for name, dimension in DIMENSIONS.items()
+    } == AGGREGATE["normalize"]
     for group in ("quality", "semantic"):
-        names = [name.replace("_", " ") for name, one in DIMENSIONS.items() if one.group == group]
+        names = [name.replace("_", " ") for name, dimension in DIMENSIONS.items() if dimension.group == group]
         assert names == AGGREGATE[f"{group}_list"]
 
 
 def test_bounds_are_not_clipped() -> None:
-    best = aggregate({name: one.high for name, one in DIMENSIONS.items()})
+    best = aggregate({name: dimension.high for name, dimension in DIMENSIONS.items()})
     assert best["total"] == pytest.approx(1)
-    assert aggregate({name: one.low for name, one in DIMENSIONS.items()})["total"] == pytest.approx(0)
+    assert aggregate({name: dimension.low for name, dimension in DIMENSIONS.items()})["total"] == pytest.approx(0)
     assert aggregate({"motion_smoothness": 1.0})["weighted"]["motion_smoothness"] > 1
     assert aggregate({"motion_smoothness": 0.0})["weighted"]["motion_smoothness"] < 0
 

@@ -89,7 +89,7 @@ def test_all_dimensions_are_scored_with_their_networks(made: Path, tmp_path: Pat
     assert len(about["networks"]["subject_consistency"]["weights"]["sha256"]) == 64
     assert set(about["intervals"]["of"]) == {*scored, "aesthetic_quality"}
     differs = about["paper"]["not_comparable"]
-    assert any(one.startswith("dynamic_degree: RAFT") for one in differs)
+    assert any(difference.startswith("dynamic_degree: RAFT") for difference in differs)
 
     # Chunks and workers move no number.
     other = full(made, tmp_path / "other", "--data.num_workers", "2", "--data.chunk_frames", "5")
@@ -101,16 +101,16 @@ def test_files_of_a_scored_folder(made: Path, tmp_path: Path) -> None:
     results = proxy(made / "videos", tmp_path, "--model.name", "base")
     assert results["temporal_flickering"] < 1
     assert results["dynamic_degree"] in (1 / 3, 2 / 3)
-    assert {name for name, one in results["about"]["networks"].items() if one["proxy"]} == set(LIGHT[1:])
+    assert {name for name, network in results["about"]["networks"].items() if network["proxy"]} == set(LIGHT[1:])
     written = json.loads((tmp_path / "base_eval_results.json").read_text())
     assert {name: score for name, (score, _) in written.items()} == {name: results[name] for name in LIGHT}
-    rows = {Path(one["video_path"]).name: one for one in written["dynamic_degree"][1]}
+    rows = {Path(video["video_path"]).name: video for video in written["dynamic_degree"][1]}
     assert set(rows) == set(VIDEOS)
     assert rows["a ball-0.mp4"]["video_results"] is True
     assert rows["a ball-1.mp4"]["video_results"] is False
     assert rows["a ball-0.mp4"]["flow"] > 3 > 0.2 > rows["a ball-1.mp4"]["flow"]
     info = json.loads((tmp_path / "base_full_info.json").read_text())
-    assert [(one["prompt_en"], len(one["video_list"])) for one in info] == [("a ball", 2), ("well-known man", 1)]
+    assert [(entry["prompt_en"], len(entry["video_list"])) for entry in info] == [("a ball", 2), ("well-known man", 1)]
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["key"] for line in lines] == list(VIDEOS)
 
@@ -138,9 +138,9 @@ def test_an_interrupted_scoring_goes_on(made: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.slow
 def test_scores_by_other_networks_are_not_continued(made: Path, tmp_path: Path, capsys: Any) -> None:
     proxy(made / "videos", tmp_path)
-    said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path, "--model.flow.preset", "fast")
-    assert "other settings" in said
-    assert 'dimensions.dynamic_degree.network was "OpenCV DIS medium", is "OpenCV DIS fast"' in said
+    message = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path, "--model.flow.preset", "fast")
+    assert "other settings" in message
+    assert 'dimensions.dynamic_degree.network was "OpenCV DIS medium", is "OpenCV DIS fast"' in message
 
 
 @pytest.mark.slow
@@ -151,10 +151,10 @@ def test_faults_are_listed_before_a_network_is_looked_for(tmp_path: Path, capsys
     prompts.write_text("a ball\na cube\n")
     flags = ("--data.prompts", str(prompts), "--data.num_samples", "2")
     no_network = ("--model.subject.model", str(tmp_path / "none"))
-    said = refusal(capsys, "vbench.yaml", videos, tmp_path / "out", *no_network, *flags)
-    assert "4 videos of" in said
+    message = refusal(capsys, "vbench.yaml", videos, tmp_path / "out", *no_network, *flags)
+    assert "4 videos of" in message
     faulty = {"video 0 of 'a cube'", "video 1 of 'a cube'", "no number.mp4", "well-known man-0.mp4"}
-    assert all(name in said for name in faulty)
+    assert all(name in message for name in faulty)
     results = proxy(videos, tmp_path / "out", *flags, "--data.allow_missing", "true")
     assert results["about"]["left_out"] == 4
     assert results["about"]["videos"]["scored"] == 2
@@ -200,7 +200,7 @@ def test_what_networks_saw_is_scored_beside_what_is_measured(made: Path, tmp_pat
     assert results["about"]["videos"]["scored"] == 3
     assert {"object_class", "temporal_style"} <= set(results["about"]["intervals"]["of"])
     written = json.loads((tmp_path / "out" / "videos_eval_results.json").read_text())
-    assert [Path(one["video_path"]).name for one in written["temporal_style"][1]] == ["well-known man-0.mp4"]
+    assert [Path(video["video_path"]).name for video in written["temporal_style"][1]] == ["well-known man-0.mp4"]
     # Nothing need be measured.
     alone = proxy(made / "videos", tmp_path / "alone", *flags, "--model.flickering", "false", "--model.flow", "null",
                   "--model.interpolation", "null")  # fmt: skip
@@ -244,10 +244,10 @@ def test_vbenchs_own_results_complete_the_totals(made: Path, tmp_path: Path, cap
     assert about["marks"]["dynamic_degree"] == about["marks"]["mean_flow"] == "proxy"
     assert about["marks"]["scene"] == "merged"
     assert "temporal_flickering" not in about["marks"], "measured as published"
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in ("mean_flow", "of proxies, not vbench's", "merged from", "semantic"):
-        assert words in said.lower()
-    assert any("mean_flow" in line and f"{results['mean_flow']:.2f}" in line for line in said.splitlines())
+        assert words in output.lower()
+    assert any("mean_flow" in line and f"{results['mean_flow']:.2f}" in line for line in output.splitlines())
     assert results["dynamic_degree"] != 0.5, "what is measured here is not overwritten"
     assert "dynamic_degree" not in results["about"]["merged"]
 
@@ -264,9 +264,9 @@ def test_a_damaged_video_stops_the_run_or_is_left_out(
     from datamodules.video.codec import stream_frames as streamed
 
     monkeypatch.setattr("datamodules.questions.video_folder.stream_frames", damaged)
-    said = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path)
-    assert "a ball-1.mp4: undecodable frame 3" in said
-    assert "allow_missing" in said
+    message = refusal(capsys, "vbench_proxy.yaml", made / "videos", tmp_path)
+    assert "a ball-1.mp4: undecodable frame 3" in message
+    assert "allow_missing" in message
     results = proxy(made / "videos", tmp_path, "--data.allow_missing", "true")
     assert results["about"]["left_out"] == 1
     assert results["about"]["videos"]["scored"] == 2
@@ -285,7 +285,7 @@ def test_settings_are_checked() -> None:
 
 @pytest.mark.slow
 def test_two_processes_score_every_video_once(made: Path, tmp_path: Path) -> None:
-    one = proxy(made / "videos", tmp_path / "one")
+    results = proxy(made / "videos", tmp_path / "one")
     command = arguments("vbench_proxy.yaml", made / "videos", tmp_path / "two")
     command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -294,7 +294,7 @@ def test_two_processes_score_every_video_once(made: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "two" / "results.json").read_text())
-    assert scores(two) == scores(one)
-    assert two["about"]["intervals"] == one["about"]["intervals"]
+    assert scores(two) == scores(results)
+    assert two["about"]["intervals"] == results["about"]["intervals"]
     answers = [(tmp_path / name / "answers.jsonl").read_text() for name in ("one", "two")]
     assert answers[0] == answers[1]

@@ -69,8 +69,8 @@ def test_smoothness_compares_odd_frames_with_the_middle_of_their_neighbours(coun
     numbers = [odd for odd in range(1, count, 2) if odd + 1 < count]
     even = frames.int()
     expected = [((even[odd - 1] + even[odd + 1]) // 2 - even[odd]).abs().double().mean().item() for odd in numbers]
-    found = watched(Smoothness(BlendInterpolation()), frames, chunk)["score"]
-    assert found == pytest.approx((255 - np.mean(expected)) / 255, abs=1e-12)
+    score = watched(Smoothness(BlendInterpolation()), frames, chunk)["score"]
+    assert score == pytest.approx((255 - np.mean(expected)) / 255, abs=1e-12)
     assert watched(Smoothness(BlendInterpolation()), sliding_picture(0, count), chunk)["score"] == 1
 
 
@@ -78,9 +78,11 @@ def test_smoothness_compares_odd_frames_with_the_middle_of_their_neighbours(coun
 @pytest.mark.parametrize(("fps", "interval"), [(8.0, 1), (24.0, 3), (16.0, 2)])
 def test_flow_is_measured_at_the_published_interval(fps: float, interval: int, chunk: int) -> None:
     frames = sliding_picture(2, 11)
-    found = watched(Dynamics(DisFlow("fast")), frames, chunk, fps)
+    scores = watched(Dynamics(DisFlow("fast")), frames, chunk, fps)
     magnitudes = DisFlow("fast").magnitudes(frames[::interval])
-    assert found["flow"] == pytest.approx(float(np.mean([flow_score(one) for one in magnitudes])), rel=1e-6)
+    assert scores["flow"] == pytest.approx(
+        float(np.mean([flow_score(magnitude) for magnitude in magnitudes])), rel=1e-6
+    )
 
 
 def test_a_video_that_moves_is_dynamic_and_a_still_one_is_not() -> None:
@@ -94,15 +96,19 @@ def test_a_video_that_moves_is_dynamic_and_a_still_one_is_not() -> None:
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_the_static_filter_looks_at_all_frames_and_at_the_ends(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("benchmarks.vbench.flow_measures.is_static", lambda *told: not asked.append(told))
+    monkeypatch.setattr("benchmarks.vbench.flow_measures.is_static", lambda *arguments: not asked.append(arguments))
     frames, flow = sliding_picture(2, 9), DisFlow("fast")
-    found = watched(StaticFlickering(flow), frames, chunk, fps=24.0)
-    assert found == {"score": temporal_flickering(frames), "static": True}
+    scores = watched(StaticFlickering(flow), frames, chunk, fps=24.0)
+    assert scores == {"score": temporal_flickering(frames), "static": True}
     [(pairs, ends, height, width)] = asked
     assert (height, width) == (48, 64)
-    assert pairs == pytest.approx([flow_score(one, STATIC_SHARE) for one in flow.magnitudes(frames)], rel=1e-6)
+    assert pairs == pytest.approx(
+        [flow_score(magnitude, STATIC_SHARE) for magnitude in flow.magnitudes(frames)], rel=1e-6
+    )
     first_to_last = torch.stack([frames[0], frames[-1], frames[0]])
-    assert ends == pytest.approx([flow_score(one, STATIC_SHARE) for one in flow.magnitudes(first_to_last)], rel=1e-6)
+    assert ends == pytest.approx(
+        [flow_score(magnitude, STATIC_SHARE) for magnitude in flow.magnitudes(first_to_last)], rel=1e-6
+    )
     assert is_static(pairs, ends, 48, 64) is False
 
 
@@ -118,12 +124,14 @@ def test_raft_is_shown_frames_padded_in_the_middle_and_all_of_it_counts(tmp_path
     measure = Dynamics(flow)
     assert not measure.light
     measure.place(torch.device("cpu"))
-    found = watched(measure, frames, 2)
+    scores = watched(measure, frames, 2)
     padded = torch.nn.functional.pad(frames.float(), (1, 1, 2, 3), mode="replicate")
     assert padded.shape[2:] == (136, 152)
     magnitudes = flow.magnitudes(padded)
     assert magnitudes.shape == (2, 136, 152)
-    assert found["flow"] == pytest.approx(float(np.mean([flow_score(one) for one in magnitudes])), rel=1e-5)
+    assert scores["flow"] == pytest.approx(
+        float(np.mean([flow_score(magnitude) for magnitude in magnitudes])), rel=1e-5
+    )
 
 
 def test_features_become_their_consistency(tmp_path: Path) -> None:
@@ -146,22 +154,22 @@ class _Brightness(FrameNetwork):
 
 def test_scores_become_their_mean() -> None:
     frames = sliding_picture(4, 7)
-    found = watched(NetworkMeasure(_Brightness(""), scale=0.1), frames, 3)["score"]
-    assert found == pytest.approx(frames.float().mean(dim=(1, 2, 3)).mean().item() / 10, rel=1e-5)
+    score = watched(NetworkMeasure(_Brightness(""), scale=0.1), frames, 3)["score"]
+    assert score == pytest.approx(frames.float().mean(dim=(1, 2, 3)).mean().item() / 10, rel=1e-5)
 
 
 def test_a_video_gets_what_its_prompt_is_for(tmp_path: Path) -> None:
     facts = VideoFacts(9, 8.0, 64, 48)
     every = FolderVideo("a-0.mp4", tmp_path, "a", 0, facts, "")
-    one = FolderVideo("b-0.mp4", tmp_path, "b", 0, facts, "", frozenset({"temporal_flickering", "scene"}))
+    video = FolderVideo("b-0.mp4", tmp_path, "b", 0, facts, "", frozenset({"temporal_flickering", "scene"}))
     measures: dict[str, Measure] = {
         "temporal_flickering": Flickering(),
         "motion_smoothness": Smoothness(BlendInterpolation()),
     }
     assert scored_on(every, measures) == list(measures)
-    assert scored_on(one, measures) == ["temporal_flickering"]
-    assert list(start(measures, one).watchers) == ["temporal_flickering"]
+    assert scored_on(video, measures) == ["temporal_flickering"]
+    assert list(start(measures, video).watchers) == ["temporal_flickering"]
     scoring = Scoring(measures, ["subject_consistency"])
     assert scoring.sends(every)
-    assert not scoring.sends(one)
+    assert not scoring.sends(video)
     assert all(measure.light for measure in measures.values())

@@ -109,8 +109,8 @@ def test_files_are_the_published_weights_by_their_hash(clip: str, tmp_path: Path
     by_clip = [f"weights from {clip}, not verified to be openai/clip-vit-large-patch14"]
     assert AestheticScore(str(GOLDEN_HEAD), clip).facts()["differs"] == by_clip
     head = save_head(tmp_path / "sa_0_4_vit_l_14_linear.pth")
-    said = f"weights from {head}, not verified to be sa_0_4_vit_l_14_linear.pth"
-    assert AestheticScore(head, clip).facts()["differs"] == [*by_clip, said]
+    difference = f"weights from {head}, not verified to be sa_0_4_vit_l_14_linear.pth"
+    assert AestheticScore(head, clip).facts()["differs"] == [*by_clip, difference]
     musiq = tmp_path / "musiq_spaq_ckpt-358bb6af.pth"
     musiq.write_bytes(b"something else under the published name")
     assert "not verified to be pyiqa musiq_spaq" in MusiqScore(str(musiq)).facts()["differs"][0]

@@ -34,15 +34,15 @@ CASES: dict[str, tuple[str, Any, Any, dict[str, Any] | None]] = {
 }  # fmt: skip
 
 
-def read(folder: Path, *told: dict[str, Any], allow_missing: bool = False) -> Observations:
+def read(folder: Path, *contents: dict[str, Any], allow_missing: bool = False) -> Observations:
     """Of files with one video, "PROMPT-0.mp4", of each dimension's prompt."""
-    paths = [folder / f"{number}.json" for number in range(len(told))]
-    for path, content in zip(paths, told, strict=True):
+    paths = [folder / f"{number}.json" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
         path.write_text(json.dumps(content))
     videos, asked = {}, {}
-    for dimension, (prompt, wanted, _, _) in CASES.items():
+    for dimension, (prompt, auxiliary, _, _) in CASES.items():
         entry = {"prompt_en": prompt, "dimension": [dimension, "aesthetic_quality"]}
-        more = {} if wanted is None else {"auxiliary_info": {dimension: wanted}}
+        more = {} if auxiliary is None else {"auxiliary_info": {dimension: auxiliary}}
         name, dimensions = f"{prompt}-0.mp4", frozenset(entry["dimension"])
         videos[name] = FolderVideo(name, folder / name, prompt, 0, VideoFacts(9, 8.0, 64, 48), "", dimensions)
         asked[prompt] = Asked(dimensions, ({"prompt_en": prompt, "dimension": ["aesthetic_quality"]}, entry | more))
@@ -54,16 +54,18 @@ def seen(dimension: str, what: Any) -> dict[str, Any]:
 
 
 def test_all_semantic_dimensions_have_a_rule() -> None:
-    assert list(KINDS) == list(CASES) == [name for name, one in DIMENSIONS.items() if one.group == "semantic"]
+    assert (
+        list(KINDS) == list(CASES) == [name for name, dimension in DIMENSIONS.items() if dimension.group == "semantic"]
+    )
 
 
 @pytest.mark.parametrize("dimension", CASES)
 def test_a_video_is_scored_by_the_rule_of_its_dimension(dimension: str, tmp_path: Path) -> None:
     prompt, _, what, score = CASES[dimension]
-    found = read(tmp_path, seen(dimension, what))
-    assert found.scores == {f"{prompt}-0.mp4": {dimension: score}}
-    assert found.facts[dimension]["videos"] == 1
-    assert len(found.facts[dimension]["sha256"]) == 64
+    observations = read(tmp_path, seen(dimension, what))
+    assert observations.scores == {f"{prompt}-0.mp4": {dimension: score}}
+    assert observations.facts[dimension]["videos"] == 1
+    assert len(observations.facts[dimension]["sha256"]) == 64
 
 
 @pytest.mark.parametrize(
@@ -87,19 +89,19 @@ def test_another_form_is_named(dimension: str, what: Any, tmp_path: Path) -> Non
 
 
 def test_all_faults_are_listed(tmp_path: Path) -> None:
-    told = seen("scene", ["an alley"]) | {"color": {"other-0.mp4": []}, "scenery": {}} | seen("object_class", 5)
+    content = seen("scene", ["an alley"]) | {"color": {"other-0.mp4": []}, "scenery": {}} | seen("object_class", 5)
     with pytest.raises(ValueError, match="4 faults") as caught:
-        read(tmp_path, told, seen("scene", ["an alley"]))
+        read(tmp_path, content, seen("scene", ["an alley"]))
     for fault in ("color: a red car-0.mp4 is missing", "scenery is none of object_class",
                   "object_class: a dog-0.mp4: is not", "scene is in two files"):  # fmt: skip
         assert fault in str(caught.value)
-    found = read(tmp_path, {"color": {}}, allow_missing=True)
-    assert (found.scores, found.facts["color"]["left_out"]) == ({}, 1)
+    observations = read(tmp_path, {"color": {}}, allow_missing=True)
+    assert (observations.scores, observations.facts["color"]["left_out"]) == ({}, 1)
 
 
 def test_a_video_without_the_object_in_a_color_does_not_count(tmp_path: Path) -> None:
-    found = read(tmp_path, seen("color", [[["a shiny car", "car"]]]))
-    assert (found.scores, found.facts["color"]["videos"]) == ({}, 0)
+    observations = read(tmp_path, seen("color", [[["a shiny car", "car"]]]))
+    assert (observations.scores, observations.facts["color"]["videos"]) == ({}, 0)
 
 
 def test_files_need_vbenchs_list(tmp_path: Path) -> None:

@@ -31,18 +31,18 @@ AGGREGATE = golden("bench_vbench_aggregate")
 
 
 def record(frames: int = 10, flow: float | None = None, **scores: float) -> dict[str, Any]:
-    found: dict[str, Any] = {name: {"score": score} for name, score in scores.items()}
+    scored: dict[str, Any] = {name: {"score": score} for name, score in scores.items()}
     if flow is not None:
-        found["dynamic_degree"]["flow"] = flow
-    return {"frames": frames, "scores": found}
+        scored["dynamic_degree"]["flow"] = flow
+    return {"frames": frames, "scores": scored}
 
 
 @pytest.mark.parametrize("kind", ["subject", "background"])
 def test_consistency_of_a_folder_is_the_published_score(kind: str) -> None:
     name = f"{kind}_consistency"
     videos = {
-        one["video_path"]: record(len(GOLDEN["features"][one["video_path"]]), **{name: one["video_results"]})
-        for one in GOLDEN[kind]["videos"]
+        video["video_path"]: record(len(GOLDEN["features"][video["video_path"]]), **{name: video["video_results"]})
+        for video in GOLDEN[kind]["videos"]
     }
     assert folder_scores(videos) == {name: GOLDEN[kind]["dataset"]}
 
@@ -72,13 +72,16 @@ def test_every_frame_counts_once_where_a_score_tells_of_frames() -> None:
 
 def test_flickering_counts_the_first_five_static_videos_of_a_prompt() -> None:
     videos = {f"{n}": record(temporal_flickering=n / 10, aesthetic_quality=0.5) for n in range(8)}
-    for name, one in videos.items():
-        one["scores"]["temporal_flickering"]["static"] = name != "1"
+    for name, video in videos.items():
+        video["scores"]["temporal_flickering"]["static"] = name != "1"
     prompts = dict.fromkeys(videos, "a ball") | {"7": "a cube"}
-    found = static_only(videos, prompts)
-    assert [name for name, one in found.items() if "temporal_flickering" in one["scores"]] == [*list("02345"), "7"]
-    assert [name for name, one in found.items() if "not_static" in one] == ["1", "6"]
-    assert all("aesthetic_quality" in one["scores"] for one in found.values())
+    records = static_only(videos, prompts)
+    assert [name for name, video in records.items() if "temporal_flickering" in video["scores"]] == [
+        *list("02345"),
+        "7",
+    ]
+    assert [name for name, video in records.items() if "not_static" in video] == ["1", "6"]
+    assert all("aesthetic_quality" in video["scores"] for video in records.values())
     unfiltered = {"a": record(temporal_flickering=0.5)}
     assert static_only(unfiltered, {"a": "a ball"}) == unfiltered
 
@@ -87,10 +90,10 @@ def test_what_was_seen_joins_what_was_measured(tmp_path: Path) -> None:
     facts = VideoFacts(9, 8.0, 64, 48)
     folder = {name: FolderVideo(name, tmp_path / name, "p", 0, facts, "") for name in "abcd"}
     seen = {"scene": {"score": 0.5, "frame_count": 16}}
-    found = with_observed({"c": record(9, scene=1.0)}, {"a": seen, "c": seen, "d": seen}, folder, {"d"})
-    assert list(found) == ["a", "c"]
-    assert found["a"] == {"frames": 9, "scores": seen}
-    assert found["c"]["scores"] == seen
+    records = with_observed({"c": record(9, scene=1.0)}, {"a": seen, "c": seen, "d": seen}, folder, {"d"})
+    assert list(records) == ["a", "c"]
+    assert records["a"] == {"frames": 9, "scores": seen}
+    assert records["c"]["scores"] == seen
 
 
 def test_a_metric_takes_videos_once_however_often_they_come() -> None:
@@ -116,10 +119,10 @@ def test_intervals_draw_prompts_and_not_videos() -> None:
 def test_totals_need_everything_that_they_are_made_of() -> None:
     for case in AGGREGATE["cases"].values():
         raw = {name.replace(" ", "_"): value for name, value in case["input"].items()}
-        found = totals(raw)
-        assert found == {name: case[name] for name in found}
+        sums = totals(raw)
+        assert sums == {name: case[name] for name in sums}
         lacking = {DIMENSIONS[name].group for name in DIMENSIONS if name not in raw}
-        assert set(found) == {"quality", "semantic"} - lacking | (set() if lacking else {"total"})
+        assert set(sums) == {"quality", "semantic"} - lacking | (set() if lacking else {"total"})
     assert totals({"temporal_flickering": 0.9}) == {}
 
 
@@ -132,11 +135,11 @@ def test_files_are_those_that_vbench_reads(tmp_path: Path) -> None:
         names[1]: record(5, 0.5, dynamic_degree=False, background_consistency=0.8),
         names[2]: record(5, imaging_quality=55.0),
     }
-    written = eval_results(videos, {name: one.path for name, one in folder.items()})
+    written = eval_results(videos, {name: video.path for name, video in folder.items()})
     score, rows = written["dynamic_degree"]
     assert score == 0.5
     assert rows[0] == {"video_path": str(tmp_path / names[0]), "video_results": True, "flow": 2.5}
-    assert {name: len(one[1]) for name, one in written.items()} == {
+    assert {name: len(result[1]) for name, result in written.items()} == {
         "background_consistency": 2,
         "imaging_quality": 1,
         "dynamic_degree": 2,
@@ -156,7 +159,7 @@ def test_files_are_those_that_vbench_reads(tmp_path: Path) -> None:
     }
     asked = read_asked(TESTS / "data" / "vbench" / "full_info_excerpt.json")
     theirs = full_info(folder, asked, ["scene"])
-    assert [one["dimension"][0] for one in theirs] == ["object_class", "appearance_style", "overall_consistency"]
+    assert [entry["dimension"][0] for entry in theirs] == ["object_class", "appearance_style", "overall_consistency"]
     assert theirs[0]["auxiliary_info"] == {"object_class": {"object": "person"}}
 
 
@@ -209,12 +212,12 @@ def test_a_log_forgets_a_line_without_an_end_and_refuses_other_videos(tmp_path: 
         log.append(0, [{"key": key, "asked": "first", **record(temporal_flickering=0.5)}])
     part = next(tmp_path.rglob("rank-*.jsonl"))
     part.write_bytes(part.read_bytes()[:-5])
-    found = log.read()
-    assert list(found) == ["a-0.mp4"]
-    assert found["a-0.mp4"]["scores"] == {"temporal_flickering": {"score": 0.5}}
+    records = log.read()
+    assert list(records) == ["a-0.mp4"]
+    assert records["a-0.mp4"]["scores"] == {"temporal_flickering": {"score": 0.5}}
     video = FolderVideo("a-0.mp4", tmp_path, "a", 0, VideoFacts(10, 8.0, 64, 48), "second")
     with pytest.raises(ValueError, match=r"1 videos have changed[^$]*a-0\.mp4"):
-        log.check_videos(found, {"a-0.mp4": video})
+        log.check_videos(records, {"a-0.mp4": video})
     part.write_text('{"key": "a-0.mp4", "predict": "yes"}\n')
     with pytest.raises(ValueError, match="something else than scored videos"):
         log.read()

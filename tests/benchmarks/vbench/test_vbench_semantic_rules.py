@@ -50,9 +50,9 @@ def test_colors_are_scored_as_published(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", GOLDEN["spatial_relationship"])
 def test_relations_are_scored_as_published(case: dict[str, Any]) -> None:
-    wanted = case["wanted"]
-    found = spatial_relationship(case["frames"], wanted["object_a"], wanted["object_b"], wanted["relationship"])
-    assert found == pytest.approx(case["scores"], abs=1e-15)
+    relation = case["wanted"]
+    scores = spatial_relationship(case["frames"], relation["object_a"], relation["object_b"], relation["relationship"])
+    assert scores == pytest.approx(case["scores"], abs=1e-15)
 
 
 def test_sides_are_not_told_apart_and_relations_are() -> None:

@@ -69,9 +69,9 @@ def test_it_is_measured_where_the_list_names_styles_and_missing_elsewhere(clip: 
     network = ("--model.appearance", "ClipStyle", "--model.appearance.model", clip)
     results: dict[str, Any] = proxy(videos, tmp_path / "out", *network, "--data.prompts", str(tmp_path / "list.json"))
     lines = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
-    scored = [one["scores"]["appearance_style"] for one in lines if "appearance_style" in one["scores"]]
-    assert [one["frame_count"] for one in scored] == [13, 13], "not that of the other prompt"
-    assert results["appearance_style"] == pytest.approx(sum(one["score"] for one in scored) / 2)
+    scored = [line["scores"]["appearance_style"] for line in lines if "appearance_style" in line["scores"]]
+    assert [score["frame_count"] for score in scored] == [13, 13], "not that of the other prompt"
+    assert results["appearance_style"] == pytest.approx(sum(score["score"] for score in scored) / 2)
     assert results["about"]["networks"]["appearance_style"]["network"] == "openai/clip-vit-base-patch32"
     without = proxy(videos, tmp_path / "without", *network)
     assert "appearance_style" not in without
@@ -95,8 +95,8 @@ def test_all_networks_that_are_missing_are_in_one_message_with_what_to_do(tmp_pa
              "--model.aesthetic.model", str(tmp_path / "no_clip"), "--model.aesthetic.head", str(tmp_path / "h.pth"),
              "--model.flow.weights", str(tmp_path / "no_raft.pth"), "--model.imaging", "null")  # fmt: skip
     assert vidpref.main(arguments("vbench.yaml", videos, tmp_path / "out", *flags)) == 1
-    said = capsys.readouterr().err
-    assert "4 networks cannot be used; do what each line says, or leave a dimension out by setting" in said
+    message = capsys.readouterr().err
+    assert "4 networks cannot be used; do what each line says, or leave a dimension out by setting" in message
     for words in (
         f"subject_consistency (model.subject): {tmp_path / 'no_dino'}: no such file or folder",
         f"background_consistency (model.background): {tmp_path / 'empty'}: holds no config.json of a model; give a "
@@ -105,5 +105,5 @@ def test_all_networks_that_are_missing_are_in_one_message_with_what_to_do(tmp_pa
         f"{tmp_path / 'no_clip'}: no such file or folder",
         f"dynamic_degree (model.flow): {tmp_path / 'no_raft.pth'}: no such file",
     ):
-        assert words in " ".join(said.split()), words
+        assert words in " ".join(message.split()), words
     assert not (tmp_path / "out" / "answers.jsonl").exists()

@@ -18,10 +18,10 @@ GOLDEN = golden("bench_videohallucer")
 
 
 def golden_subsets() -> Predictions:
-    pairs, found = iter(GOLDEN["pairs"]), {}
+    pairs, predictions = iter(GOLDEN["pairs"]), {}
     for subset in GOLDEN["subset_order"]:
-        found[subset] = [next(pairs) for _ in range(GOLDEN["subsets"][subset])]
-    return found
+        predictions[subset] = [next(pairs) for _ in range(GOLDEN["subsets"][subset])]
+    return predictions
 
 
 def test_scores_are_the_published_scorers() -> None:
@@ -119,7 +119,7 @@ def test_pairs_without_both_videos_are_left_out_and_named(world: Path, damage: s
 def test_the_papers_numbers_stand_beside_ours(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_test(VideoHallucer(Scripted(), str(world / "out"), paper="vista_dpo/table1/Video-LLaVA"), world)
     paper = results_of(world / "out")["about"]["paper"]
-    assert [round(one["difference"], 1) for one in paper["numbers"]] == [4.9, 29.7, 32.2]
+    assert [round(number["difference"], 1) for number in paper["numbers"]] == [4.9, 29.7, 32.2]
     assert any("the paper has the parts" in reason for reason in paper["not_comparable"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "+32.2" in printed

@@ -81,11 +81,11 @@ def test_answers_are_judged_in_five_dimensions(world: Path) -> None:
     assert set(about["intervals"]["of"]) == {f"{name}/average_score" for name in (*DIMENSIONS, "all")}
     assert about["unparsed"]["detail/average_score"] == [1, 3]
     assert about["unparsed"]["all/average_score"] == [3, 3 * 3 + 1 + 2]
-    assert {part: one["scored"] for part, one in about["annotations"].items()} == {
+    assert {part: counts["scored"] for part, counts in about["annotations"].items()} == {
         "generic": 3, "temporal": 1, "consistency": 2,
     }  # fmt: skip
 
-    both = next(one.text for one in judge.asked if one.key == "consistency/000001/consistency")
+    both = next(question.text for question in judge.asked if question.key == "consistency/000001/consistency")
     assert "Predicted Answer to Question 1: Is it on? It is dark." in both
     assert "Predicted Answer to Question 2: Does it shine? It is dark." in both
     published = json.loads((world / "out" / "consistency_qa_policy.json").read_text())
@@ -117,19 +117,21 @@ def test_recorded_rows_without_all_answers_are_listed(world: Path) -> None:
 
 def test_dimensions_of_the_same_answers_are_drawn_together(world: Path) -> None:
     """Were they drawn apart, the mean of three equal columns would vary less than each of them."""
-    write_json(world / "generic_qa.json", [{"Q": f"What is {at}?", "A": "It.", "video_name": "v"} for at in range(40)])
+    write_json(
+        world / "generic_qa.json", [{"Q": f"What is {number}?", "A": "It.", "video_name": "v"} for number in range(40)]
+    )
     answers = [
-        {"key": f"generic/{at:06d}", "predict": "It.",
-         "replies": {name: str({"score": at % 6}) for name in ("correctness", "detail", "context")}}
-        for at in range(40)
+        {"key": f"generic/{number:06d}", "predict": "It.",
+         "replies": {name: str({"score": number % 6}) for name in ("correctness", "detail", "context")}}
+        for number in range(40)
     ]  # fmt: skip
     asks = data(world, videos=None, parts=["generic"])
     asks.setup("test")
-    lines = [one | {"asked": asks.everything[one["key"]].fingerprint} for one in answers]
-    (world / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    lines = [answer | {"asked": asks.everything[answer["key"]].fingerprint} for answer in answers]
+    (world / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     module = VideoChatGpt(None, str(world / "out"), predictions=str(world / "a.jsonl"))
-    found = run_test(module, data(world, videos=None, parts=["generic"]))["about"]["intervals"]["of"]
-    assert found["all/average_score"] == pytest.approx(found["detail/average_score"])
+    bounds = run_test(module, data(world, videos=None, parts=["generic"]))["about"]["intervals"]["of"]
+    assert bounds["all/average_score"] == pytest.approx(bounds["detail/average_score"])
 
 
 def test_a_judge_is_needed_unless_its_replies_were_recorded(world: Path) -> None:
@@ -149,8 +151,8 @@ def test_every_fault_of_a_file_is_listed(world: Path) -> None:
     write_json(world / "generic_qa.json", [{"Q": "What?", "A": "It."}, {"Q": " ", "A": "It.", "video_name": "v"}, 3])
     with pytest.raises(ValueError, match="3 faults") as error:
         data(world).setup("test")
-    for told in ("row 0: has no video_name", "row 1: has no Q", "row 2: is no JSON object"):
-        assert told in str(error.value)
+    for fault in ("row 0: has no video_name", "row 1: has no Q", "row 2: is no JSON object"):
+        assert fault in str(error.value)
     (world / "generic_qa.json").unlink()
     with pytest.raises(ValueError, match=r"generic_qa\.json does not exist"):
         data(world).setup("test")

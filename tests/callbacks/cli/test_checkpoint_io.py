@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from callbacks.cli.checkpoint_io import AtomicCheckpointIO, CheckpointError
 from callbacks.cli.run_record import checkpoint_differences
 from tests.support.paths import ROOT
+from tests.support.quiet_trainer import quiet_trainer
 
 
 def test_round_trip_makes_folders_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -71,15 +71,7 @@ class Recording(AtomicCheckpointIO):
 
 def test_trainer_saves_through_it(tmp_path: Path) -> None:
     writer = Recording()
-    trainer = Trainer(
-        plugins=[writer],
-        default_root_dir=tmp_path,
-        max_steps=1,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(plugins=[writer], default_root_dir=tmp_path, max_steps=1, enable_checkpointing=True)
     trainer.fit(BoringModel())
     trainer.save_checkpoint(tmp_path / "here.ckpt")
     assert writer.paths[-1] == tmp_path / "here.ckpt"

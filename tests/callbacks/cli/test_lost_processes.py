@@ -85,7 +85,7 @@ def test_shared_memory_is_named_where_it_is_the_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "message"),
     [
         ("os.kill(os.getpid(), 9)", f"rank 2 .process PID. was killed by SIGKILL. {GOES_ON}"),
         ("sys.exit(1)", "rank 2 .process PID. ended with status 1. Its own message says why"),
@@ -100,12 +100,12 @@ def test_shared_memory_is_named_where_it_is_the_cause() -> None:
     ],
     ids=["gloo", "nccl"],
 )
-def test_the_rank_that_is_gone_is_named(end: str, said: str, broken: Exception) -> None:
+def test_the_rank_that_is_gone_is_named(end: str, message: str, broken: Exception) -> None:
     alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     gone = subprocess.Popen([sys.executable, "-c", f"import os, sys; {end}"])
     try:
         lost = lost_process(broken, [alive, gone])
-        with pytest.raises(LostProcessError, match=said.replace("PID", str(gone.pid))):
+        with pytest.raises(LostProcessError, match=message.replace("PID", str(gone.pid))):
             raise lost or AssertionError
         assert lost_process(lost or AssertionError()) is lost
     finally:
@@ -133,16 +133,16 @@ def test_runs_whose_worker_or_rank_is_killed_end_in_one_line_and_go_on(tmp_path:
         "rank1": (ddp, ("KillRank", "step=2", "rank=1"), r"error: rank 1 \(process \d+\) was killed by SIGKILL"),
         "rank0": (ddp, ("KillRank", "step=2", "rank=0"), r"error \(process 1\): rank 0 \(process \d+\) is gone"),
     }
-    for name, (flags, (killer, *arguments), said) in cases.items():
+    for name, (flags, (killer, *arguments), message) in cases.items():
         base = (*flags, f"--trainer.default_root_dir={name}", "--trainer.max_steps=3", "--data.batch_size=1")
         kill = (
             f"--trainer.callbacks+=tests.support.run_probes.{killer}",
-            *(f"--trainer.callbacks.{one}" for one in arguments),
+            *(f"--trainer.callbacks.{argument}" for argument in arguments),
         )
         done = fit(tmp_path, *base, *kill)
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
-        (line,) = [one for one in done.stderr.splitlines() if one.startswith("error")]
-        with pytest.raises(LostProcessError, match=f"^{said}.*{GOES_ON}$"):
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        with pytest.raises(LostProcessError, match=f"^{message}.*{GOES_ON}$"):
             raise LostProcessError(line)
     assert fit(tmp_path, "--trainer.default_root_dir=rank1", "--trainer.max_steps=3").returncode == 0

@@ -19,6 +19,7 @@ from datamodules.vista.samples import VistaBatch
 from tests.support.command_fakes import TinyData, TinyModule, TinyPolicy
 from tests.support.predict_fakes import Maker, Source
 from tests.support.predict_fakes import trainer_with as predict_trainer
+from tests.support.quiet_trainer import quiet_trainer
 
 
 def trainer_with(metrics: dict[str, float], step: int = 0, total: float = 100) -> Any:
@@ -62,14 +63,8 @@ def test_without_a_terminal_it_writes_lines(monkeypatch: pytest.MonkeyPatch) -> 
     written = io.StringIO()
     console = Console(file=written, force_terminal=False, width=200)
     monkeypatch.setattr("lightning.pytorch.callbacks.progress.rich_progress.get_console", lambda: console)
-    trainer = Trainer(
-        callbacks=[Throughput(), Progress(seconds_between_lines=0.0)],
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
+    callbacks = [Throughput(), Progress(seconds_between_lines=0.0)]
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1, enable_progress_bar=True)
     trainer.fit(TinyModule(TinyPolicy("x"), lambda p: torch.optim.SGD(p, lr=0.1)), TinyData("x"))
     lines = [line for line in written.getvalue().splitlines() if line.startswith("step ")]
     assert [line.partition(":")[0] for line in lines] == ["step 1", "step 2", "step 3", "step 4"]
@@ -100,15 +95,8 @@ def test_a_half_accumulated_step_is_never_shown(monkeypatch: pytest.MonkeyPatch,
         return shown
 
     monkeypatch.setattr(Progress, "get_metrics", get_metrics)
-    trainer = Trainer(
-        callbacks=[Progress(refresh_rate=10**9, seconds_between_lines=0.0)],
-        max_epochs=1,
-        accumulate_grad_batches=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
+    callbacks = [Progress(refresh_rate=10**9, seconds_between_lines=0.0)]
+    trainer = quiet_trainer(callbacks=callbacks, max_epochs=1, accumulate_grad_batches=2, enable_progress_bar=True)
     trainer.fit(Halves(TinyPolicy("x"), lambda p: torch.optim.SGD(p, lr=0.1)), TinyData("x", batches=6))
     assert {step for step, _ in seen} == {1, 2, 3}
     assert {value for _, value in seen} == {"2"}

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from callbacks.cli.run_record import CONFIG_KEY, RunRecord, checkpoint_differences
+from tests.support.quiet_trainer import quiet_trainer
 
 
 def record(beta: float = 0.1) -> RunRecord:
@@ -46,17 +46,8 @@ class Listening(Logger):
 
 def test_folder_and_loggers_get_config_and_commit(tmp_path: Path) -> None:
     listening = Listening()
-    trainer = Trainer(
-        callbacks=[record()],
-        default_root_dir=tmp_path,
-        fast_dev_run=False,
-        max_steps=1,
-        logger=[CSVLogger(tmp_path, name="fit"), listening],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        accelerator="cpu",
-    )
+    loggers = [CSVLogger(tmp_path, name="fit"), listening]
+    trainer = quiet_trainer(callbacks=[record()], default_root_dir=tmp_path, max_steps=1, logger=loggers)
     trainer.fit(BoringModel())
     assert "beta: 0.1" in (tmp_path / "fit/version_0/config.yaml").read_text()
     assert listening.heard["config"]["model"]["beta"] == 0.1
@@ -64,10 +55,10 @@ def test_folder_and_loggers_get_config_and_commit(tmp_path: Path) -> None:
     assert not (tmp_path / "fit/version_0/hparams.yaml").exists()
 
 
-def checkpoint_of(folder: Path, one: RunRecord) -> Path:
+def checkpoint_of(folder: Path, record: RunRecord) -> Path:
     checkpoint: dict[str, Any] = {"state_dict": {"x": torch.zeros(2)}}
     nobody: Any = SimpleNamespace()
-    one.on_save_checkpoint(nobody, nobody, checkpoint)
+    record.on_save_checkpoint(nobody, nobody, checkpoint)
     torch.save(checkpoint, folder / "a.ckpt")
     return folder / "a.ckpt"
 

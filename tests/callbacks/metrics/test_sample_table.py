@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
 from callbacks.metrics.sample_table import SampleTable
 from datamodules.vista.samples import AnswerName, View, ViewName, VistaBatch
+from tests.support.quiet_trainer import quiet_trainer
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
@@ -127,17 +127,13 @@ class Recording(WandbLogger):
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_table_has_the_step_of_the_metrics_that_were_logged_with_it(tmp_path: Path, accumulation: int) -> None:
     logger = Recording()
-    run = Trainer(
+    run = quiet_trainer(
         logger=logger,
         callbacks=[SampleTable(every_n_steps=2)],
         max_steps=5,
         accumulate_grad_batches=accumulation,
         log_every_n_steps=1,
         default_root_dir=tmp_path,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
     )
     run.fit(Module(), DataLoader([batch() for _ in range(10)], batch_size=None))
     assert dict(logger.metrics) == {step: float(step) for step in range(5)}

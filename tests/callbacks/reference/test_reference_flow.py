@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from torch import Tensor
 
 from callbacks.metrics.preference import PreferenceMetrics
@@ -17,32 +16,13 @@ from datamodules.dense.batches import FlowErrors, PairBatch
 from lightning_modules.dense_dpo import DenseDPO
 from tests.support.flow_fakes import LABELS, SHAPE, Given, TinyFlow, dense_module, pair_batch
 from tests.support.preference_fakes import make_trainer
+from tests.support.reference_spy import ReferenceSpy
 
 
-class Spy(Callback):
-    """Stands behind `ReferenceModel`: sees every batch as the step does, and what the policy says of it then."""
-
-    def __init__(self, act: Any = None, at: int = -1) -> None:
-        self.act, self.at = act, at
-        self.batches: list[PairBatch] = []
-        self.validated: list[PairBatch] = []
-        self.policy: list[Tensor] = []
-        self.losses: list[float] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: PairBatch, batch_idx: int) -> None:
-        self.batches.append(batch)
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            self.policy.append(stacked(pl_module.scores(batch)))
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
-        if trainer.global_step == self.at:
-            self.act(pl_module)
-
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.validated.append(batch)
+class Spy(ReferenceSpy):
+    def scores(self, pl_module: Any, batch: Any) -> Tensor:
+        scores: Tensor = stacked(pl_module.scores(batch))
+        return scores
 
 
 def stacked(errors: FlowErrors | None) -> Tensor:
@@ -148,7 +128,7 @@ def test_the_guard_stops_a_run_whose_reference_moves() -> None:
     with pytest.raises(
         ValueError, match=r"the reference moved.*latent frame \d of the \w+ video of pair 'p0' had an error of"
     ):
-        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, at=1))
+        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, step=1))
 
 
 def test_the_guard_notices_other_starting_weights_at_a_resume(tmp_path: Path) -> None:

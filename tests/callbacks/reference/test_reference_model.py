@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,15 @@ from callbacks.reference.model import ReferenceModel
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.vista_dpo import VistaDPO
 from tests.support.preference_fakes import FakePairs, make_batch, make_module, make_trainer
+from tests.support.reference_spy import ReferenceSpy
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-class Spy(Callback):
-    """Stands behind `ReferenceModel`: sees every batch as the step does, and what the policy says of it then."""
-
-    def __init__(self, act: Callable[[Any], None] | None = None, at: int = -1) -> None:
-        self.act, self.at = act, at
-        self.batches: list[VistaBatch] = []
-        self.validated: list[VistaBatch] = []
-        self.policy: list[Tensor] = []
-        self.losses: list[float] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: VistaBatch, batch_idx: int) -> None:
-        self.batches.append(batch)
-        with torch.no_grad(), trainer.precision_plugin.train_step_context():
-            self.policy.append(pl_module.policy(batch.encoded).log_probs)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
-        if trainer.global_step == self.at and self.act is not None:
-            self.act(pl_module)
-
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: VistaBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.validated.append(batch)
+class Spy(ReferenceSpy):
+    def scores(self, pl_module: Any, batch: Any) -> Tensor:
+        scores: Tensor = pl_module.policy(batch.encoded).log_probs
+        return scores
 
 
 def batches(count: int = 6) -> list[VistaBatch]:
@@ -220,15 +200,15 @@ def spoil(module: VistaDPO) -> None:
 
 def test_the_guard_stops_a_run_whose_reference_moves() -> None:
     with pytest.raises(ValueError, match=r"the reference moved.*the \w+ answer of sample 's0' had -.*difference"):
-        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, at=1))
-    spy = Spy(spoil, at=1)
+        fit(ReferenceModel(guard_every_n_steps=2), steps=6, spy=Spy(spoil, step=1))
+    spy = Spy(spoil, step=1)
     fit(ReferenceModel(guard_every_n_steps=0), steps=3, spy=spy)
     assert len(spy.batches) == 3, "it looks only when it is asked to"
 
 
 def test_the_guard_looks_at_every_validation() -> None:
     data = FakePairs(batches(), val=[make_batch([4])])
-    trainer = make_trainer([ReferenceModel(guard_every_n_steps=0), Spy(spoil, at=1)], steps=3, val_check_interval=2)
+    trainer = make_trainer([ReferenceModel(guard_every_n_steps=0), Spy(spoil, step=1)], steps=3, val_check_interval=2)
     with pytest.raises(ValueError, match="the reference moved"):
         trainer.fit(make_module(), data)
     assert trainer.global_step == 2

@@ -43,8 +43,8 @@ def test_empty_texts_and_verdicts_that_do_not_fit_are_faults() -> None:
 
 def test_a_whole_label_is_the_one_that_was_asked_for_or_the_majority() -> None:
     golden = json.loads(Path("tests/golden/dense_6_labels.json").read_text())["majority"]
-    for one in golden:
-        assert LabelRow("a", tuple(one["labels"]), 4).preference == one["majority"]
+    for case in golden:
+        assert LabelRow("a", tuple(case["labels"]), 4).preference == case["majority"]
     assert LabelRow("a", (1, 1, 1), 4, whole=-1).preference == -1
 
 
@@ -63,12 +63,12 @@ def test_a_latent_space_knows_its_shapes_and_its_differences() -> None:
 
 def test_time_is_logit_normal_shifted_as_in_the_golden_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     golden = json.loads(Path("tests/golden/dense_7_time_norm.json").read_text())["logit_normal"]
-    for one in golden:
-        normal = SimpleNamespace(standard_normal=lambda z=one["z"]: z)
+    for case in golden:
+        normal = SimpleNamespace(standard_normal=lambda z=case["z"]: z)
         monkeypatch.setattr(datamodules.dense.noise_draw, "generator", lambda *names, normal=normal: normal)
-        for shift, wanted in ((1.0, "t"), (3.0, "t_shift3"), (5.0, "t_shift5")):
-            draw = FlowDraw(0, one["mean"], one["std"], shift)
-            assert draw.time("a", 0) == pytest.approx(one[wanted], abs=1e-12)
+        for shift, field in ((1.0, "t"), (3.0, "t_shift3"), (5.0, "t_shift5")):
+            draw = FlowDraw(0, case["mean"], case["std"], shift)
+            assert draw.time("a", 0) == pytest.approx(case[field], abs=1e-12)
 
 
 def test_times_and_noise_have_their_distributions() -> None:
@@ -96,8 +96,8 @@ def test_the_draw_is_pinned() -> None:
     """A resumed run relies on it staying the same over releases of numpy and of this project."""
     draw = FlowDraw(7)
     assert draw.time("a/b", 2) == pytest.approx(0.3125304848284235, abs=1e-12)
-    wanted = [-0.7754303813, 0.6303457022, 0.4125542939, -0.5592820644]
-    assert draw.noise("a/b", 2, (2, 2)).flatten().tolist() == pytest.approx(wanted, abs=1e-6)
+    noise = [-0.7754303813, 0.6303457022, 0.4125542939, -0.5592820644]
+    assert draw.noise("a/b", 2, (2, 2)).flatten().tolist() == pytest.approx(noise, abs=1e-6)
 
 
 def test_batches_move_to_a_device_with_their_rows() -> None:

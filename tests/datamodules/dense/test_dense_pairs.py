@@ -1,10 +1,9 @@
+"""`DensePairs`: what its batches hold, over ranks, workers and restarts."""
+
 from __future__ import annotations
 
-import json
-import logging
 import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,53 +12,12 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.dense.batches import PairBatch
 from datamodules.dense.dense_pairs import DensePairs
-from datamodules.shards.index import Index
-from datamodules.stream.loader import PlanLoader
-from datamodules.stream.plan import order
 from datamodules.video.facts import VideoFacts
+from tests.support.dense_pairs_harness import KEYS, dense, epoch_of, labels_of, steps
 from tests.support.flow_harness import KINDS, FlowRecorder, attached
-from tests.support.flow_shards import (
-    LABELS,
-    VIDEO,
-    FlowShards,
-    random_tensors,
-    write_flow_shards,
-    write_labels,
-    write_pairs,
-)
+from tests.support.flow_shards import LABELS, VIDEO, FlowShards, random_tensors, write_labels, write_pairs
 from tests.support.pairs_harness import trainer
-
-COUNT = 12
-#: The keys that the filter lets through: one in six has no label that is no tie.
-KEYS = [f"p{number:02d}" for number in range(COUNT) if any(LABELS[number % len(LABELS)])]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> FlowShards:
-    return write_flow_shards(tmp_path_factory.mktemp("flow"), COUNT)
-
-
-def dense(shards: FlowShards, **settings: Any) -> DensePairs:
-    return DensePairs(shards.pairs, shards.labels, **({"batch_size": 2, "seed": 5} | settings))
-
-
-def steps(data: DensePairs, batches: int) -> list[PairBatch]:
-    loader: PlanLoader[PairBatch] = data.train_dataloader()
-    found: list[PairBatch] = []
-    while len(found) < batches:
-        found += list(loader)
-    return found[:batches]
-
-
-def epoch_of(data: DensePairs) -> dict[str, tuple[PairBatch, int]]:
-    """Key -> batch and place, of one pass over all that is taken."""
-    return {key: (batch, place) for batch in data.train_dataloader() for place, key in enumerate(batch.keys)}
-
-
-def labels_of(data: DensePairs) -> dict[str, tuple[list[int], int]]:
-    return {key: (b.labels[at].tolist(), int(b.preference[at])) for key, (b, at) in epoch_of(data).items()}
 
 
 def test_a_batch_holds_what_the_shards_hold(shards: FlowShards) -> None:
@@ -75,7 +33,7 @@ def test_a_batch_holds_what_the_shards_hold(shards: FlowShards) -> None:
         total = first + middle + last
         assert batch.preference[place] == (total > 0) - (total < 0)
     assert batch.segments.tolist() == [[0, 0, 1, 2]] * len(KEYS)
-    assert len({one["embeds"].shape[0] for one in batch.prompts}) > 1
+    assert len({prompt["embeds"].shape[0] for prompt in batch.prompts}) > 1
     assert batch.noise.shape == batch.first.shape == (10, 4, 4, 2, 4)
     assert batch.mask.all()
     assert (batch.labels.dtype, batch.preference.dtype, batch.t.dtype) == (torch.int8, torch.int8, torch.float32)
@@ -132,73 +90,6 @@ def test_denominators_count_frames_over_ranks_and_accumulation(
     assert totals == {name: pytest.approx(1.0) for name in KINDS}
 
 
-def test_the_filter_is_strict_and_comes_before_the_order(shards: FlowShards, tmp_path: Path) -> None:
-    golden = json.loads(Path("tests/golden/dense_6_labels.json").read_text())["majority"]
-    pairs = write_pairs(tmp_path, len(golden), video=VideoFacts(21, 4.0, 32, 16))
-    labels = write_labels(pairs, [one["labels"] for one in golden])
-    found = labels_of(attached(dense(FlowShards(pairs, labels), batch_size=1)))
-    kept = {f"p{number:02d}": one["majority"] for number, one in enumerate(golden) if one["kept_gt_20pct"]}
-    assert {key: whole for key, (_, whole) in found.items()} == kept
-    index = Index.read(shards.pairs)
-    positions = [index.positions[key] for key in KEYS]
-    expected = order(index.shard_counts, positions, seed=5, epoch=0).tolist()
-    batches = steps(attached(dense(shards)), 5)
-    assert [index.positions[key] for batch in batches for key in batch.keys] == expected
-
-
-def test_what_is_left_out_is_counted_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pairs = write_pairs(tmp_path, 12)
-    labels = write_labels(pairs, [(1, 0, 0), None, (1, -1, 0), (0, 0, 0)])
-    with caplog.at_level(logging.WARNING):
-        data = attached(dense(FlowShards(pairs, labels), drop_whole_ties=True, batch_size=1))
-    (line,) = caplog.messages
-    assert "3 of 12 pairs are taken; left out: 3 without a label" in line
-    assert "3 with at most 20% of the segments decided, 3 a tie as a whole" in line
-    assert set(epoch_of(data)) == {"p00", "p04", "p08"}
-    caplog.clear()
-    attached(dense(FlowShards(pairs, labels)), rank=1, world=2)
-    assert not caplog.messages
-    only = write_labels(pairs, [(0, 0, 0)], name="ties")
-    with pytest.raises(ValueError, match=r"0 of 12 pairs are taken; left out: 12 with at most 20%.*min_decided"):
-        attached(dense(FlowShards(pairs, only)))
-
-
-def test_flipped_labels_are_a_draw_by_key_and_seed(tmp_path: Path) -> None:
-    pairs = write_pairs(tmp_path, 40)
-    labels = write_labels(pairs, [(1, -1, 0), (-1, -1, 1)], whole=1)
-    shards = FlowShards(pairs, labels)
-    plain = labels_of(attached(dense(shards)))
-
-    def turned(**changes: Any) -> set[tuple[str, int]]:
-        now = labels_of(attached(dense(shards, **changes)))
-        assert all((a == 0) == (b == 0) for key in plain for a, b in zip(now[key][0], plain[key][0], strict=True))
-        frames = {(key, at) for key in plain for at in (0, 2, 3) if now[key][0][at] != plain[key][0][at]}
-        return frames | {(key, -1) for key in plain if now[key][1] != plain[key][1]}
-
-    some = turned(flip_labels=0.4)
-    assert len(some) == pytest.approx(0.4 * 40 * 3.5, rel=0.25)
-    assert some == turned(flip_labels=0.4, batch_size=5, num_workers=1)
-    assert some != turned(flip_labels=0.4, seed=6)
-    assert turned(flip_labels=0.2) < some
-    assert len(turned(flip_labels=1.0)) == 20 * 3 + 20 * 4
-    validated = DensePairs(pairs, labels, pairs, labels, batch_size=40, flip_labels=1.0, label_fraction=0.1)
-    (batch,) = attached(validated).val_dataloader()
-    assert {key: batch.labels[at].tolist() for at, key in enumerate(batch.keys)} == {k: v[0] for k, v in plain.items()}
-
-
-def test_a_smaller_fraction_of_labels_is_part_of_a_larger_one(tmp_path: Path) -> None:
-    pairs = write_pairs(tmp_path, 40)
-    shards = FlowShards(pairs, write_labels(pairs, [(1, 0, 0), None]))
-
-    def taken(**changes: Any) -> set[str]:
-        return set(epoch_of(attached(dense(shards, batch_size=1, **changes))))
-
-    half, quarter = taken(label_fraction=0.5), taken(label_fraction=0.25)
-    assert (len(half), len(quarter)) == (10, 5)
-    assert quarter < half == taken(label_fraction=0.5)
-    assert half != taken(label_fraction=0.5, seed=6)
-
-
 def test_a_resumed_fit_goes_on_with_the_same_time_and_noise(shards: FlowShards, tmp_path: Path) -> None:
     whole, first, second = FlowRecorder(), FlowRecorder(), FlowRecorder()
     settings = {"val": shards.pairs, "val_labels": shards.labels}
@@ -218,30 +109,34 @@ def test_resuming_with_other_labels_or_times_is_refused(shards: FlowShards, tmp_
     checkpoint = ModelCheckpoint(tmp_path, filename="one", every_n_train_steps=1)
     trainer(tmp_path, max_steps=1, enable_checkpointing=True, callbacks=[checkpoint]).fit(FlowRecorder(), dense(shards))
     other = write_labels(shards.pairs, [LABELS[5], *LABELS[1:]], name="other")
-    for changed, said in (
+    for changed, message in (
         (dense(FlowShards(shards.pairs, other)), "labels was .*: the content of .*other.index.json has changed"),
         (dense(shards, flip_labels=0.1), "flip_labels was"),
         (dense(shards, flow_shift=3.0), "time was"),
         (dense(shards, label_fraction=0.5), "kept was"),
     ):
-        with pytest.raises(ValueError, match=f"cannot resume.*{said}"):
+        with pytest.raises(ValueError, match=f"cannot resume.*{message}"):
             trainer(tmp_path, max_steps=2).fit(FlowRecorder(), changed, ckpt_path=tmp_path / "one.ckpt")
 
 
 def test_several_files_with_labels_of_their_own_or_of_all(tmp_path: Path) -> None:
-    one, two = write_pairs(tmp_path, 3, "one"), write_pairs(tmp_path, 3, "two", prefix="q")
-    own = [write_labels(one, [(1, 0, 0)], "one-labels"), write_labels(two, [(-1, 0, 0)], "two-labels")]
-    found = labels_of(attached(DensePairs([one, two], own[::-1], batch_size=1)))
-    assert {key: whole for key, (_, whole) in found.items()} == {
+    first_pairs, second_pairs = write_pairs(tmp_path, 3, "one"), write_pairs(tmp_path, 3, "two", prefix="q")
+    own = [write_labels(first_pairs, [(1, 0, 0)], "one-labels"), write_labels(second_pairs, [(-1, 0, 0)], "two-labels")]
+    labels_by_key = labels_of(attached(DensePairs([first_pairs, second_pairs], own[::-1], batch_size=1)))
+    assert {key: whole for key, (_, whole) in labels_by_key.items()} == {
         key: 1 if key < "q" else -1 for key in ("p00", "p01", "p02", "q00", "q01", "q02")
     }
-    whole = attached(DensePairs([one, two], own)).index("train").fingerprint
-    every = write_labels(one, [(0, 1, 0)], "all", fingerprint=whole)
-    assert set(epoch_of(attached(DensePairs([one, two], every, batch_size=1)))) == {"p00", "p01", "p02"}
+    whole = attached(DensePairs([first_pairs, second_pairs], own)).index("train").fingerprint
+    every = write_labels(first_pairs, [(0, 1, 0)], "all", fingerprint=whole)
+    assert set(epoch_of(attached(DensePairs([first_pairs, second_pairs], every, batch_size=1)))) == {
+        "p00",
+        "p01",
+        "p02",
+    }
     with pytest.raises(ValueError, match="have the same keys"):
-        attached(DensePairs([one, two], [own[0], every]))
+        attached(DensePairs([first_pairs, second_pairs], [own[0], every]))
     with pytest.raises(ValueError, match=r"made from other pairs.*\n.*two-labels-000000\.tar"):
-        attached(DensePairs(one, own))
+        attached(DensePairs(first_pairs, own))
 
 
 def test_training_reads_neither_videos_nor_texts_and_can_be_spawned(shards: FlowShards) -> None:
@@ -260,7 +155,7 @@ def test_ranks_without_a_pair_get_blanks_that_count_nowhere(shards: FlowShards) 
         blank = ~last.mask
         assert not last.labels[blank].any()
         assert not last.preference[blank].any()
-        assert [one["embeds"].shape[1] for one in last.prompts] == [6] * 4
+        assert [prompt["embeds"].shape[1] for prompt in last.prompts] == [6] * 4
     assert sorted(seen) == KEYS
     alone = attached(dense(shards, **settings | {"batch_size": 1}), rank=10, world=11).val_dataloader()
     (batch,) = list(alone)
@@ -281,27 +176,5 @@ def test_a_pair_of_another_prompt_length_and_size_is_its_own_batch(tmp_path: Pat
     labels = [write_labels(path, [(1, 0, 0)], f"{path[-16:-11]}-labels") for path in (small, large)]
     with pytest.raises(ValueError, match=r"latents of 2 shapes.*\[4, 4, 2, 4\] in sample 'p00'.*batch_size to 1"):
         attached(DensePairs([small, large], labels, batch_size=2))
-    shapes = {tuple(one.first.shape) for one in steps(attached(DensePairs([small, large], labels)), 4)}
+    shapes = {tuple(batch.first.shape) for batch in steps(attached(DensePairs([small, large], labels)), 4)}
     assert shapes == {(1, 4, 4, 2, 4), (1, 4, 4, 2, 8)}
-
-
-def test_with_no_least_share_a_whole_label_decides_alone(tmp_path: Path) -> None:
-    pairs = write_pairs(tmp_path, 6)
-    each = [(0, 0, 0), (1, 0, 0), (0, 0, 0)]
-
-    def taken(labels: str, **settings: Any) -> set[str]:
-        data = attached(dense(FlowShards(pairs, labels), drop_whole_ties=True, batch_size=1, **settings))
-        return set(epoch_of(data))
-
-    whole = write_labels(pairs, each, "whole", whole=-1)
-    assert taken(whole, min_decided=None) == {f"p{number:02d}" for number in range(6)}
-    assert taken(whole, min_decided=0.0) == {"p01", "p04"}
-    assert taken(write_labels(pairs, each, "majority"), min_decided=None) == {"p01", "p04"}
-
-
-def test_whole_labels_are_flipped_by_their_share_also_where_they_are_a_majority(tmp_path: Path) -> None:
-    pairs = write_pairs(tmp_path, 200)
-    shards = FlowShards(pairs, write_labels(pairs, [(1, 1, -1)]))
-    found = labels_of(attached(dense(shards, flip_labels=0.2, batch_size=20)))
-    # Of flipped segments alone it would be 0.8^2 0.2 + 2 0.2 0.8^2 + ... = 0.30 of them.
-    assert sum(whole == -1 for _, whole in found.values()) == pytest.approx(40, abs=12)

@@ -36,8 +36,8 @@ Facts = dict[str, Any]
 def tampered(check: Callable[..., Facts], key: str, **changes: Any) -> Callable[..., Facts]:
     """Facts as another program may have written them: unchecked, and wrong for one key."""
 
-    def facts_of(found: str, record: Any, suffixes: Any) -> Facts:
-        return check(found, record, suffixes) | (changes if found == key else {})
+    def facts_of(name: str, record: Any, suffixes: Any) -> Facts:
+        return check(name, record, suffixes) | (changes if name == key else {})
 
     return facts_of
 

@@ -34,8 +34,8 @@ def video(frames: int = VIDEO.frames) -> bytes:
 
 
 def real_pair(**members: bytes) -> Sample:
-    key, found = pair_sample(pair_row("p00"))
-    return key, found | {"first.mp4": video(), "second.mp4": video()} | members
+    key, files = pair_sample(pair_row("p00"))
+    return key, files | {"first.mp4": video(), "second.mp4": video()} | members
 
 
 def test_facts_give_the_rows_back_without_their_texts(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_facts_give_the_rows_back_without_their_texts(tmp_path: Path) -> None:
     entry = Index.read(pairs).entries[1]
     assert "A disc" not in json.dumps(entry.facts)
     assert pair_row_of(entry.key, entry.facts) == replace(pair_row("p01"), prompt="-")
-    told = Index.read(labels).entries[0]
-    assert label_row(told.key, told.facts) == LabelRow("p00", (1, 1, 0), 4, judge="tests")
+    label = Index.read(labels).entries[0]
+    assert label_row(label.key, label.facts) == LabelRow("p00", (1, 1, 0), 4, judge="tests")
     encoded = Index.read(write_latents(tmp_path, 1)).entries[0]
     row = latent_row(encoded.key, encoded.facts)
     assert (row.video, row.latent_shape, row.latent_space) == (VIDEO, SPACE.shape(VIDEO), SPACE)
@@ -139,8 +139,8 @@ def test_a_wrong_row_does_not_get_into_a_shard_or_an_index(
 
 def test_a_reader_may_understand_several_schemas(tmp_path: Path) -> None:
     latents, (pairs, labels) = write_latents(tmp_path), write_flow_shards(tmp_path)
-    wanted = ("vidpref/latents", "vidpref/pairs")
-    assert load_index(latents, wanted).schema == "vidpref/latents"
-    assert load_index(pairs, wanted).schema == "vidpref/pairs"
+    schemas = ("vidpref/latents", "vidpref/pairs")
+    assert load_index(latents, schemas).schema == "vidpref/latents"
+    assert load_index(pairs, schemas).schema == "vidpref/pairs"
     with pytest.raises(ValueError, match="'vidpref/labels', expected vidpref/latents or vidpref/pairs"):
-        load_index(labels, wanted)
+        load_index(labels, schemas)

@@ -69,10 +69,10 @@ def fitted(videos: str, **settings: Any) -> list[tuple[Any, ...]]:
 
 def test_dropped_prompts_have_no_tokens_and_are_drawn_by_the_key(videos: str) -> None:
     def dropped(**settings: Any) -> set[str]:
-        found = set()
+        seen = set()
         for batch in attached(latents(videos, **settings), supervised()).train_dataloader():
-            found |= {key for key, prompt in zip(batch.keys, batch.prompts, strict=True) if not len(prompt)}
-        return found
+            seen |= {key for key, prompt in zip(batch.keys, batch.prompts, strict=True) if not len(prompt)}
+        return seen
 
     some = dropped(drop_prompts=0.5)
     assert 0 < len(some) < len(KEYS)
@@ -122,7 +122,7 @@ def test_the_last_batch_is_filled_with_blanks(videos: str) -> None:
     assert batch.mask.tolist() == [True, True, True, False]
     assert not batch.clean[3].any()
     assert not batch.prompts[3]["embeds"].any()
-    assert [one["embeds"].shape[1] for one in batch.prompts] == [6] * 4
+    assert [prompt["embeds"].shape[1] for prompt in batch.prompts] == [6] * 4
     assert batch.denominators == {"supervised": pytest.approx(10 / 3)}
 
 

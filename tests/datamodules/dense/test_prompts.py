@@ -25,9 +25,9 @@ def batches(data: Prompts, rank: int = 0, world: int = 1) -> list[PromptBatch]:
 
 
 def test_each_prompt_is_asked_for_several_times(file: Path) -> None:
-    found = batches(Prompts(str(file), num_samples=2, batch_size=4))
-    assert [batch.mask.tolist() for batch in found] == [[True] * 4, [True, True, False, False]]
-    asked = [pair for batch in found for pair in zip(batch.prompts, batch.index, strict=True)][:6]
+    read = batches(Prompts(str(file), num_samples=2, batch_size=4))
+    assert [batch.mask.tolist() for batch in read] == [[True] * 4, [True, True, False, False]]
+    asked = [pair for batch in read for pair in zip(batch.prompts, batch.index, strict=True)][:6]
     assert asked == [(prompt, index) for prompt in ("A dog runs.", "Ein H\u00fcndchen.", "...") for index in (0, 1)]
 
 
@@ -53,8 +53,8 @@ def test_ranks_share_what_is_left(file: Path) -> None:
         data.setup("predict")
         data.skip([*data.keys[:4], "none"])
         ranks.append(batches(data, rank, 2))
-    assert [len(found) for found in ranks] == [3, 3]
-    seen = [key for found in ranks for batch in found for key, real in zip(batch.keys, batch.mask, strict=True) if real]
+    assert [len(rank) for rank in ranks] == [3, 3]
+    seen = [key for rank in ranks for batch in rank for key, real in zip(batch.keys, batch.mask, strict=True) if real]
     assert sorted(seen) == sorted(data.keys[4:])
     data.skip(data.keys)
     assert batches(data) == []

@@ -44,14 +44,14 @@ SIZES = st.builds(
 def majority_by_counting(num_frames: int, frames_per_segment: int, ratio: int) -> list[int]:
     """The rule spelled out: count each latent's frames in each segment, the extra last frame in the one before."""
     segments = max(-(-(num_frames - 1) // frames_per_segment), 1)
-    found = []
+    majority = []
     for latent in range((num_frames - 1) // ratio + 1):
         frames = [0] if latent == 0 else range(ratio * (latent - 1) + 1, ratio * latent + 1)
         counts = [0] * segments
         for frame in frames:
             counts[min(frame // frames_per_segment, segments - 1)] += 1
-        found.append(counts.index(max(counts)))
-    return found
+        majority.append(counts.index(max(counts)))
+    return majority
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -62,7 +62,7 @@ def test_latents_go_to_the_segment_that_holds_most_of_them(sizes: tuple[int, int
     assert sorted(set(segments)) == list(range(num_segments(*sizes))), "every label has a latent"
     frames = segment_frames(*sizes)
     assert len(frames) == num_segments(*sizes)
-    assert [frame for one in frames for frame in one] == list(range(sizes[0]))
+    assert [frame for segment in frames for frame in segment] == list(range(sizes[0]))
 
 
 def test_a_last_segment_without_a_latent_joins_the_one_before() -> None:
@@ -109,7 +109,7 @@ def test_the_majority_does_not_care_for_order_ties_or_which_video_is_first(label
     label = majority_label(labels)
     assert label in (-1, 0, 1)
     assert majority_label([*labels[::-1], 0]) == label
-    assert majority_label([-one for one in labels]) == -label
+    assert majority_label([-label_of_segment for label_of_segment in labels]) == -label
 
 
 def test_what_is_no_verdict_or_label_is_refused() -> None:

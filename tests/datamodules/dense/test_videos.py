@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
 from callbacks.writers.shards import ShardWriter
 from datamodules.dense.batches import VideoBatch
@@ -28,6 +28,7 @@ from lightning_modules.predict.guided_sampler import GuidedSampler
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import write_labels
 from tests.support.predict_fakes import trainer_with
+from tests.support.quiet_trainer import quiet_trainer
 from tests.support.shown_videos import plain_video
 from tests.support.tiny_wan import TEXT_WIDTH, write_tiny_wan
 
@@ -61,16 +62,16 @@ def batches(data: Any, rank: int = 0, world: int = 1) -> list[Any]:
     return list(data.predict_dataloader())
 
 
-def seen(found: list[Any]) -> list[str]:
-    return [key for batch in found for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
+def seen(read: list[Any]) -> list[str]:
+    return [key for batch in read for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
 
 
 def test_every_video_comes_whole_with_its_row(shards: str) -> None:
-    found = batches(Videos(shards, batch_size=2))
-    assert [len(batch.keys) for batch in found] == [2, 2, 2, 2]
-    assert seen(found) == [f"v{number}" for number in range(7)]
-    assert found[-1].mask.tolist() == [True, False]
-    for batch in found:
+    read = batches(Videos(shards, batch_size=2))
+    assert [len(batch.keys) for batch in read] == [2, 2, 2, 2]
+    assert seen(read) == [f"v{number}" for number in range(7)]
+    assert read[-1].mask.tolist() == [True, False]
+    for batch in read:
         assert isinstance(batch, VideoBatch)
         for row, video, real in zip(batch.rows, batch.frames, batch.mask.tolist(), strict=True):
             assert video.shape == (5, 3, 16, 16)
@@ -88,8 +89,8 @@ def test_ranks_share_what_is_left_and_have_equally_many_batches(shards: str, ski
         data.setup("predict")
         data.skip(skipped)
         ranks.append(batches(data, rank, 3))
-    assert len({len(found) for found in ranks}) == 1
-    every = sorted(key for found in ranks for key in seen(found))
+    assert len({len(rank) for rank in ranks}) == 1
+    every = sorted(key for rank in ranks for key in seen(rank))
     assert every == sorted({f"v{number}" for number in range(7)} - skipped)
 
 
@@ -151,15 +152,7 @@ class _Watch(LightningModule):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_trainer_predicts_over_it(shards: str, tmp_path: Path, workers: int) -> None:
     module = _Watch()
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet_trainer(use_distributed_sampler=False, default_root_dir=tmp_path)
     data = Videos(shards, batch_size=2, num_workers=workers)
     trainer.predict(module, data, return_predictions=False)
     assert module.seen == [f"v{number}" for number in range(7)]
@@ -170,10 +163,10 @@ def test_a_trainer_predicts_over_it(shards: str, tmp_path: Path, workers: int) -
 
 def test_a_prefix_stands_before_every_key_alike_for_writer_and_rows(shards: str) -> None:
     data = Videos(shards, batch_size=3, key_prefix="more-")
-    found = batches(data)
-    assert seen(found) == data.keys == [f"more-v{number}" for number in range(7)]
-    assert [row.key for batch in found for row in batch.rows] == [key for batch in found for key in batch.keys]
-    assert {row.video_id for batch in found for row in batch.rows} == {f"v{number}.mp4" for number in range(7)}
+    read = batches(data)
+    assert seen(read) == data.keys == [f"more-v{number}" for number in range(7)]
+    assert [row.key for batch in read for row in batch.rows] == [key for batch in read for key in batch.keys]
+    assert {row.video_id for batch in read for row in batch.rows} == {f"v{number}.mp4" for number in range(7)}
     assert data.fingerprint == Index.read(shards).fingerprint
     data.skip(["more-v0", "v1"])
     assert seen(batches(data)) == data.keys[1:]
@@ -198,4 +191,4 @@ def test_a_second_set_of_the_same_videos_is_trained_on_beside_the_first(tmp_path
     first = dict(zip(batch.keys, batch.first, strict=True))
     assert not torch.equal(first["v0"], first["more-v0"]), "another key has other draws"
     rows = [pair_row(entry.key, entry.facts) for entry in data.index("train").entries]
-    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(one["embeds"].shape) for one in batch.prompts}
+    assert {row.prompt_shapes["embeds"] for row in rows} == {tuple(prompt["embeds"].shape) for prompt in batch.prompts}

@@ -69,9 +69,9 @@ def test_whole_videos_are_compared_by_majority_or_by_the_label_given(sets: tuple
         label_agreement(asked, sets[0])
 
 
-def csv(tmp_path: Path, said: dict[str, dict[str, tuple[str, ...]]]) -> str:
+def csv(tmp_path: Path, answers: dict[str, dict[str, tuple[str, ...]]]) -> str:
     lines = ["key,segment,label,annotator"]
-    for who, keys in said.items():
+    for who, keys in answers.items():
         for key, labels in keys.items():
             lines += [f"{key},{segment},{label},{who}" for segment, label in enumerate(labels)]
     path = tmp_path / "people.csv"
@@ -92,7 +92,7 @@ def test_each_annotator_is_counted_besides_the_majority(
     )
     result: dict[str, Any] = label_agreement(sets[0], people)
     assert (result["items"], result["accuracy"]) == (6, 5 / 6)
-    assert {who: (one["items"], one["accuracy"]) for who, one in result["annotators"].items()} == {
+    assert {who: (agreement["items"], agreement["accuracy"]) for who, agreement in result["annotators"].items()} == {
         "ann": (6, 1.0), "bob": (3, 1 / 3), "cy": (3, 2 / 3),
     }  # fmt: skip
     assert "bob" in capsys.readouterr().out
@@ -138,6 +138,6 @@ def test_annotators_of_one_name_in_both_sets_are_both_counted(tmp_path: Path) ->
     for path, label in zip(paths, ("first", "second"), strict=True):
         path.write_text(lines.format(label))
     result = label_agreement(*paths)["annotators"]
-    assert {who: one["accuracy"] for who, one in result.items()} == {
+    assert {who: agreement["accuracy"] for who, agreement in result.items()} == {
         "ann (first set)": 0, "bob (first set)": 0, "ann (second set)": 1, "bob (second set)": 0,
     }  # fmt: skip

@@ -59,8 +59,8 @@ def test_the_majority_of_annotators(labels: list[int], label: int) -> None:
 
 
 def test_several_annotators_become_one_label(pairs: str, tmp_path: Path) -> None:
-    said = {"ann": ("first", "first", "tie"), "bob": ("first", "second", "second"), "cy": ("tie", "tie", "second")}
-    lines = [f"p01,{segment},{label},{who}" for who, labels in said.items() for segment, label in enumerate(labels)]
+    answers = {"ann": ("first", "first", "tie"), "bob": ("first", "second", "second"), "cy": ("tie", "tie", "second")}
+    lines = [f"p01,{segment},{label},{who}" for who, labels in answers.items() for segment, label in enumerate(labels)]
     prepare_labels(csv(tmp_path, HEADER + "\n".join(lines)), pairs, tmp_path / "human", judge="three people")
     (row,) = read_labels(tmp_path / "human.index.json").values()
     assert (row.labels, row.judge) == ((1, 0, -1), "three people")

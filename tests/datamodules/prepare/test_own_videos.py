@@ -45,8 +45,8 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
 
 def member(index: Index, position: int, suffix: str) -> bytes:
     entry = index.entries[position]
-    one = entry.members[suffix]
-    return Path(index.shards[entry.shard].address).read_bytes()[one.offset : one.offset + one.size]
+    member = entry.members[suffix]
+    return Path(index.shards[entry.shard].address).read_bytes()[member.offset : member.offset + member.size]
 
 
 def message_of(rows: Path, **options: Any) -> str:

@@ -96,22 +96,22 @@ def test_ms_swift_in_all_its_variants(media: Path, tmp_path: Path, capsys: pytes
     assert verify(tmp_path / "out.index.json") == []
     rows = {row.key: row for row in rows_of(index)}
     assert list(rows) == [f"ms_swift_dpo-{number:06d}" for number in (1, 3, 4, 5, 7)]
-    one, three, four, five, seven = rows.values()
-    assert (one.question, one.chosen, one.rejected) == (QUESTION, CHOSEN, REJECTED)
-    assert (three.chosen, three.rejected) == ("A dog jumps over a low fence.", "A cat sleeps on a sofa.")
-    assert (four.video_id, four.video.frames, four.video.fps) == ("frames/cup", 3, 1.0)
+    first, third, fourth, fifth, seventh = rows.values()
+    assert (first.question, first.chosen, first.rejected) == (QUESTION, CHOSEN, REJECTED)
+    assert (third.chosen, third.rejected) == ("A dog jumps over a low fence.", "A cat sleeps on a sofa.")
+    assert (fourth.video_id, fourth.video.frames, fourth.video.fps) == ("frames/cup", 3, 1.0)
     assert nearest(decode_frames(content_of(index, 2, "mp4"), range(3))) == [59, 60, 61]
-    assert (five.chosen, five.rejected) == ("The cup falls and breaks.", "")
-    assert five.rejected_video is not None
-    assert five.video_id == "clips/cup.mp4"
+    assert (fifth.chosen, fifth.rejected) == ("The cup falls and breaks.", "")
+    assert fifth.rejected_video is not None
+    assert fifth.video_id == "clips/cup.mp4"
     assert numbers(decode_frames(content_of(index, 3, "mp4"), [0])) == [24]
     assert numbers(decode_frames(content_of(index, 3, "rejected.mp4"), [0])) == [30]
-    assert seven.turns == (("First question?", "First answer."),)
-    assert (seven.question, seven.rejected) == ("And then?", "The last answer that is not preferred.")
-    said = capsys.readouterr().out
-    assert "7 rows read as swift (ms-swift's format)" in said
-    assert "differ in the video alone, shown by the negative GivenVideo: 1" in said
-    assert "dropped: chat_template_kwargs 1, system message 1" in said
+    assert seventh.turns == (("First question?", "First answer."),)
+    assert (seventh.question, seventh.rejected) == ("And then?", "The last answer that is not preferred.")
+    output = capsys.readouterr().out
+    assert "7 rows read as swift (ms-swift's format)" in output
+    assert "differ in the video alone, shown by the negative GivenVideo: 1" in output
+    assert "dropped: chat_template_kwargs 1, system message 1" in output
     skipped = [json.loads(line) for line in (tmp_path / "out.skipped.jsonl").read_text().splitlines()]
     assert [line["row"] for line in skipped] == [2, 6]
     assert skipped[0]["faults"][0]["why"] == "repeats row 1: the same video, question and answers"

@@ -150,7 +150,7 @@ def test_the_optional_filters_of_the_configuration_can_be_switched_on(
     config.write_text(f"{before}filters:\n" + filters.replace("  # - ", "  - ").replace("  #   ", "    "))
     parser = prepare_verb.prepare_parser("videos", prepare_videos)
     options = parser.instantiate(parser.parse_args(["--config", str(config)]))
-    names = [type(one).__name__ for one in options["filters"]]
+    names = [type(criterion).__name__ for criterion in options["filters"]]
     assert names == ["Duration", "Resolution", "KeptArea", "Motion", "Cuts", "Aesthetic", "DynamicCaption"]
     assert type(options["filters"][6].asked).__name__ == "EndpointJudge"
     monkeypatch.delenv("OPENAI_MODEL")

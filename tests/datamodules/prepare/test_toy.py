@@ -70,8 +70,8 @@ def test_the_benchmark_folder_is_read_by_the_benchmark(tmp_path: Path) -> None:
     prepare_toy(str(folder), "test", num_videos=8)
     data = VideoHallucerQuestions(str(folder), str(folder / "videos"), num_frames=4)
     data.setup("test")
-    assert sorted(one.subset for one in data.annotations) == sorted(SUBSETS)
-    pairs = [pair for one in data.annotations for pair in one.pairs]
+    assert sorted(annotation.subset for annotation in data.annotations) == sorted(SUBSETS)
+    pairs = [pair for annotation in data.annotations for pair in annotation.pairs]
     assert len(pairs) == 8
     for pair in pairs:
         assert (pair["basic"]["answer"], pair["hallucination"]["answer"]) == ("yes", "no")

@@ -27,9 +27,9 @@ def test_rows_say_what_their_videos_show(tmp_path: Path) -> None:
         members = samples.read(position)
         row = VideoRow.from_json(json.loads(members["json"]))
         frames = decode_frames(members["mp4"], range(NUM_FRAMES))
-        found = measure(frames, parse_motion(row.caption))
-        assert found.motion == pytest.approx(1, abs=0.02)
-        assert found.quality > 0.94  # so nothing was lost in encoding
+        measured = measure(frames, parse_motion(row.caption))
+        assert measured.motion == pytest.approx(1, abs=0.02)
+        assert measured.quality > 0.94  # so nothing was lost in encoding
         rows.append(row)
     assert [row.source for row in rows] == ["toy/slow", "toy/medium", "toy/fast"] * 3
     assert (tmp_path / "train.txt").read_text().splitlines() == list(dict.fromkeys(row.caption for row in rows))

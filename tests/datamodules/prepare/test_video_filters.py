@@ -27,7 +27,7 @@ def clip(frames: torch.Tensor | None = None, caption: str = "A dog runs.", fps: 
 
 
 @pytest.mark.parametrize(
-    ("one", "why"),
+    ("criterion", "why"),
     [
         (Duration(), None),
         (Duration(least=5, most=5), None),
@@ -37,13 +37,13 @@ def clip(frames: torch.Tensor | None = None, caption: str = "A dog runs.", fps: 
         (Resolution(least=480), "shorter_side 360 pixels is below 480 pixels"),
     ],
 )
-def test_facts_are_bounded(one: Duration | Resolution, why: str | None) -> None:
-    assert one.judge(clip()).why == why
+def test_facts_are_bounded(criterion: Duration | Resolution, why: str | None) -> None:
+    assert criterion.judge(clip()).why == why
 
 
 def test_motion_rejects_stills_and_haste() -> None:
-    one = Motion(least=0.02, most=1.0)
-    still, slow, fast = (one.judge(clip(sliding(step, count=9))) for step in (0, 1, 10))
+    criterion = Motion(least=0.02, most=1.0)
+    still, slow, fast = (criterion.judge(clip(sliding(step, count=9))) for step in (0, 1, 10))
     assert still.scores["motion"] < 0.001
     assert still.why is not None
     assert "is below 0.02" in still.why
@@ -125,10 +125,10 @@ def test_aesthetic_score_is_the_mean_over_some_frames(tiny_clip: str, tmp_path: 
     head = tmp_path / "head.pth"
     torch.save({"weight": torch.ones(1, 8), "bias": torch.tensor([5.0])}, head)
     frames = torch.cat([sliding(3, count=5), sliding(3, count=4, hue=2)])
-    one = Aesthetic(str(head), tiny_clip, least=None, num_frames=3)
-    finding = one.judge(clip(frames))
+    criterion = Aesthetic(str(head), tiny_clip, least=None, num_frames=3)
+    finding = criterion.judge(clip(frames))
     assert finding.why is None
-    single = one.scores(frames[[0, 4, 8]])
+    single = criterion.scores(frames[[0, 4, 8]])
     assert single.std() > 0.01
     assert finding.scores["aesthetic"] == pytest.approx(single.mean().item())
     assert abs(finding.scores["aesthetic"] - 5) <= 8**0.5
@@ -170,16 +170,19 @@ class _Scripted(Judge):
     def ask(self, questions: Sequence[JudgeQuestion]) -> list[str]:
         self.asked.append(list(questions))
         caption = [question.text.split("Caption: ")[1].split("\n")[0] for question in questions]
-        return [self.answers[one][question.attempt] for one, question in zip(caption, questions, strict=True)]
+        return [
+            self.answers[answer_name][question.attempt]
+            for answer_name, question in zip(caption, questions, strict=True)
+        ]
 
 
 def test_a_judge_is_asked_for_all_captions_at_once_and_again_only_where_it_mumbled() -> None:
     judge = _Scripted(
         {"A {dog} runs.": ["**Yes**, it runs."], "A vase.": ["no"], "Rain.": ["Hm.", "Yes"], "?": ["", ""]}
     )
-    one = DynamicCaption(judge)
-    one.expect(["A {dog} runs.", "A vase.", "Rain.", "A vase.", "?"])
-    findings = {caption: one.judge(clip(caption=caption)) for caption in judge.answers}
+    criterion = DynamicCaption(judge)
+    criterion.expect(["A {dog} runs.", "A vase.", "Rain.", "A vase.", "?"])
+    findings = {caption: criterion.judge(clip(caption=caption)) for caption in judge.answers}
     assert [len(questions) for questions in judge.asked] == [4, 2]
     assert len({question.key for question in judge.asked[0]}) == 4
     assert findings["A {dog} runs."].scores == {"dynamic": 1.0}
@@ -192,14 +195,14 @@ def test_a_judge_is_asked_for_all_captions_at_once_and_again_only_where_it_mumbl
 
 def test_a_judge_that_fails_leaves_no_verdicts_behind() -> None:
     judge = _Scripted({"A vase.": ["Hm.", "No"], "Rain.": ["Hm."]})  # the second question about rain is an error
-    one = DynamicCaption(judge)
-    one.expect(["A vase."])
+    criterion = DynamicCaption(judge)
+    criterion.expect(["A vase."])
     for _ in range(2):
         with pytest.raises(IndexError):
-            one.judge(clip(caption="Rain."))
+            criterion.judge(clip(caption="Rain."))
     judge.answers["Rain."] = ["Hm.", "Yes"]
-    assert one.judge(clip(caption="Rain.")).why is None
-    assert one.judge(clip(caption="A vase.")).why == "the judge finds the caption not dynamic"
+    assert criterion.judge(clip(caption="Rain.")).why is None
+    assert criterion.judge(clip(caption="A vase.")).why == "the judge finds the caption not dynamic"
 
 
 @pytest.mark.parametrize(

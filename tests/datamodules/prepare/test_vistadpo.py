@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.prepare.verify import verify
-from datamodules.prepare.vistadpo import parse_bbox, pictures, prepare_vistadpo
+from datamodules.prepare.vistadpo import pictures, prepare_vistadpo
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_frames, decode_image
 from datamodules.video.facts import VideoFacts
@@ -67,14 +67,14 @@ def videos(tmp_path: Path, one_video: Path) -> Path:
 
 def write(folder: Path, rows: Rows, name: str = "object_set.jsonl") -> Path:
     path = folder / name
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def members(index: Index, position: int) -> dict[str, bytes]:
     entry = index.entries[position]
     shard = Path(index.shards[entry.shard].address).read_bytes()
-    return {suffix: shard[one.offset : one.offset + one.size] for suffix, one in entry.members.items()}
+    return {suffix: shard[member.offset : member.offset + member.size] for suffix, member in entry.members.items()}
 
 
 def grey(video: bytes, number: int) -> list[int]:
@@ -184,12 +184,12 @@ def test_skip_bad_writes_the_good_rows_and_lists_the_rest(tmp_path: Path, videos
     rows = faulty_rows()
     index = prepare_vistadpo(write(tmp_path, rows), videos, tmp_path / "vista", skip_bad=True)
     skipped = [json.loads(line) for line in (tmp_path / "vista.skipped.jsonl").read_text().splitlines()]
-    counts = Counter(fault["field"] for one in skipped for fault in one["faults"])
+    counts = Counter(fault["field"] for record in skipped for fault in record["faults"])
     assert counts == {"bbox": 6, "prompt": 9, "rejected": 1, "rejected_2": 1}
     assert len(index) == 24
-    assert all(one["content"] == rows[one["row"] - 1] for one in skipped)
+    assert all(record["content"] == rows[record["row"] - 1] for record in skipped)
     kept = {int(entry.key[-6:]) for entry in index.entries}
-    assert kept | {one["row"] for one in skipped} == set(range(1, 41))
+    assert kept | {record["row"] for record in skipped} == set(range(1, 41))
 
 
 def faulty_rows() -> Rows:
@@ -294,29 +294,3 @@ def test_wrong_arguments_say_what_to_give(tmp_path: Path, videos: Path, change: 
     arguments.update(rows=tmp_path / arguments["rows"], videos=tmp_path / arguments["videos"])
     with pytest.raises(ValueError, match=expected):
         prepare_vistadpo(output=tmp_path / "vista", **arguments)
-
-
-@pytest.mark.parametrize("text", ["'x': 1.5, 'y': 2, 'w': 3, 'h': 4e0", "{'h': 4, 'w': 3, 'y': 2, 'x': 1.5}"])
-def test_boxes_are_read_from_strings(text: str) -> None:
-    assert parse_bbox(text) == Box(1.5, 2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "1, 2, 3, 4",
-        "'x': 1, 'y': 2, 'w': 3",
-        "'x': 1, 'y': 2, 'w': 3, 'h': 4, 'z': 5",
-        "'x': 1, 'y': 2, 'w': 3, 'h': NaN",
-        "'x': 1, 'y': 2, 'w': 3, 'h': 1e999",
-        "'x': 1, 'y': 2, 'w': 3, 'h': " + "9" * 400,
-        "'x': 1, 'y': 2, 'w': 3, 'h': true",
-        "'x': 1, 'y': 2, 'w': 3, 'h': '4'",
-        "'x': 1, 'y': 2, 'w': 3, 'h': __import__('os').getpid()",
-        "'x': " + "[" * 100_000,
-    ],
-)
-def test_strings_that_are_no_boxes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not four numbers"):
-        parse_bbox(text)

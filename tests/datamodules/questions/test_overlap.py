@@ -26,7 +26,7 @@ def scene(number: int, size: int = 64) -> Tensor:
     """(12, 3, size, size) uint8: smooth random pictures that drift, others for each number."""
     coarse = torch.rand(1, 3, 7, 9, generator=torch.Generator().manual_seed(number))
     wide = interpolate(coarse, size=(size, size + 24), mode="bicubic", align_corners=False).clamp(0, 1)[0] * 255
-    return torch.stack([wide[:, :, 2 * at : 2 * at + size] for at in range(12)]).to(torch.uint8)
+    return torch.stack([wide[:, :, 2 * step : 2 * step + size] for step in range(12)]).to(torch.uint8)
 
 
 @pytest.fixture(scope="module")

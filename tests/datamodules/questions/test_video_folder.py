@@ -35,34 +35,34 @@ def opened(folder: Path, rank: int = 0, world: int = 1, **settings: Any) -> Vide
 
 
 def collected(chunks: list[FrameChunk]) -> dict[str, list[Tensor]]:
-    found: dict[str, list[Tensor]] = {}
+    frames: dict[str, list[Tensor]] = {}
     for chunk in chunks:
         if chunk.key:
             assert chunk.frames is not None
-            assert chunk.first == sum(len(one) for one in found.get(chunk.key, []))
-            found.setdefault(chunk.key, []).append(chunk.frames)
+            assert chunk.first == sum(len(part) for part in frames.get(chunk.key, []))
+            frames.setdefault(chunk.key, []).append(chunk.frames)
             assert chunk.last == (chunk.first + len(chunk.frames) == LENGTHS[chunk.key])
-    return found
+    return frames
 
 
 @pytest.mark.parametrize(("workers", "world", "size"), [(0, 1, 4), (0, 3, 1), (2, 1, 3), (2, 2, 100), (0, 7, 2)])
 def test_every_frame_comes_once_and_in_order(folder: Path, workers: int, world: int, size: int) -> None:
-    found: dict[str, list[Tensor]] = {}
+    videos: dict[str, list[Tensor]] = {}
     for rank in range(world):
         loader = opened(folder, rank, world, num_workers=workers, chunk_frames=size).test_dataloader()
         chunks = list(loader)
         assert len(chunks) == len(loader) >= 1
         assert all(chunk.frames is None or len(chunk.frames) <= size for chunk in chunks)
         mine = collected(chunks)
-        assert not mine.keys() & found.keys()
-        found |= mine
-    assert sorted(found) == sorted(LENGTHS)
-    for name, frames in found.items():
+        assert not mine.keys() & videos.keys()
+        videos |= mine
+    assert sorted(videos) == sorted(LENGTHS)
+    for name, frames in videos.items():
         assert torch.equal(torch.cat(frames), decode_frames(folder / name, range(LENGTHS[name])))
 
 
 def test_several_videos_are_under_way_at_once(folder: Path) -> None:
-    keys = [one.key for one in opened(folder, num_workers=2, chunk_frames=2).test_dataloader()]
+    keys = [chunk.key for chunk in opened(folder, num_workers=2, chunk_frames=2).test_dataloader()]
     assert keys[:4] == ["a-0.mp4", "b-0.mp4", "a-0.mp4", "b-0.mp4"]
 
 
@@ -110,9 +110,9 @@ def test_all_faults_are_listed_at_once_and_may_be_left_out(folder: Path, tmp_pat
         (tmp_path / name).symlink_to(folder / name)
     (tmp_path / "broken-0.mp4").write_bytes(b"no video")
     settings: dict[str, Any] = {"prompts": str(prompts), "least_frames": 4}
-    with pytest.raises(ValueError, match=r"4 videos of .* cannot be scored as asked") as told:
+    with pytest.raises(ValueError, match=r"4 videos of .* cannot be scored as asked") as caught:
         opened(tmp_path, **settings)
-    lines = str(told.value).splitlines()[1:]
+    lines = str(caught.value).splitlines()[1:]
     assert [line.strip().split(":")[0] for line in lines] == ["a video of 'z'", "broken-0.mp4", "c-0.mp4", "d-0.mp4"]
     assert "missing" in lines[0]
     assert "undecodable" in lines[1]
@@ -130,7 +130,7 @@ def test_a_missing_video_takes_no_other_with_it(folder: Path, tmp_path: Path) ->
     (tmp_path / "manifest.json").write_text('{"cat-0.mp4": "dog"}')
     (tmp_path / "prompts.txt").write_text("cat\ndog\nbird\n")
     data = opened(tmp_path, prompts=str(tmp_path / "prompts.txt"), num_samples=1, allow_missing=True)
-    assert sorted((one.key, one.prompt) for one in data.videos.values()) == [
+    assert sorted((video.key, video.prompt) for video in data.videos.values()) == [
         ("bird-0.mp4", "bird"),
         ("cat-0.mp4", "dog"),
     ]

@@ -53,9 +53,9 @@ def written(folder: Path, name: str, content: Any) -> Path:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_video_is_found_by_its_published_name(layout: str, tmp_path: Path) -> None:
     name, content, video = LAYOUTS[layout]
-    found = benchmark_names([written(tmp_path, name, content)])
-    assert {plain_id(one) for one in found} == {plain_id(video)}
-    assert benchmark_names([tmp_path]) == found, "a folder of annotations serves too"
+    names = benchmark_names([written(tmp_path, name, content)])
+    assert {plain_id(name_of_video) for name_of_video in names} == {plain_id(video)}
+    assert benchmark_names([tmp_path]) == names, "a folder of annotations serves too"
 
 
 def test_numbers_of_one_data_set_are_no_names_of_the_other(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def negative() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (over_declared, r"a\.mp4 declares 68719476736 bytes and would end at byte 68719477248 of the file"),
         (over_declared_name, "is not a whole, uncompressed tar file"),
@@ -83,13 +83,13 @@ def negative() -> bytes:
     ],
 )
 def test_a_tar_that_claims_more_than_it_has_is_refused_before_it_is_read(
-    tmp_path: Path, content: Callable[[], bytes], said: str
+    tmp_path: Path, content: Callable[[], bytes], message: str
 ) -> None:
     path = tmp_path / "train-000000.tar"
     path.write_bytes(content() + bytes(2048))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=rf"train-000000\.tar: .*{said}"):
+        with pytest.raises(ValueError, match=rf"train-000000\.tar: .*{message}"):
             index_shards([path])
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
@@ -184,13 +184,13 @@ def test_each_field_of_an_index_has_its_type_and_range(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("VIDPREF_DEBUG", raising=False)
-    change, said = FAULTS[name]
+    change, message = FAULTS[name]
     small_shards(tmp_path, 3)
     path = tmp_path / "train.index.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=said) as failed:
+    with pytest.raises(ValueError, match=message) as failed:
         Index.read(path)
     assert "\n" not in str(failed.value) or name == "shard beyond"
     assert str(path) in str(failed.value)

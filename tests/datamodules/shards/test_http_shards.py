@@ -107,7 +107,7 @@ def server(index: Index, tmp_path: Path) -> Iterator[Any]:
 
 
 def tar_requests(server: Any) -> list[tuple[str, str]]:
-    return [one for one in server.requests if one[0].endswith(".tar")]
+    return [request for request in server.requests if request[0].endswith(".tar")]
 
 
 def drops(times: int) -> Callable[[str, int], str | None]:
@@ -165,14 +165,16 @@ def test_a_large_read_may_take_longer() -> None:
     assert ByteReader(timeout_s=30.0, least_rate=16384.0)._limit(2**24) == 30 + 1024
 
 
-@pytest.mark.parametrize(("failure", "said"), [("beside", "the server sent 'bytes"), ("longer", "bytes came instead")])
-def test_a_wrong_range_is_a_fault_of_the_transport_and_asked_for_again(server: Any, failure: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("failure", "message"), [("beside", "the server sent 'bytes"), ("longer", "bytes came instead")]
+)
+def test_a_wrong_range_is_a_fault_of_the_transport_and_asked_for_again(server: Any, failure: str, message: str) -> None:
     remote = Index.read(server.address, reader=RETRY)
     server.fail = lambda path, number: failure if number == 1 else None
     assert SampleReader(remote, RETRY).read(0) == next(samples(1))[1]
     assert len(tar_requests(server)) == 2
     server.fail = lambda path, number: failure
-    with pytest.raises(ReadFailedError, match=f"cannot be read: ConnectionError: .*{said}"):
+    with pytest.raises(ReadFailedError, match=f"cannot be read: ConnectionError: .*{message}"):
         SampleReader(remote, RETRY).read(1)
 
 

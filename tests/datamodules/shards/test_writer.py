@@ -28,8 +28,8 @@ def test_webdataset_reads_what_was_written(tmp_path: Path) -> None:
     assert index.shard_counts == [5, 5, 5, 5, 3]
     addresses = [shard.address for shard in index.shards]
     read = [
-        (one["__key__"], {suffix: one[suffix] for suffix in ("mp4", "json")})
-        for one in webdataset.WebDataset(addresses, shardshuffle=False, empty_check=False)
+        (sample["__key__"], {suffix: sample[suffix] for suffix in ("mp4", "json")})
+        for sample in webdataset.WebDataset(addresses, shardshuffle=False, empty_check=False)
     ]
     assert read == list(samples(23))
 

@@ -1,8 +1,7 @@
-"""From plan to batches: the same samples with any number of workers, exact restarts, bad samples counted."""
+"""From plan to batches: the same samples with any number of workers, and exact restarts."""
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
@@ -17,42 +16,21 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.shards.byte_reader import BadSampleError
 from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
-from datamodules.stream.plan import EvalPlan, Plan, PlannedBatch, TrainPlan
+from datamodules.stream.plan import EvalPlan, Plan, PlannedBatch
 from datamodules.stream.recipe import SampleRead
-from tests.support.shard_samples import Batch, KeyRecipe, flip_byte, small_shards
+from tests.support.plan_loaders import loader, train
+from tests.support.quiet_trainer import quiet_trainer
+from tests.support.shard_samples import Batch, KeyRecipe, small_shards
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 small = st.integers(1, 3)
 
 
-class Undecodable(KeyRecipe):
-    """Two samples cannot be decoded."""
-
-    def make_sample(self, sample: SampleRead) -> str:
-        if sample.entry.key in ("s003", "s010"):
-            raise ValueError("undecodable video")
-        return sample.entry.key
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    return small_shards(tmp_path_factory.mktemp("stream"))
-
-
-def train(index: Index, **changes: Any) -> TrainPlan:
-    return TrainPlan(**{"shard_counts": index.shard_counts, "batch_size": 2, "window": 2, "seed": 5, **changes})
-
-
-def loader(index: Index, plan: Plan, **changes: Any) -> PlanLoader[Batch]:
-    return PlanLoader(**{"plan": plan, "index": index, "recipe": KeyRecipe(), **changes})
-
-
 def keys_of(index: Index, plan: Plan, start: int, batches: int) -> list[list[str]]:
     starts = range(start, start + batches * plan.global_batch, plan.global_batch)
-    return [[index.entries[slot.position].key for slot in plan.batch(at).slots] for at in starts]
+    return [[index.entries[slot.position].key for slot in plan.batch(start).slots] for start in starts]
 
 
 @quick
@@ -206,55 +184,6 @@ def test_only_wanted_members_are_read(index: Index) -> None:
     assert {key for batch in plan_loader for key in batch.keys} == {"json"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_altered_bytes_stop_the_run_naming_shard_and_key(tmp_path: Path, workers: int) -> None:
-    index = small_shards(tmp_path)
-    flip_byte(index, 7)
-    with pytest.raises(BadSampleError, match=r"train-000001.tar: sample 's007': .mp4 was altered"):
-        list(loader(index, train(index, batch_size=11), num_workers=workers))
-
-
-def test_an_undecodable_video_stops_the_run_naming_shard_and_key(index: Index) -> None:
-    with pytest.raises(BadSampleError, match=r"train-00000\d.tar: sample 's0\d\d': undecodable video"):
-        list(loader(index, train(index), recipe=Undecodable()))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_skipped_samples_are_masked_counted_and_kept_in_the_state(
-    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    index = small_shards(tmp_path)
-    flip_byte(index, 7, "json")
-    settings = {"recipe": Undecodable(), "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 3}
-    plan_loader = loader(index, train(index, batch_size=1), **settings)
-    with caplog.at_level(logging.WARNING):
-        batches = [batch for _ in range(2) for batch in plan_loader]
-    read = Counter(key for batch in batches for key in batch.keys)
-    assert read[None] == 6
-    assert set(plan_loader.bad_samples) == {"s003", "s007", "s010"}
-    assert "sample 's007': .json was altered" in plan_loader.bad_samples["s007"]
-    assert len(caplog.records) == 3, "once each"
-    again = loader(index, train(index, batch_size=1), **settings)
-    again.resume(plan_loader.progress())
-    assert again.bad_samples == plan_loader.bad_samples
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_too_many_bad_samples_stop_the_run(index: Index, workers: int) -> None:
-    settings = {"recipe": Undecodable(), "num_workers": workers, "on_bad_sample": "skip", "max_bad_samples": 1}
-    with pytest.raises(BadSampleError, match=r"2 samples are bad, max_bad_samples allows 1:\n.*sample 's0.*\n.*sample"):
-        list(loader(index, train(index), **settings))
-
-
-def test_a_mistake_in_the_code_is_not_a_bad_sample(index: Index) -> None:
-    class Broken(KeyRecipe):
-        def make_sample(self, sample: SampleRead) -> str:
-            raise TypeError("a mistake")
-
-    with pytest.raises(TypeError, match="a mistake"):
-        list(loader(index, train(index), recipe=Broken(), on_bad_sample="skip"))
-
-
 def test_a_resume_with_another_order_is_refused(index: Index, tmp_path: Path) -> None:
     state = loader(index, train(index)).progress()
     with pytest.raises(ValueError, match=r"the order of the training samples has changed \(seed was 5, is 6"):
@@ -302,9 +231,10 @@ def test_a_lightning_run_stopped_and_resumed_reads_what_an_unbroken_one_reads(
     """Stopped at an optimizer step in mid-pass, at the end of a pass, and in the second pass."""
 
     def trainer(**limits: Any) -> Trainer:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         save = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
-        return Trainer(accelerator="cpu", accumulate_grad_batches=2, max_epochs=2, callbacks=[save], **quiet, **limits)
+        return quiet_trainer(
+            accumulate_grad_batches=2, max_epochs=2, callbacks=[save], enable_checkpointing=True, **limits
+        )
 
     whole = Recorder(index)
     trainer().fit(whole)
@@ -324,8 +254,8 @@ def test_optimizer_steps_after_a_restart(index: Index) -> None:
     assert same.plan.batch(2).step_positions.tolist() == plan_loader.plan.batch(0).step_positions.tolist()
     other = loader(index, train(index, accumulation=3))
     other.resume(plan_loader.progress())
-    together = [slot.position for at in (2, 4, 6) for slot in other.plan.batch(at).slots]
-    assert all(other.plan.batch(at).step_positions.tolist() == together for at in (2, 4, 6))
+    together = [slot.position for batch in (2, 4, 6) for slot in other.plan.batch(batch).slots]
+    assert all(other.plan.batch(batch).step_positions.tolist() == together for batch in (2, 4, 6))
 
 
 def test_what_cannot_start_is_refused_at_once(index: Index) -> None:

@@ -47,9 +47,9 @@ def test_order_has_every_kept_sample_once(
     data: tuple[list[int], list[int]], seed: int, epoch: int, window: int
 ) -> None:
     counts, keep = data
-    found = order(counts, keep, seed, epoch, window)
-    assert sorted(found.tolist()) == sorted(keep)
-    assert np.array_equal(found, order(counts, keep[::-1], seed, epoch, window)), "a filter is a set"
+    positions = order(counts, keep, seed, epoch, window)
+    assert sorted(positions.tolist()) == sorted(keep)
+    assert np.array_equal(positions, order(counts, keep[::-1], seed, epoch, window)), "a filter is a set"
 
 
 @quick
@@ -84,7 +84,7 @@ def test_order_is_pinned() -> None:
 def test_the_window_decides_how_far_samples_travel() -> None:
     counts = [10] * 12
     alone = shards_of(order(counts, None, 0, 0, window=1), counts)
-    assert all(len(set(alone[at : at + 10])) == 1 for at in range(0, 120, 10))
+    assert all(len(set(alone[first : first + 10])) == 1 for first in range(0, 120, 10))
     assert alone[::10] != sorted(alone[::10]), "the shards themselves are shuffled"
     assert len(set(shards_of(order(counts, None, 0, 0, window=12), counts)[:10])) > 3
 
@@ -125,7 +125,7 @@ def test_a_step_has_the_same_samples_at_any_number_of_ranks(
 
     def samples_of_step(plans: list[TrainPlan]) -> Counter:
         starts = range(start, start + plans[0].step_samples, plans[0].global_batch)
-        batches = [plan.batch(at) for plan in plans for at in starts]
+        batches = [plan.batch(start) for plan in plans for start in starts]
         for batch in batches:
             assert Counter(batch.step_positions.tolist()) == Counter(s.position for b in batches for s in b.slots)
         return Counter((slot.epoch, slot.position) for batch in batches for slot in batch.slots)
@@ -158,8 +158,8 @@ def test_denominators_give_the_global_mean(
     start = step * plans[0].step_samples
     parts, read = [], []
     for plan in plans:
-        for at in range(start, start + plan.step_samples, plan.global_batch):
-            batch = plan.batch(at)
+        for first in range(start, start + plan.step_samples, plan.global_batch):
+            batch = plan.batch(first)
             mine = [slot.position for slot in batch.slots for _ in range(int(items[slot.position]))]
             parts.append(values[mine].sum() / batch.denominators["clip"])
             read += mine

@@ -103,7 +103,7 @@ def test_a_verb_without_its_split_says_which_to_give(shards: str) -> None:
 
 def test_parts_are_the_files_of_an_index(shards: str, tmp_path: Path) -> None:
     data = attached(Keys({"train": shards}, num_workers=0), stage="test")
-    assert [len(one) for one in data.parts("train")] == [COUNT]
+    assert [len(part) for part in data.parts("train")] == [COUNT]
     with pytest.raises(ValueError, match="keys are unique"):
         Keys({"train": [shards, shards]}).index("train")
 
@@ -137,20 +137,20 @@ def write_named(folder: Path, name: str, text: str = "x") -> str:
 
 
 def test_a_resume_on_other_content_says_in_which_data_set(tmp_path: Path) -> None:
-    one, two, three = (write_named(tmp_path, name) for name in ("one", "two", "three"))
+    first, second, third = (write_named(tmp_path, name) for name in ("one", "two", "three"))
 
     def resume(paths: list[str], state: dict[str, Any]) -> None:
         other = attached(Keys({"train": paths}), stage="fit_nothing")
         other.load_state_dict(state)
         other.train_dataloader()
 
-    data = attached(Keys({"train": [one, two]}), fit_loop=LOOP, stage="fit_nothing")
+    data = attached(Keys({"train": [first, second]}), fit_loop=LOOP, stage="fit_nothing")
     next(iter(data.train_dataloader()))
     state = data.state_dict()
-    resume([one, two], state)
+    resume([first, second], state)
     message = "cannot resume: the content of the training samples has changed: "
     again = "they are given in another order, "
-    for paths, change in (([one, three], f"{three} is new; {two} is no longer given"), ([two, one], again)):
+    for paths, change in (([first, third], f"{third} is new; {second} is no longer given"), ([second, first], again)):
         with pytest.raises(ValueError, match=re.escape(message + change)):
             resume(paths, state)
     shutil.rmtree(tmp_path)

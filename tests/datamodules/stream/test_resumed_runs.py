@@ -89,8 +89,8 @@ class Run:
 
     def rows(self) -> list[dict[str, dict[int, tuple[int, float]]]]:
         """For each start what its CSV says of training and validation: row's step -> (epoch, learning rate or loss)."""
-        starts = sorted((self.folder / "logs").iterdir(), key=lambda one: int(one.name.rpartition("_")[2]))
-        found = []
+        starts = sorted((self.folder / "logs").iterdir(), key=lambda folder: int(folder.name.rpartition("_")[2]))
+        rows = []
         for start in starts:
             kinds: dict[str, dict[int, tuple[int, float]]] = {"train/lr": {}, "val/loss": {}}
             path = start / "metrics.csv"  # none where nothing was left to do
@@ -98,8 +98,8 @@ class Run:
                 for name, values in kinds.items():
                     if row.get(name):
                         values[int(row["step"])] = int(row["epoch"]), round(float(row[name]), 6)
-            found.append(kinds)
-        return found
+            rows.append(kinds)
+        return rows
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def assert_as_unbroken(run: Run, whole: Run, traces: list[Trace], extra: set[int
     assert validated - extra == set(expected.validated) - extra
     (unbroken,), last = whole.rows(), run.rows()[-1]
     rates, losses = unbroken["train/lr"], unbroken["val/loss"]
-    assert {step: one for step, one in rates.items() if step in last["train/lr"]} == last["train/lr"]
+    assert {step: rate for step, rate in rates.items() if step in last["train/lr"]} == last["train/lr"]
     epochs = {step: epoch for start in run.rows() for step, (epoch, _) in start["train/lr"].items()}
     assert epochs == {step: epoch for step, (epoch, _) in rates.items()}
     assert all(losses[step][0] == epoch for step, (epoch, _) in last["val/loss"].items())

@@ -192,6 +192,6 @@ def test_frames_are_freed_at_once_and_not_by_the_garbage_collector() -> None:
     try:
         decode_frames(CASES / "hflip.mp4", [0, 5])
         probe(CASES / "hflip.mp4")
-        assert not [one for one in gc.get_objects() if type(one) is av.VideoFrame]
+        assert not [held for held in gc.get_objects() if type(held) is av.VideoFrame]
     finally:
         gc.enable()

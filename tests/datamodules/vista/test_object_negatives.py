@@ -51,8 +51,8 @@ def test_a_box_is_clipped_to_the_frame_and_has_a_pixel_at_least() -> None:
 
 @settings(deadline=None)
 @given(framed_boxes(), keys, seeds)
-def test_a_moved_object_lands_far_away_and_all_else_stays(one: tuple[torch.Tensor, Box], key: str, seed: int) -> None:
-    frame, box = one
+def test_a_moved_object_lands_far_away_and_all_else_stays(boxed: tuple[torch.Tensor, Box], key: str, seed: int) -> None:
+    frame, box = boxed
     height, width = frame.shape[1:]
     assume(RoiMove().available(facts(video=VideoFacts(40, 10.0, width, height), boxes=(box,))))
     moved = RoiMove().make(frame, [box], generator(seed, key, "make"))
@@ -116,8 +116,8 @@ def test_a_box_that_fills_its_frame_cannot_move() -> None:
 
 @settings(deadline=None)
 @given(framed_boxes(), keys)
-def test_mask_and_blur_change_nothing_outside_the_box(one: tuple[torch.Tensor, Box], key: str) -> None:
-    frame, box = one
+def test_mask_and_blur_change_nothing_outside_the_box(boxed: tuple[torch.Tensor, Box], key: str) -> None:
+    frame, box = boxed
     area = inside(frame, box)
     for negative in (RoiMask(), RoiBlur()):
         negative_frame = negative.make(frame, [box], generator(0, key, "make"))
@@ -136,8 +136,8 @@ def test_blur_flattens_the_object_and_does_not_see_around_it() -> None:
 
 @settings(deadline=None)
 @given(framed_boxes(), keys)
-def test_a_random_crop_keeps_the_size(one: tuple[torch.Tensor, Box], key: str) -> None:
-    frame, box = one
+def test_a_random_crop_keeps_the_size(boxed: tuple[torch.Tensor, Box], key: str) -> None:
+    frame, box = boxed
     negative_frame = RandomCrop().make(frame, [box], generator(0, key, "make"))
     assert negative_frame.shape == frame.shape
     assert negative_frame.dtype == torch.uint8
@@ -156,9 +156,9 @@ def test_a_random_crop_enlarges_a_small_part() -> None:
 @settings(deadline=None)
 @given(framed_boxes(), keys, seeds)
 def test_object_negatives_leave_their_input_alone_and_repeat(
-    one: tuple[torch.Tensor, Box], key: str, seed: int
+    boxed: tuple[torch.Tensor, Box], key: str, seed: int
 ) -> None:
-    frame, box = one
+    frame, box = boxed
     assume(RoiMove().available(facts(video=VideoFacts(1, 1.0, frame.shape[2], frame.shape[1]), boxes=(box,))))
     before = frame.clone()
     for negative in OBJECT_NEGATIVES:

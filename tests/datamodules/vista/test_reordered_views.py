@@ -24,10 +24,10 @@ def test_a_reordered_video_that_looks_alike_has_no_margin_and_no_gradient(tmp_pa
     for frames in (still, moving):
         policy.zero_grad()
         shown = {"original": frames, "video_negative": Reverse().make(frames, np.random.default_rng(0))}
-        views = [View(0, name, one, "what moves?", {"chosen": "it"}) for name, one in shown.items()]  # type: ignore[arg-type]
+        views = [View(0, name, frames, "what moves?", {"chosen": "it"}) for name, frames in shown.items()]  # type: ignore[arg-type]
         chosen, negative = policy(policy.encode(views)).log_probs
         (chosen - negative).backward()
-        gradients = [one.grad.abs().max() for one in policy.parameters() if one.grad is not None]
+        gradients = [parameter.grad.abs().max() for parameter in policy.parameters() if parameter.grad is not None]
         moments.append((abs((chosen - negative).item()), float(torch.stack(gradients).max())))
     assert moments[0] == pytest.approx((0, 0), abs=1e-5)
     assert min(moments[1]) > 1e-4, "a video that moves has both"

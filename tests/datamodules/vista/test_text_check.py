@@ -85,15 +85,15 @@ def test_all_samples_are_listed_before_the_first_step(tmp_path: Path) -> None:
 def test_samples_that_may_be_skipped_are_skipped_where_they_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(vista_pairs, "rank_zero_warn", said.append)
+    warnings: list[str] = []
+    monkeypatch.setattr(vista_pairs, "rank_zero_warn", warnings.append)
     data = pairs(shards(tmp_path, (3, 7)), on_bad_sample="skip", num_workers=workers)
     module = method(Strict())
     fit(tmp_path, data, module)
     assert module.global_step == 8
     assert set(data.bad_samples) == {"s03", "s07"}
     assert "sample 's07': answer irrelevant has 1000 characters" in data.bad_samples["s07"]
-    (line,) = said
+    (line,) = warnings
     assert line.splitlines()[0].endswith("2 of 15 samples cannot be used, and are skipped:")
     assert len(line.splitlines()) == 3
 

@@ -74,14 +74,14 @@ def test_a_level_without_annotation_or_room_has_no_view() -> None:
 
 
 @pytest.mark.parametrize(
-    ("negatives", "told"),
+    ("negatives", "message"),
     [
         (Negatives(), "num_frames is 1: Reverse, the video negative, would show the same as its positive"),
         (Negatives(video=Noise(), clip=Shuffle()), "num_frames is 1: Shuffle, the clip negative"),
     ],
 )
-def test_one_frame_has_no_other_order(negatives: Negatives, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_one_frame_has_no_other_order(negatives: Negatives, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ViewMaker(ALL_NEEDS, negatives, 1, seed=0)
     ViewMaker({"original": ("chosen",)}, negatives, 1, seed=0)
     views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=Noise()), 1, seed=0))

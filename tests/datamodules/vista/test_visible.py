@@ -131,7 +131,7 @@ def test_a_random_crop_shows_nothing_that_the_processor_hides() -> None:
 def test_a_box_less_than_half_visible_takes_no_part(negative: ObjectNegative, box: Box) -> None:
     assert not any(object_views(key, box, negative) for key in KEYS)
     samples = [sample("a", box), sample("b", SEEN[0]), sample("c", SEEN[2])]
-    counted = membership([Negatives(object=negative).levels(regions().seen(one)) for one in samples])["object"]
+    counted = membership([Negatives(object=negative).levels(regions().seen(sample)) for sample in samples])["object"]
     assert counted.tolist() == [False, True, True]
 
 

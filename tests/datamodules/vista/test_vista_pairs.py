@@ -36,14 +36,14 @@ def test_a_batch_holds_views_answers_masks_and_denominators(shards: Path) -> Non
     batch = next(iter(data.train_dataloader()))
     assert sorted(batch.keys) == [f"s{number:02d}" for number in range(COUNT)]
     assert batch.mask.tolist() == [True] * COUNT
-    found: dict[str, set[str]] = {key: set() for key in batch.keys}
+    members: dict[str, set[str]] = {key: set() for key in batch.keys}
     for view in batch.views:
-        found[batch.keys[view.sample]].add(view.name)
+        members[batch.keys[view.sample]].add(view.name)
         assert view.frames.shape == (4, 3, 32, 48)
     for number in range(COUNT):
         key = f"s{number:02d}"
-        assert ("clip" in found[key]) == ("clip_negative" in found[key]) == (number % 3 != 0)
-        assert ("object" in found[key]) == (number % 4 != 0)
+        assert ("clip" in members[key]) == ("clip_negative" in members[key]) == (number % 3 != 0)
+        assert ("object" in members[key]) == (number % 4 != 0)
         assert (batch.keys.index(key) in batch.rows("original", "irrelevant")) == (number % 5 != 0)
     assert batch.denominators == {
         "response": 11.0,
@@ -110,7 +110,9 @@ def test_views_do_not_depend_on_batches_workers_or_epoch(shards: Path) -> None:
 def test_resampling_draws_anew_in_each_epoch_of_the_plan(shards: Path) -> None:
     data = attached(pairs(shards, batch_size=1, video_negative=Shuffle(), resample_each_epoch=True))
     loader = data.train_dataloader()
-    first, second, again = (frames_by_key(list(one)) for one in (loader, loader, data.train_dataloader()))
+    first, second, again = (
+        frames_by_key(list(pass_of_loader)) for pass_of_loader in (loader, loader, data.train_dataloader())
+    )
     moved = [name for name in first if name[1] == "video_negative" and not torch.equal(first[name], second[name])]
     assert len(moved) > COUNT / 2
     assert not all(torch.equal(second[name], again[name]) for name in second)
@@ -124,7 +126,9 @@ def test_a_partner_is_always_another_video_and_each_is_met(shards: Path) -> None
     partners = Partners.of(index)
     for position, entry in enumerate(index.entries):
         drawn = {partners.draw(position, np.random.default_rng(seed)) for seed in range(200)}
-        others = {p for p, one in enumerate(index.entries) if one.facts["video_id"] != entry.facts["video_id"]}
+        others = {
+            p for p, candidate in enumerate(index.entries) if candidate.facts["video_id"] != entry.facts["video_id"]
+        }
         assert drawn == others
 
 
@@ -136,7 +140,7 @@ def test_a_video_under_two_names_is_one_video(tmp_path: Path) -> None:
     videos = [annotated(key, name, {"mp4": numbered_video(first)}) for key, (name, first) in named.items()]
     index = write_shards([(row.key, members) for row, members in videos], tmp_path / "all")
     partners = Partners.of(index)
-    drawn = [{partners.draw(at, np.random.default_rng(seed)) for seed in range(50)} for at in range(4)]
+    drawn = [{partners.draw(position, np.random.default_rng(seed)) for seed in range(50)} for position in range(4)]
     assert drawn == [{3}, {3}, {3}, {0, 1, 2}]
     write_shards([(row.key, members) for row, members in videos[:2]], tmp_path / "two")
     with pytest.raises(ValueError, match="all samples are of one"):
@@ -224,7 +228,9 @@ def test_denominators_and_views_are_of_what_the_policy_sees(shards: Path) -> Non
         assert batch.denominators["object"] == (least or 1.0)
         assert len(batch.rows("object", "chosen")) == least
         assert len(batch.rows("object_negative", "chosen")) == least
-        assert any("8 of 8 samples with boxes take no part" in str(one.message) for one in caught) == (not least)
+        assert any("8 of 8 samples with boxes take no part" in str(warning.message) for warning in caught) == (
+            not least
+        )
         if right == 8:
             frames = frames_by_key([batch])
             negative, positive = frames["s01", "object_negative"], frames["s01", "object"]

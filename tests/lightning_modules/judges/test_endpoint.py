@@ -148,7 +148,9 @@ def test_nothing_is_asked_twice(chat: ChatServer, cache: str) -> None:
         (judge(cache, options={"temperature": 1}), same[0]),
         (judge(cache, model="other"), same[0]),
     ]
-    assert [one.ask([question])[0] for one, question in others] == [f"reply {number}" for number in range(2, 7)]
+    assert [endpoint.ask([question])[0] for endpoint, question in others] == [
+        f"reply {number}" for number in range(2, 7)
+    ]
     assert "1 new requests, 1 replies from" in first.summary()
     with chat_server() as moved:
         assert judge(cache, base_url=moved.url).ask(same) == ["reply 1", "reply 1"]

@@ -104,11 +104,11 @@ def test_questions_are_answered_alike_alone_and_in_a_batch(checkpoint: str) -> N
 
 
 def test_pictures_count_and_so_does_their_order(checkpoint: str) -> None:
-    one = judge(checkpoint)
+    local = judge(checkpoint)
     asked = pair_question(1)
     swapped = JudgeQuestion(asked.text, list(reversed(asked.images)), asked.key, system=asked.system)
-    again, other = one.ask([asked, swapped])
-    assert again == one.ask([asked])[0] != other
+    again, other = local.ask([asked, swapped])
+    assert again == local.ask([asked])[0] != other
 
 
 def test_encoded_pictures_are_decoded(checkpoint: str) -> None:
@@ -119,14 +119,14 @@ def test_encoded_pictures_are_decoded(checkpoint: str) -> None:
 
 
 def test_settings_and_replies_on_disk(checkpoint: str, tmp_path: Path) -> None:
-    one = judge(checkpoint, cache=str(tmp_path))
-    replies = one.ask([pair_question(1), pair_question(2)])
+    local = judge(checkpoint, cache=str(tmp_path))
+    replies = local.ask([pair_question(1), pair_question(2)])
     again = judge(checkpoint, cache=str(tmp_path))
     again._asked = lambda questions: pytest.fail("asked twice")  # type: ignore[method-assign]
     again.load(torch.device("cpu"))
     assert again.ask([pair_question(2), pair_question(1)]) == replies[::-1]
-    assert one.name == "tiny-llava"
-    assert one.settings() == {"dtype": "float32", "max_new_tokens": 8, "chat_template": None}
+    assert local.name == "tiny-llava"
+    assert local.settings() == {"dtype": "float32", "max_new_tokens": 8, "chat_template": None}
 
 
 def test_nothing_is_loaded_before_it_is_needed_and_faults_are_told(checkpoint: str, tmp_path: Path) -> None:

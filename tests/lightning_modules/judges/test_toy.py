@@ -38,16 +38,16 @@ def row(key: str = "pair", prompt: str = str(SCENE.motion)) -> PairRow:
 def pairs(tmp_path: Path) -> str:
     """The index of two pairs, one of the toy world and one that is not."""
     samples = []
-    for one in (row(), row("dog", "a dog runs")):
+    for pair in (row(), row("dog", "a dog runs")):
         mp4 = encode_mp4(video(), 8.0)
         members = {
             "first.mp4": mp4,
             "second.mp4": mp4,
             "latents.safetensors": tensor_bytes({name: torch.zeros(2, 9, 4, 4) for name in ("first", "second")}),
             "prompt.safetensors": tensor_bytes({"embeds": torch.zeros(3, 8)}),
-            "json": json.dumps(one.to_json()).encode(),
+            "json": json.dumps(pair.to_json()).encode(),
         }
-        samples.append((one.key, members))
+        samples.append((pair.key, members))
     write_shards(samples, tmp_path / "pairs", "vidpref/pairs")
     return str(tmp_path / "pairs.index.json")
 

@@ -1,4 +1,4 @@
-"""Flow-DPO and DenseDPO: published values and gradients, and what must hold for any errors and labels."""
+"""Flow-DPO and DenseDPO: published values and gradients, and their edges."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from datamodules.dense.time_schedule import logit_normal_time, shift_time
 from lightning_modules.losses.flow import (
     dense_dpo_loss,
     dense_logits,
-    dense_rewards,
     flow_dpo_loss,
     flow_logits,
-    flow_rewards,
     frame_errors,
     interpolate,
     velocity_target,
 )
+from tests.support.flow_errors import BETA, SEGMENTS, close, random_errors
 from tests.support.goldens import golden
 
 FLOW = golden("dense_2_flow_dpo")
@@ -30,12 +27,6 @@ DENSE = golden("dense_3_dense_dpo")
 TIMES = golden("dense_7_time_norm")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-BETA = 500.0
-
-
-def close(actual: Tensor, expected: Any, tolerance: float = 1e-10) -> None:
-    expected = torch.as_tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual.detach(), expected, atol=tolerance, rtol=tolerance)
 
 
 def golden_video(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -159,69 +150,6 @@ def test_published_properties() -> None:
     close(flow_dpo_loss(*pair.errors, ones[:, 0], BETA), expected["all_labels_plus1_flow_loss"])
 
 
-def random_errors(seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    base = torch.rand(2, 3, 6, generator=generator, dtype=torch.float64)
-    policy = base + 0.01 * torch.randn(2, 3, 6, generator=generator, dtype=torch.float64)
-    return [errors.to(dtype) for errors in (*policy, *base)]
-
-
-SEGMENTS = torch.tensor([0, 0, 0, 1, 1, 2])
-LABELS = st.lists(st.sampled_from([-1, 0, 1]), min_size=9, max_size=9).map(
-    lambda values: torch.tensor(values).view(3, 3)[:, SEGMENTS]
-)
-FORMS = st.sampled_from(["per_frame", "per_video"])
-PROPERTY = settings(derandomize=True, deadline=None, max_examples=40)
-
-
-@PROPERTY
-@given(st.integers(0, 2**20), LABELS, FORMS)
-def test_swapping_the_videos_and_negating_the_labels_changes_nothing(seed: int, labels: Tensor, form: Any) -> None:
-    first, second, reference_first, reference_second = random_errors(seed)
-    loss = dense_dpo_loss(first, second, reference_first, reference_second, labels, BETA, form, SEGMENTS)
-    close(dense_dpo_loss(second, first, reference_second, reference_first, -labels, BETA, form, SEGMENTS), loss, 1e-14)
-    whole = labels[:, 0]
-    loss = flow_dpo_loss(first, second, reference_first, reference_second, whole, BETA)
-    close(flow_dpo_loss(second, first, reference_second, reference_first, -whole, BETA), loss, 1e-14)
-
-
-@PROPERTY
-@given(st.integers(0, 2**20), LABELS, FORMS)
-def test_ties_have_a_gradient_of_exactly_zero_whatever_their_error(seed: int, labels: Tensor, form: Any) -> None:
-    errors = [error.requires_grad_() for error in random_errors(seed)]
-    broken = [torch.where(labels == 0, torch.tensor(torch.nan).double(), error) for error in errors]
-    loss = dense_dpo_loss(*broken, labels, BETA, form, SEGMENTS)
-    loss.backward()
-    assert loss.isfinite()
-    for error in errors:
-        assert (error.grad[labels == 0] == 0).all()
-        assert error.grad.isfinite().all()
-    assert (errors[0].grad.sign() == labels).all(), "the better video's error must fall, the worse one's rise"
-    assert (errors[1].grad.sign() == -labels).all()
-
-
-@PROPERTY
-@given(st.integers(0, 2**20), LABELS, FORMS)
-def test_a_global_denominator_makes_parts_add_up(seed: int, labels: Tensor, form: Any) -> None:
-    errors = random_errors(seed)
-    decided = (labels != 0).sum() if form == "per_frame" else (labels != 0).any(-1).sum()
-    whole = dense_dpo_loss(*errors, labels, BETA, form, SEGMENTS)
-    # Two ranks, with one and two pairs, and as many ties as may be; the mean over ranks takes the halves together.
-    for denominator in (float(decided) / 2, decided / 2):
-        parts = [
-            dense_dpo_loss(*(e[rows] for e in errors), labels[rows], BETA, form, SEGMENTS, denominator)
-            for rows in (slice(0, 1), slice(1, 3))
-        ]
-        close(sum(parts) / 2, whole, 1e-14)
-
-
-@PROPERTY
-@given(st.integers(0, 2**20))
-def test_one_label_for_all_frames_is_never_cheaper_than_one_for_the_video(seed: int) -> None:
-    errors, ones = random_errors(seed), torch.ones(3, 6)
-    assert dense_dpo_loss(*errors, ones, BETA) >= flow_dpo_loss(*errors, ones[:, 0], BETA) - 1e-12
-
-
 @pytest.mark.parametrize("dtype", TYPES)
 def test_policy_equal_to_reference_costs_log_two_in_every_type(dtype: torch.dtype) -> None:
     first, second = random_errors(3, dtype)[:2]
@@ -303,18 +231,3 @@ def test_item_values_are_those_whose_mean_is_published() -> None:
     values = dense_dpo_loss(*pair.errors, labels, BETA, "per_video", segments, reduction="none")
     assert values.shape == (2,)
     close(values[labels.any(-1)].mean(), DENSE["segments"]["eq7_half1"]["loss"])
-
-
-@PROPERTY
-@given(st.integers(0, 2**20), LABELS, FORMS)
-def test_logits_are_the_winners_rewards_minus_the_losers(seed: int, labels: Tensor, form: Any) -> None:
-    first, second, reference_first, reference_second = random_errors(seed)
-    decided, better = labels != 0, labels > 0
-    winner = torch.where(better, first, second), torch.where(better, reference_first, reference_second)
-    loser = torch.where(better, second, first), torch.where(better, reference_second, reference_first)
-    chosen, rejected = (dense_rewards(*side, decided, BETA, form, SEGMENTS) for side in (winner, loser))
-    errors = first, second, reference_first, reference_second
-    close(chosen - rejected, dense_logits(*errors, labels, BETA, form, SEGMENTS), 1e-12)
-    ones = torch.ones(3)
-    chosen, rejected = flow_rewards(first, reference_first, BETA), flow_rewards(second, reference_second, BETA)
-    close(chosen - rejected, flow_logits(*errors, ones, BETA), 1e-12)

@@ -34,13 +34,13 @@ def close(actual: Tensor, expected: Any, tolerance: float) -> None:
 def test_response_loss_weights_policy_and_reference_alike(dtype: torch.dtype, tolerance: float) -> None:
     inputs = {name: torch.tensor(values, dtype=dtype) for name, values in RESPONSE["inputs"].items()}
     policy = [inputs[f"policy_{name}"].requires_grad_() for name in ANSWERS]
-    rewards = [one - inputs[f"ref_{name}"] for one, name in zip(policy, ANSWERS, strict=True)]
+    rewards = [log_prob - inputs[f"ref_{name}"] for log_prob, name in zip(policy, ANSWERS, strict=True)]
     losses = response_loss(*rewards, beta=0.1)
     expected = RESPONSE["outputs"]["consistent"]
     close(losses.detach(), expected["losses"], tolerance)
     losses.mean().backward()
-    for one, name in zip(policy, ("chosen", "rejected", "irrelevant"), strict=True):
-        close(one.grad, expected[f"grad_policy_{name}"], tolerance)
+    for log_prob, name in zip(policy, ("chosen", "rejected", "irrelevant"), strict=True):
+        close(log_prob.grad, expected[f"grad_policy_{name}"], tolerance)
 
 
 def test_a_sample_without_an_irrelevant_answer_is_plain_dpo() -> None:

@@ -111,10 +111,10 @@ def test_the_switch_leaves_requires_grad_alone_and_comes_back_after_an_error(
     make: Make, encoded: Encoded, supervised: Path, settings: dict[str, Any]
 ) -> None:
     policy = make(**settings | ({"adapter": str(supervised)} if "adapter" in settings else {}))
-    frozen = next(one for name, one in policy.named_parameters() if "lora_A.default" in name)
+    frozen = next(parameter for name, parameter in policy.named_parameters() if "lora_A.default" in name)
     frozen.requires_grad_(False)
     train(policy)
-    before, wanted = flags(policy), log_probs(policy, encoded)
+    before, expected = flags(policy), log_probs(policy, encoded)
 
     def fail_as_reference() -> None:
         with policy.reference_mode():
@@ -124,7 +124,7 @@ def test_the_switch_leaves_requires_grad_alone_and_comes_back_after_an_error(
     with pytest.raises(RuntimeError, match="in the middle"):
         fail_as_reference()
     assert flags(policy) == before
-    assert torch.equal(log_probs(policy, encoded), wanted)
+    assert torch.equal(log_probs(policy, encoded), expected)
 
 
 def test_the_switch_survives_a_broken_adapter(make: Make, encoded: Encoded) -> None:
@@ -175,7 +175,10 @@ def test_a_supervised_adapter_stays_in_the_reference(make: Make, encoded: Encode
 def test_adapters_are_float32_on_a_bfloat16_model(make: Make, supervised: Path) -> None:
     for settings in ({"lora": LORA, "train_projector": True}, {"adapter": str(supervised)}):
         policy = make(dtype="bfloat16", **settings)
-        kinds = {".default." in name or ".reference." in name: one.dtype for name, one in policy.named_parameters()}
+        kinds = {
+            ".default." in name or ".reference." in name: parameter.dtype
+            for name, parameter in policy.named_parameters()
+        }
         assert kinds == {True: torch.float32, False: torch.bfloat16}
 
 
@@ -219,14 +222,14 @@ def test_a_hard_refresh_makes_the_reference_the_policy(make: Make, encoded: Enco
 
 def test_a_moving_average_keeps_its_share(make: Make) -> None:
     policy = make(lora=LORA, train_projector=True, reference_adapter=True)
-    old = {name: one.clone() for name, one in reference_parameters(policy)}
+    old = {name: parameter.clone() for name, parameter in reference_parameters(policy)}
     train(policy)
     snapshot_reference(policy, decay=0.75)
     parameters = dict(policy.named_parameters())
-    assert len(old) == sum(one.requires_grad for one in policy.parameters())
+    assert len(old) == sum(parameter.requires_grad for parameter in policy.parameters())
     for name, reference in reference_parameters(policy):
-        wanted = 0.75 * old[name] + 0.25 * parameters[name.replace(".reference.", ".default.")]
-        torch.testing.assert_close(reference.data, wanted.data)
+        averaged = 0.75 * old[name] + 0.25 * parameters[name.replace(".reference.", ".default.")]
+        torch.testing.assert_close(reference.data, averaged.data)
 
 
 def test_a_refresh_without_a_reference_adapter_is_refused(make: Make) -> None:
@@ -244,18 +247,18 @@ def test_an_exported_adapter_reloads_equal_in_peft_and_here(
 ) -> None:
     policy = make(lora=LORA, reference_adapter=True, **parts)
     train(policy)
-    trained = {name: one for name, one in policy.state_dict().items() if ".default." in name}
+    trained = {name: tensor for name, tensor in policy.state_dict().items() if ".default." in name}
     policy.export(tmp_path, trained if given else None)
-    assert {one.name for one in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
-    wanted = log_probs(policy, encoded)
-    assert torch.equal(log_probs(make(adapter=str(tmp_path)), encoded), wanted)
+    assert {path.name for path in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    expected = log_probs(policy, encoded)
+    assert torch.equal(log_probs(make(adapter=str(tmp_path)), encoded), expected)
 
     plain = make()
     model = VideoLlavaForConditionalGeneration.from_pretrained(checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
         plain.model = PeftModel.from_pretrained(model, str(tmp_path)).get_base_model()
-    torch.testing.assert_close(log_probs(plain, encoded), wanted)
+    torch.testing.assert_close(log_probs(plain, encoded), expected)
 
 
 def test_an_exported_tower_reloads_equal(make: Make, tmp_path: Path) -> None:

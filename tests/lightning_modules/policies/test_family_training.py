@@ -43,7 +43,9 @@ def test_a_step_of_vista_dpo_with_its_reference(kind: str, folder: Path, shards:
     assert {name.rpartition("/")[2] for name in terms} == {"response", "video", "clip", "object", "token"}
     assert all(value == pytest.approx(math.log(2), abs=1e-5) for value in terms.values())
     moved = {
-        name: float(one.detach().abs().max()) for name, one in policy.named_parameters() if "lora_B.default" in name
+        name: float(parameter.detach().abs().max())
+        for name, parameter in policy.named_parameters()
+        if "lora_B.default" in name
     }
     assert moved
     assert all(value > 0 for value in moved.values())
@@ -80,8 +82,10 @@ def nudge(policy: Any) -> None:
 
 
 def gradients(policy: Any) -> dict[str, Tensor]:
-    grads = {name: one.grad for name, one in policy.named_parameters() if one.grad is not None}
-    return {name: (one.full_tensor() if hasattr(one, "full_tensor") else one).clone() for name, one in grads.items()}
+    grads = {name: parameter.grad for name, parameter in policy.named_parameters() if parameter.grad is not None}
+    return {
+        name: (grad.full_tensor() if hasattr(grad, "full_tensor") else grad).clone() for name, grad in grads.items()
+    }
 
 
 def work(rank: int, folder: str, kinds: tuple[str, ...] = tuple(SHARDED.values())) -> None:
@@ -149,5 +153,5 @@ def test_two_processes_equal_one(layout: str, ranks: Path) -> None:
     again = make_policy(ranks / kind, adapter=str(ranks / f"{kind}-export"))
     again.load()
     with torch.no_grad():
-        ours, theirs = (one.score(one.encode(views)).log_probs for one in (policy, again))
+        ours, theirs = (scorer.score(scorer.encode(views)).log_probs for scorer in (policy, again))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -49,7 +49,7 @@ def span_shown(reads: Any, frame: torch.Tensor, **fit: Any) -> tuple[float, floa
 
 def close(box: Box, span: tuple[float, float, float, float]) -> bool:
     corners = (box.x, box.y, box.x + box.width, box.y + box.height)
-    return all(abs(one - other) < 0.8 for one, other in zip(corners, span, strict=True))
+    return all(abs(corner - other) < 0.8 for corner, other in zip(corners, span, strict=True))
 
 
 @pytest.mark.parametrize("size", SIZES)

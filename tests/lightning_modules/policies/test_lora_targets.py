@@ -62,28 +62,30 @@ def test_every_form_of_peft_goes_to_the_language_decoder_only_and_gets_gradients
     assert adapted(policy) == in_decoder(*linears)
     assert not [name for name, _ in policy.named_parameters() if "tower" in name and "lora_" in name]
     policy(policy.encode(unequal_views())).log_probs.sum().backward()
-    assert not [name for name, one in policy.named_parameters() if one.requires_grad and one.grad is None]
+    assert not [
+        name for name, parameter in policy.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
 
 
 def test_peft_itself_would_reach_the_towers(checkpoint: Path) -> None:
     """What the rule above is for; without it the list of two names trains nothing in two towers."""
     model = VideoLlavaForConditionalGeneration.from_pretrained(checkpoint)
     plain = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
-    assert [name for name, one in plain.named_parameters() if "video_tower" in name and one.requires_grad]
+    assert [name for name, parameter in plain.named_parameters() if "video_tower" in name and parameter.requires_grad]
 
 
 def test_what_gets_no_adapter_is_said_with_its_part(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(module, "rank_zero_info", said.append)
+    remarks: list[str] = []
+    monkeypatch.setattr(module, "rank_zero_info", remarks.append)
     module._say.cache_clear()
     policy_with(checkpoint, "q_proj")
     policy_with(checkpoint, "q_proj")
-    (line,) = said
+    (line,) = remarks
     assert "6 of the modules so named are in model.video_tower and model.image_tower" in line
     assert "2 others get one, the first is model.language_model.layers.0.self_attn.q_proj" in line
     policy_with(checkpoint, "gate_proj")
     policy_with(checkpoint, "all-linear")
-    assert len(said) == 1
+    assert len(remarks) == 1
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,9 @@ def test_a_projector_takes_adapters_unless_it_trains_as_a_whole(checkpoint: Path
     policy = policy_with(checkpoint, targets)
     assert adapted(policy) == {*in_decoder("q_proj"), "model.multi_modal_projector.linear_1"}
     policy(policy.encode(unequal_views())).log_probs.sum().backward()
-    assert not [name for name, one in policy.named_parameters() if one.requires_grad and one.grad is None]
+    assert not [
+        name for name, parameter in policy.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
     with pytest.raises(ValueError, match="'linear_1' reaches only"):
         policy_with(checkpoint, targets, train_projector=True)
 

@@ -39,10 +39,10 @@ def test_four_bits_are_the_rounded_model_and_only_the_adapter_trains(kind: str, 
     torch.testing.assert_close(scores.detach(), same, rtol=1e-4, atol=1e-4)
     assert (exact - same).abs().max() > 1e-1
     scores.sum().backward()
-    trained = {name for name, one in policy.named_parameters() if one.grad is not None}
+    trained = {name for name, parameter in policy.named_parameters() if parameter.grad is not None}
     assert trained
     assert all("lora_" in name for name in trained)
-    four_bits = [name for name, one in policy.base.named_parameters() if one.dtype == torch.uint8]
+    four_bits = [name for name, parameter in policy.base.named_parameters() if parameter.dtype == torch.uint8]
     assert four_bits
     assert all("language_model" in name or "text_model" in name for name in four_bits)
 

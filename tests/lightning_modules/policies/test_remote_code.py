@@ -108,7 +108,7 @@ def test_a_processor_with_code_of_its_own_does_not_run_it(tmp_path: Path, asked:
 
 def test_every_call_of_from_pretrained_forbids_it() -> None:
     calls = [
-        (f"{path.relative_to(ROOT)}:{node.lineno}", {one.arg: one.value for one in node.keywords})
+        (f"{path.relative_to(ROOT)}:{node.lineno}", {keyword.arg: keyword.value for keyword in node.keywords})
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
@@ -118,7 +118,7 @@ def test_every_call_of_from_pretrained_forbids_it() -> None:
     allowed = [
         place
         for place, given in calls
-        if not (isinstance(one := given.get("trust_remote_code"), ast.Constant) and one.value is False)
+        if not (isinstance(trusted := given.get("trust_remote_code"), ast.Constant) and trusted.value is False)
     ]
     assert allowed == []
 

@@ -70,7 +70,11 @@ def full(values: Any) -> Any:
 
 
 def gradients(policy: nn.Module) -> dict[str, Tensor]:
-    return {name: full(one.grad).clone() for name, one in policy.named_parameters() if one.grad is not None}
+    return {
+        name: full(parameter.grad).clone()
+        for name, parameter in policy.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def flags(policy: nn.Module) -> dict[str, bool]:
@@ -89,33 +93,35 @@ def work(rank: int, folder: str, checkpoint: str) -> None:
         if frozen is not None:
             load_sharded(frozen, mesh)
             frozen.requires_grad_(False)
-        found: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
-        found["shared"] = sum(full(one).numel() - one.to_local().numel() > 0 for one in policy.parameters())
+        results: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
+        results["shared"] = sum(
+            full(parameter).numel() - parameter.to_local().numel() > 0 for parameter in policy.parameters()
+        )
         nudge(policy)
         before = flags(policy)
-        found["losses"], found["gradients"] = [], []
+        results["losses"], results["gradients"] = [], []
         for _ in range(2):
             policy.zero_grad()
             loss = rank_loss(policy, frozen, rank)
             loss.backward()
             dist.all_reduce(loss.detach())
-            found["losses"].append(float(loss.detach()) / 2)
-            found["gradients"].append(gradients(policy))
+            results["losses"].append(float(loss.detach()) / 2)
+            results["gradients"].append(gradients(policy))
             nudge(policy)
         assert flags(policy) == before
-        found["flags"] = before
-        found["trained"] = full_state_dict(policy, trained_only=True)
-        found["answers"] = policy.generate(["what?"] * (1 + rank), [rank_views(rank)[0].frames] * (1 + rank), 6)
+        results["flags"] = before
+        results["trained"] = full_state_dict(policy, trained_only=True)
+        results["answers"] = policy.generate(["what?"] * (1 + rank), [rank_views(rank)[0].frames] * (1 + rank), 6)
         if settings.get("reference_adapter"):
             snapshot_reference(policy)
         with torch.no_grad():
             encoded = policy.encode(rank_views(0))
-            found["scores"] = policy(encoded).log_probs
+            results["scores"] = policy(encoded).log_probs
             with policy.reference_mode():
-                found["reference"] = policy(encoded).log_probs
+                results["reference"] = policy(encoded).log_probs
         policy.export(Path(folder) / name)
         if rank == 0:
-            torch.save(found, Path(folder) / f"{name}.pt")
+            torch.save(results, Path(folder) / f"{name}.pt")
         dist.barrier()
     dist.destroy_process_group()
 
@@ -129,59 +135,59 @@ def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=SETTINGS)
-def found(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+def results(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(folder / f"{request.param}.pt")
     return loaded | {"name": request.param, "folder": folder / request.param}
 
 
 @pytest.fixture
-def single(found: dict[str, Any], checkpoint: Path) -> VideoLlavaPolicy:
+def single(results: dict[str, Any], checkpoint: Path) -> VideoLlavaPolicy:
     """One process with the weights that the two started from."""
-    policy = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, **SETTINGS[found["name"]])
+    policy = VideoLlavaPolicy(str(checkpoint), num_frames=NUM_FRAMES, **SETTINGS[results["name"]])
     policy.load()
-    torch.testing.assert_close(dict(policy.named_buffers()), found["buffers"])
-    drawn = {name: one for name, one in found["start"].items() if "lora_A" not in name}
-    torch.testing.assert_close({name: one for name, one in policy.state_dict().items() if name in drawn}, drawn)
-    policy.load_state_dict(found["start"])
+    torch.testing.assert_close(dict(policy.named_buffers()), results["buffers"])
+    drawn = {name: tensor for name, tensor in results["start"].items() if "lora_A" not in name}
+    torch.testing.assert_close({name: tensor for name, tensor in policy.state_dict().items() if name in drawn}, drawn)
+    policy.load_state_dict(results["start"])
     return policy
 
 
 def test_two_processes_give_the_single_processs_loss_and_gradients(
-    found: dict[str, Any], single: VideoLlavaPolicy
+    results: dict[str, Any], single: VideoLlavaPolicy
 ) -> None:
-    assert found["shared"] == len(list(single.parameters()))
-    assert found["flags"] == flags(single)
-    frozen = None if "lora" in SETTINGS[found["name"]] else copy.deepcopy(single).requires_grad_(False)
+    assert results["shared"] == len(list(single.parameters()))
+    assert results["flags"] == flags(single)
+    frozen = None if "lora" in SETTINGS[results["name"]] else copy.deepcopy(single).requires_grad_(False)
     nudge(single)
-    for loss, wanted in zip(found["losses"], found["gradients"], strict=True):
+    for loss, expected in zip(results["losses"], results["gradients"], strict=True):
         single.zero_grad()
         mean = (rank_loss(single, frozen, 0) + rank_loss(single, frozen, 1)) / 2
         mean.backward()
         torch.testing.assert_close(float(mean.detach()), loss, rtol=1e-5, atol=1e-5)
         ours = gradients(single)
-        assert ours.keys() == wanted.keys() == {name for name, on in found["flags"].items() if on}
+        assert ours.keys() == expected.keys() == {name for name, on in results["flags"].items() if on}
         for name, gradient in ours.items():
             tolerance = 1e-5 * max(1.0, float(gradient.abs().max()))
-            torch.testing.assert_close(wanted[name], gradient, rtol=1e-5, atol=tolerance)
+            torch.testing.assert_close(expected[name], gradient, rtol=1e-5, atol=tolerance)
         nudge(single)
-    assert found["trained"].keys() == ours.keys()
+    assert results["trained"].keys() == ours.keys()
     with torch.no_grad():
         encoded = single.encode(rank_views(0))
-        torch.testing.assert_close(found["scores"], single(encoded).log_probs, rtol=1e-5, atol=1e-4)
-    assert found["answers"] == single.generate(["what?"], [rank_views(0)[0].frames], 6)
-    assert torch.equal(found["scores"], found["reference"]) == (found["name"] in ("lora in the root", "full"))
+        torch.testing.assert_close(results["scores"], single(encoded).log_probs, rtol=1e-5, atol=1e-4)
+    assert results["answers"] == single.generate(["what?"], [rank_views(0)[0].frames], 6)
+    assert torch.equal(results["scores"], results["reference"]) == (results["name"] in ("lora in the root", "full"))
 
 
-def test_the_export_of_two_processes_reloads_equal(found: dict[str, Any], checkpoint: Path) -> None:
-    settings = {**SETTINGS[found["name"]], "reference_adapter": False}
+def test_the_export_of_two_processes_reloads_equal(results: dict[str, Any], checkpoint: Path) -> None:
+    settings = {**SETTINGS[results["name"]], "reference_adapter": False}
     if "lora" in settings:
-        again = VideoLlavaPolicy(str(checkpoint), adapter=str(found["folder"]), num_frames=NUM_FRAMES, **settings)
+        again = VideoLlavaPolicy(str(checkpoint), adapter=str(results["folder"]), num_frames=NUM_FRAMES, **settings)
     else:
-        again = VideoLlavaPolicy(str(found["folder"]), num_frames=NUM_FRAMES, **settings)
+        again = VideoLlavaPolicy(str(results["folder"]), num_frames=NUM_FRAMES, **settings)
     again.load()
     with torch.no_grad():
         scores = again(again.encode(rank_views(0))).log_probs
-    torch.testing.assert_close(found["scores"], scores, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(results["scores"], scores, rtol=1e-5, atol=1e-4)
 
 
 def test_a_precision_that_casts_the_batch_is_refused(checkpoint: Path) -> None:
@@ -197,9 +203,11 @@ def test_every_block_is_its_own_unit(tmp_path: Path, checkpoint: Path) -> None:
         load_sharded(policy, mesh, MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False))
         units = [name for name, module in policy.named_modules() if isinstance(module, FSDPModule)]
         assert len(units) == 1 + 2 + 2 * 3  # the root, the language model's layers, both towers'
-        assert {str(one.dtype) for one in policy.parameters()} == {"torch.bfloat16", "torch.float32"}
+        assert {str(parameter.dtype) for parameter in policy.parameters()} == {"torch.bfloat16", "torch.float32"}
         policy(policy.encode(rank_views(0))).log_probs.sum().backward()
-        assert {one.grad.dtype for one in policy.parameters() if one.grad is not None} == {torch.float32}
+        assert {parameter.grad.dtype for parameter in policy.parameters() if parameter.grad is not None} == {
+            torch.float32
+        }
         assert not mixed_precision(mesh).cast_forward_inputs
     finally:
         dist.destroy_process_group()
@@ -228,12 +236,12 @@ def test_a_bfloat16_step_on_cuda_is_near_float32(tmp_path: Path, checkpoint: Pat
         exact.load_state_dict(full_state_dict(sharded))
         nudge(sharded)
         nudge(exact.cuda())
-        log_probs, found = step(sharded)
-        wanted_log_probs, wanted = step(exact)
+        log_probs, grads = step(sharded)
+        exact_log_probs, exact_grads = step(exact)
     finally:
         dist.destroy_process_group()
-    torch.testing.assert_close(log_probs, wanted_log_probs, rtol=0.05, atol=0.5)
-    assert found.keys() == wanted.keys()
-    assert {one.dtype for one in found.values()} == {torch.float32}
-    ours, theirs = (torch.cat([tree[name].flatten() for name in wanted]) for tree in (found, wanted))
+    torch.testing.assert_close(log_probs, exact_log_probs, rtol=0.05, atol=0.5)
+    assert grads.keys() == exact_grads.keys()
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    ours, theirs = (torch.cat([tree[name].flatten() for name in exact_grads]) for tree in (grads, exact_grads))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.95

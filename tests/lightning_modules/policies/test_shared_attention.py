@@ -32,9 +32,9 @@ def test_equals_attention_under_the_whole_mask(answers: list[list[list[int]]]) -
     assert weights is None
     torch.testing.assert_close(ours, whole)
     seen = torch.randn_like(whole)
-    wanted = torch.autograd.grad((whole * seen).sum(), tensors)
-    found = torch.autograd.grad((ours * seen).sum(), tensors)
-    torch.testing.assert_close(found, wanted)
+    expected = torch.autograd.grad((whole * seen).sum(), tensors)
+    grads = torch.autograd.grad((ours * seen).sum(), tensors)
+    torch.testing.assert_close(grads, expected)
 
 
 def test_without_a_mask_it_is_causal() -> None:

@@ -46,7 +46,7 @@ def plain_inputs(policy: VideoLlavaPolicy, views: list[View], padding_side: str 
 
 
 def plain_logits(policy: VideoLlavaPolicy, inputs: dict[str, Tensor]) -> Tensor:
-    logits: Tensor = policy.base(**{name: one for name, one in inputs.items() if name != "labels"}).logits
+    logits: Tensor = policy.base(**{name: tensor for name, tensor in inputs.items() if name != "labels"}).logits
     return logits
 
 
@@ -58,13 +58,13 @@ def weighted(values: Tensor) -> Tensor:
 def gradients(policy: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     policy.zero_grad()
     loss.backward()
-    found = {name: one.grad for name, one in policy.named_parameters() if one.grad is not None}
-    return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
+    grads = {name: parameter.grad for name, parameter in policy.named_parameters() if parameter.grad is not None}
+    return {name: gradient.clone() for name, gradient in grads.items() if gradient is not None}
 
 
-def assert_same_gradients(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert got.keys() == wanted.keys()
-    for name, gradient in wanted.items():
+def assert_same_gradients(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-5 * max(1.0, float(gradient.abs().max())))
 
 
@@ -80,7 +80,7 @@ def test_scores_and_gradients_equal_the_plain_forward(
     plain = response_log_probs(plain_logits(policy, inputs), inputs["labels"])
     torch.testing.assert_close(scores.log_probs, plain, rtol=1e-5, atol=1e-5)
     assert_same_gradients(ours, gradients(policy, weighted(plain)))
-    assert ours.keys() == {name for name, one in policy.named_parameters() if one.requires_grad}
+    assert ours.keys() == {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
     assert scores.num_tokens.tolist() == (inputs["labels"] != -100).sum(1).tolist()
 
 
@@ -120,13 +120,13 @@ def test_the_comparison_notices_a_broken_layout(
 def test_bfloat16_errs_no_more_than_the_plain_forward_does(make: Make, views: list[View]) -> None:
     exact = make(lora=LoraSettings(r=4, alpha=8))
     half = make(lora=LoraSettings(r=4, alpha=8), dtype="bfloat16", train_projector=True)
-    assert {one.dtype for one in half.parameters() if one.requires_grad} == {torch.float32}
-    wanted = exact(exact.encode(views)).log_probs
+    assert {parameter.dtype for parameter in half.parameters() if parameter.requires_grad} == {torch.float32}
+    expected = exact(exact.encode(views)).log_probs
     inputs = plain_inputs(exact, views)
 
     def error(log_probs: Tensor) -> float:
         assert log_probs.dtype == torch.float32
-        return float((log_probs - wanted).detach().abs().mean())
+        return float((log_probs - expected).detach().abs().mean())
 
     with torch.autocast("cpu", torch.bfloat16):
         ours = error(exact(exact.encode(views)).log_probs)
@@ -254,7 +254,7 @@ def test_full_fine_tuning_takes_its_reference_from_a_frozen_copy(
     policy = make(activation_checkpointing=recomputed)
     frozen = copy.deepcopy(policy).requires_grad_(False)
     encoded = policy.encode(views, [("original", "chosen")])
-    optimizer = torch.optim.SGD([one for one in policy.parameters() if one.requires_grad], lr=1e-3)
+    optimizer = torch.optim.SGD([parameter for parameter in policy.parameters() if parameter.requires_grad], lr=1e-3)
     before = policy(encoded)
     before.log_probs.sum().backward()
     optimizer.step()

@@ -19,16 +19,16 @@ Make = Callable[..., VideoLlavaPolicy]
 
 def reference_answers(policy: VideoLlavaPolicy, views: list[View], max_new_tokens: int) -> list[str]:
     """One by one through transformers' own generate."""
-    found = []
+    answers = []
     for view in views:
         prompt = policy.prompt_template.replace("{question}", view.prompt)
         inputs = policy.processor(text=[prompt], videos=[view.frames], return_tensors="pt")
         with torch.no_grad():
             ids = policy.base.eval().generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
         new = ids[0, inputs["input_ids"].shape[1] :]
-        found.append(policy.processor.tokenizer.decode(new, skip_special_tokens=True).strip())
+        answers.append(policy.processor.tokenizer.decode(new, skip_special_tokens=True).strip())
     policy.train()
-    return found
+    return answers
 
 
 @pytest.mark.parametrize("setting", ["full", "lora", "recomputed activations"])
@@ -45,9 +45,9 @@ def test_generate_goes_on_where_the_answer_was_begun(make: Make, views: list[Vie
     policy = make()
     begun = make(prompt_template=f"{policy.prompt_template} Best option:(")
     asked = [view.prompt for view in views], [view.frames for view in views], 6
-    said = policy.generate(*asked, answer_start="Best option:(")
-    assert said == begun.generate(*asked)
-    assert said != policy.generate(*asked)
+    replies = policy.generate(*asked, answer_start="Best option:(")
+    assert replies == begun.generate(*asked)
+    assert replies != policy.generate(*asked)
 
 
 def test_generate_honours_adapters(make: Make, views: list[View]) -> None:

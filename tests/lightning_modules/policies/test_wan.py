@@ -73,13 +73,15 @@ def test_a_guided_start_and_a_negative_prompt_equal_the_pipelines(policy: WanPol
     clean = policy.encode_video([random_video()])
     start = guided_latents(clean, torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)), 0.75)
     sigmas = guided_sigmas(8, 0.75, 3.0)
-    wanted = with_schedule(pipeline, sigmas[:-1].tolist())(
+    expected = with_schedule(pipeline, sigmas[:-1].tolist())(
         PROMPTS[:1], negative_prompt="blurry", height=32, width=32, num_frames=9, num_inference_steps=len(sigmas) - 1,
         guidance_scale=4.0, latents=start, output_type="latent", max_sequence_length=PROMPT_LENGTH,
     ).frames  # fmt: skip
     prompt, negative = policy.encode_prompt([PROMPTS[0], "blurry"])
-    torch.testing.assert_close(policy.denoise(start, sigmas, [prompt], (), 4.0, negative), wanted, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(policy.denoise(start, sigmas, [prompt], (), 4.0), wanted, atol=1e-2)
+    torch.testing.assert_close(
+        policy.denoise(start, sigmas, [prompt], (), 4.0, negative), expected, rtol=1e-4, atol=1e-4
+    )
+    assert not torch.allclose(policy.denoise(start, sigmas, [prompt], (), 4.0), expected, atol=1e-2)
 
 
 def test_time_reaches_the_transformer_in_float32(path: Path, policy: WanPolicy) -> None:
@@ -88,16 +90,16 @@ def test_time_reaches_the_transformer_in_float32(path: Path, policy: WanPolicy) 
     seen = []
     hook = half.base.register_forward_pre_hook(lambda module, args, given: seen.append(given), with_kwargs=True)
     with torch.no_grad():
-        found = half(**batch)
-        wanted = policy(**batch)
+        velocity = half(**batch)
+        expected = policy(**batch)
         moved = policy(**(batch | {"t": torch.tensor([0.732])}))
     hook.remove()
     assert seen[0]["timestep"].dtype == torch.float32
     assert seen[0]["timestep"].item() == pytest.approx(731.2)
     assert seen[0]["hidden_states"].dtype == torch.bfloat16
-    assert found.dtype == torch.float32
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
-    assert not torch.equal(moved, wanted), "the time matters"
+    assert velocity.dtype == torch.float32
+    assert (velocity - expected).norm() < 0.05 * expected.norm()
+    assert not torch.equal(moved, expected), "the time matters"
     with pytest.raises(ValueError, match=r"t is torch.bfloat16, in which 731.2 of 1000 is 732"):
         half(**(batch | {"t": batch["t"].bfloat16()}))
 
@@ -107,14 +109,17 @@ def test_half_precision_keeps_what_wan_keeps_and_meta_agrees(path: Path) -> None
     on_meta = WanPolicy(str(path), dtype="bfloat16", lora=LORA, reference_adapter=True, prompt_length=PROMPT_LENGTH)
     on_meta.load(meta=True)
     facts = [
-        {name: (one.dtype, one.shape, one.requires_grad) for name, one in (*p.named_parameters(), *p.named_buffers())}
+        {
+            name: (tensor.dtype, tensor.shape, tensor.requires_grad)
+            for name, tensor in (*p.named_parameters(), *p.named_buffers())
+        }
         for p in (kept, on_meta)
     ]
     assert facts[0] == facts[1]
-    assert {one.device.type for one in on_meta.parameters()} == {"meta"}
-    for name, one in kept.named_parameters():
+    assert {parameter.device.type for parameter in on_meta.parameters()} == {"meta"}
+    for name, parameter in kept.named_parameters():
         wide = "lora_" in name or any(part in name for part in ("time_embedder", "norm2", "scale_shift_table"))
-        assert one.dtype == (torch.float32 if wide else torch.bfloat16), name
+        assert parameter.dtype == (torch.float32 if wide else torch.bfloat16), name
 
 
 def test_videos_are_encoded_as_the_autoencoder_does_it(policy: WanPolicy, pipeline: Any) -> None:
@@ -123,9 +128,9 @@ def test_videos_are_encoded_as_the_autoencoder_does_it(policy: WanPolicy, pipeli
         modes = [pipeline.vae.encode(pixels(video)).latent_dist.mode() for video in videos]
         decoded = [((pipeline.vae.decode(mode).sample + 1) / 2).transpose(1, 2) for mode in modes]
     shape = (1, 4, 1, 1, 1)
-    wanted = (torch.cat(modes) - torch.tensor(LATENTS_MEAN).view(shape)) / torch.tensor(LATENTS_STD).view(shape)
+    expected = (torch.cat(modes) - torch.tensor(LATENTS_MEAN).view(shape)) / torch.tensor(LATENTS_STD).view(shape)
     latents = policy.encode_video(videos)
-    torch.testing.assert_close(latents, wanted)
+    torch.testing.assert_close(latents, expected)
     torch.testing.assert_close(policy._codec.decode(latents), torch.cat(decoded), rtol=0, atol=1e-5)
     space = policy.latent_space
     assert (space.mean, space.std, space.temporal_ratio, space.spatial_ratio) == (LATENTS_MEAN, LATENTS_STD, 4, 8)
@@ -151,7 +156,7 @@ def test_autoencoders_of_one_shape_are_told_apart_by_their_weights(path: Path, t
     assert fault.startswith("weights ")
     half = shutil.copytree(path, tmp_path / "half")
     file = half / "vae" / "diffusion_pytorch_model.safetensors"
-    save_file({name: one.bfloat16() for name, one in load_file(file).items()}, file)
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
     assert space(half) == space(path), "the same weights in a file of another type"
     file.unlink()
     assert space(half).weights == ""
@@ -175,15 +180,15 @@ def test_what_the_autoencoder_would_spoil_is_refused(policy: WanPolicy, videos: 
 def test_unpadded_prompts_give_the_pipelines_velocity(policy: WanPolicy, pipeline: Any) -> None:
     padded, _ = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False, max_sequence_length=PROMPT_LENGTH)
     prompts = policy.encode_prompt(PROMPTS)
-    assert [tuple(one["embeds"].shape) for one in prompts] == [(len(text) + 1, TEXT_WIDTH) for text in PROMPTS]
+    assert [tuple(prompt["embeds"].shape) for prompt in prompts] == [(len(text) + 1, TEXT_WIDTH) for text in PROMPTS]
     assert not padded[1, len(prompts[1]["embeds"]) :].any(), "padding is 0"
     batch = noisy_batch() | {"prompts": prompts}
     with torch.no_grad():
-        wanted = pipeline.transformer(batch["noisy"], batch["t"] * 1000, padded, return_dict=False)[0]
+        expected = pipeline.transformer(batch["noisy"], batch["t"] * 1000, padded, return_dict=False)[0]
         cut = pipeline.transformer(batch["noisy"], batch["t"] * 1000, padded[:, :8], return_dict=False)[0]
-        found = policy(**batch)
-    torch.testing.assert_close(found, wanted)
-    assert not torch.allclose(cut, wanted, atol=1e-3), "padding takes part in attention"
+        velocity = policy(**batch)
+    torch.testing.assert_close(velocity, expected)
+    assert not torch.allclose(cut, expected, atol=1e-3), "padding takes part in attention"
 
 
 def test_a_prompt_is_cleaned_cut_and_never_empty(policy: WanPolicy) -> None:
@@ -226,7 +231,7 @@ def test_training_never_meets_autoencoder_or_text_encoder(path: Path, monkeypatc
     policy.encode_prompt(["a"])
     policy.encode_video([random_video(5)])
     assert all(name.startswith(("model", "_place")) for name in policy.state_dict())
-    assert {type(one).__name__ for one in policy.modules()}.isdisjoint({"AutoencoderKLWan", "UMT5EncoderModel"})
+    assert {type(part).__name__ for part in policy.modules()}.isdisjoint({"AutoencoderKLWan", "UMT5EncoderModel"})
     copied = copy.deepcopy(policy)
     assert copied._codec is policy._codec
     policy.release()

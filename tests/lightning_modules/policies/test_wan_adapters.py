@@ -51,13 +51,13 @@ def folder(trained: WanPolicy, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def flags(policy: nn.Module) -> dict[str, bool]:
-    return {name: one.requires_grad for name, one in policy.named_parameters()}
+    return {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
 
 
 def gradients(policy: WanPolicy) -> dict[str, Tensor | None]:
     policy.zero_grad()
     policy(**noisy_batch()).square().mean().backward()
-    return {name: one.grad for name, one in policy.named_parameters() if one.requires_grad}
+    return {name: parameter.grad for name, parameter in policy.named_parameters() if parameter.requires_grad}
 
 
 # What trains
@@ -121,18 +121,18 @@ def test_a_fully_trained_transformer_gets_every_gradient(path: Path) -> None:
 def test_the_pipeline_with_the_exported_adapter_makes_our_video(
     path: Path, trained: WanPolicy, folder: Path, tmp_path: Path
 ) -> None:
-    assert [one.name for one in folder.iterdir()] == [FILE]
+    assert [path.name for path in folder.iterdir()] == [FILE]
     noise = torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
     def video(adapter: Path | None) -> Tensor:
         pipeline = with_schedule(read_pipeline(path), [1 - step / 4 for step in range(4)], 3.0)
         if adapter is not None:
             pipeline.load_lora_weights(str(adapter))
-        found: Tensor = pipeline(
+        video: Tensor = pipeline(
             PROMPTS[:1], height=32, width=32, num_frames=9, num_inference_steps=4, guidance_scale=5.0,
             latents=noise, output_type="pt", max_sequence_length=PROMPT_LENGTH,
         ).frames  # fmt: skip
-        return found
+        return video
 
     ours = trained._codec.decode(
         trained.denoise(noise, guided_sigmas(4, 1.0, 3.0), trained.encode_prompt(PROMPTS[:1]), (), 5.0)
@@ -149,14 +149,14 @@ def test_an_exported_adapter_is_read_back_and_stays_in_the_reference(
     path: Path, trained: WanPolicy, folder: Path, tmp_path: Path
 ) -> None:
     again = build_policy(path, nudged=False, adapter=str(folder))
-    wanted = velocity_of(trained)
-    assert torch.equal(velocity_of(again), wanted)
+    expected = velocity_of(trained)
+    assert torch.equal(velocity_of(again), expected)
     with torch.no_grad():
-        for one in again.parameters():
-            if one.requires_grad:
-                one.mul_(1.5)
-    assert torch.equal(velocity_of(again, reference=True), wanted)
-    assert not torch.allclose(velocity_of(again), wanted, atol=1e-3)
+        for parameter in again.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1.5)
+    assert torch.equal(velocity_of(again, reference=True), expected)
+    assert not torch.allclose(velocity_of(again), expected, atol=1e-3)
     again.export(tmp_path / "second")
     third = build_policy(path, nudged=False, adapter=str(tmp_path / "second"))
     assert torch.equal(velocity_of(third), velocity_of(again)), "the trained one leaves, not the frozen copy"
@@ -196,17 +196,17 @@ def test_a_full_export_is_a_transformer_for_from_pretrained(path: Path, tmp_path
 
     policy = build_policy(path)
     with torch.no_grad():
-        for one in policy.parameters():
-            one.mul_(1.1)
+        for parameter in policy.parameters():
+            parameter.mul_(1.1)
     policy.export(tmp_path / "now")
-    policy.export(tmp_path / "given", {name: one.clone() for name, one in policy.state_dict().items()})
-    wanted = velocity_of(policy)
+    policy.export(tmp_path / "given", {name: tensor.clone() for name, tensor in policy.state_dict().items()})
+    expected = velocity_of(policy)
     for name in ("now", "given"):
-        assert torch.equal(velocity_of(build_policy(path, weights=str(tmp_path / name))), wanted)
+        assert torch.equal(velocity_of(build_policy(path, weights=str(tmp_path / name))), expected)
         plain = build_policy(path)
         plain.model = WanTransformer3DModel.from_pretrained(tmp_path / name)
-        assert torch.equal(velocity_of(plain), wanted)
-    assert not torch.allclose(velocity_of(build_policy(path)), wanted, atol=1e-2)
+        assert torch.equal(velocity_of(plain), expected)
+    assert not torch.allclose(velocity_of(build_policy(path)), expected, atol=1e-2)
 
 
 # Settings
@@ -215,9 +215,9 @@ def test_a_full_export_is_a_transformer_for_from_pretrained(path: Path, tmp_path
 def test_the_default_adapter_has_the_papers_rank_on_every_linear(path: Path) -> None:
     policy = WanPolicy(str(path), lora=FlowLora())
     policy.load(meta=True)
-    ranks = {name: len(one) for name, one in policy.named_parameters() if "lora_A" in name}
+    ranks = {name: len(tensor) for name, tensor in policy.named_parameters() if "lora_A" in name}
     assert set(ranks.values()) == {128}
-    linears = {name for name, one in policy.base.blocks.named_modules() if type(one) is nn.Linear}
+    linears = {name for name, layer in policy.base.blocks.named_modules() if type(layer) is nn.Linear}
     assert {name.split("blocks.")[1].split(".lora_A")[0] for name in ranks} == {
         name.removesuffix(".base_layer") for name in linears if name.endswith(".base_layer")
     }
@@ -251,9 +251,9 @@ def test_adapters_that_do_not_fit_are_refused(
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     weights = load_file(folder / FILE)
-    save_file({f"base_model.model.{name}": one for name, one in weights.items()}, foreign / FILE)
+    save_file({f"base_model.model.{name}": tensor for name, tensor in weights.items()}, foreign / FILE)
     refused(foreign, "holds no weights for a Wan transformer")
     shutil.copytree(folder, tmp_path / "wide")
-    wide = {name: torch.cat([one, one], 1) if "lora_A" in name else one for name, one in weights.items()}
+    wide = {name: torch.cat([tensor, tensor], 1) if "lora_A" in name else tensor for name, tensor in weights.items()}
     save_file(wide, tmp_path / "wide" / FILE)
     refused(tmp_path / "wide", "does not fit this checkpoint")

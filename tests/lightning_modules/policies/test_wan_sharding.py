@@ -49,11 +49,15 @@ def full(value: Any) -> Any:
 
 
 def gradients(policy: nn.Module) -> dict[str, Tensor]:
-    return {name: full(one.grad).clone() for name, one in policy.named_parameters() if one.grad is not None}
+    return {
+        name: full(parameter.grad).clone()
+        for name, parameter in policy.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def flags(policy: nn.Module) -> dict[str, bool]:
-    return {name: one.requires_grad for name, one in policy.named_parameters()}
+    return {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
 
 
 def sampled(policy: WanPolicy) -> Tensor:
@@ -69,19 +73,19 @@ def sharded_work(path: str, name: str, folder: Path) -> dict[str, Any]:
     policy = build(path, name)
     load_sharded(policy, init_device_mesh("cpu", (2,)))
     nudge(policy)
-    found: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
-    found["units"] = sum(isinstance(module, FSDPModule) for module in policy.modules())
+    results: dict[str, Any] = {"start": full_state_dict(policy), "buffers": dict(policy.named_buffers())}
+    results["units"] = sum(isinstance(module, FSDPModule) for module in policy.modules())
     before = flags(policy)
-    found["gradients"] = []
+    results["gradients"] = []
     for _ in range(2):
         policy.zero_grad()
         rank_loss(policy, policy, rank).backward()
-        found["gradients"].append(gradients(policy))
+        results["gradients"].append(gradients(policy))
     assert flags(policy) == before
-    found["sampled"] = sampled(policy)
-    found["trained"] = full_state_dict(policy, trained_only=True)
+    results["sampled"] = sampled(policy)
+    results["trained"] = full_state_dict(policy, trained_only=True)
     policy.export(folder / name)
-    return found
+    return results
 
 
 def replicated_work(path: str, name: str) -> dict[str, Tensor]:
@@ -99,9 +103,9 @@ def work(rank: int, folder: str, path: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for name in SETTINGS:
-        found = {"sharded": sharded_work(path, name, Path(folder)), "replicated": replicated_work(path, name)}
+        results = {"sharded": sharded_work(path, name, Path(folder)), "replicated": replicated_work(path, name)}
         if rank == 0:
-            torch.save(found, Path(folder) / f"{name}.pt")
+            torch.save(results, Path(folder) / f"{name}.pt")
         dist.barrier()
     dist.destroy_process_group()
 
@@ -132,37 +136,37 @@ def single(path: Path, name: str, start: dict[str, Tensor]) -> WanPolicy:
     return policy
 
 
-def check_gradients(policy: WanPolicy, found: dict[str, Tensor]) -> None:
+def check_gradients(policy: WanPolicy, grads: dict[str, Tensor]) -> None:
     policy.zero_grad()
     ((rank_loss(policy, policy, 0) + rank_loss(policy, policy, 1)) / 2).backward()
-    wanted = gradients(policy)
-    assert wanted.keys() == found.keys() == {name for name, on in flags(policy).items() if on}
-    for key, one in wanted.items():
-        torch.testing.assert_close(found[key], one, rtol=1e-4, atol=1e-5 * max(1.0, float(one.abs().max())))
+    expected = gradients(policy)
+    assert expected.keys() == grads.keys() == {name for name, on in flags(policy).items() if on}
+    for key, grad in expected.items():
+        torch.testing.assert_close(grads[key], grad, rtol=1e-4, atol=1e-5 * max(1.0, float(grad.abs().max())))
 
 
 def test_shards_give_the_single_processs_gradients_and_videos(path: Path, folder: Path, name: str) -> None:
-    found = torch.load(folder / f"{name}.pt")["sharded"]
-    assert found["units"] == 1 + 2, "the root and each block"
-    policy = single(path, name, found["start"])
-    torch.testing.assert_close(dict(policy.named_buffers()), found["buffers"])
-    for one in found["gradients"]:
-        check_gradients(policy, one)
-    assert found["trained"].keys() == {key for key, on in flags(policy).items() if on}
-    torch.testing.assert_close(found["sampled"], sampled(policy), rtol=1e-4, atol=1e-4)
+    results = torch.load(folder / f"{name}.pt")["sharded"]
+    assert results["units"] == 1 + 2, "the root and each block"
+    policy = single(path, name, results["start"])
+    torch.testing.assert_close(dict(policy.named_buffers()), results["buffers"])
+    for grads in results["gradients"]:
+        check_gradients(policy, grads)
+    assert results["trained"].keys() == {key for key, on in flags(policy).items() if on}
+    torch.testing.assert_close(results["sampled"], sampled(policy), rtol=1e-4, atol=1e-4)
 
 
 def test_replicas_give_the_single_processs_gradients(path: Path, folder: Path, name: str) -> None:
-    found = torch.load(folder / f"{name}.pt")["replicated"]
-    check_gradients(single(path, name, found["start"]), found["gradients"])
+    results = torch.load(folder / f"{name}.pt")["replicated"]
+    check_gradients(single(path, name, results["start"]), results["gradients"])
 
 
 def test_the_export_of_shards_reads_back_equal(path: Path, folder: Path, name: str) -> None:
-    wanted = velocity_of(single(path, name, torch.load(folder / f"{name}.pt")["sharded"]["start"]))
+    expected = velocity_of(single(path, name, torch.load(folder / f"{name}.pt")["sharded"]["start"]))
     export = {"weights" if name == "full" else "adapter": str(folder / name)}
     again = WanPolicy(str(path), prompt_length=PROMPT_LENGTH, **export)
     again.load()
-    torch.testing.assert_close(velocity_of(again), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(velocity_of(again), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_shards_reduce_in_float32(path: Path, tmp_path: Path) -> None:
@@ -177,12 +181,12 @@ def test_bfloat16_shards_reduce_in_float32(path: Path, tmp_path: Path) -> None:
         nudge(policy)
         exact.load_state_dict(full_state_dict(policy))
         rank_loss(policy, policy, 0).backward()
-        found = gradients(policy)
+        grads = gradients(policy)
     finally:
         dist.destroy_process_group()
     rank_loss(exact, exact, 0).backward()
-    wanted = gradients(exact)
-    assert found.keys() == wanted.keys()
-    assert {one.dtype for one in found.values()} == {torch.float32}
-    ours, theirs = (torch.cat([tree[key].flatten() for key in wanted]) for tree in (found, wanted))
+    expected = gradients(exact)
+    assert grads.keys() == expected.keys()
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    ours, theirs = (torch.cat([tree[key].flatten() for key in expected]) for tree in (grads, expected))
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99

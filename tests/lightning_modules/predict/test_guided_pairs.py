@@ -55,7 +55,7 @@ def pairs(
     module: GuidedSampler, keys: list[str], data: MemoryVideos = DATA, masked: Collection[str] = ()
 ) -> dict[str, Any]:
     with torch.no_grad():
-        return {one.key: one for one in module.predict_step(data.batch(keys, masked), 0)}
+        return {pair.key: pair for pair in module.predict_step(data.batch(keys, masked), 0)}
 
 
 def row_of(sample: WrittenSample) -> PairRow:
@@ -79,8 +79,8 @@ def test_a_pair_says_where_it_comes_from(sample: WrittenSample, policy: WanPolic
     assert (row.kind, row.latent_shape) == ("structural", (4, 2, 2, 2))
     assert 0.65 <= row.eta <= 0.8
     assert row.latent_space == policy.latent_space
-    wanted = {"steps": len(guided_sigmas(4, row.eta)) - 1, "shift": 1.0, "guidance_scale": 2.0, "adapter": None}
-    assert {name: row.sampler[name] for name in wanted} == wanted
+    settings = {"steps": len(guided_sigmas(4, row.eta)) - 1, "shift": 1.0, "guidance_scale": 2.0, "adapter": None}
+    assert {name: row.sampler[name] for name in settings} == settings
 
 
 def test_a_pair_holds_what_denoising_ended_on(sample: WrittenSample, policy: WanPolicy) -> None:
@@ -124,8 +124,8 @@ def test_a_pair_does_not_depend_on_what_is_in_its_batch(make: Callable[..., Guid
     together = pairs(make(), ["a", "part/b", "c"])
     assert pairs(make(), ["c", "a"], masked=["a"]) == {"c": together["c"]}
     assert pairs(make(), ["part/b"])["part/b"] == together["part/b"]
-    assert len({row_of(one).eta for one in together.values()}) == 3
-    assert len({seed for one in together.values() for seed in row_of(one).seeds}) == 6
+    assert len({row_of(pair).eta for pair in together.values()}) == 3
+    assert len({seed for pair in together.values() for seed in row_of(pair).seeds}) == 6
 
 
 def test_another_seed_is_another_pair(make: Callable[..., GuidedSampler]) -> None:
@@ -136,7 +136,7 @@ def test_another_seed_is_another_pair(make: Callable[..., GuidedSampler]) -> Non
 
 def test_eta_1_is_a_vanilla_pair_and_nothing_of_the_video_is_left(make: Callable[..., GuidedSampler]) -> None:
     made = [pairs(make(eta=1.0), ["a"], MemoryVideos({"a": VIDEOS[key]}))["a"] for key in ("a", "c")]
-    assert [row_of(one).kind for one in made] == ["vanilla", "vanilla"]
+    assert [row_of(pair).kind for pair in made] == ["vanilla", "vanilla"]
     assert row_of(made[0]).sampler["steps"] == 4
     assert made[0].members == made[1].members
 
@@ -146,9 +146,9 @@ def test_eta_follows_the_motion(make: Callable[..., GuidedSampler]) -> None:
     moving = torch.stack([still[0].roll(6 * number, -1) for number in range(9)])
     rule = MotionAdaptiveEta(DisFlow())
     data = MemoryVideos({"still": still, "moving": moving})
-    found = {key: row_of(one).eta for key, one in pairs(make(eta=rule), ["still", "moving"], data).items()}
-    assert found["still"] == 0.85
-    assert 0.65 <= found["moving"] < 0.75
+    etas = {key: row_of(pair).eta for key, pair in pairs(make(eta=rule), ["still", "moving"], data).items()}
+    assert etas["still"] == 0.85
+    assert 0.65 <= etas["moving"] < 0.75
     with pytest.raises(ValueError, match="sample 'short' has one frame and so no motion"):
         pairs(make(eta=rule), ["short"], MemoryVideos({"short": still[:1]}))
 

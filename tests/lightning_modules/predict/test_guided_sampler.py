@@ -25,11 +25,11 @@ def shifted(level: float, shift: float) -> float:
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"eta {case['eta']}")
 def test_both_videos_start_at_the_published_latents(case: dict[str, Any], dtype: torch.dtype, tolerance: float) -> None:
     for noise, expected in (("eps0", "x0_n"), ("eps1", "x1_n")):
-        clean, own_noise, wanted = (
+        clean, own_noise, target = (
             torch.tensor(values, dtype=dtype) for values in (GOLDEN["x"], GOLDEN[noise], case[expected])
         )
         torch.testing.assert_close(
-            guided_latents(clean, own_noise, case["eta"]), wanted, atol=tolerance, rtol=tolerance
+            guided_latents(clean, own_noise, case["eta"]), target, atol=tolerance, rtol=tolerance
         )
 
 

@@ -66,14 +66,14 @@ def videos(folder: Path) -> dict[str, bytes]:
 
 def test_videos_have_their_prompts_names_and_the_size_asked_for(base: Path) -> None:
     made = videos(base)
-    told = json.loads((base / "videos/manifest.json").read_text())
+    manifest = json.loads((base / "videos/manifest.json").read_text())
     assert len(made) == 6
-    assert set(made) == set(told["videos"])
-    assert {one["prompt"] for one in told["videos"].values()} == {prompt.strip() for prompt in PROMPTS}
+    assert set(made) == set(manifest["videos"])
+    assert {video["prompt"] for video in manifest["videos"].values()} == {prompt.strip() for prompt in PROMPTS}
     assert {f"{PROMPTS[0]}-0.mp4", f"{PROMPTS[0]}-1.mp4"} <= set(made)
     facts = probe(made[f"{PROMPTS[0]}-0.mp4"])
     assert (facts.frames, facts.fps, facts.width, facts.height) == (5, 8.0, 32, 16)
-    assert told["made_from"]["policy"]["class"] == "WanPolicy"
+    assert manifest["made_from"]["policy"]["class"] == "WanPolicy"
     assert len(set(made.values())) == 6
 
 
@@ -117,7 +117,7 @@ def test_an_adapter_that_was_trained_on_is_another_one(
     policy.export(tmp_path / "last")
     sample(tmp_path, PROMPTS[:1], adapter=str(tmp_path / "last"))
     with torch.no_grad():
-        next(one for one in policy.parameters() if one.requires_grad).add_(1.0)
+        next(parameter for parameter in policy.parameters() if parameter.requires_grad).add_(1.0)
     policy.export(tmp_path / "last")
     with pytest.raises(ValueError, match=r"the files that policy\.adapter names have been replaced.*another `folder`"):
         sample(tmp_path, PROMPTS[:1], adapter=str(tmp_path / "last"))
