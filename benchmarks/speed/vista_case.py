@@ -83,7 +83,7 @@ def build_case(options: VistaOptions, folder: Path) -> VistaCase:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    policy = VideoLlavaPolicy(str(folder), LoraSettings(options.rank), num_frames=options.frames)
+    policy = VideoLlavaPolicy(str(folder), lora=LoraSettings(options.rank), num_frames=options.frames)
     policy.load()
     train_a_little(policy, options.seed)
     module = VistaDPO(policy)
