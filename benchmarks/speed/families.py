@@ -31,6 +31,9 @@ class Decoder:
         vision: parameters of towers and projector.
         video_tokens: of 8 frames of 640 x 360 (PLLaVA: of any video).
         rows: every answer has a row of its own.
+        query_parts: outputs of the query projection for each of the queries; 2 where it makes a gate too.
+        recurrent: inputs and outputs of the linears that a block has in the place of attention; () = none has.
+        attending: of how many blocks one attends, the others being recurrent.
     """
 
     width: int
@@ -43,25 +46,34 @@ class Decoder:
     vision: float
     video_tokens: int
     rows: bool = False
+    query_parts: int = 1
+    recurrent: tuple[tuple[int, int], ...] = ()
+    attending: int = 1
 
     @property
-    def linears(self) -> tuple[tuple[int, int], ...]:
-        """Inputs and outputs of the seven linears of a block."""
+    def linears(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of all linears of the decoder's blocks."""
         queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
         width, inner = self.width, self.inner
-        attention = ((width, queries), (width, keys), (width, keys), (queries, width))
-        return (*attention, (width, inner), (width, inner), (inner, width))
+        attention = ((width, self.query_parts * queries), (width, keys), (width, keys), (queries, width))
+        forward = ((width, inner), (width, inner), (inner, width))
+        attending = self.layers // self.attending
+        return [*attention * attending, *self.recurrent * (self.layers - attending), *forward * self.layers]
+
+    @property
+    def blocks(self) -> int:
+        """Parameters of the decoder's blocks."""
+        return sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
     def parameters(self) -> float:
         """All of the model's, with an output head of its own."""
-        blocks = self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
-        return blocks + 2 * self.vocabulary * self.width + self.vision
+        return self.blocks + 2 * self.vocabulary * self.width + self.vision
 
     @property
     def adapter(self) -> int:
         """Parameters of an adapter of rank `RANK` on every linear."""
-        return self.layers * RANK * sum(inputs + outputs for inputs, outputs in self.linears)
+        return RANK * sum(inputs + outputs for inputs, outputs in self.linears)
 
     @property
     def tokens(self) -> int:
@@ -85,7 +97,7 @@ class Decoder:
 
 _LLAMA = (4096, 11008, 32, 32, 32, 128, 32064)
 _QWEN2 = (3584, 18944, 28, 28, 4, 128, 152064)
-#: Checkpoint -> its sizes, from its published configuration.
+#: Checkpoint -> its sizes, from its published configuration; of Qwen3.5 and GLM-4.6V-Flash transformers' defaults.
 FAMILIES: dict[str, Decoder] = {
     "LanguageBind/Video-LLaVA-7B-hf": Decoder(*_LLAMA, vision=0.63e9, video_tokens=8 * 257),
     "ermu2001/pllava-7b": Decoder(*_LLAMA, vision=0.33e9, video_tokens=16 * 12 * 12),
@@ -94,7 +106,21 @@ FAMILIES: dict[str, Decoder] = {
     "OpenGVLab/InternVL3-8B-hf": Decoder(*_QWEN2, vision=0.33e9, video_tokens=8 * 256),
     "Qwen/Qwen2.5-VL-7B-Instruct": Decoder(*_QWEN2, vision=0.68e9, video_tokens=4 * 13 * 23),
     "Qwen/Qwen3-VL-8B-Instruct": Decoder(4096, 12288, 36, 32, 8, 128, 151936, vision=0.58e9, video_tokens=4 * 11 * 20),
-}
+    "Qwen/Qwen3.5-9B": Decoder(
+        4096, 12288, 32, 16, 4, 256, 248320, vision=0.46e9, video_tokens=4 * 11 * 20, rows=True, query_parts=2,
+        recurrent=((4096, 8192), (4096, 4096), (4096, 32), (4096, 32), (4096, 4096)), attending=4,
+    ),
+    "zai-org/GLM-4.6V-Flash": Decoder(
+        4096, 13696, 40, 32, 2, 128, 151552, vision=0.88e9, video_tokens=4 * 13 * 23, rows=True
+    ),
+    # Before frames that resemble the one before lose tokens.
+    "lkhl/VideoLLaMA3-2B-Image-HF": Decoder(
+        1536, 8960, 28, 12, 2, 128, 151936, vision=0.43e9, video_tokens=8 * 13 * 23, rows=True
+    ),
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Decoder(
+        2048, 8192, 24, 32, 32, 64, 49280, vision=0.43e9, video_tokens=8 * 81, rows=True
+    ),
+}  # fmt: skip
 
 
 def table() -> str:
@@ -107,7 +133,7 @@ def table() -> str:
         parts = decoder.gib()
         total = sum(parts.values())
         # 4.13 bits a weight with double quantisation; towers, embeddings and head stay in 16.
-        blocks = 2 * decoder.layers * sum(inputs * outputs for inputs, outputs in decoder.linears) / GIB
+        blocks = 2 * decoder.blocks / GIB
         lines.append(
             f"| `{name}` | {decoder.parameters / 1e9:.1f} B | {decoder.video_tokens} | {parts['weights']:.1f} GiB | "
             f"{total:.0f} GiB | {total - blocks * (1 - 4.13 / 16):.0f} GiB |"

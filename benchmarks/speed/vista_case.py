@@ -84,7 +84,7 @@ def build_case(options: VistaOptions, folder: Path) -> VistaCase:
 
     # Every row's own process loads the checkpoint again, and its bar would run through the table.
     disable_progress_bar()
-    policy = VideoLlavaPolicy(str(folder), LoraSettings(options.rank), num_frames=options.frames)
+    policy = VideoLlavaPolicy(str(folder), lora=LoraSettings(options.rank), num_frames=options.frames)
     policy.load()
     train_a_little(policy, options.seed)
     module = VistaDPO(policy)

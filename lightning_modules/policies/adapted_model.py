@@ -78,6 +78,7 @@ class AdaptedModel(nn.Module):
         check_quantization(quantization, lora is not None or adapter is not None)
         self.config = self.read_config()
         self._layout = chosen_layout(path, self.config, layout, self.packs)
+        # Parts that train as a whole beside an adapter are kept in its folder as copies.
         copies = [name for name, trains in self.vision_parts().items() if trains]
         self._adapter_config = adapters.adapter_config(lora, adapter, copies, self.linears)
         self.model: Any = None

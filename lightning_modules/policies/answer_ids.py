@@ -43,9 +43,10 @@ class AnswerIds:
         for token in self.refused:
             if token in text:
                 raise ValueError(f"{where}: the answer {answer!r} holds the video token {token!r}; take it out")
-        # Behind the prompt's end, not alone: many tokenizers give a word another id at the beginning of a text.
+        # Behind the prompt's ending and not alone: a byte-pair tokenizer gives the space to the answer's first word.
         joint = self.plain.ids(self.lead_in + self.space, text, "", where)
         cut = len(self._lead_in_ids)
+        # One token across the border would belong to the prompt and to the answer.
         if joint[:cut] != self._lead_in_ids:
             raise ValueError(
                 f"{where}: the answer {answer!r} merges with the end of the prompt {self.lead_in!r} into one token; "

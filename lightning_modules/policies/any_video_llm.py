@@ -50,10 +50,6 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
             )
         if "mm_encoder_outputs" not in inspect.signature(self._class(config).forward).parameters:
             raise ValueError(f"policy: {self.path!r} holds a {kind} model, to which no encoded video can be handed")
-        text = config.get_text_config()
-        scales = {name: getattr(text, name, None) for name in ("logit_scale", "logits_scaling")}
-        if any(value not in (None, 1, 1.0) for value in scales.values()):
-            raise ValueError(f"policy: {self.path!r} scales its logits ({scales}), which is not supported")
         return config
 
     @property
@@ -92,6 +88,7 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
             if name == "mm_token_type_ids":  # an answer's tokens are text, as padding is
                 values = [torch.nn.functional.pad(value, (0, length - value.shape[1])) for value in values]
             more[name] = torch.cat(values).to(self.device)
+        # Some families show a video as so many pictures.
         modality = "video" if "pixel_values_videos" in rows[0] else "image"
         seen = {modality: _joined([outputs[view] for view in packed.views])}
         hidden: Tensor = self.base.model(
@@ -105,6 +102,7 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
         features: Callable[..., Any] = (
             model.get_video_features if "pixel_values_videos" in prefix.inputs else model.get_image_features
         )
+        # Of the processor's outputs some are for the tower, others for the language model, under the model's names.
         taken = inspect.signature(features).parameters
         dtype = next(parameter.dtype for name, parameter in model.named_parameters() if "language" not in name)
         inputs = {

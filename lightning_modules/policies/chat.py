@@ -78,6 +78,7 @@ class Chat:
         """
         if turns:
             (first, answer), *others = turns
+            # Earlier answers end their turn like the one that is scored.
             ids = [*self.prompt_ids(first, where), *self.answer_ids(answer, where)]
             for asked, answered in [*others, (question, None)]:
                 ids += self._later_ids(asked, where)
@@ -90,6 +91,7 @@ class Chat:
                 f"belongs into prompt_template ({self.template!r}) and not into the question ({question!r})"
             )
         ids = self._opening + self._plain.ids(self._before, question, self._after, where)
+        # Only now, so that texts are tokenised once and not behind thousands of placeholders.
         place = ids.index(self.video_token_id)
         return [*ids[:place], *self._video, *ids[place + 1 :]]
 

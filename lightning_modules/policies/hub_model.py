@@ -61,12 +61,14 @@ def read_configuration(path: str, kinds: Mapping[str, str] | None = None) -> Any
         kinds: the model types that are taken, to the names of their classes; None = every one that transformers knows.
 
     Raises:
-        ValueError: there is none, transformers does not know its model type, or it is another family's.
+        ValueError: there is none, transformers does not know its model type, it is another family's, or it scales its
+            logits.
     """
     from transformers import AutoConfig
 
     content = raw_configuration(path)
     kind = content.get("model_type")
+    # The file was found and read: what fails now is that its model type is unknown, not that it is missing.
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -80,6 +82,11 @@ def read_configuration(path: str, kinds: Mapping[str, str] | None = None) -> Any
         ) from error
     if kinds is not None and config.model_type not in kinds:
         raise ValueError(other_family(path, config.model_type, kinds))
+    text = config.get_text_config()
+    scales = {name: getattr(text, name, None) for name in ("logit_scale", "logits_scaling")}
+    # Such a factor is applied between head and loss, where the scoring in chunks does not look.
+    if any(value not in (None, 1, 1.0) for value in scales.values()):
+        raise ValueError(f"policy: {path!r} scales its logits ({scales}), which is not supported")
     return config
 
 

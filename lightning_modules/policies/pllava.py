@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,8 +141,6 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
 
     def save_model(self, folder: Path, state_dict: dict[str, Tensor] | None) -> None:
         """Write the whole model, without a LoRA of its own, as `PllavaPolicy` reads it."""
-        import json
-
         from huggingface_hub import save_torch_state_dict
 
         folder.mkdir(parents=True, exist_ok=True)

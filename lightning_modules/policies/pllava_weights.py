@@ -106,6 +106,7 @@ def merged_weights(path: str, base: str | None, lora_alpha: float | None, dtype:
         if ".lora_A." in name:
             assert lora_alpha is not None, "check_names comes first"
             second, target = lora[name.replace(".lora_A.", ".lora_B.")], renamed(name.split(".lora_A.")[0] + ".weight")
+            # A LoRA's rank is the number of rows of A; its scale is in no file.
             change = lora_alpha / len(first) * (second.float() @ first.float())
             state[target] = (state[target].float() + change).to(dtype)
     return state

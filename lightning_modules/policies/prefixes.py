@@ -122,6 +122,7 @@ def pack_views(
         segments.append([PREFIX] * len(prefix))
         for segment, answer in enumerate(own, 1):
             start = len(ids[row])
+            # The prefix's last token predicts the first token of every answer, wherever that stands in the row.
             columns = [len(prefix) - 1, *range(start, start + len(answer) - 1)]
             predictions += [
                 (row, column, token, len(num_tokens)) for column, token in zip(columns, answer, strict=True)
@@ -157,6 +158,7 @@ def shared_prefix_mask(segments: Tensor, first: int = 0, additive: torch.dtype |
         (V, 1, T - first, T); exactly four dimensions, because transformers passes only such a mask on unchanged.
     """
     columns = torch.arange(segments.shape[1], device=segments.device)
+    # Causal by column: an answer's tokens are in order, whatever positions they have.
     behind = columns[first:, None] - columns
     query, key = segments[:, first:, None], segments[:, None, :]
     allowed = (behind >= 0) & (query != PADDING) & ((key == PREFIX) | (key == query))
@@ -179,6 +181,7 @@ def left_padded(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         values and mask, turned row by row.
     """
     length = mask.shape[1]
+    # Column c takes what is `length of the row` columns further, around the end.
     turn = (torch.arange(length, device=mask.device) + mask.sum(1, keepdim=True)) % length
     return values.gather(1, turn[..., None].expand_as(values)), mask.gather(1, turn)
 
@@ -194,6 +197,7 @@ def _positions(starts: Sequence[Tensor], answers: Sequence[Sequence[Sequence[int
     """(V, T) or (R, V, T): each prefix's own positions, answers from the largest + 1 on, 0 at padding."""
     rows = []
     for start, own in zip(starts, answers, strict=True):
+        # Not the number of tokens: where positions have rows, a video takes fewer of them than it has tokens.
         first = int(start.max()) + 1
         behind = [torch.arange(first, first + len(answer) - 1).expand(*start.shape[:-1], -1) for answer in own]
         row = torch.cat([start, *behind], dim=-1)

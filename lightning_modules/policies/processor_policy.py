@@ -96,6 +96,7 @@ class ProcessorPolicy(TransformersVideoLLM):
         """
         template, inputs = self.chat.parts(view, self.processor_options(view, where))
         ids = [*self.chat.ids(template, conversation(view.prompt, view.turns), where), *start]
+        # From our ids and not from the processor's, which would read control tokens in users' texts.
         if self.processor.return_mm_token_type_ids:
             inputs["mm_token_type_ids"] = self.chat.token_types(ids)
         return Prefix(ids, self.positions(ids, inputs), inputs)
@@ -117,6 +118,7 @@ class ProcessorPolicy(TransformersVideoLLM):
 
         Where times are put into the prompt, others may take a token more or less.
         """
+        # A data set has few sizes of video, and each costs a call of the processor.
         if shape not in self._video_lengths:
             self._video_lengths[shape] = self._probed(*shape) - self.prompt_length("?", "probe")
         return self._video_lengths[shape]
@@ -158,6 +160,7 @@ def clock(view: View, where: str) -> Any:
         raise ValueError(f"{where}: the frames come without their times, which this family puts into the prompt")
     times: list[float] = view.times.double().tolist()
     count = len(times)
+    # Irregular times have a mean step only; families that write each time into the prompt read the list below.
     step = seconds_per_frame(times)
     # At one "frame" a second a frame's number is its time. Some processors extend the list in place: it is a new one.
     return VideoMetadata(

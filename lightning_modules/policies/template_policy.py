@@ -49,6 +49,7 @@ class TemplatePolicy(TransformersVideoLLM):
         Raises:
             ValueError: they do not go together.
         """
+        # The placeholder in the template is one token; the prompt gets as many as there are features.
         token, tokenizer = self.video_token(), self.processor.tokenizer
         return Chat(tokenizer, self.prompt_template, token, self.video_token_id, self.num_video_tokens())
 
@@ -70,12 +71,14 @@ class TemplatePolicy(TransformersVideoLLM):
 
     def visible(self, height: int, width: int) -> Box:
         """As `TransformersVideoLLM.visible`; only the processor's own way may cut something away."""
+        # Squashed or with borders, a frame is shown as a whole.
         if self.frame_fit != "processor":
             return Box(0.0, 0.0, float(width), float(height))
         return super().visible(height, width)
 
     def pixels(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, list[list[int]]]:
         """(U, 3, S, S) float32 distinct frames of all views, and per view which of them is where."""
+        # Before they are resized: equal source frames are equal pixels, and most of the six views repeat some.
         frames, places = distinct_units([prefix.inputs["frames"] for prefix in prefixes])
         side = self.config.vision_config.image_size
         pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, side)

@@ -143,6 +143,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
             prefixes.append(prefix)
             answers.append(ids)
         packed = self.pack(prefixes, answers)
+        # Hidden states are large: only those of the answers that the token term compares are kept.
         names = [(view.name, name) for view in views for name in view.answers]
         chosen = torch.tensor([name in keep_hidden for name in names], dtype=torch.bool, device=self.device)
         kept = chosen[packed.answers].nonzero().squeeze(1)
@@ -160,6 +161,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         """Log-probability of every answer given its view, from one forward."""
         packed = encoded.packed
         mask = self._mask(packed)
+        # The output head sees answer positions only; logits of a whole sequence would be the largest tensor of a step.
         hidden = self.hidden(packed, encoded.vision, mask)[packed.rows, packed.columns]
         count = len(packed.num_tokens)
         log_probs = answer_log_probs(hidden, self._head, packed.targets, packed.answers, count)
@@ -240,6 +242,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     def start_ids(self, answer_start: str, where: str) -> list[int]:
         """The ids with which an answer begins that is begun for it."""
+        # Without the end of the turn, which closes every answer.
         return self.answer_ids(answer_start, f"{where}, start of the answer")[:-1] if answer_start else []
 
     def greedy(self, max_new_tokens: int) -> dict[str, Any]:
@@ -257,6 +260,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     def of_rows(self, packed: PackedViews, features: Tensor) -> Tensor:
         """Flat features of views -> flat features of the layout's rows, a view's as often as it has rows."""
+        # Packed, a view is one row, and there is nothing to repeat.
         if packed.views == list(range(packed.ids.shape[0])):
             return features
         counts = (packed.ids == self.video_token_id).sum(1).tolist()

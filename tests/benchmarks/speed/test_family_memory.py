@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 
 from benchmarks.speed.families import FAMILIES, table
@@ -15,6 +17,8 @@ from tests.support.paths import ROOT
         ("llava-hf/llava-onevision-qwen2-7b-ov-hf", 8.03e9),
         ("Qwen/Qwen2.5-VL-7B-Instruct", 8.29e9),
         ("Qwen/Qwen3-VL-8B-Instruct", 8.77e9),
+        ("zai-org/GLM-4.6V-Flash", 10.29e9),
+        ("HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2.25e9),
     ],
 )
 def test_parameters_are_those_of_the_published_models(name: str, published: float) -> None:
@@ -27,11 +31,21 @@ def test_video_tokens_are_those_of_eight_frames(name: str, factor: int) -> None:
     assert FAMILIES[name].video_tokens == 4 * (rows // factor) * (columns // factor)
 
 
+def test_a_hybrid_decoders_linears_are_those_of_the_real_class() -> None:
+    """Every linear of the blocks, by the class itself at the same sizes, without weights."""
+    with torch.device("meta"):
+        decoder = Qwen3_5ForConditionalGeneration(Qwen3_5Config()).get_decoder()
+    linears = [module for module in decoder.layers.modules() if isinstance(module, torch.nn.Linear)]
+    assert FAMILIES["Qwen/Qwen3.5-9B"].blocks == sum(linear.weight.numel() for linear in linears)
+    assert len(FAMILIES["Qwen/Qwen3.5-9B"].linears) == len(linears)
+
+
 def test_adapters_and_tokens_are_counted() -> None:
     decoder = FAMILIES["LanguageBind/Video-LLaVA-7B-hf"]
     # Four square matrices and three of the feed-forward part, rank 16: 16 x (4 x 8192 + 3 x 15104) a block.
     assert decoder.adapter == 32 * 16 * (4 * 8192 + 3 * 15104)
     assert decoder.tokens == 6 * (2056 + 60) + 8 * 40
+    assert FAMILIES["Qwen/Qwen3.5-9B"].tokens == 8 * (880 + 60 + 40)  # a row an answer
 
 
 def test_the_page_holds_the_commands_table() -> None:

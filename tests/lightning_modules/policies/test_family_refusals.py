@@ -103,6 +103,17 @@ def test_an_unknown_model_type_is_named_in_one_line(family: Any, tmp_path: Path)
     one_line(raised)
 
 
+def test_scaled_logits_are_refused(folder: Path, tmp_path: Path) -> None:
+    """The head is applied in chunks, where a factor behind it would be left out."""
+    path = bare("llava_onevision", folder, tmp_path)
+    content = json.loads((path / "config.json").read_text())
+    content["text_config"]["logit_scale"] = 0.5
+    (path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="scales its logits") as raised:
+        make_policy(path)
+    one_line(raised)
+
+
 def test_a_checkpoint_without_a_processor_for_videos_is_refused(folder: Path, tmp_path: Path) -> None:
     path = bare("internvl", folder, tmp_path)
     for file in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
