@@ -84,8 +84,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
     def patch(self) -> tuple[int, int, int]:
         """Latents in a token, in time, height and width."""
         patch = self.config["patch_size"]
-        # One size for both sides, and the time's by itself, which CogVideoX leaves out where it is 1.
-        time, height, width = (self.config["patch_size_t"] or 1, patch, patch) if isinstance(patch, int) else patch
+        # One size for both sides, and the time's by itself, which may be left out where it is 1.
+        time, height, width = (self.config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
         return (time, height, width)
 
     @property
