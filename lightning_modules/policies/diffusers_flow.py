@@ -149,8 +149,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
             text[name], masks[name] = tokens.to(noisy.device, kind), mask.to(noisy.device)
         given = given_frames(self.image_use, noisy.shape[2], conditions, noisy.device)
         clean_where_given = with_given(noisy.float(), given, conditions)
-        tokens = (frames[0], height[0], width[0])
-        inputs = FlowInputs(clean_where_given, t.float(), text, masks, conditions, tokens, given)
+        counts = (frames[0], height[0], width[0])
+        inputs = FlowInputs(clean_where_given, t.float(), text, masks, conditions, counts, given)
         velocity = self.predict(inputs).float()
         return velocity if given is None else velocity.masked_fill(given[:, None, :, None, None], 0.0)
 
