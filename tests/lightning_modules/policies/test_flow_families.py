@@ -335,6 +335,7 @@ def test_errors_name_every_familys_policy() -> None:
     assert named == POLICIES
 
 
+@pytest.mark.slow
 def test_mochis_empty_prompt_is_the_pipelines(tmp_path: Path) -> None:
     """Which guidance leads away from by default; the checkpoint says that it has no token."""
     family = FAMILIES["mochi"]
