@@ -23,6 +23,7 @@ from lightning_modules.policies.cogvideox import CogVideoXPolicy
 from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
 from lightning_modules.policies.hunyuan_video15 import HunyuanVideo15Policy
 from lightning_modules.policies.ltx import LTXPolicy
+from lightning_modules.policies.mochi import MochiPolicy
 from lightning_modules.policies.wan import WanPolicy
 
 RANK = 128
@@ -75,6 +76,7 @@ CASES: dict[str, Case] = {
     "THUDM/CogVideoX-5b": Case(CogVideoXPolicy, (49, 480, 720), 13 * 30 * 45 + 226, _FIVE_B),
     # Two latent frames a token, one of which leads.
     "THUDM/CogVideoX1.5-5B": Case(CogVideoXPolicy, (81, 768, 1360), 11 * 48 * 85 + 226, _FIVE_B | {"patch_size_t": 2}),
+    "genmo/mochi-1-preview": Case(MochiPolicy, (163, 480, 848), 28 * 30 * 53 + 256),
 }
 
 

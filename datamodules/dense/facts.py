@@ -123,9 +123,8 @@ def read_condition(content: bytes, facts: Mapping[str, Any]) -> Condition:
     """
     shapes = {name: facts.get(f"{name}_shape") for name in CONDITION_TENSORS}
     held = {name: shape for name, shape in shapes.items() if shape is not None}
-    return Condition(
-        facts["fps"], **{name: read_latents(content, (name,), shape)[name] for name, shape in held.items()}
-    )
+    tensors: dict[str, Any] = {name: read_latents(content, (name,), shape)[name] for name, shape in held.items()}
+    return Condition(facts["fps"], **tensors)
 
 
 def read_prompt(content: bytes) -> Prompt:

@@ -49,7 +49,7 @@ class Condition:
         """As plain values and tensors, for a checkpoint."""
         return {"fps": self.fps, "guidance": self.guidance, **{name: getattr(self, name) for name in CONDITION_TENSORS}}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Any]:
         """What it holds, by the names under which shards keep it."""
         held = {name: getattr(self, name) for name in CONDITION_TENSORS}
         return {name: tensor for name, tensor in held.items() if tensor is not None}

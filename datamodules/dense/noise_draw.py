@@ -209,7 +209,7 @@ class Blanks:
         """The sample's own, as the index has it; what it holds of an image is zeros."""
         facts = self.samples.index.entries[position].facts
         shapes = {name: facts.get(f"{name}_shape") for name in CONDITION_TENSORS}
-        zeros = {name: torch.zeros(*shape) for name, shape in shapes.items() if shape is not None}
+        zeros: dict[str, Any] = {name: torch.zeros(*shape) for name, shape in shapes.items() if shape is not None}
         return Condition(facts["fps"], **zeros)
 
     def _any_prompt(self) -> Prompt:

@@ -84,8 +84,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
     def patch(self) -> tuple[int, int, int]:
         """Latents in a token, in time, height and width."""
         patch = self.config["patch_size"]
-        # One size for both sides, and the time's by itself, which CogVideoX leaves out where it is 1.
-        time, height, width = (self.config["patch_size_t"] or 1, patch, patch) if isinstance(patch, int) else patch
+        # One size for both sides, and the time's by itself, which may be left out where it is 1.
+        time, height, width = (self.config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
         return (time, height, width)
 
     @property
@@ -149,8 +149,8 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
             text[name], masks[name] = tokens.to(noisy.device, kind), mask.to(noisy.device)
         given = given_frames(self.image_use, noisy.shape[2], conditions, noisy.device)
         clean_where_given = with_given(noisy.float(), given, conditions)
-        tokens = (frames[0], height[0], width[0])
-        inputs = FlowInputs(clean_where_given, t.float(), text, masks, conditions, tokens, given)
+        counts = (frames[0], height[0], width[0])
+        inputs = FlowInputs(clean_where_given, t.float(), text, masks, conditions, counts, given)
         velocity = self.predict(inputs).float()
         return velocity if given is None else velocity.masked_fill(given[:, None, :, None, None], 0.0)
 

@@ -25,6 +25,7 @@ POLICIES = {
     "LTXVideoTransformer3DModel": "LTXPolicy",
     "HunyuanVideo15Transformer3DModel": "HunyuanVideo15Policy",
     "CogVideoXTransformer3DModel": "CogVideoXPolicy",
+    "MochiTransformer3DModel": "MochiPolicy",
 }
 
 

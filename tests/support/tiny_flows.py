@@ -19,6 +19,7 @@ from lightning_modules.policies.cogvideox import CogVideoXPolicy
 from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
 from lightning_modules.policies.hunyuan_video15 import HunyuanVideo15Policy
 from lightning_modules.policies.ltx import LTXPolicy
+from lightning_modules.policies.mochi import MochiPolicy
 from lightning_modules.policies.wan import WanPolicy
 from tests.support.tiny_wan import TEXT_WIDTH, random_video, tiny_text_encoder, tiny_tokenizer, tiny_vae
 
@@ -324,6 +325,34 @@ def cogvideox15() -> Any:
     return cogvideox(rotary=True, patch=2, shift=1.0)
 
 
+def mochi() -> Any:
+    """Mochi: 6 frames a latent frame, time from noise to video."""
+    from diffusers import (
+        AutoencoderKLMochi,
+        FlowMatchEulerDiscreteScheduler,
+        MochiPipeline,
+        MochiTransformer3DModel,
+    )
+
+    return MochiPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        vae=AutoencoderKLMochi(
+            latent_channels=4, out_channels=3, encoder_block_out_channels=(32, 32, 32, 32),
+            decoder_block_out_channels=(32, 32, 32, 32), layers_per_block=(1, 1, 1, 1, 1),
+            latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.9, 1.1, 0.8, 1.2], scaling_factor=0.9,
+        ).eval(),
+        text_encoder=_t5(16),
+        tokenizer=tiny_tokenizer(),
+        transformer=loud(
+            MochiTransformer3DModel(
+                num_attention_heads=2, attention_head_dim=16, num_layers=2, pooled_projection_dim=16, in_channels=4,
+                text_embed_dim=16, time_embed_dim=8, max_sequence_length=24,
+            )
+        ),
+        force_zeros_for_empty_prompt=True,
+    )  # fmt: skip
+
+
 def _packed(pipe: Any, latents: Tensor) -> Tensor:
     packed: Tensor = pipe._pack_latents(latents)
     return packed
@@ -361,4 +390,5 @@ FAMILIES: dict[str, Family] = {
     "cogvideox": Family(**_COG, write=cogvideox),
     "cogvideox-rotary": Family(**_COG, write=cogvideox_rotary),
     "cogvideox15": Family(**_COG, write=cogvideox15),
+    "mochi": Family(MochiPolicy, mochi, (13, 32, 32), {"prompt_length": 24}),
 }

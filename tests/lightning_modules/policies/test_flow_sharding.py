@@ -21,7 +21,7 @@ from tests.support.wan_cases import nudge
 
 pytestmark = pytest.mark.slow
 
-SHARDED = ("ltx-image", "hunyuan15", "cogvideox-rotary")
+SHARDED = ("ltx-image", "hunyuan15", "cogvideox-rotary", "cogvideox15", "wan21-image")
 REPLICATED = ("wan-both", "hunyuan15")
 
 
@@ -36,15 +36,23 @@ def inputs(name: str, policy: Any, rank: int) -> dict[str, Any]:
     count = 2 - rank
     generator = torch.Generator().manual_seed(rank)
     noisy = FAMILIES[name].noise(policy, seed=rank).repeat(count, 1, 1, 1, 1)
-    image = None
-    if policy.image_use == "given":
-        image = torch.randn(noisy.shape[1], 1, *noisy.shape[3:], generator=generator)
+    image = states = None
+    if policy.image_use != "none":
+        frames = 1 if policy.image_use == "given" else noisy.shape[2]
+        image = torch.randn(noisy.shape[1], frames, *noisy.shape[3:], generator=generator)
+    if policy.attends_to_image:
+        states = torch.randn(policy._codec.tower.shape, generator=generator)
     prompts = [
         {stream: torch.randn(shape[0] - rank, *shape[1:], generator=generator) for stream, shape in shapes.items()}
         for shapes in [policy.prompt_shapes] * count
     ]
     t = torch.tensor([0.95, 0.9][:count]) if rank == 0 else torch.tensor([0.3])
-    return {"noisy": noisy, "t": t, "prompts": prompts, "conditions": [Condition(FPS, image)] * count}
+    return {
+        "noisy": noisy,
+        "t": t,
+        "prompts": prompts,
+        "conditions": [Condition(FPS, image, image_states=states)] * count,
+    }
 
 
 def loss(policy: Any, inner: Any, name: str, rank: int) -> Tensor:
