@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from callbacks.cli.recipes.process import StageProcess, threads_each
-from callbacks.cli.recipes.records import Record, new_record, set_aside, why_unfinished
+from callbacks.cli.recipes.records import Record, has_changed, new_record, set_aside, why_unfinished
 from callbacks.cli.recipes.stage import Stage, dependencies, require_inputs
 from datamodules.shards.output_lock import LockedError, OutputLock
 
@@ -178,7 +178,7 @@ class _Run:
             return
         if former is not None:
             self._say(f"{stage.name}: {reason}; run again")
-            unable_to_go_on = stage.command[0] == "prepare" and former.command == stage.line
+            unable_to_go_on = stage.command[0] == "prepare" and not has_changed(stage, former)
             for moved, kept in set_aside(stage, self.place.folder) if former.finished or unable_to_go_on else ():
                 self._say(f"  {moved} is kept as {kept}")
         record = new_record(stage, self.place.folder, former)
