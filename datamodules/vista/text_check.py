@@ -40,8 +40,8 @@ def unusable_samples(
         answers = {name: text for name in names if (text := getattr(row, name))}
         shape = (num_frames, row.video.height, row.video.width)
         # Text by text first, so that each faulty one is named; then the conversation, which is shown as a whole.
-        alone = [*((question, {"chosen": answer}) for question, answer in row.turns), (row.question, answers)]
-        faults = [fault for question, texts in alone for fault in faults_of(question, texts, shape, ())]
+        faults = [fault for asked, answer in row.turns for fault in faults_of(asked, {"chosen": answer}, shape, ())]
+        faults += faults_of(row.question, answers, shape, ())
         if row.turns and not faults:
             faults = faults_of(row.question, answers, shape, row.turns)
         if faults:
