@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key that is there twice is an error: the second of two stages would replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise ValueError(
                 f"line {node.start_mark.line + 1}: '{twice[0]}' is there twice; give each a name of its own"

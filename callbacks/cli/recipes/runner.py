@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -218,7 +219,7 @@ class _Run:
         )
         self._say(f"{stage.name}: {fault}" + ("; waiting for those that still run" if self.running else ""))
 
-    def _stop(self, signum: signal.Signals) -> None:
+    def _stop(self, signum: signal.Signals) -> NoReturn:
         """End in order what runs; a second signal ends it at once.
 
         Raises:
