@@ -49,9 +49,7 @@ def pixel_budget(
     elif size.keys() == {"longest_edge"} and not hasattr(processor, "patch_size"):
         # Of SmolVLM: a length, to which a frame is brought before it becomes the tower's square of fixed size.
         edge = size["longest_edge"] if max_pixels is None else isqrt(max(max_pixels, 0))
-        facts, options = {"max_pixels": edge**2}, {}
-        if max_pixels is not None:  # given again as it is, it is resized in another way than when it is left out
-            options = {"size": {"longest_edge": edge}}
+        facts, options = {"max_pixels": edge**2}, {"size": {"longest_edge": edge}}
     else:
         facts, options = {}, {}
     if hasattr(processor, "cap_pixels_per_frame"):

@@ -111,7 +111,9 @@ def native_log_probs(policy: Any, views: list[View]) -> Tensor:
         start = native_inputs(policy, view)["input_ids"].shape[1]
         for answer in view.answers.values():
             inputs = native_inputs(policy, view, answer)
-            ids = [*inputs["input_ids"][0].tolist(), policy.processor.tokenizer.eos_token_id]
+            template = policy.config.model_type == "video_llava"  # whose turn ends as its tokenizer's texts do
+            end = policy.processor.tokenizer.eos_token_id if template else policy.chat.answer_ids.end_id
+            ids = [*inputs["input_ids"][0].tolist(), end]
             log_probs = policy.base(**inputs).logits[0].log_softmax(-1)
             places = torch.arange(start - 1, len(ids) - 1)
             values.append(log_probs[places, torch.tensor(ids[start:])].sum())
