@@ -63,7 +63,12 @@ def has(folder: Path, pattern: str) -> Callable[[], bool]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    return {name: content for name, content in contents(folder).items() if not any(part in name for part in TRANSIENT)}
+    """What came out; of the adapter's card without its lines of speed."""
+    kept = {name: content for name, content in contents(folder).items() if not any(part in name for part in TRANSIENT)}
+    card = "dense-1/exports/last/README.md"
+    if card in kept:
+        kept[card] = b"".join(line for line in kept[card].splitlines(keepends=True) if b"second" not in line)
+    return kept
 
 
 def test_killed_in_every_stage_a_recipe_comes_to_the_same_end(tmp_path: Path) -> None:
