@@ -11,53 +11,18 @@ nothing, whichever way it comes out.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from benchmarks.report.tables import Cell, Row, Table
-from datamodules.dense.rows import PairRow
-from datamodules.shards.index import Index
-from datamodules.shards.sample_reader import SampleReader
-from datamodules.toy_world.motion_measures import measure_segments
-from datamodules.toy_world.motion_world import parse_motion
-from datamodules.video.codec import decode_frames, probe
-
-Numbers = npt.NDArray[np.float64]
+from benchmarks.toy.pair_measures import PairMeasures, measured_pairs
 
 #: A lead in quality up to which a video or a second is a tie; that of configs/toy/wan_labels.yaml.
 MARGIN = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class PairMeasures:
-    """Measures of N pairs.
-
-    Attributes:
-        speeds: (N, 2) pixels per frame of first and second video.
-        qualities: (N, 2, S) quality of each second.
-    """
-
-    speeds: Numbers
-    qualities: Numbers
-
-    @property
-    def whole(self) -> Numbers:
-        """(N, 2) quality of each video: the mean of its seconds."""
-        means: Numbers = self.qualities.mean(axis=2)
-        return means
-
-    @property
-    def leads(self) -> Numbers:
-        """(N, S) by how much the first video's quality leads in each second."""
-        leads: Numbers = self.qualities[:, 0] - self.qualities[:, 1]
-        return leads
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +46,6 @@ class Condition:
     paper: str = ""
 
 
-def measured_pairs(path: str | Path) -> PairMeasures:
-    """Measure the videos of pair shards against their prompts.
-
-    Args:
-        path: the index of pairs of the toy world.
-    """
-    reader = SampleReader(Index.read(path, "vidpref/pairs"))
-    speeds, qualities = [], []
-    for position in range(len(reader.index)):
-        members = reader.read(position, ["json", "first.mp4", "second.mp4"])
-        motion = parse_motion(PairRow.from_json(json.loads(members["json"])).prompt)
-        sides = []
-        for name in ("first.mp4", "second.mp4"):
-            frames = decode_frames(members[name], range(probe(members[name]).frames))
-            sides.append(measure_segments(frames, motion))
-        speeds.append([np.mean([second.speed for second in seconds]) for seconds in sides])
-        qualities.append([[second.quality for second in seconds] for seconds in sides])
-    return PairMeasures(np.array(speeds), np.array(qualities))
-
-
 def motion_conditions(independent: PairMeasures, guided: PairMeasures, margin: float = MARGIN) -> list[Condition]:
     """The conditions, C1 to C5.
 
@@ -109,31 +54,40 @@ def motion_conditions(independent: PairMeasures, guided: PairMeasures, margin: f
         guided: pairs of two samples from one real video.
         margin: a lead in quality up to which a second is a tie.
     """
-    conditions = [_below("C1", "independent pairs: correlation of their motions", _correlated(independent), 0.3)]
+    conditions = [_below("C1", "independent pairs: correlation of their motions", shared_motion(independent), 0.3)]
     slow, fast = _artifacts_of_halves(independent)
     rise = fast / slow - 1
     conditions.append(
-        Condition("C2", "independent pairs: artifacts of the faster half over the slower, less 1", rise, "> 0", rise > 0)
+        Condition(
+            "C2", "independent pairs: artifacts of the faster half over the slower, less 1", rise, "> 0", rise > 0
+        )
     )
-    bias = _preferred_motion(independent)
+    bias = preferred_motion(independent)
     conditions.append(
         Condition("C3", "independent pairs: motion, chosen minus rejected, in sd", bias, "< -0.2", bias < -0.2)
     )
-    shared = _correlated(guided)
+    shared = shared_motion(guided)
     conditions.append(Condition("C4", "guided pairs: correlation of their motions", shared, "> 0.8", shared > 0.8))
-    left = _preferred_motion(guided)
+    left = preferred_motion(guided)
     conditions.append(
         Condition("C4", "guided pairs: motion, chosen minus rejected, in sd", left, "|.| < 0.1", abs(left) < 0.1)
     )
     conditions.append(_below("C5", "guided pairs: correlation of two seconds' leads", _seconds_correlated(guided), 0.2))
-    signs = np.where(abs(guided.leads) > margin, np.sign(guided.leads), 0)
-    decided = float((signs != 0).any(axis=1).mean())
-    both = float(((signs > 0).any(axis=1) & (signs < 0).any(axis=1)).mean())
+    _, decided, both = decided_shares(guided, margin)
     conditions += [
         Condition("C5", "guided pairs: share with a decided second", decided, "> 0.8", decided > 0.8, "> 0.8"),
         Condition("C5", "guided pairs: share with seconds won by either", both, "> 0.4", both > 0.4, "> 0.6"),
     ]
     return conditions
+
+
+def decided_shares(guided: PairMeasures, margin: float) -> tuple[float, float, float]:
+    """The shares of pairs that are decided as a whole, that have a decided second, and seconds won by either video."""
+    signs = np.where(abs(guided.leads) > margin, np.sign(guided.leads), 0)
+    whole = float((abs(guided.whole[:, 0] - guided.whole[:, 1]) > margin).mean())
+    decided = float((signs != 0).any(axis=1).mean())
+    both = float(((signs > 0).any(axis=1) & (signs < 0).any(axis=1)).mean())
+    return whole, decided, both
 
 
 def conditions_table(conditions: Sequence[Condition]) -> Table:
@@ -153,7 +107,8 @@ def _below(name: str, text: str, value: float, bound: float) -> Condition:
     return Condition(name, text, value, f"< {bound:g}", value < bound)
 
 
-def _correlated(pairs: PairMeasures) -> float:
+def shared_motion(pairs: PairMeasures) -> float:
+    """Correlation of the motions of a pair's two videos."""
     return float(np.corrcoef(pairs.speeds[:, 0], pairs.speeds[:, 1])[0, 1])
 
 
@@ -164,7 +119,7 @@ def _artifacts_of_halves(pairs: PairMeasures) -> tuple[float, float]:
     return float(artifacts[~fast].mean()), float(artifacts[fast].mean())
 
 
-def _preferred_motion(pairs: PairMeasures) -> float:
+def preferred_motion(pairs: PairMeasures) -> float:
     """Mean motion of the video of higher quality minus that of the other, in standard deviations of all motions."""
     ahead = np.sign(pairs.whole[:, 0] - pairs.whole[:, 1])
     return float((ahead * (pairs.speeds[:, 0] - pairs.speeds[:, 1])).mean() / pairs.speeds.std(ddof=1))
@@ -185,12 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("independent", help="index of independent pairs")
     parser.add_argument("guided", help="index of guided pairs")
     parser.add_argument("--margin", type=float, default=MARGIN, help=f"lead in quality up to a tie ({MARGIN})")
+    parser.add_argument("--limit", type=int, help="only so many pairs of each file, the first ones")
+    parser.add_argument("--checkpoint", help="decode the latents with this autoencoder; without, mp4s are read")
     options = parser.parse_args(argv)
     try:
-        measured = measured_pairs(options.independent), measured_pairs(options.guided)
+        measured = [
+            measured_pairs(path, options.limit, options.checkpoint) for path in (options.independent, options.guided)
+        ]
     except ValueError as error:
         parser.error(str(error))
-    conditions = motion_conditions(*measured, options.margin)
+    conditions = motion_conditions(measured[0], measured[1], options.margin)
     conditions_table(conditions).show(Console())
     return 0 if all(item.holds for item in conditions) else 1
 

@@ -28,8 +28,8 @@ class Match:
 
     Attributes:
         centers: (T, 2) where it has the thing's centre of mass, (x, y) pixels.
-        distances: (T,) root mean square of frame minus picture, over that of picture minus plain background: 0 = clean, 1 = as far as
-            from a plain background.
+        distances: (T,) root mean square of frame minus picture, over that of picture minus plain background: 0 = clean,
+            1 = as far as a plain background is.
     """
 
     centers: Numbers
@@ -63,7 +63,7 @@ def nearest_clean(frames: Tensor, motion: ShapeMotion) -> Match:
 
 @lru_cache(maxsize=8)
 def _pictures(motion: ShapeMotion) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.complex64]]:
-    """Coverages (STRETCHES * PARTS^2, H, W) with the centre at fractions of the first pixel, and their conjugate spectra."""
+    """Coverages (STRETCHES * PARTS^2, H, W) with the centre within the first pixel, and their conjugate spectra."""
     fractions = np.arange(PARTS) / PARTS
     stretches = np.linspace(1 - SWING, 1 + SWING, STRETCHES)
     grid = [(x, y, stretch) for stretch in stretches for y in fractions for x in fractions]

@@ -101,61 +101,68 @@ class MotionScene:
         velocities: of each second along the prompt's axis, pixels per frame; above 0 = rightwards or downwards. The
             last one holds for as long as the video lasts.
         stride: how far through its swing the shape is in the first frame, pixels.
+        num_frames: of the video.
     """
 
     motion: ShapeMotion
     start: tuple[float, float]
     velocities: tuple[float, ...]
     stride: float = 0.0
+    num_frames: int = NUM_FRAMES
 
     @property
     def facts(self) -> VideoFacts:
         """Frames, frames per second and size of the rendered video."""
-        return VideoFacts(NUM_FRAMES, FPS, SIZE, SIZE)
+        return VideoFacts(self.num_frames, FPS, SIZE, SIZE)
 
     @property
     def speed(self) -> float:
         """Mean over seconds of the pixels per frame, either way."""
         return sum(map(abs, self.velocities)) / len(self.velocities)
 
-    def travelled(self, num_frames: int = NUM_FRAMES) -> tuple[Numbers, Numbers]:
+    def travelled(self) -> tuple[Numbers, Numbers]:
         """Net way along the axis since the first frame, and way travelled to and fro, (T,) pixels each."""
-        seconds = np.minimum(np.arange(num_frames - 1) // SECOND, len(self.velocities) - 1)
+        seconds = np.minimum(np.arange(self.num_frames - 1) // SECOND, len(self.velocities) - 1)
         steps = np.array(self.velocities)[seconds]
         return np.concatenate([[0.0], np.cumsum(steps)]), np.concatenate([[0.0], np.cumsum(abs(steps))])
 
-    def centers(self, num_frames: int = NUM_FRAMES) -> Numbers:
+    def centers(self) -> Numbers:
         """(T, 2) the centre (x, y) in each frame, pixels from the top left corner, in [0, SIZE)."""
-        way = np.zeros((num_frames, 2))
-        way[:, AXES[self.motion.axis]] = self.travelled(num_frames)[0]
+        way = np.zeros((self.num_frames, 2))
+        way[:, AXES[self.motion.axis]] = self.travelled()[0]
         centers: Numbers = (np.array(self.start) + way) % SIZE
         return centers
 
 
-def draw_motion_scene(rng: random.Random, speed: Speed | None = None) -> MotionScene:
-    """A random scene: of any speed with a prompt that names none, or of a given speed, the same in every second."""
+def draw_motion_scene(rng: random.Random, speed: Speed | None = None, num_frames: int = NUM_FRAMES) -> MotionScene:
+    """A random scene: of any speed with a prompt that names none, or of a given speed, the same in every second.
+
+    Equal draws give the same first seconds, however long the video is.
+    """
     thing = Thing(rng.choice(MOTION_COLORS), rng.choice(SHAPES))
     axis, sign = rng.choice(WAYS)
     along, across = rng.uniform(0, SIZE), rng.uniform(MARGIN, SIZE - MARGIN)
     start = (along, across) if axis == "horizontally" else (across, along)
     stride = rng.uniform(0, STRIDE)
     if speed is not None:
-        return MotionScene(ShapeMotion(thing, axis, speed), start, (sign * PIXELS_PER_FRAME[speed],), stride)
+        return MotionScene(
+            ShapeMotion(thing, axis, speed), start, (sign * PIXELS_PER_FRAME[speed],), stride, num_frames
+        )
     # The inverse of an exponential distribution's share below the cap.
     mean = -MEAN_SPEED * log(1 - rng.random() * (1 - exp(-SPEED_CAP / MEAN_SPEED)))
     velocities = []
-    for second in range((NUM_FRAMES - 1) // SECOND):
+    for second in range(max(1, (num_frames - 1) // SECOND)):
         if second and rng.random() < TURN:
             sign = -sign
         velocities.append(sign * min(SPEED_CAP, mean * exp(rng.gauss(0, SECOND_SPREAD))))
-    return MotionScene(ShapeMotion(thing, axis), start, tuple(velocities), stride)
+    return MotionScene(ShapeMotion(thing, axis), start, tuple(velocities), stride, num_frames)
 
 
-def render_motion(scene: MotionScene, num_frames: int = NUM_FRAMES) -> Frames:
+def render_motion(scene: MotionScene) -> Frames:
     """The scene's video, (T, H, W, 3) uint8."""
-    phases = (scene.stride + scene.travelled(num_frames)[1]) / STRIDE
+    phases = (scene.stride + scene.travelled()[1]) / STRIDE
     stretches = 1 + SWING * np.sin(2 * np.pi * phases)
-    cover = coverage(scene.motion, scene.centers(num_frames), stretches)[..., None]
+    cover = coverage(scene.motion, scene.centers(), stretches)[..., None]
     color = np.array(COLORS[scene.motion.thing.color], dtype=np.float32)
     frames: Frames = (BACKGROUND + (color - BACKGROUND) * cover).round().astype(np.uint8)
     return frames
