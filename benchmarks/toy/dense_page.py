@@ -23,12 +23,13 @@ ABOUT = (
 )
 
 
-def dense_page(record: Mapping[str, Any], output: Path) -> Page:
+def dense_page(record: Mapping[str, Any], output: Path, rows: Mapping[str, str] | None = None) -> Page:
     """The part of the page.
 
     Args:
         record: what the study wrote, `study.json`.
         output: the study's folder, into which the plot is drawn.
+        rows: parts that may follow, see `Page`.
     """
     conditions = conditions_rows(record["conditions"])
     failed = [item["name"] for item in record["conditions"] if not item["holds"]]
@@ -39,6 +40,7 @@ def dense_page(record: Mapping[str, Any], output: Path) -> Page:
         "order": 10,
         "text": list(ABOUT),
         "conditions": conditions,
+        "rows": dict(rows or {}),
         "made_with": {
             "seeds": record["plan"]["seeds"],
             **record["size"],
@@ -159,6 +161,28 @@ def run_notes(record: Mapping[str, Any], titles: Mapping[str, str]) -> list[str]
 def _spread(seeds: Sequence[Mapping[str, float]], key: str) -> str:
     values = [seed[key] for seed in seeds]
     return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def quick_page(conditions: Sequence[Mapping[str, Any]], margins: Mapping[str, Sequence[float]], count: int) -> Page:
+    """The page's part of the pairs that are shipped.
+
+    Args:
+        conditions: measured on them.
+        margins: see `margins_note`.
+        count: pairs of each kind.
+    """
+    return Page(
+        title="DenseDPO: the shipped pairs of the toy world",
+        command="python -m benchmarks.toy.study_dense --quick --output runs/study-dense-quick",
+        order=5,
+        text=[
+            f"The conditions of the study below on the first {count} pairs of either kind in "
+            "`datamodules/toy_world/pairs`, decoded from their latents. `--quick` checks them with the same bounds as "
+            "the study, and then runs every kind of stage once, far too small to say anything of an order."
+        ],
+        conditions=conditions_rows(conditions),
+        notes=[margins_note(margins)],
+    )
 
 
 def rows_page(name: str, record: Mapping[str, Any]) -> Page:

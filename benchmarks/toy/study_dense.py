@@ -24,10 +24,10 @@ from typing import Any
 from benchmarks.base.results import write_json
 from benchmarks.toy.commands import ROOT, from_root
 from benchmarks.toy.dense_methods import CONTROLS, METHODS, DenseStages, Size
-from benchmarks.toy.dense_page import dense_page
+from benchmarks.toy.dense_page import dense_page, quick_page
 from benchmarks.toy.dense_rows import ROWS, run_rows
-from benchmarks.toy.dense_study import DenseStudy, versions
-from benchmarks.toy.motion_conditions import Condition, conditions_table, motion_conditions
+from benchmarks.toy.dense_study import MARGINS, DenseStudy, versions
+from benchmarks.toy.motion_conditions import Condition, conditions_table, decided_shares, motion_conditions
 from benchmarks.toy.pair_measures import measured_pairs
 from benchmarks.toy.rates import CRITERION, GRID, VALIDATION_SEED
 from callbacks.cli.recipes.runner import exit_status
@@ -85,7 +85,7 @@ def _finish(study: DenseStudy, record: dict[str, Any], started: float) -> None:
     }
     output = study.make.output
     write_json(output / "study.json", record)
-    page = dense_page(record, output)
+    page = dense_page(record, output, {f"dense-{name}": rows.title for name, rows in ROWS.items()})
     (output / "study.md").write_text(page.markdown(), encoding="utf-8")
     study.console.print(page.markdown(), markup=False)
     study.console.print(f"part of the results page: {page.write(output, 'dense')}")
@@ -102,6 +102,10 @@ def run_quick(study: DenseStudy, seed: int = 0) -> list[Condition]:
     ]
     conditions = motion_conditions(measures[0], measures[1])
     conditions_table(conditions).show(study.console)
+    shares = {f"{margin:g}": decided_shares(measures[1], margin) for margin in MARGINS}
+    quick_page([asdict(condition) for condition in conditions], shares, SHIPPED_PAIRS).write(
+        study.make.output, "dense-pairs"
+    )
     methods = {name: {**METHODS, **CONTROLS}[name] for name in QUICK_METHODS}
     study.run(study.make.data(methods), "Pairs and labels")
     study.conditions("vanilla", "structural")

@@ -17,6 +17,7 @@ from benchmarks.toy.matched_labels import dropped_pairs, write_matched_labels
 from benchmarks.toy.motion_scores import COLUMNS
 from benchmarks.toy.pair_measures import PairMeasures
 from benchmarks.toy.rates import GRID, LONGEST, at_edge, best_rates, extended
+from benchmarks.toy.results_page import read_page
 from benchmarks.toy.study_dense import QUICK_METHODS, main, run_core
 from datamodules.dense.pair_labels import LabelFilter, join_labels
 from datamodules.shards.index import Index
@@ -198,3 +199,22 @@ def test_no_fit_is_run_where_a_condition_fails(make: DenseStages, capsys: pytest
 def test_a_study_without_pairs_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="pairs is 0; give 1 or more"):
         Size(pairs=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_quick_checks_the_conditions_and_runs_every_stage_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quick", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("C5") < printed.index("fit vanilla DPO")
+    page = read_page(tmp_path / "page" / "dense-pairs.json")
+    assert page.conditions is not None
+    # No order of methods is checked: a few steps on a few pairs say nothing of one.
+    assert [row[3] for row in page.conditions.rows] == ["yes"] * 8
+    records = [json.loads(path.read_text()) for path in (tmp_path / "stages").glob("*.json")]
+    assert all(record["finished"] for record in records)
+    verbs = {record["command"].split()[1] for record in records}
+    assert verbs == {"prepare", "predict", "fit", "-m"}
+    assert sum(record["command"].startswith("vidpref fit") for record in records) == len(QUICK_METHODS)
