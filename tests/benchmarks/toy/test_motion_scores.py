@@ -48,8 +48,10 @@ def test_motion_is_measured_and_a_still_shape_only_looks_good(tmp_path: Path) ->
     assert other["motion"] == 0
     assert min(base["quality"], base["quality_slow"], base["quality_fast"], other["quality"]) > 0.99
     # No still video is as fast as the base's faster ones: their quality there is not known, rather than high.
-    assert np.isnan(other["quality_fast"])
-    assert np.isnan(other["quality_at_base_motion"])
+    assert other["quality_fast"] is None
+    assert other["quality_at_base_motion"] is None
+    row = motion_table({"base": [base], "still": [base, other]}).rows[1]
+    assert row.cells[2].text == "-"
 
 
 def scores(speeds: Sequence[float], qualities: Sequence[float]) -> MotionScores:
