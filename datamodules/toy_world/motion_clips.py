@@ -16,7 +16,7 @@ from datamodules.toy_world.motion_world import draw_motion_scene, render_motion
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class ClipStage:
     """Stage of training.
 
     Attributes:
@@ -40,10 +40,10 @@ class Stage:
 class ClipPlan:
     """Plan of the videos in each batch: a pure function of the batch's index."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[ClipStage, ...]
     seed: int
 
-    def stage(self, index: int) -> Stage:
+    def stage(self, index: int) -> ClipStage:
         """The stage that a batch belongs to."""
         for stage in self.stages:
             if index < stage.batches:
@@ -80,7 +80,7 @@ class MotionClips(LightningDataModule):
         seed: other seeds give other videos.
     """
 
-    def __init__(self, stages: list[Stage], seed: int = 0) -> None:
+    def __init__(self, stages: list[ClipStage], seed: int = 0) -> None:
         super().__init__()
         if not stages:
             raise ValueError("stages is empty; give one at least")
