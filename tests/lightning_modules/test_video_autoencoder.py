@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from datamodules.toy_world.motion_clips import ClipPlan, MotionClips, ClipStage
+from datamodules.toy_world.motion_clips import ClipPlan, ClipStage, MotionClips
 from datamodules.toy_world.wan_checkpoint import LATENT_CHANNELS, load_pipeline, write_untrained
 from lightning_modules.video_autoencoder import VideoAutoencoder
 
