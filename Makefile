@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo study test test-slow test-crash lint types clean
+.PHONY: help install demo study-dense test test-slow test-crash lint types clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table, runs/demo/report.html
 	$(BIN)/python -m benchmarks.toy.demo --output runs/demo
 
-study: $(STAMP) ## Vanilla, structural and dense DPO on the toy world, three seeds, runs/study/study.md
-	$(BIN)/python -m benchmarks.toy.study --output runs/study
+study-dense: $(STAMP) ## DenseDPO on the toy world: conditions, methods and controls on three seeds, runs/study-dense
+	$(BIN)/python -m benchmarks.toy.study_dense --output runs/study-dense
 
 test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(PROCESSES) --dist loadfile

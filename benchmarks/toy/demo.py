@@ -22,7 +22,7 @@ from benchmarks.report.page import markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
 from benchmarks.toy.commands import ROOT, flags, from_root
-from benchmarks.toy.dense_demo import dense_sections, dense_stages
+from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
 from callbacks.cli.recipes.runner import exit_status, run_stages
@@ -126,6 +126,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
     for note in notes(runs):
         console.print(note)
     motion.show(wide_console())
+    console.print(study_line())
     console.print(f"The page with loss curves and pictures: {output / 'report.html'}")
 
 

@@ -16,7 +16,7 @@ from datamodules.toy_world.motion_world import draw_motion_scene, render_motion
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class ClipStage:
     """Stage of training.
 
     Attributes:
@@ -40,10 +40,10 @@ class Stage:
 class ClipPlan:
     """Plan of the videos in each batch: a pure function of the batch's index."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[ClipStage, ...]
     seed: int
 
-    def stage(self, index: int) -> Stage:
+    def stage(self, index: int) -> ClipStage:
         """The stage that a batch belongs to."""
         for stage in self.stages:
             if index < stage.batches:
@@ -55,7 +55,8 @@ class ClipPlan:
         """(B, 3, T, H, W) uint8."""
         # A seed for each batch, so that a resumed fit draws what it would have drawn.
         stage, rng = self.stage(index), random.Random(f"clips/{self.seed}/{index}")
-        clips = [render_motion(draw_motion_scene(rng), stage.num_frames) for _ in range(stage.batch_size)]
+        scenes = [draw_motion_scene(rng, num_frames=stage.num_frames) for _ in range(stage.batch_size)]
+        clips = [render_motion(scene) for scene in scenes]
         return torch.stack([torch.from_numpy(clip).permute(3, 0, 1, 2) for clip in clips])
 
 
@@ -79,7 +80,7 @@ class MotionClips(LightningDataModule):
         seed: other seeds give other videos.
     """
 
-    def __init__(self, stages: list[Stage], seed: int = 0) -> None:
+    def __init__(self, stages: list[ClipStage], seed: int = 0) -> None:
         super().__init__()
         if not stages:
             raise ValueError("stages is empty; give one at least")

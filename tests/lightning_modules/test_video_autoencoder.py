@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from datamodules.toy_world.motion_clips import ClipPlan, MotionClips, Stage
+from datamodules.toy_world.motion_clips import ClipPlan, ClipStage, MotionClips
 from datamodules.toy_world.wan_checkpoint import LATENT_CHANNELS, load_pipeline, write_untrained
 from lightning_modules.video_autoencoder import VideoAutoencoder
 
@@ -24,7 +24,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(untrained: Path, folder: Path, steps: int) -> VideoAutoencoder:
     torch.manual_seed(0)
     module = VideoAutoencoder(str(untrained), measured_batches=2)
-    data = MotionClips([Stage(2, 4, 1), Stage(1, 1, 5)])
+    data = MotionClips([ClipStage(2, 4, 1), ClipStage(1, 1, 5)])
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = Trainer(default_root_dir=folder, accelerator="cpu", max_steps=steps, enable_checkpointing=False, **quiet)
     trainer.fit(module, data)
@@ -36,7 +36,7 @@ def test_a_fit_ends_as_a_pipeline_with_the_latents_statistics(untrained: Path, t
     export = tmp_path / "exports" / "last"
     config = json.loads((export / "vae" / "config.json").read_text())
     # Measured again: two batches from the step at which training ended.
-    plan = ClipPlan((Stage(2, 4, 1), Stage(1, 1, 5)), 0)
+    plan = ClipPlan((ClipStage(2, 4, 1), ClipStage(1, 1, 5)), 0)
     videos = torch.cat([plan.batch(number) for number in (3, 4)]).float() / 127.5 - 1
     pipeline = load_pipeline(export)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_reconstruction_improves(untrained: Path) -> None:
     logged: dict[str, torch.Tensor] = {}
     module.log_dict = lambda values, **settings: logged.update(values)  # type: ignore[assignment, method-assign, misc]
     optimizer = module.optimizer(module.parameters())
-    batch, losses = ClipPlan((Stage(1, 2, 1),), 0).batch(0), []
+    batch, losses = ClipPlan((ClipStage(1, 2, 1),), 0).batch(0), []
     for step in range(8):
         torch.manual_seed(0)
         loss = module.training_step(batch, step)
@@ -75,7 +75,7 @@ def test_reconstruction_improves(untrained: Path) -> None:
 
 
 def test_batches_follow_the_stages() -> None:
-    stages = [Stage(3, 5, 1), Stage(2, 2, 9), Stage(1, 1, 5)]
+    stages = [ClipStage(3, 5, 1), ClipStage(2, 2, 9), ClipStage(1, 1, 5)]
     plan = ClipPlan(tuple(stages), seed=1)
     shapes = [tuple(plan.batch(number).shape) for number in (0, 2, 3, 4, 5, 99)]
     assert [(shape[0], shape[2]) for shape in shapes] == [(5, 1), (5, 1), (2, 9), (2, 9), (1, 5), (1, 5)]
@@ -86,6 +86,6 @@ def test_batches_follow_the_stages() -> None:
 
 def test_stages_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="num_frames is 8"):
-        Stage(1, 1, 8)
+        ClipStage(1, 1, 8)
     with pytest.raises(ValueError, match="stages is empty"):
         MotionClips([])
