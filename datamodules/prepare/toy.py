@@ -21,6 +21,8 @@ from datamodules.video.codec import encode_mp4
 from datamodules.vista.samples import PreferenceRow
 
 Split = Literal["captions", "pretrain", "train", "val", "test"]
+#: How often a fact is as usual: nothing is while the model learns to see; natural data follow the usual, tests do not.
+PRIORS: dict[Split, float] = {"captions": 0.5, "pretrain": 0.9, "train": 0.9, "val": 0.9, "test": 0.5}
 
 
 @locks_output("output")
@@ -29,6 +31,7 @@ def prepare_toy(
     split: Split = "train",
     num_videos: int = 512,
     seed: int = 0,
+    prior: float | None = None,
     mixture: Mixture | None = None,
     samples_per_shard: int = 64,
 ) -> None:
@@ -42,22 +45,27 @@ def prepare_toy(
             descriptions, with the untrained model in OUTPUT-untrained, and questions and answers, several a video.
         num_videos: how many videos; the four subsets share them evenly.
         seed: other seeds give other videos; equal seeds give equal bytes.
+        prior: how often direction, place and order are as usual of the colours, 0.5 = no more often than not; null =
+            0.9 for `pretrain`, `train` and `val`, 0.5 for `captions` and `test`.
         mixture: kinds of questions and answers, `pretrain` only.
         samples_per_shard: samples in one tar file.
 
     Raises:
-        ValueError: no videos asked for, or the output is there already.
+        ValueError: no videos asked for, no such prior, or the output is there already.
     """
     if num_videos < 1:
         raise ValueError(f"num_videos is {num_videos}; give 1 or more")
+    prior = PRIORS[split] if prior is None else prior
+    if not 0 <= prior <= 1:
+        raise ValueError(f"prior is {prior}; give a share from 0 to 1")
     if split == "test":
-        _write_benchmark(Path(output), num_videos, seed)
+        _write_benchmark(Path(output), num_videos, seed, prior)
         return
     if split in ("train", "val"):
-        samples = _preference_samples(split, num_videos, seed)
+        samples = _preference_samples(split, num_videos, seed, prior)
     else:
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
-        samples = _pretraining_samples(split, num_videos, seed, mixture)
+        samples = _pretraining_samples(split, num_videos, seed, prior, mixture)
 
     # Before the index, whose presence says that all of it is there.
     def write_model(_: Index) -> None:
@@ -68,34 +76,39 @@ def prepare_toy(
     print(f"{len(index)} samples in {len(index.shards)} shards: {output}.index.json")
 
 
-def _preference_samples(split: Split, num_videos: int, seed: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _preference_samples(
+    split: Split, num_videos: int, seed: int, prior: float
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     """One preference row a video."""
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
-        scene = draw_scene(rng)
-        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng)
+        scene = draw_scene(rng, prior=prior)
+        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, prior)
         yield _sample(row, _video_bytes(scene))
 
 
 def _pretraining_samples(
-    split: Split, num_videos: int, seed: int, mixture: Mixture
+    split: Split, num_videos: int, seed: int, prior: float, mixture: Mixture
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Several rows a video, the video's bytes in each."""
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
-        scene = draw_scene(rng, 1 if rng.random() < mixture.single else 2)
+        num_events = 1 if rng.random() < mixture.single else 2
+        scene = draw_scene(rng, num_events, prior)
         video = _video_bytes(scene)
+        other = _video_bytes(draw_scene(rng, num_events, prior)) if mixture.other_video else video
         # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
             row = pretraining_row(scene, name, mixture, rng)
-            yield _sample(replace(row, key=f"{name}-{question}"), video)
+            shown = other if rng.random() < mixture.other_video else video
+            yield _sample(replace(row, key=f"{name}-{question}"), shown)
 
 
 def _sample(row: PreferenceRow, video: bytes) -> tuple[str, dict[str, bytes]]:
     return row.key, {"json": json.dumps(row.to_json()).encode(), "mp4": video}
 
 
-def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
+def _write_benchmark(folder: Path, num_videos: int, seed: int, prior: float) -> None:
     """One JSON a subset, and the videos beside them."""
     existing = [path.name for path in (folder / f"{subset}.json" for subset in SUBSETS) if path.exists()]
     if existing:
@@ -105,7 +118,7 @@ def _write_benchmark(folder: Path, num_videos: int, seed: int) -> None:
     pairs: dict[str, list[object]] = {subset: [] for subset in SUBSETS}
     for index in with_progress(range(num_videos), "toy world, test"):
         name, rng = _video("test", seed, index)
-        scene, subset = draw_scene(rng), SUBSETS[index % len(SUBSETS)]
+        scene, subset = draw_scene(rng, prior=prior), SUBSETS[index % len(SUBSETS)]
         pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
         (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
     written = {subset: of_subset for subset, of_subset in pairs.items() if of_subset}

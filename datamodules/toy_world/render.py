@@ -30,6 +30,9 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "purple": (180, 50, 200),
     "white": (245, 245, 245),
 }
+#: Colours of things that usually move alike: the first group to the left at the top, the second to the right at the
+#: bottom. Within a group, the colour that is named earlier usually moves first.
+USUAL_GROUPS: tuple[tuple[str, ...], ...] = (("red", "green", "blue"), ("yellow", "purple", "white"))
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle")
 DIRECTIONS: tuple[Direction, ...] = ("left", "right")
 PLACES: tuple[Place, ...] = ("top", "bottom")
@@ -117,10 +120,31 @@ class Scene:
         return f"First {first}, then {others[0]}." if others else f"{first[0].upper()}{first[1:]}."
 
 
-def draw_scene(rng: random.Random, num_events: int = 2) -> Scene:
-    """A random scene of one or two events."""
-    colors, shapes = rng.sample(list(COLORS), 2), rng.sample(SHAPES, 2)
-    direction, place = rng.choice(DIRECTIONS), rng.choice(PLACES)
+def draw_scene(rng: random.Random, num_events: int = 2, prior: float | None = None) -> Scene:
+    """A random scene of one or two events.
+
+    Args:
+        rng: the random numbers.
+        num_events: 1 or 2.
+        prior: how often direction, place and order are as usual of the colours, each drawn by itself (see
+            `USUAL_GROUPS`); 0.5 makes the usual say nothing. None = all colours meet, and nothing is usual.
+
+    Raises:
+        ValueError: the prior is no share.
+    """
+    shapes = rng.sample(SHAPES, 2)
+    if prior is None:
+        colors = rng.sample(list(COLORS), 2)
+        direction, place = rng.choice(DIRECTIONS), rng.choice(PLACES)
+    else:
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior is {prior}; give a share from 0 to 1")
+        group = rng.randrange(len(USUAL_GROUPS))
+        # Things of one group only: the usual way and place of both are then the scene's.
+        colors = sorted(rng.sample(USUAL_GROUPS[group], 2), key=USUAL_GROUPS[group].index)
+        if rng.random() >= prior:
+            colors.reverse()
+        direction, place = (options[group if rng.random() < prior else 1 - group] for options in (DIRECTIONS, PLACES))
     things = [Thing(color, shape) for color, shape in zip(colors, shapes, strict=True)]
     events = tuple(draw_event(rng, thing, direction, place) for thing in things[:num_events])
     return Scene(events, background=rng.randint(0, 50))
