@@ -1,4 +1,4 @@
-"""The language prior: what is usual of a colour holds as often as asked, in every kind of row, and the video shows it."""
+"""Language prior: the usual of a colour holds as often as asked, in every kind of row, and the video shows it."""
 
 from __future__ import annotations
 
