@@ -2,15 +2,15 @@
 
     python -m benchmarks.toy.demo --output runs/demo --seed 0
 
-Every stage is a command that a person could type; its output goes to OUTPUT/logs. The toy video-language model sees
-well but says yes too often, as large models do; the table shows how plain DPO and VistaDPO change that. The toy video
-model breaks where motion is fast; the second half, `benchmarks.toy.dense_demo`, shows its videos before and after.
+Every stage is a command that a person could type; its output goes to OUTPUT/logs, and the same command again goes on
+where an interrupted demo ended. The toy video-language model sees well but says yes too often, as large models do; the
+table shows how plain DPO and VistaDPO change that. The toy video model breaks where motion is fast; the second half,
+`benchmarks.toy.dense_demo`, shows its videos before and after.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +21,14 @@ from benchmarks.base.results import write_json
 from benchmarks.report.page import markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
+from benchmarks.toy.commands import ROOT, flags, from_root
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.six_views import picture, sample_views
-from benchmarks.toy.stages import CommandStage, clear, exit_status, flags, run_stages
+from callbacks.cli.recipes.runner import exit_status, run_stages
+from callbacks.cli.recipes.stage import Stage
 
-#: The file that marks a folder of an earlier demo, which may be emptied.
+#: The record of a demo: its commands and how long they took.
 MARKER = "demo.json"
 #: The compared runs, in the order of the table.
 TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
@@ -34,7 +36,7 @@ TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
 VIDEOS = {"train": 1024, "val": 200, "test": 400}
 
 
-def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[CommandStage]:
+def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
     """The demo's commands, in order.
 
     Args:
@@ -44,34 +46,37 @@ def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[
     """
     data = []
     for split, number in videos.items():
-        arguments = ["prepare", "toy", str(output / "data" / split), "--split", split, "--num_videos", str(number)]
-        data.append(
-            CommandStage(f"make {number} videos: {split}", f"prepare-{split}", [*arguments, "--seed", str(seed)])
-        )
+        folder = output / "data" / split
+        arguments = ["prepare", "toy", str(folder), "--split", split, "--num_videos", str(number)]
+        made = folder if split == "test" else f"{folder}.index.json"
+        command = [*arguments, "--seed", str(seed)]
+        data.append(Stage(f"prepare-{split}", command, writes=[made], title=f"make {number} videos: {split}"))
     return [*data, *_fits(output, seed), *_tests(output, seed), *dense_stages(output / "dense", seed)]
 
 
-def _fits(output: Path, seed: int) -> Iterator[CommandStage]:
+def _fits(output: Path, seed: int) -> Iterator[Stage]:
     """Both fits, each with its validation."""
     for method in ("dpo", "vista"):
         root = output / method
+        val, train = (output / "data" / f"{split}.index.json" for split in ("val", "train"))
         options: dict[str, object] = {
             "--seed_everything": seed,
             "--trainer.default_root_dir": root,
-            "--data.val": output / "data" / "val.index.json",
+            "--data.val": val,
             "--data.seed": seed,
         }
-        train = {"--data.train": output / "data" / "train.index.json"}
-        fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | options | train)]
-        yield CommandStage(f"fit {TITLES[method]}", f"fit-{method}", fit)
+        fit = ["fit", *flags({"--config": f"configs/toy/{method}.yaml"} | options | {"--data.train": train})]
+        made = [root / "checkpoints", root / "exports"]
+        yield Stage(f"fit-{method}", fit, [train, val], made, title=f"fit {TITLES[method]}")
         # One measure for both: is the reward of the chosen answer above that of the rejected one? VistaDPO's response
         # term mixes in the irrelevant answer, which is easy to tell apart; plain DPO's is exactly this question.
-        checkpoint = {"--ckpt_path": root / "checkpoints" / "last.ckpt"}
-        validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | options | checkpoint)]
-        yield CommandStage(f"validate {TITLES[method]}", f"validate-{method}", validate)
+        last = root / "checkpoints" / "last.ckpt"
+        validate = ["validate", *flags({"--config": "configs/toy/dpo.yaml"} | options | {"--ckpt_path": last})]
+        made = [root / "validate"]
+        yield Stage(f"validate-{method}", validate, [val, last], made, title=f"validate {TITLES[method]}")
 
 
-def _tests(output: Path, seed: int) -> Iterator[CommandStage]:
+def _tests(output: Path, seed: int) -> Iterator[Stage]:
     """The benchmark, on the checkpoint as it is and with each fit's adapter."""
     questions = output / "data" / "test"
     for method, title in TITLES.items():
@@ -84,31 +89,30 @@ def _tests(output: Path, seed: int) -> Iterator[CommandStage]:
             "--data.questions": questions,
             "--data.videos": questions / "videos",
         }
+        reads = [questions]
         if method != "base":
             options["--model.policy.adapter"] = output / method / "exports" / "last"
-        yield CommandStage(f"test {title}", f"test-{method}", ["test", *flags(options)])
+            reads.append(output / method / "exports" / "last")
+        made = [output / method / "test"]
+        yield Stage(f"test-{method}", ["test", *flags(options)], reads, made, title=f"test {title}")
 
 
 def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> None:
     """Run the demo; prints the table and writes `report.html` and `report.md`.
 
     Args:
-        output: the demo's folder; that of an earlier demo is emptied.
+        output: the demo's folder; what an interrupted demo has done there stays.
         seed: of data, negatives and training.
         videos: split -> how many videos.
 
     Raises:
-        ValueError: the output folder holds other files than a demo's.
-        RuntimeError: a stage failed.
+        StageError: a stage failed.
+        StoppedError: a signal stopped it.
     """
     console = Console()
-    clear(output, MARKER)
     commands = stages(output, seed, videos)
-    record = {"seed": seed, "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in commands]}
-    # Before the first stage, so that the folder of an interrupted demo can be emptied, too.
-    write_json(output / MARKER, record)
-    seconds = run_stages(commands, output / "logs", console)
-    write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
+    seconds = run_stages(commands, output, folder=ROOT, console=console)
+    write_json(output / MARKER, {"seed": seed, "commands": [stage.line for stage in commands], "seconds": seconds})
     runs = [read_run(output / name) for name in TITLES]
     views = picture(sample_views(output / "data" / "val.index.json", seed=seed))
     (output / "six_views.png").write_bytes(views)
@@ -129,11 +133,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/demo"), help="the demo's folder; an earlier demo in it is removed"
+        "--output", type=Path, default=Path("runs/demo"), help="the demo's folder; an interrupted demo in it goes on"
     )
     parser.add_argument("--seed", type=int, default=0, help="of data, negatives and training")
     options = parser.parse_args(argv)
-    return exit_status(lambda output: run_demo(output, options.seed), options.output)
+    return exit_status(lambda: run_demo(from_root(options.output), options.seed))
 
 
 if __name__ == "__main__":

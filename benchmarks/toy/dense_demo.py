@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.report.page import Section
+from benchmarks.toy.commands import flags
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder
-from benchmarks.toy.stages import CommandStage, flags
+from callbacks.cli.recipes.stage import Stage
 from datamodules.shards.index import Index
 
 #: Number of videos that become pairs in the demo, and of prompts that are sampled.
@@ -18,7 +19,7 @@ TITLES = {"base": "the base model", "dense": "DenseDPO"}
 SHIPPED = Path("datamodules/toy_world/pairs")
 
 
-def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[CommandStage]:
+def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
     """The commands, in order.
 
     Args:
@@ -33,15 +34,15 @@ def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) ->
         "--data.seed": seed,
     }
     # The fit reads pairs that come with the project: those of the demo are too few to learn from.
-    fit = CommandStage(f"fit {TITLES['dense']}", "dense-fit", ["fit", *flags(options)])
+    fit = Stage("dense-fit", ["fit", *flags(options)], writes=[output / "fit"], title=f"fit {TITLES['dense']}")
     return [*_live_pairs(output, seed, videos["live"]), fit, *_samples(output, seed, videos["prompts"])]
 
 
-def _live_pairs(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
+def _live_pairs(output: Path, seed: int, number: int) -> Iterator[Stage]:
     """Real videos, two guided samples of each, and labels by the toy world's judge, which knows the truth."""
     real, pairs = output / "videos", output / "pairs"
     prepare = ["prepare", "toy-videos", str(real), "--split", "val", "--num_videos", str(number), "--seed", str(seed)]
-    yield CommandStage(f"make {number} real videos", "dense-videos", prepare)
+    yield Stage("dense-videos", prepare, writes=[f"{real}.index.json"], title=f"make {number} real videos")
     guided: dict[str, object] = {
         "--config": "configs/toy/wan_pairs.yaml",
         "--trainer.default_root_dir": output / "guided",
@@ -49,7 +50,8 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
         "--model.seed": seed,
         "--data.predict": f"{real}.index.json",
     }
-    yield CommandStage("turn them into pairs", "dense-pairs", ["predict", *flags(guided)])
+    indexes = [f"{real}.index.json"], [f"{pairs}.index.json"]
+    yield Stage("dense-pairs", ["predict", *flags(guided)], *indexes, title="turn them into pairs")
     judged: dict[str, object] = {
         "--config": "configs/toy/wan_labels.yaml",
         "--trainer.default_root_dir": output / "judged",
@@ -57,14 +59,15 @@ def _live_pairs(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
         "--model.judge.pairs": f"{pairs}.index.json",
         "--data.predict": f"{pairs}.index.json",
     }
-    yield CommandStage("label every second of them", "dense-labels", ["predict", *flags(judged)])
+    indexes = [f"{pairs}.index.json"], [f"{output / 'labels'}.index.json"]
+    yield Stage("dense-labels", ["predict", *flags(judged)], *indexes, title="label every second of them")
 
 
-def _samples(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
+def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
     """The same prompts and noise for both models."""
     real = output / "prompts"
     prepare = ["prepare", "toy-videos", str(real), "--split", "test", "--num_videos", str(number), "--seed", str(seed)]
-    yield CommandStage("choose prompts", "dense-prompts", prepare)
+    yield Stage("dense-prompts", prepare, writes=[f"{real}.index.json", f"{real}.txt"], title="choose prompts")
     for method, title in TITLES.items():
         options: dict[str, object] = {
             "--config": "configs/toy/wan_sample.yaml",
@@ -73,9 +76,13 @@ def _samples(output: Path, seed: int, number: int) -> Iterator[CommandStage]:
             "--model.seed": seed,
             "--data.file": f"{real}.txt",
         }
+        reads = [Path(f"{real}.txt")]
         if method != "base":
             options["--model.policy.adapter"] = output / "fit" / "exports" / "last"
-        yield CommandStage(f"sample from {title}", f"dense-sample-{method}", ["predict", *flags(options)])
+            reads.append(output / "fit" / "exports" / "last")
+        made = [output / "samples" / method]
+        command = ["predict", *flags(options)]
+        yield Stage(f"dense-sample-{method}", command, reads, made, title=f"sample from {title}")
 
 
 def dense_sections(output: Path) -> list[Section]:

@@ -11,7 +11,6 @@ the others (a pair has four seconds); "dense, all pairs" has as many pairs, and 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.base.results import write_json
+from benchmarks.toy.commands import ROOT, flags, from_root
 from benchmarks.toy.motion_pictures import samples_picture
 from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder, wide_console
-from benchmarks.toy.stages import CommandStage, clear, exit_status, flags, run_stages
+from callbacks.cli.recipes.runner import exit_status, run_stages
+from callbacks.cli.recipes.stage import Stage
 from datamodules.toy_world.motion_world import SPEEDS
 
 MARKER = "study.json"
@@ -77,7 +78,7 @@ class Size:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {minimum} or more")
 
 
-def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[CommandStage]:
+def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Stage]:
     """The study's commands, in order.
 
     Args:
@@ -93,11 +94,12 @@ def study_stages(output: Path, seeds: Sequence[int], size: Size) -> list[Command
     return stages
 
 
-def _pairs(output: Path, size: Size) -> Iterator[CommandStage]:
+def _pairs(output: Path, size: Size) -> Iterator[Stage]:
     """Real videos, and both kinds of pairs from them."""
     for split, number in (("train", size.pairs), ("test", size.prompts)):
         prepare = ["prepare", "toy-videos", str(output / split), "--split", split, "--num_videos", str(number)]
-        yield CommandStage(f"make {number} videos: {split}", f"videos-{split}", prepare)
+        made = [f"{output / split}.index.json", f"{output / split}.txt"]
+        yield Stage(f"videos-{split}", prepare, writes=made, title=f"make {number} videos: {split}")
     # eta 1 starts from noise alone: two samples of one prompt have nothing in common.
     for kind, eta in (("structural", None), ("vanilla", 1.0)):
         given: dict[str, object] = {
@@ -108,10 +110,11 @@ def _pairs(output: Path, size: Size) -> Iterator[CommandStage]:
         }
         if eta is not None:
             given["--model.eta"] = eta
-        yield CommandStage(f"make {kind} pairs", f"pairs-{kind}", ["predict", *flags(given)])
+        indexes = [output / "train.index.json"], [output / f"{kind}.index.json"]
+        yield Stage(f"pairs-{kind}", ["predict", *flags(given)], *indexes, title=f"make {kind} pairs")
 
 
-def _labels(output: Path) -> Iterator[CommandStage]:
+def _labels(output: Path) -> Iterator[Stage]:
     """The judge's labels, of whole videos and of segments."""
     for kind, granularity in (("vanilla", "whole"), ("structural", "whole"), ("structural", "segments")):
         pairs = output / f"{kind}.index.json"
@@ -123,12 +126,12 @@ def _labels(output: Path) -> Iterator[CommandStage]:
             "--model.granularity": granularity,
             "--data.predict": pairs,
         }
-        yield CommandStage(
-            f"label {kind} pairs ({granularity})", f"labels-{kind}-{granularity}", ["predict", *flags(given)]
-        )
+        name = f"labels-{kind}-{granularity}"
+        indexes = [pairs], [output / f"{name}.index.json"]
+        yield Stage(name, ["predict", *flags(given)], *indexes, title=f"label {kind} pairs ({granularity})")
 
 
-def _fit(output: Path, name: str, seed: int, size: Size) -> CommandStage:
+def _fit(output: Path, name: str, seed: int, size: Size) -> Stage:
     method = METHODS[name]
     whole = method.labels == "whole"
     labels = output / f"labels-{method.pairs}-{'whole' if whole else 'segments'}.index.json"
@@ -146,10 +149,12 @@ def _fit(output: Path, name: str, seed: int, size: Size) -> CommandStage:
     if whole:
         # The video's label decides alone: no share of decided segments is asked for, and ties are dropped.
         given |= {"--data.min_decided": 0.0, "--data.drop_whole_ties": "true"}
-    return CommandStage(f"fit {method.title}, seed {seed}", f"fit-{name}-{seed}", ["fit", *flags(given)])
+    indexes = [output / f"{method.pairs}.index.json", labels]
+    title = f"fit {method.title}, seed {seed}"
+    return Stage(f"fit-{name}-{seed}", ["fit", *flags(given)], indexes, [output / name / str(seed)], title=title)
 
 
-def _sample(output: Path, name: str, seed: int, size: Size) -> CommandStage:
+def _sample(output: Path, name: str, seed: int, size: Size) -> Stage:
     given: dict[str, object] = {
         "--config": "configs/toy/wan_sample.yaml",
         "--trainer.default_root_dir": output / "sampling" / name / str(seed),
@@ -158,38 +163,37 @@ def _sample(output: Path, name: str, seed: int, size: Size) -> CommandStage:
         "--data.file": output / "test.txt",
         "--data.num_samples": size.samples,
     }
+    reads = [output / "test.txt"]
     if name != BASE:
         given["--model.policy.adapter"] = output / name / str(seed) / "exports" / "last"
-    title = METHODS[name].title if name in METHODS else "the base model"
-    return CommandStage(f"sample from {title}, seed {seed}", f"sample-{name}-{seed}", ["predict", *flags(given)])
+        reads.append(output / name / str(seed) / "exports" / "last")
+    title = f"sample from {METHODS[name].title if name in METHODS else 'the base model'}, seed {seed}"
+    samples = [_samples_of(output, name, seed)]
+    return Stage(f"sample-{name}-{seed}", ["predict", *flags(given)], reads, samples, title=title)
 
 
 def _samples_of(output: Path, name: str, seed: int) -> Path:
     return output / "samples" / name / str(seed)
 
 
-def run_study(output: Path, seeds: Sequence[int], size: Size) -> None:
+def run_study(output: Path, seeds: Sequence[int], size: Size, jobs: int = 1) -> None:
     """Run the study; prints the table and writes `study.md` and `study.png`.
 
     Args:
-        output: the study's folder; that of an earlier study is emptied.
+        output: the study's folder; what an interrupted study has done there stays.
         seeds: of training and sampling.
         size: numbers of pairs, prompts and steps.
+        jobs: how many stages run side by side.
 
     Raises:
-        ValueError: the output folder holds other files than a study's.
-        RuntimeError: a stage failed.
+        StageError: a stage failed.
+        StoppedError: a signal stopped it.
     """
     console = Console()
-    clear(output, MARKER)
     stages = study_stages(output, seeds, size)
-    record: dict[str, object] = {
-        "seeds": list(seeds),
-        "commands": [shlex.join(["vidpref", *stage.arguments]) for stage in stages],
-    }
-    write_json(output / MARKER, record)
-    seconds = run_stages(stages, output / "logs", console)
-    write_json(output / MARKER, record | {"seconds": {name: round(value, 1) for name, value in seconds.items()}})
+    seconds = run_stages(stages, output, jobs=jobs, folder=ROOT, console=console)
+    commands = [stage.line for stage in stages]
+    write_json(output / MARKER, {"seeds": list(seeds), "commands": commands, "seconds": seconds})
     titles = {BASE: "the base model", **{name: method.title for name, method in METHODS.items()}}
     table = motion_table(
         {title: [score_folder(_samples_of(output, name, seed)) for seed in seeds] for name, title in titles.items()}
@@ -207,18 +211,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line; the exit status is 1 when a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.study", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/study"), help="the study's folder; an earlier study in it is removed"
+        "--output", type=Path, default=Path("runs/study"), help="the study's folder; an interrupted study in it goes on"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training and sampling")
     default = Size()
     for name in ("pairs", "prompts", "samples", "steps"):
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name), help=f"({getattr(default, name)})")
+    parser.add_argument("--jobs", type=int, default=1, help="stages that run side by side (1)")
     options = parser.parse_args(argv)
 
-    def run(output: Path) -> None:
-        run_study(output, options.seeds, Size(options.pairs, options.prompts, options.samples, options.steps))
+    def run() -> None:
+        size = Size(options.pairs, options.prompts, options.samples, options.steps)
+        run_study(from_root(options.output), options.seeds, size, options.jobs)
 
-    return exit_status(run, options.output)
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from benchmarks.report.page import web_page
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_pictures import pair_picture
 from benchmarks.toy.motion_scores import main, motion_table, one_of_each_speed, score_folder
-from benchmarks.toy.stages import ROOT, CommandStage
 from benchmarks.toy.study import METHODS, Size, study_stages
+from callbacks.cli.recipes.stage import Stage
 from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 from tests.support.flow_shards import pair_row, pair_sample, write_labels, write_pairs
+from tests.support.paths import ROOT
 
 
 def sampled(folder: Path, still: bool = False, count: int = 6) -> Path:
@@ -106,19 +107,19 @@ def test_a_pair_is_drawn_with_its_labels(tmp_path: Path) -> None:
         pair_picture(pairs, labels, "unknown")
 
 
-def check(stages: list[CommandStage]) -> None:
+def check(stages: list[Stage]) -> None:
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
-        assert stage.arguments[0] in vidpref.VERBS
-        if "--config" in stage.arguments:
-            assert (ROOT / stage.arguments[stage.arguments.index("--config") + 1]).is_file()
+        assert stage.command[0] in vidpref.VERBS
+        if "--config" in stage.command:
+            assert (ROOT / stage.command[stage.command.index("--config") + 1]).is_file()
 
 
 def test_stages_are_commands_of_their_own(tmp_path: Path) -> None:
     check(dense_stages(tmp_path, 3))
     found = study_stages(tmp_path, [0, 1], Size(pairs=8))
     check(found)
-    assert sum(stage.arguments[0] == "fit" for stage in found) == 2 * len(METHODS)
+    assert sum(stage.command[0] == "fit" for stage in found) == 2 * len(METHODS)
 
 
 def test_a_study_too_small_for_its_table_is_refused_at_once() -> None:
@@ -132,7 +133,9 @@ def test_a_study_too_small_for_its_table_is_refused_at_once() -> None:
 
 
 def test_methods_of_the_study_differ_in_pairs_and_labels_alone(tmp_path: Path) -> None:
-    fits = {stage.name: stage.arguments for stage in study_stages(tmp_path, [5], Size()) if stage.arguments[0] == "fit"}
+    fits = {
+        stage.name: list(stage.command) for stage in study_stages(tmp_path, [5], Size()) if stage.command[0] == "fit"
+    }
 
     def of(name: str) -> dict[str, str]:
         arguments = fits[f"fit-{name}-5"][1:]

@@ -1,0 +1,19 @@
+"""What the commands of the demo and the studies share: the folder they run in, and their flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+#: The repository, in which the commands run: configurations name their files from there.
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def flags(options: Mapping[str, object]) -> list[str]:
+    """Option -> value, as arguments of a command line."""
+    return [str(part) for option_and_value in options.items() for part in option_and_value]
+
+
+def from_root(output: Path) -> Path:
+    """A folder as the commands may name it: from the root a relative path is right, and shorter in the records."""
+    return output if Path.cwd() == ROOT else output.resolve()
