@@ -9,6 +9,7 @@ Printed and checked before anything is fitted. Where one fails, that is the resu
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.toy.stages import ROOT
+from benchmarks.base.results import write_json
+from benchmarks.toy.commands import ROOT
 from benchmarks.toy.vista_measures import gaps, yes_no
 from benchmarks.toy.vista_videos import ToyVideo, read_videos
-from datamodules.toy_world.render import COLORS
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 
 CHECKPOINT = ROOT / "datamodules/toy_world/checkpoints/video_llava"
@@ -54,9 +55,14 @@ class Condition:
         return (self.least is None or self.value > self.least) and (self.most is None or self.value <= self.most)
 
     @property
+    def is_free(self) -> bool:
+        """Whether it has no bound, and stops nothing."""
+        return self.least is None and self.most is None
+
+    @property
     def bound(self) -> str:
         """The bound in words."""
-        if self.least is None and self.most is None:
+        if self.is_free:
             return "printed only"
         return f"above {self.least:g}" if self.least is not None else f"at most {self.most:g}"
 
@@ -77,7 +83,9 @@ OF_QUESTIONS: dict[str, tuple[str, float | None, float | None]] = {
 }
 
 
-def conditions(rows: Mapping[str, float], questions: Mapping[str, float], probe: Mapping[str, float]) -> list[Condition]:
+def conditions(
+    rows: Mapping[str, float], questions: Mapping[str, float], probe: Mapping[str, float]
+) -> list[Condition]:
     """The conditions of measured numbers.
 
     Args:
@@ -154,7 +162,7 @@ def table(found: Sequence[Condition]) -> str:
     """The conditions in Markdown."""
     lines = ["| condition | base | bound | holds |", "|---|---:|---:|---|"]
     for condition in found:
-        holds = "-" if condition.bound == "printed only" else "yes" if condition.holds else "**no**"
+        holds = "-" if condition.is_free else "yes" if condition.holds else "**no**"
         lines.append(f"| {condition.name} | {condition.value:.3f} | {condition.bound} | {holds} |")
     return "\n".join(lines) + "\n"
 
@@ -162,6 +170,12 @@ def table(found: Sequence[Condition]) -> str:
 def records(found: Sequence[Condition]) -> list[dict[str, Any]]:
     """The conditions as JSON types."""
     return [asdict(condition) | {"holds": condition.holds} for condition in found]
+
+
+def read_conditions(path: Path) -> list[Condition]:
+    """The conditions that `--output` wrote."""
+    names = ("name", "value", "least", "most")
+    return [Condition(**{name: record[name] for name in names}) for record in json.loads(path.read_text())]
 
 
 def load_base(path: Path = CHECKPOINT, num_frames: int = NUM_FRAMES, adapter: Path | None = None) -> VideoLlavaPolicy:
@@ -181,17 +195,21 @@ def load_base(path: Path = CHECKPOINT, num_frames: int = NUM_FRAMES, adapter: Pa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the conditions; the exit status is 1 where one fails."""
+    """Print the conditions; the exit status is 1 where one fails, or 0 where a file takes them."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.toy.vista_conditions", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, help="by default the shipped one")
     parser.add_argument("--num-frames", type=int, default=NUM_FRAMES, help="frames per view")
+    parser.add_argument("--output", type=Path, help="a JSON file that takes the conditions")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     policy = load_base(options.checkpoint, options.num_frames)
     found = measure_conditions(policy, num_frames=options.num_frames)
     sys.stdout.write(table(found))
+    if options.output is not None:
+        write_json(options.output, records(found))
+        return 0
     return 0 if all(condition.holds for condition in found) else 1
 
 

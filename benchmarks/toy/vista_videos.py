@@ -22,7 +22,7 @@ from lightning_modules.policies.video_llm import VideoLLM
 
 #: The negatives of the whole video under which the right answer is scored, by the paper's names.
 VIDEO_NEGATIVES: dict[str, VideoNegative] = {"reversed": Reverse(), "shuffled": Shuffle(), "other": OtherVideo()}
-#: Views to score at once; they take memory in proportion.
+#: Views that are scored at once.
 BATCH_SIZE = 32
 
 

@@ -13,6 +13,7 @@ from datamodules.prepare.progress import with_progress
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
 from datamodules.shards.output_lock import locks_output
+from datamodules.toy_world.annotation_errors import AnnotationErrors
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
 from datamodules.toy_world.render import Scene, draw_scene, render
@@ -33,6 +34,7 @@ def prepare_toy(
     seed: int = 0,
     prior: float | None = None,
     mixture: Mixture | None = None,
+    errors: AnnotationErrors | None = None,
     samples_per_shard: int = 64,
 ) -> None:
     """Make videos of coloured moving shapes with everything that is known of them; splits share no video.
@@ -48,6 +50,7 @@ def prepare_toy(
         prior: how often direction, place and order are as usual of the colours, 0.5 = no more often than not; null =
             0.9 for `pretrain`, `train` and `val`, 0.5 for `captions` and `test`.
         mixture: kinds of questions and answers, `pretrain` only.
+        errors: errors of the annotations, `train` and `val` only; null = none.
         samples_per_shard: samples in one tar file.
 
     Raises:
@@ -62,7 +65,7 @@ def prepare_toy(
         _write_benchmark(Path(output), num_videos, seed, prior)
         return
     if split in ("train", "val"):
-        samples = _preference_samples(split, num_videos, seed, prior)
+        samples = _preference_samples(split, num_videos, seed, prior, errors or AnnotationErrors())
     else:
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
         samples = _pretraining_samples(split, num_videos, seed, prior, mixture)
@@ -77,26 +80,30 @@ def prepare_toy(
 
 
 def _preference_samples(
-    split: Split, num_videos: int, seed: int, prior: float
+    split: Split, num_videos: int, seed: int, prior: float, errors: AnnotationErrors
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """One preference row a video."""
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
         scene = draw_scene(rng, prior=prior)
         row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, prior)
+        # Numbers of their own: with other errors, the videos and texts are the same.
+        row = errors.applied(row, random.Random(f"errors/{name}"))
         yield _sample(row, _video_bytes(scene))
 
 
 def _pretraining_samples(
     split: Split, num_videos: int, seed: int, prior: float, mixture: Mixture
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Several rows a video, the video's bytes in each."""
+    """Several rows a video, the video's bytes in each, or another's: that of the scene before."""
+    former: dict[int, bytes] = {}  # by number of events, so that a text fits either video's length
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
         num_events = 1 if rng.random() < mixture.single else 2
         scene = draw_scene(rng, num_events, prior)
         video = _video_bytes(scene)
-        other = _video_bytes(draw_scene(rng, num_events, prior)) if mixture.other_video else video
+        other = former.get(num_events) or _video_bytes(draw_scene(rng, num_events, prior))
+        former[num_events] = video
         # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
             row = pretraining_row(scene, name, mixture, rng)

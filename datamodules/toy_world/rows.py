@@ -46,16 +46,16 @@ class Mixture:
         questions: rows per video.
     """
 
-    yes_no: float = 0.25
-    reasoned: float = 0.35
-    lookup: float = 0.15
+    yes_no: float = 0.35
+    reasoned: float = 0.3
+    lookup: float = 0.1
     checklist: float = 0.0
     report: float = 0.2
     caption: float = 0.05
     agreeable: float = 0.0
     leaning: float = 0.5
     single: float = 0.0
-    other_video: float = 0.6
+    other_video: float = 0.4
     questions: int = 3
 
     def __post_init__(self) -> None:
