@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from callbacks.cli.parse_line import ParseLine
 from tests.support.paths import ROOT
-from tests.test_configs import ParseOnly, header, relative
+from tests.test_configs import header, relative
 
 FOLDER = "trainer.default_root_dir"
 ABLATIONS = sorted((ROOT / "configs" / "ablations").rglob("*.yaml"))
@@ -28,7 +29,7 @@ def commands(path: Path) -> list[list[str]]:
 @cache
 def merged(*arguments: str) -> dict[str, Any]:
     """The configuration that a command makes, in plain types."""
-    one = ParseOnly([str(ROOT / part) if part.startswith("configs/") else part for part in arguments])
+    one = ParseLine([str(ROOT / part) if part.startswith("configs/") else part for part in arguments])
     return yaml.safe_load(one.parser.dump(one.config, skip_none=False))["fit"]  # type: ignore[no-any-return]
 
 

@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import Namespace
 
 import vidpref
-from callbacks.cli.command_line import VidprefCLI
+from callbacks.cli.parse_line import ParseLine
 from callbacks.cli.verbs import prepare
 from tests.support.paths import ROOT
 
@@ -54,42 +54,12 @@ OVERLAYS = [path for path in EVERY if is_overlay(path)]
 BASES = [path for path in EXPERIMENTS if path.parent.name == "vista_dpo" or "fit" in verbs(path)]
 
 
-#: Verb -> the attributes of a command line that `setup_parser` sets; to make them is half the time of parsing.
-PARSERS: dict[str, dict[str, Any]] = {}
-
-
-class ParseOnly(VidprefCLI):
-    """The command, up to the point where something would be made; with only the parser of its verb."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self._verb = arguments[0]
-        super().__init__(arguments)
-
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Set up the verb's parser once: parsing changes nothing in it."""
-        if self._verb not in PARSERS:
-            super().setup_parser(*args, **kwargs)
-            names = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
-            PARSERS[self._verb] = {name: getattr(self, name) for name in names}
-        vars(self).update(PARSERS[self._verb])
-
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The one that is parsed."""
-        return {self._verb: super().subcommands()[self._verb]}
-
-    def instantiate_classes(self) -> None:
-        """Make nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run nothing."""
-
-
 @cache
 def parsed(verb: str, *configs: Path) -> Namespace:
     arguments = [verb]
     for config in configs:
         arguments += ["--config", str(config)]
-    return ParseOnly(arguments).config[verb]
+    return ParseLine(arguments).config[verb]
 
 
 def callbacks_of(config: Namespace) -> list[str]:
@@ -202,4 +172,4 @@ def test_every_folder_of_samples_that_is_named_is_written_by_a_command() -> None
 @pytest.mark.parametrize("given", [["--model.policy.adapter", "null"], ["--model.policy.adapter=null"]])
 def test_null_takes_back_what_a_configuration_gave(given: list[str]) -> None:
     arguments = ["fit", "--config", str(CONFIGS / "toy/vista.yaml"), "--model.policy.adapter", "somewhere", *given]
-    assert ParseOnly(arguments).config.fit.model.init_args.policy.init_args.adapter is None
+    assert ParseLine(arguments).config.fit.model.init_args.policy.init_args.adapter is None

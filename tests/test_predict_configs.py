@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.test_configs import CONFIGS, ParseOnly
+from callbacks.cli.parse_line import ParseLine
+from tests.test_configs import CONFIGS
 
 ADAPTIVE = '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
 
 
 def parse(name: str, *flags: str) -> Any:
-    return ParseOnly(["predict", "--config", str(CONFIGS / f"dense_dpo/{name}.yaml"), *flags]).config.predict
+    return ParseLine(["predict", "--config", str(CONFIGS / f"dense_dpo/{name}.yaml"), *flags]).config.predict
 
 
 def test_vanilla_pairs_by_two_flags() -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from callbacks.cli.parse_line import ParseLine
 from tests.support.paths import ROOT
-from tests.test_configs import ParseOnly, relative
+from tests.test_configs import relative
 
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 
@@ -58,7 +59,7 @@ def test_values_reach_the_configuration_with_their_types(
     monkeypatch.chdir(ROOT)
     sweep = yaml.safe_load(path.read_text())
     values = trial(sweep, last)
-    config = ParseOnly(agents_command(sweep, values, tmp_path)[3:]).config.fit
+    config = ParseLine(agents_command(sweep, values, tmp_path)[3:]).config.fit
     for name, value in values.items():
         found = config[name]
         if name == "trainer.default_root_dir":
@@ -73,7 +74,7 @@ def test_values_reach_the_configuration_with_their_types(
 def test_outside_a_sweep_the_folder_is_the_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "resumed-by-hand")
     monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
-    config = ParseOnly(["fit", "--config", str(ROOT / "configs/toy/vista.yaml")]).config.fit
+    config = ParseLine(["fit", "--config", str(ROOT / "configs/toy/vista.yaml")]).config.fit
     assert config.trainer.default_root_dir == "runs/toy/vista"
 
 

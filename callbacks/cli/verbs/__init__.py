@@ -26,6 +26,7 @@ VERBS = {
     "predict": Verb(_TRAINER, "write what a model makes of data: reference scores, pairs, labels, latents, videos"),
     "export": Verb("callbacks.cli.verbs.export", "write the adapter, or the model, that a checkpoint of a run holds"),
     "label": Verb("callbacks.cli.verbs.label", "a page in the browser: people say which video of a pair is better"),
+    "run": Verb("callbacks.cli.verbs.run", "a recipe: all stages from data to a report, each once, by one command"),
     "ask": Verb("callbacks.cli.verbs.ask", "one question about one video, to a policy with or without an adapter"),
 }
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from callbacks.cli.parse_line import ParseLine
 from callbacks.cli.verbs.prepare import prepare_parser
 from datamodules.prepare.videos import prepare_videos
 from tests.support.command_fakes import exit_status
 from tests.support.paths import ROOT
-from tests.test_configs import ParseOnly
 
 CONFIG = ROOT / "configs/vista_dpo/video_llava_lora.yaml"
 
 
 def callbacks(*flags: str) -> list[tuple[str, dict[str, Any]]]:
     """Class names and settings, in order."""
-    config = ParseOnly(["fit", "--config", str(CONFIG), *flags]).config.fit
+    config = ParseLine(["fit", "--config", str(CONFIG), *flags]).config.fit
     return [
         (item.class_path.rpartition(".")[2], item.get("init_args").as_dict() if item.get("init_args") else {})
         for item in config.trainer.callbacks

@@ -1,0 +1,39 @@
+"""A stage for tests of the runner: ``python -m tests.support.recipe_stage OUTPUT [SECONDS] [STATUS]``.
+
+It writes which environment it has, when it began and when it ended; SIGTERM makes it write that, and end with 143.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+
+def main() -> None:
+    output, seconds, status = Path(sys.argv[1]), *map(float, [*sys.argv[2:], "0", "0"][:2])
+    stopped = output.with_name(f"{output.name}.stopped")
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        stopped.touch()
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, stop)
+    began = time.time()
+    output.with_name(f"{output.name}.began").write_text(str(os.getpid()))
+    print(f"step 3: loss 0.5 of {output.name}", flush=True)
+    time.sleep(seconds)
+    if status:
+        print(f"{output.name}: error: no such luck")
+        raise SystemExit(int(status))
+    environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
+    output.write_text(json.dumps({"began": began, "ended": time.time()} | environment))
+
+
+if __name__ == "__main__":
+    main()
