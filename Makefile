@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo study test test-slow test-crash lint types clean
+.PHONY: help install demo study study-vista test test-slow test-crash lint types clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table,
 
 study: $(STAMP) ## Vanilla, structural and dense DPO on the toy world, three seeds, runs/study/study.md
 	$(BIN)/python -m benchmarks.toy.study --output runs/study
+
+study-vista: $(STAMP) ## VistaDPO, DPO and SFT on a language prior, three seeds, runs/study-vista/vista.md
+	$(BIN)/python -m benchmarks.toy.study_vista --output runs/study-vista
 
 test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(PROCESSES) --dist loadfile
