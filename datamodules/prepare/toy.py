@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from datamodules.shards.output_lock import locks_output
 from datamodules.toy_world.annotation_errors import AnnotationErrors
 from datamodules.toy_world.checkpoint import write_untrained
 from datamodules.toy_world.questions import SUBSETS
-from datamodules.toy_world.render import Scene, draw_scene, render
+from datamodules.toy_world.render import EVENT_FRAMES, Scene, draw_scene, render
 from datamodules.toy_world.rows import CAPTIONS, Mixture, benchmark_pair, preference_row, pretraining_row
 from datamodules.video.codec import encode_mp4
 from datamodules.vista.samples import PreferenceRow
@@ -24,6 +24,22 @@ from datamodules.vista.samples import PreferenceRow
 Split = Literal["captions", "pretrain", "train", "val", "test"]
 #: How often a fact is as usual: nothing is while the model learns to see; natural data follow the usual, tests do not.
 PRIORS: dict[Split, float] = {"captions": 0.5, "pretrain": 0.9, "train": 0.9, "val": 0.9, "test": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """World whose scenes are drawn; fields as `draw_scene` has them."""
+
+    prior: float
+    slow: float
+    event_frames: int
+
+    def __post_init__(self) -> None:
+        self.draw(random.Random(0))  # which refuses what is out of range, before anything is written
+
+    def draw(self, rng: random.Random, num_events: int = 2) -> Scene:
+        """A scene."""
+        return draw_scene(rng, num_events, self.prior, self.slow, self.event_frames)
 
 
 @locks_output("output")
@@ -35,6 +51,8 @@ def prepare_toy(
     prior: float | None = None,
     mixture: Mixture | None = None,
     errors: AnnotationErrors | None = None,
+    slow: float = 0.0,
+    event_frames: int = EVENT_FRAMES,
     samples_per_shard: int = 64,
 ) -> None:
     """Make videos of coloured moving shapes with everything that is known of them; splits share no video.
@@ -51,6 +69,8 @@ def prepare_toy(
             0.9 for `pretrain`, `train` and `val`, 0.5 for `captions` and `test`.
         mixture: kinds of questions and answers, `pretrain` only.
         errors: errors of the annotations, `train` and `val` only; null = none.
+        slow: share of videos in which things go a quarter of their way.
+        event_frames: frames of each of a video's events.
         samples_per_shard: samples in one tar file.
 
     Raises:
@@ -59,16 +79,15 @@ def prepare_toy(
     if num_videos < 1:
         raise ValueError(f"num_videos is {num_videos}; give 1 or more")
     prior = PRIORS[split] if prior is None else prior
-    if not 0 <= prior <= 1:
-        raise ValueError(f"prior is {prior}; give a share from 0 to 1")
+    world = World(prior, slow, event_frames)
     if split == "test":
-        _write_benchmark(Path(output), num_videos, seed, prior)
+        _write_benchmark(Path(output), num_videos, seed, world)
         return
     if split in ("train", "val"):
-        samples = _preference_samples(split, num_videos, seed, prior, errors or AnnotationErrors())
+        samples = _preference_samples(split, num_videos, seed, world, errors or AnnotationErrors())
     else:
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
-        samples = _pretraining_samples(split, num_videos, seed, prior, mixture)
+        samples = _pretraining_samples(split, num_videos, seed, world, mixture)
 
     # Before the index, whose presence says that all of it is there.
     def write_model(_: Index) -> None:
@@ -80,29 +99,29 @@ def prepare_toy(
 
 
 def _preference_samples(
-    split: Split, num_videos: int, seed: int, prior: float, errors: AnnotationErrors
+    split: Split, num_videos: int, seed: int, world: World, errors: AnnotationErrors
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """One preference row a video."""
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
-        scene = draw_scene(rng, prior=prior)
-        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, prior)
+        scene = world.draw(rng)
+        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, world.prior)
         # Numbers of their own: with other errors, the videos and texts are the same.
         row = errors.applied(row, random.Random(f"errors/{name}"))
         yield _sample(row, _video_bytes(scene))
 
 
 def _pretraining_samples(
-    split: Split, num_videos: int, seed: int, prior: float, mixture: Mixture
+    split: Split, num_videos: int, seed: int, world: World, mixture: Mixture
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Several rows a video, the video's bytes in each, or another's: that of the scene before."""
     former: dict[int, bytes] = {}  # by number of events, so that a text fits either video's length
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
         num_events = 1 if rng.random() < mixture.single else 2
-        scene = draw_scene(rng, num_events, prior)
+        scene = world.draw(rng, num_events)
         video = _video_bytes(scene)
-        other = former.get(num_events) or _video_bytes(draw_scene(rng, num_events, prior))
+        other = former.get(num_events) or _video_bytes(world.draw(rng, num_events))
         former[num_events] = video
         # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
@@ -115,7 +134,7 @@ def _sample(row: PreferenceRow, video: bytes) -> tuple[str, dict[str, bytes]]:
     return row.key, {"json": json.dumps(row.to_json()).encode(), "mp4": video}
 
 
-def _write_benchmark(folder: Path, num_videos: int, seed: int, prior: float) -> None:
+def _write_benchmark(folder: Path, num_videos: int, seed: int, world: World) -> None:
     """One JSON a subset, and the videos beside them."""
     existing = [path.name for path in (folder / f"{subset}.json" for subset in SUBSETS) if path.exists()]
     if existing:
@@ -125,7 +144,7 @@ def _write_benchmark(folder: Path, num_videos: int, seed: int, prior: float) -> 
     pairs: dict[str, list[object]] = {subset: [] for subset in SUBSETS}
     for index in with_progress(range(num_videos), "toy world, test"):
         name, rng = _video("test", seed, index)
-        scene, subset = draw_scene(rng, prior=prior), SUBSETS[index % len(SUBSETS)]
+        scene, subset = world.draw(rng), SUBSETS[index % len(SUBSETS)]
         pairs[subset].append(benchmark_pair(scene, f"{name}.mp4", subset, rng))
         (videos / f"{name}.mp4").write_bytes(_video_bytes(scene))
     written = {subset: of_subset for subset, of_subset in pairs.items() if of_subset}

@@ -113,3 +113,28 @@ def test_without_a_prior_all_colours_meet() -> None:
     together = {frozenset(event.thing.color for event in draw_scene(rng).events) for _ in range(300)}
     assert len(together) == 15
     assert render(draw_scene(rng)).shape == (16, 48, 48, 3)
+
+
+def test_slow_things_go_a_quarter_of_their_way_and_say_the_same(tmp_path: Path) -> None:
+    for seed in range(20):
+        fast, slow = (draw_scene(random.Random(seed), prior=0.9, slow=share) for share in (0.0, 1.0))
+        assert [truth(slow, event) for event in range(2)] == [truth(fast, event) for event in range(2)]
+        for whole, part in zip(fast.events, slow.events, strict=True):
+            assert part.last_x - part.first_x == pytest.approx((whole.last_x - whole.first_x) / 4)
+            assert min(whole.first_x, whole.last_x) <= min(part.first_x, part.last_x)
+    with pytest.raises(ValueError, match="slow is 2"):
+        draw_scene(random.Random(0), slow=2)
+
+
+def test_longer_events_have_more_frames_and_boxes(tmp_path: Path) -> None:
+    scene = draw_scene(random.Random(4), prior=0.9, event_frames=16)
+    assert render(scene).shape[0] == scene.facts.frames == 32
+    assert seen(video_of(scene)) == [truth(scene, event) for event in range(2)]
+    assert len(scene.boxes(1)) == 16
+    assert scene.span(1) == (2.0, 4.0)
+    prepare_toy(str(tmp_path / "long"), num_videos=1, event_frames=16)
+    ((row, video),) = rows_and_videos(tmp_path / "long-000000.tar")
+    assert row["video"]["frames"] == 32  # type: ignore[index]
+    assert len(decode_frames(video, range(32))) == 32
+    with pytest.raises(ValueError, match="event_frames is 1"):
+        draw_scene(random.Random(0), event_frames=1)
