@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.report.page import Section
 from benchmarks.toy.commands import flags
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
-from benchmarks.toy.motion_scores import motion_table, one_of_each_speed, score_folder
+from benchmarks.toy.motion_scores import motion_table, score_folder
 from callbacks.cli.recipes.stage import Stage
 from datamodules.shards.index import Index
 
@@ -93,15 +93,16 @@ def dense_sections(output: Path) -> list[Section]:
     """
     folders = {title: output / "samples" / method for method, title in TITLES.items()}
     scores = {title: score_folder(folder) for title, folder in folders.items()}
-    shown = one_of_each_speed(sorted(next(iter(scores.values())).videos))
+    base = scores[TITLES["base"]]
     sections = [
         Section(
             "DenseDPO: videos before and after",
-            "Motion is how far shapes move against what the prompt asks for (1 = as asked), over all prompts and over "
-            "slow, medium and fast ones. Quality is the mean of shape, colour and smoothness.",
-            motion_table({title: [folder_scores] for title, folder_scores in scores.items()}),
-            samples_picture(folders, shown),
-            "Rows of frames: each model's videos of a slow, a medium and a fast prompt",
+            "Motion is net displacement within a second, in pixels per frame; prompts name no speed. Quality is 1 "
+            "minus the squared distance of frames from the nearest clean picture, over all videos, at the speeds of "
+            "the base model's, and over those that are slower and faster than its median.",
+            motion_table({title: [folder_scores.numbers(base)] for title, folder_scores in scores.items()}),
+            samples_picture(folders, base.of_each_speed()),
+            "Rows of frames: each model's videos of three prompts, of which the base model's is slow, medium and fast",
         )
     ]
     pairs, labels = (output / f"{name}.index.json" for name in ("pairs", "labels"))

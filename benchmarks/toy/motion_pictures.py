@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report.charts import color_of
 from benchmarks.report.pictures import GREY, png_of, strip_of
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.shards.index import Index
@@ -38,6 +39,27 @@ def samples_picture(folders: Mapping[str, Path], names: Sequence[str], every: in
         axes.set_axis_off()
         prompt = name.rpartition("-")[0]
         figure.text(0.01, 1 - (row + 0.5) / len(rows), f"{prompt}\n{title}", color=GREY, fontsize=9, va="center")
+    return png_of(figure)
+
+
+def motion_plot(points: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """A PNG of motion against quality: a point for each seed, a cross at each run's mean.
+
+    Args:
+        points: run -> (motion, quality) of each seed.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for index, (title, seeds) in enumerate(points.items()):
+        motions, qualities = zip(*seeds, strict=True)
+        color = color_of(index)
+        axes.scatter(motions, qualities, color=color, s=22, alpha=0.7, label=title)
+        axes.scatter(np.mean(motions), np.mean(qualities), color=color, s=90, marker="x")
+    axes.set_xlabel("motion, pixels per frame")
+    axes.set_ylabel("quality")
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return png_of(figure)
 
 

@@ -1,54 +1,87 @@
-"""Measures of sampled toy videos against their prompts: how far shapes move, and the quality of shape and colour.
+"""Measures of sampled toy videos against their prompts: how far shapes move, and how clean the pictures are.
 
     python -m benchmarks.toy.motion_scores runs/demo/samples/base runs/demo/samples/dense
 
-A folder is one that `VideoSampler` and `VideoFolderWriter` wrote: videos and their manifest. Numbers are means over
-videos, and over those of each speed that the prompts name, of the measures in `datamodules.toy_world.motion_measures`.
+A folder is one that `VideoSampler` and `VideoFolderWriter` wrote: videos and their manifest. The first folder is the
+base model's: its speeds say what slow and fast are, and at which speeds the others' quality is compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from benchmarks.report.charts import color_of
 from benchmarks.report.tables import Cell, Row, Table
-from datamodules.toy_world.motion_measures import Measures, mean_measures, measure
-from datamodules.toy_world.motion_world import SPEEDS, Speed, parse_motion
+from datamodules.toy_world.motion_measures import Measures, measure
+from datamodules.toy_world.motion_world import parse_motion
 from datamodules.video.codec import decode_frames, probe
 
-#: The columns of the table: a measure, and the speed it is of; None = all videos.
-COLUMNS: tuple[tuple[str, Speed | None], ...] = (
-    *(("motion", speed) for speed in (None, *SPEEDS)),
-    ("quality", None),
-    ("shape", None),
-    ("color", None),
-    ("smoothness", None),
-)
+#: Name of a number in JSON -> its column in the table.
+COLUMNS: Mapping[str, str] = {
+    "motion": "motion",
+    "quality": "quality",
+    "quality_at_base_motion": "quality at the base's speeds",
+    "quality_slow": "quality, slow half",
+    "quality_fast": "quality, fast half",
+}
+#: Parts of equal size into which the base's videos are divided by their speed.
+PARTS = 4
 #: Width of the table in characters, with the spread of several seeds.
 WIDTH = 150
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class MotionScores:
-    """Measures of a folder's videos: name -> measures, and name -> the speed in its prompt."""
+    """Measures of a folder's videos by their file names."""
 
     videos: Mapping[str, Measures]
-    speeds: Mapping[str, Speed]
 
-    def mean(self, speed: Speed | None = None) -> Measures:
-        """The mean over all videos, or over those of one speed."""
-        chosen = [measures for name, measures in self.videos.items() if speed in (None, self.speeds[name])]
-        return mean_measures(chosen)
+    @property
+    def speeds(self) -> Numbers:
+        """(N,) pixels per frame."""
+        return np.array([measures.speed for measures in self.videos.values()])
 
-    def value(self, measure_name: str, speed: Speed | None) -> float:
-        """One number of the table."""
-        return float(getattr(self.mean(speed), measure_name))
+    @property
+    def qualities(self) -> Numbers:
+        """(N,) 1 minus the artifact."""
+        return np.array([measures.quality for measures in self.videos.values()])
+
+    def numbers(self, base: MotionScores) -> dict[str, float]:
+        """The numbers of one line of the table, by the keys of `COLUMNS`.
+
+        Args:
+            base: the base model's videos of the same prompts and noise. Its median speed parts slow from fast; "at the
+                base's speeds" is the mean over its quarters of speed, so that a model whose videos are slower, and so
+                easier to draw, gains nothing by that. NaN where no video is of such a speed.
+        """
+        speeds, qualities = self.speeds, self.qualities
+        edges = np.quantile(base.speeds, np.linspace(0, 1, PARTS + 1)[1:-1])
+        parts = np.digitize(speeds, edges)
+        by_part = [_mean(qualities[parts == part]) for part in range(PARTS)]
+        slow = speeds <= np.median(base.speeds)
+        values = (
+            float(speeds.mean()),
+            float(qualities.mean()),
+            float(np.mean(by_part)),
+            _mean(qualities[slow]),
+            _mean(qualities[~slow]),
+        )
+        return dict(zip(COLUMNS, values, strict=True))
+
+    def of_each_speed(self) -> list[str]:
+        """Names of a slow, a medium and a fast video: at one, three and five sixths of the order by speed."""
+        names = sorted(self.videos, key=lambda name: (self.videos[name].speed, name))
+        return list(dict.fromkeys(names[len(names) * sixth // 6] for sixth in (1, 3, 5)))
 
 
 def score_folder(folder: Path) -> MotionScores:
@@ -60,47 +93,34 @@ def score_folder(folder: Path) -> MotionScores:
     path = folder / "manifest.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no manifest.json; give a folder that `vidpref predict` with VideoSampler wrote")
-    videos, speeds = {}, {}
-    for name, asked in json.loads(path.read_text(encoding="utf-8"))["videos"].items():
-        motion, video = parse_motion(asked["prompt"]), folder / name
+    videos = {}
+    for name, request in json.loads(path.read_text(encoding="utf-8"))["videos"].items():
+        video = folder / name
         if not video.is_file():
             raise ValueError(f"{video} is missing; the same `vidpref predict` again makes the missing ones")
         frames = decode_frames(video, range(probe(video).frames))
-        videos[name], speeds[name] = measure(frames, motion), motion.speed
-    return MotionScores(videos, speeds)
+        videos[name] = measure(frames, parse_motion(request["prompt"]))
+    return MotionScores(videos)
 
 
-def one_of_each_speed(names: Iterable[str]) -> list[str]:
-    """The first name with each speed, slow to fast.
-
-    Raises:
-        ValueError: there is none with one of them.
-    """
-    first: dict[Speed, str] = {}
-    for name in names:
-        first.setdefault(parse_motion(name).speed, name)
-    if missing := [speed for speed in SPEEDS if speed not in first]:
-        raise ValueError(f"no video is {' or '.join(missing)}; sample {len(SPEEDS)} prompts or more")
-    return [first[speed] for speed in SPEEDS]
-
-
-def motion_table(runs: Mapping[str, Sequence[MotionScores]]) -> Table:
-    """A line for each run, the mean over its folders (seeds), with the spread where there are several.
-
-    Next to motion are its means over the prompts of each speed.
+def motion_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    """A line for each run, the mean over its seeds, with the spread where there are several.
 
     Args:
-        runs: name -> the scores of its folders.
+        runs: name -> the numbers of each seed, by the keys of `COLUMNS`.
     """
-    header = ("run", *(speed or name for name, speed in COLUMNS))
-    columns = [_column([[seed.value(*column) for seed in seeds] for seeds in runs.values()]) for column in COLUMNS]
+    columns = [_column([[seed[key] for seed in seeds] for seeds in runs.values()]) for key in COLUMNS]
     rows = [Row(name, color_of(index), [column[index] for column in columns]) for index, name in enumerate(runs)]
-    return Table(header, rows)
+    return Table(("run", *COLUMNS.values()), rows)
 
 
 def wide_console() -> Console:
     """A console in which the table keeps its lines, also where the terminal is narrower."""
     return Console(width=max(Console().width, WIDTH))
+
+
+def _mean(values: Numbers) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _column(values: Sequence[Sequence[float]]) -> list[Cell]:
@@ -109,7 +129,7 @@ def _column(values: Sequence[Sequence[float]]) -> list[Cell]:
     largest = max(means) if len(set(means)) > 1 else None  # nothing is best where all are equal
     cells = []
     for seeds, mean in zip(values, means, strict=True):
-        spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if len(seeds) > 1 else ""
+        spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else ""
         cells.append(Cell(f"{mean:.3f}{spread}", None, mean == largest))
     return cells
 
@@ -119,13 +139,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.toy.motion_scores", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="folders of sampled toy videos")
+    parser.add_argument("folders", nargs="+", type=Path, help="folders of sampled toy videos; the first is the base's")
     parser.add_argument("--markdown", type=Path, help="write the table in Markdown here")
     options = parser.parse_args(argv)
     try:
-        table = motion_table({folder.name: [score_folder(folder)] for folder in options.folders})
+        scores = {folder.name: score_folder(folder) for folder in options.folders}
     except ValueError as error:
         parser.error(str(error))
+    base = scores[options.folders[0].name]
+    table = motion_table({name: [score.numbers(base)] for name, score in scores.items()})
     table.show(wide_console())
     if options.markdown is not None:
         options.markdown.write_text(table.markdown(), encoding="utf-8")

@@ -14,6 +14,8 @@ A study leaves its parts as `OUTPUT/page/NAME.json`, with the pictures that they
 - `controls`: a table, or null
 - `pictures`: a list of {"file": a name in the same folder, "text": what it shows}
 - `notes`: a list of sentences in Markdown, below
+- `rows`: {name of another part's file, without its ending: what it shows}; those that are not in the folder are listed
+  as not run
 - `made_with`: {"versions": {name: version}, "seeds": [...], "minutes": {what: minutes}, ...}: how it was made; shown in
   one line
 - `data`: anything: every number of every seed; it is not shown
@@ -28,7 +30,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,17 +92,23 @@ class Page:
     controls: PageTable | None = None
     pictures: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)
     made_with: dict[str, Any] = field(default_factory=dict)
     data: Any = None
 
-    def markdown(self) -> str:
-        """The part in Markdown, from its heading on."""
+    def markdown(self, known: Collection[str] = ()) -> str:
+        """The part in Markdown, from its heading on.
+
+        Args:
+            known: names of the parts that are there, without endings.
+        """
         blocks = [f"## {self.title}", f"```\n{self.command}\n```", *self.text]
         blocks += [self.conditions.markdown()] if self.conditions is not None else []
         blocks += [table.markdown() for table in self.tables]
         blocks += [self.controls.markdown()] if self.controls is not None else []
         blocks += [f"![{picture['text']}]({FOLDER.name}/{picture['file']})" for picture in self.pictures]
         blocks += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        blocks += [f"Not run: {title}." for name, title in self.rows.items() if name not in known]
         blocks += [f"Made with {_words(self.made_with)}."] if self.made_with else []
         return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
@@ -140,9 +148,9 @@ def read_page(path: Path) -> Page:
 
 def results_markdown(folder: Path = FOLDER) -> str:
     """The whole page."""
-    pages = [(path.name, read_page(path)) for path in sorted(folder.glob("*.json"))]
-    pages.sort(key=lambda item: (item[1].order, item[0]))
-    return "\n".join([INTRODUCTION, *(page.markdown() for _, page in pages)])
+    pages = {path.stem: read_page(path) for path in sorted(folder.glob("*.json"))}
+    in_order = sorted(pages, key=lambda name: (pages[name].order, name))
+    return "\n".join([INTRODUCTION, *(pages[name].markdown(pages) for name in in_order)])
 
 
 def take_in(output: Path, folder: Path = FOLDER) -> list[str]:

@@ -13,7 +13,7 @@ from datamodules.schemas import write_shards
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index
 from datamodules.shards.output_lock import locks_output
-from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
+from datamodules.toy_world.motion_world import FPS, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 
 MotionSplit = Literal["pretrain", "train", "val", "test"]
@@ -24,10 +24,11 @@ def prepare_toy_videos(
     output: str,
     split: MotionSplit = "train",
     num_videos: int = 160,
+    seconds: int = 4,
     seed: int = 0,
     samples_per_shard: int = 500,
 ) -> None:
-    """Make videos of one coloured shape that moves, slow, medium and fast in turn; splits share no video.
+    """Make videos of one coloured shape that moves, at speeds that prompts do not name; splits share no video.
 
     Beside the shards, OUTPUT.txt has the prompts, one a line and each once, for sampling.
 
@@ -36,21 +37,22 @@ def prepare_toy_videos(
         split: `pretrain` is what the toy video model is made from, `train` and `val` what pairs are made of; of
             `test`, the prompts are what evaluations use.
         num_videos: how many.
+        seconds: length of a video; equal seeds give the same first seconds.
         seed: other seeds give other videos; equal seeds give equal bytes.
         samples_per_shard: samples in one tar file.
 
     Raises:
-        ValueError: no videos asked for, or the output is there already.
+        ValueError: no videos asked for, videos without length, or the output is there already.
     """
-    if num_videos < 1:
-        raise ValueError(f"num_videos is {num_videos}; give 1 or more")
+    if num_videos < 1 or seconds < 1:
+        raise ValueError(f"num_videos is {num_videos} and seconds {seconds}; give 1 or more")
     prompts: dict[str, None] = {}  # a set that keeps its order; filled while the shards are written
 
     def write_prompts(_: Index) -> None:
         write_whole(f"{output}.txt", "".join(f"{prompt}\n" for prompt in prompts).encode())
 
     index = write_shards(
-        _samples(split, num_videos, seed, prompts),
+        _samples(split, num_videos, seconds, seed, prompts),
         output,
         "vidpref/videos",
         samples_per_shard=samples_per_shard,
@@ -61,15 +63,15 @@ def prepare_toy_videos(
 
 
 def _samples(
-    split: MotionSplit, num_videos: int, seed: int, prompts: dict[str, None]
+    split: MotionSplit, num_videos: int, seconds: int, seed: int, prompts: dict[str, None]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     for index in with_progress(range(num_videos), f"toy videos, {split}"):
         name = f"toy-motion-{split}-{seed}-{index:06d}"
         # A seed for each video, so that more videos do not change the first ones.
-        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{index}"), SPEEDS[index % len(SPEEDS)])
+        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{index}"), num_frames=round(seconds * FPS) + 1)
         prompt = str(scene.motion)
         prompts[prompt] = None
-        row = VideoRow(name, name, prompt, scene.facts, source=f"toy/{scene.motion.speed}")
+        row = VideoRow(name, name, prompt, scene.facts, source="toy/motion")
         # Chroma subsampling would smear colours over a third of so small a shape.
         video = encode_mp4(render_motion(scene), scene.facts.fps, lossless=True)
         yield name, {"json": json.dumps(row.to_json()).encode(), "mp4": video}

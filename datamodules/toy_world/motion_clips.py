@@ -55,7 +55,8 @@ class ClipPlan:
         """(B, 3, T, H, W) uint8."""
         # A seed for each batch, so that a resumed fit draws what it would have drawn.
         stage, rng = self.stage(index), random.Random(f"clips/{self.seed}/{index}")
-        clips = [render_motion(draw_motion_scene(rng), stage.num_frames) for _ in range(stage.batch_size)]
+        scenes = [draw_motion_scene(rng, num_frames=stage.num_frames) for _ in range(stage.batch_size)]
+        clips = [render_motion(scene) for scene in scenes]
         return torch.stack([torch.from_numpy(clip).permute(3, 0, 1, 2) for clip in clips])
 
 

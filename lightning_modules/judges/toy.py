@@ -19,16 +19,17 @@ from lightning_modules.judges.base import Judge, JudgeQuestion
 
 
 class ToyJudge(Judge):
-    """Judge that prefers the video of higher quality: shape, colour and smoothness against the pair's prompt.
+    """Judge that prefers the video whose frames are nearer to clean pictures of what the pair's prompt names.
 
-    How far the shape moves does not count, as with the people and models that label artifacts in generated videos.
+    How far the shape moves, and how smoothly, does not count, as with the people and models that label artifacts in
+    generated videos.
 
     Args:
-        pairs: the index of the pairs that are judged; their rows have the prompts.
+        pairs: the index of the pairs that are judged; their rows have the prompts, and their mp4s are lossless.
         margin: a lead in quality, of 1, up to which it is a tie.
     """
 
-    def __init__(self, pairs: str, margin: float = 0.01) -> None:
+    def __init__(self, pairs: str, margin: float = 0.005) -> None:
         if margin < 0:
             raise ValueError(f"margin is {margin}; give 0 or more")
         self.pairs = pairs
@@ -46,9 +47,14 @@ class ToyJudge(Judge):
             ValueError: a question that shows no two toy videos, or is about none of the pairs.
         """
         replies = []
+        qualities: dict[tuple[str, bytes], float] = {}  # the same frames come in both orders of showing
         for question in questions:
-            motion, (first, second) = self._motion(question.key), _shown(question)
-            lead = measure(first, motion).quality - measure(second, motion).quality
+            motion, videos = self._motion(question.key), _shown(question)
+            names = [(question.key, frames.numpy().tobytes()) for frames in videos]
+            for name, frames in zip(names, videos, strict=True):
+                if name not in qualities:
+                    qualities[name] = measure(frames, motion).quality
+            lead = qualities[names[0]] - qualities[names[1]]
             verdict: Verdict = "tie" if abs(lead) <= self.margin else "first" if lead > 0 else "second"
             replies.append(json.dumps({"reason": f"the first leads by {lead:.3f} in quality", "verdict": verdict}))
         return replies

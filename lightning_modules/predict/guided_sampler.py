@@ -66,6 +66,7 @@ class GuidedSampler(FlowSampler):
         store_clean: also keep the real video's latents, for supervised training from the same shards.
         denoise_rows: rows that pass the transformer at once; a pair with guidance has four.
         store_dtype: type of stored latents and embeddings; bfloat16 takes half the space.
+        lossless: keep every value of the mp4s' frames, where a judge measures errors as small as those of encoding.
     """
 
     schema = "vidpref/pairs"
@@ -82,6 +83,7 @@ class GuidedSampler(FlowSampler):
         store_clean: bool = False,
         denoise_rows: Literal[1, 2, 4] = 4,
         store_dtype: StoreType = "float32",
+        lossless: bool = False,
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
         check_eta(eta)
@@ -93,6 +95,7 @@ class GuidedSampler(FlowSampler):
         self.eta = eta
         self.store_clean = store_clean
         self.store_dtype = store_dtype
+        self.lossless = lossless
 
     def setup(self, stage: str) -> None:
         """Refuse videos that the autoencoder cannot take, before any weights are loaded.
@@ -106,7 +109,15 @@ class GuidedSampler(FlowSampler):
         """The videos and the settings that the pairs depend on."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         settings = {"eta": described(self.eta), "store_clean": self.store_clean}
-        return {"fingerprint": data.fingerprint, **self.settings(), **settings, **store_setting(self.store_dtype)}
+        # Named only where it is chosen, so that runs from before there was a choice go on.
+        lossless = {"lossless": True} if self.lossless else {}
+        return {
+            "fingerprint": data.fingerprint,
+            **self.settings(),
+            **settings,
+            **store_setting(self.store_dtype),
+            **lossless,
+        }
 
     def predict_step(self, batch: VideoBatch, batch_idx: int) -> list[WrittenSample]:
         """One pair for each video of the batch."""
@@ -156,8 +167,8 @@ class GuidedSampler(FlowSampler):
         if condition.image is not None:
             tensors["image"] = condition.image
         members = {
-            "first.mp4": encode_mp4(videos[0], row.video.fps),
-            "second.mp4": encode_mp4(videos[1], row.video.fps),
+            "first.mp4": encode_mp4(videos[0], row.video.fps, self.lossless),
+            "second.mp4": encode_mp4(videos[1], row.video.fps, self.lossless),
             "latents.safetensors": stored(tensors, self.store_dtype),
             "prompt.safetensors": stored(prompt, self.store_dtype),
             "json": json_bytes(pair.to_json()),

@@ -37,6 +37,7 @@ class VideoSampler(FlowSampler):
         seed: of the noise.
         denoise_rows: rows that pass the transformer at once; a video with guidance has two.
         images: for a policy that starts from an image, a folder with one a prompt, ``PROMPT.jpg`` or ``.png``.
+        lossless: keep every value of the frames, where errors as small as those of encoding are measured.
 
     Raises:
         ValueError: the number of frames or the size does not fit, or the policy starts from an image and has none.
@@ -56,11 +57,13 @@ class VideoSampler(FlowSampler):
         seed: int = 0,
         denoise_rows: Literal[1, 2, 4] = 4,
         images: str | None = None,
+        lossless: bool = False,
     ) -> None:
         super().__init__(policy, num_steps, flow_shift, guidance_scale, negative_prompt, seed, denoise_rows)
         if why := policy.video_fault(num_frames, height, width):
             raise ValueError(f"model.num_frames, height and width are {num_frames}, {height} and {width}: {why}")
         self.video = VideoFacts(num_frames, fps, width, height)
+        self.lossless = lossless
         if images is None and policy.condition_fault(policy.latent_space.shape(self.video), None):
             raise ValueError(
                 "the policy makes videos from an image, and there is none: give model.images, a folder with an image a "
@@ -80,7 +83,9 @@ class VideoSampler(FlowSampler):
         """The settings that the videos depend on; not the prompts, so that some may be added later."""
         video = self.video
         images = {} if self._images is None else {"images": str(self._images.folder)}
-        return {**self.settings(), "video": [video.frames, video.fps, video.width, video.height], **images}
+        # Named only where it is chosen, so that runs from before there was a choice go on.
+        lossless = {"lossless": True} if self.lossless else {}
+        return {**self.settings(), "video": [video.frames, video.fps, video.width, video.height], **images, **lossless}
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[WrittenVideo]:
         """One video for each request of the batch."""
@@ -104,4 +109,4 @@ class VideoSampler(FlowSampler):
             frames = self._images.frame(prompt).expand(self.video.frames, -1, -1, -1)
             condition = self.policy.condition(frames, self.video.fps)
         latents = self.denoised(noise, self.levels(1.0, shape), embedded, condition, f"{prompt}-{index}")
-        return encode_mp4(self.policy.decode_video(latents)[0], self.video.fps)
+        return encode_mp4(self.policy.decode_video(latents)[0], self.video.fps, self.lossless)

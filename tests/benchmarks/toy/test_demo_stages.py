@@ -5,7 +5,7 @@ import pytest
 import vidpref
 from benchmarks.toy.commands import ROOT, from_root
 from benchmarks.toy.demo import main, stages
-from benchmarks.toy.study import Size, study_stages
+from benchmarks.toy.dense_methods import CONTROLS, METHODS, DenseStages, Size
 from callbacks.cli.recipes.stage import PYTHON, Stage, dependencies, require_inputs
 from tests.support.other_writer import other_writer
 
@@ -25,7 +25,10 @@ def test_every_stage_is_a_command_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("demo", [True, False])
 def test_stages_come_after_those_whose_files_they_name(tmp_path: Path, demo: bool) -> None:
-    every: list[Stage] = stages(tmp_path, 0) if demo else study_stages(tmp_path, [0, 1], Size())
+    every: list[Stage] = stages(tmp_path, 0)
+    if not demo:
+        make, methods = DenseStages(tmp_path, Size()), {**METHODS, **CONTROLS}
+        every = [*make.data(methods), *make.runs(methods, {name: [1e-4] for name in methods}, [0, 1])]
     graph = dependencies(every, ROOT)
     require_inputs(every, graph, ROOT, [stage.name for stage in every])
     files = {str(path): stage.name for stage in every for path in stage.outputs(ROOT)}

@@ -1,10 +1,12 @@
-"""Scores and pictures of toy videos, on rendered ground truth; the stages of the demo's second half and the study."""
+"""Scores and pictures of toy videos, on rendered ground truth; the stages of the demo's second half."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,64 +17,92 @@ import vidpref
 from benchmarks.report.page import web_page
 from benchmarks.toy.dense_demo import dense_sections, dense_stages
 from benchmarks.toy.motion_pictures import pair_picture
-from benchmarks.toy.motion_scores import main, motion_table, one_of_each_speed, score_folder
-from benchmarks.toy.study import METHODS, Size, study_stages
-from callbacks.cli.recipes.stage import Stage
+from benchmarks.toy.motion_scores import COLUMNS, MotionScores, main, motion_table, score_folder
 from datamodules.schemas import write_shards
-from datamodules.toy_world.motion_world import SPEEDS, draw_motion_scene, render_motion
+from datamodules.toy_world.motion_measures import Measures
+from datamodules.toy_world.motion_world import draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 from tests.support.flow_shards import pair_row, pair_sample, write_labels, write_pairs
 from tests.support.paths import ROOT
 
 
-def sampled(folder: Path, still: bool = False, count: int = 6) -> Path:
-    """A folder as `predict` leaves it: what the prompts say, or shapes that stand still."""
+def sampled(folder: Path, speed: float = 2.0, pale: float = 0.0, count: int = 6) -> Path:
+    """A folder as `predict` leaves it: shapes at about a speed, less bright by a share."""
     folder.mkdir(parents=True)
-    asked = {}
+    requests = {}
     for number in range(count):
-        scene = draw_motion_scene(random.Random(number), SPEEDS[number % len(SPEEDS)])
-        name = f"{scene.motion}-0.mp4"
-        frames = render_motion(scene)
-        frames = np.repeat(frames[:1], len(frames), axis=0) if still else frames
+        scene = draw_motion_scene(random.Random(number))
+        scene = replace(scene, velocities=(speed + 0.25 * number if speed else 0.0,))
+        name = f"{scene.motion}-{number}.mp4"
+        frames = (20 + (render_motion(scene).astype(float) - 20) * (1 - pale)).astype(np.uint8)
         (folder / name).write_bytes(encode_mp4(frames, 8.0, lossless=True))
-        asked[name] = {"prompt": str(scene.motion), "index": 0}
-    (folder / "manifest.json").write_text(json.dumps({"made_from": {}, "videos": asked}))
+        requests[name] = {"prompt": str(scene.motion), "index": number}
+    (folder / "manifest.json").write_text(json.dumps({"made_from": {}, "videos": requests}))
     return folder
 
 
-def test_ground_truth_moves_as_told_and_a_still_shape_only_looks_good(tmp_path: Path) -> None:
-    moving, still = score_folder(sampled(tmp_path / "moving")), score_folder(sampled(tmp_path / "still", still=True))
-    for speed in (None, *SPEEDS):
-        assert moving.value("motion", speed) == pytest.approx(1.0, abs=0.03)
-        assert still.value("motion", speed) == pytest.approx(0.0, abs=0.03)
-        assert still.value("quality", speed) > 0.9
-    table = motion_table({"moving": [moving], "still": [still]})
-    assert [row.name for row in table.rows] == ["moving", "still"]
-    assert table.header[1] == "motion"
-    assert table.rows[0].cells[0].text == "1.000"
-    assert table.rows[0].cells[0].best
+def test_motion_is_measured_and_a_still_shape_only_looks_good(tmp_path: Path) -> None:
+    moving, still = score_folder(sampled(tmp_path / "moving")), score_folder(sampled(tmp_path / "still", speed=0.0))
+    base, other = moving.numbers(moving), still.numbers(moving)
+    assert base["motion"] == pytest.approx(2.0 + 0.25 * 2.5, abs=0.1)
+    assert other["motion"] == 0
+    assert min(base["quality"], base["quality_slow"], base["quality_fast"], other["quality"]) > 0.99
+    # No still video is as fast as the base's faster ones: their quality there is not known, rather than high.
+    assert np.isnan(other["quality_fast"])
+    assert np.isnan(other["quality_at_base_motion"])
 
 
-def test_several_seeds_give_a_mean_with_its_spread(tmp_path: Path) -> None:
-    moving, still = score_folder(sampled(tmp_path / "moving")), score_folder(sampled(tmp_path / "still", still=True))
-    assert motion_table({"both": [moving, still]}).rows[0].cells[0].text == "0.500 (0.00 to 1.00)"
+def scores(speeds: Sequence[float], qualities: Sequence[float]) -> MotionScores:
+    videos = zip(speeds, qualities, strict=True)
+    return MotionScores({f"{index}": Measures(speed, 1 - quality) for index, (speed, quality) in enumerate(videos)})
+
+
+def test_quality_at_the_bases_speeds_is_not_bought_by_slowing_down() -> None:
+    # Quality is 1 - speed / 10 at every speed, for base and method alike.
+    speeds = np.linspace(0.0, 4.0, 40)
+    base = scores(speeds, 1 - speeds / 10)
+    slower = np.concatenate([np.linspace(0.0, 2.0, 30), np.linspace(2.1, 4.0, 10)])
+    numbers, before = scores(slower, 1 - slower / 10).numbers(base), base.numbers(base)
+    assert numbers["quality"] > before["quality"] + 0.03
+    assert numbers["quality_at_base_motion"] == pytest.approx(before["quality_at_base_motion"], abs=0.005)
+    assert before["quality_at_base_motion"] == pytest.approx(before["quality"], abs=1e-9)
+    assert before["quality_slow"] == pytest.approx(0.9, abs=0.01)
+    assert before["quality_fast"] == pytest.approx(0.7, abs=0.01)
+
+
+def test_pictures_show_a_slow_a_medium_and_a_fast_video() -> None:
+    assert scores([3.0, 0.1, 2.0, 1.0, 0.5, 4.0], [1.0] * 6).of_each_speed() == ["4", "2", "5"]
+    assert scores([1.0], [1.0]).of_each_speed() == ["0"]
+
+
+def test_several_seeds_give_a_mean_with_its_spread() -> None:
+    one = dict.fromkeys(COLUMNS, 0.25)
+    table = motion_table({"both": [one, {**one, "motion": 0.75}], "other": [one]})
+    assert [row.name for row in table.rows] == ["both", "other"]
+    assert table.header == ("run", *COLUMNS.values())
+    assert [row.cells[0].text for row in table.rows] == ["0.500 (0.250 to 0.750)", "0.250"]
+    assert [row.cells[0].best for row in table.rows] == [True, False]
+    assert not any(row.cells[1].best for row in table.rows), "equal ones are all as good"
 
 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no manifest\.json; give a folder that `vidpref predict`"):
         score_folder(tmp_path)
     folder = sampled(tmp_path / "moving", count=2)
-    gone = sorted(folder.glob("*.mp4"))[0]
-    gone.unlink()
+    sorted(folder.glob("*.mp4"))[0].unlink()
     with pytest.raises(ValueError, match=r"is missing; the same `vidpref predict` again"):
         score_folder(folder)
 
 
 def test_the_table_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = sampled(tmp_path / "moving", count=3)
-    main([str(folder), "--markdown", str(tmp_path / "table.md")])
+    folders = [sampled(tmp_path / "moving", count=2), sampled(tmp_path / "pale", pale=0.3, count=2)]
+    main([*map(str, folders), "--markdown", str(tmp_path / "table.md")])
     assert "moving" in capsys.readouterr().out
-    assert (tmp_path / "table.md").read_text().startswith("| run | motion | slow | medium | fast | quality |")
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0] == f"| run | {' | '.join(COLUMNS.values())} |"
+    quality = [float(line.split("|")[3].strip(" *")) for line in lines[2:]]
+    assert quality[0] > 0.99
+    assert quality[1] == pytest.approx(1 - 0.3**2, abs=0.02)
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
 
@@ -83,7 +113,7 @@ def size_of(png: bytes) -> tuple[int, ...]:
 
 def test_sections_of_the_dense_half(tmp_path: Path) -> None:
     for method in ("base", "dense"):
-        sampled(tmp_path / "samples" / method)
+        sampled(tmp_path / "samples" / method, count=3)
     pairs = write_pairs(tmp_path, 2)
     write_labels(pairs, [(0, 0, 0)])
     (section,) = dense_sections(tmp_path)  # no pair has seconds for either video
@@ -107,45 +137,10 @@ def test_a_pair_is_drawn_with_its_labels(tmp_path: Path) -> None:
         pair_picture(pairs, labels, "unknown")
 
 
-def check(stages: list[Stage]) -> None:
+def test_stages_are_commands_of_their_own(tmp_path: Path) -> None:
+    stages = dense_stages(tmp_path, 3)
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         assert stage.command[0] in vidpref.VERBS
         if "--config" in stage.command:
             assert (ROOT / stage.command[stage.command.index("--config") + 1]).is_file()
-
-
-def test_stages_are_commands_of_their_own(tmp_path: Path) -> None:
-    check(dense_stages(tmp_path, 3))
-    found = study_stages(tmp_path, [0, 1], Size(pairs=8))
-    check(found)
-    assert sum(stage.command[0] == "fit" for stage in found) == 2 * len(METHODS)
-
-
-def test_a_study_too_small_for_its_table_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="prompts is 2; give 3 or more"):
-        Size(prompts=2)
-    names = ["a red circle moves vertically fast-0.mp4", "a red circle moves vertically slowly-0.mp4"]
-    with pytest.raises(ValueError, match="no video is medium"):
-        one_of_each_speed(names)
-    steady = "a red circle moves vertically steadily-0.mp4"
-    assert one_of_each_speed([*names, steady]) == [names[1], steady, names[0]]
-
-
-def test_methods_of_the_study_differ_in_pairs_and_labels_alone(tmp_path: Path) -> None:
-    fits = {
-        stage.name: list(stage.command) for stage in study_stages(tmp_path, [5], Size()) if stage.command[0] == "fit"
-    }
-
-    def of(name: str) -> dict[str, str]:
-        arguments = fits[f"fit-{name}-5"][1:]
-        return dict(zip(arguments[::2], arguments[1::2], strict=True))
-
-    own = {"--trainer.default_root_dir", "--data.train_labels"}
-    changed = {key for key in of("structural") | of("vanilla") if of("structural").get(key) != of("vanilla").get(key)}
-    assert changed == own | {"--data.train"}
-    assert {key for key in of("dense") if of("dense")[key] != of("dense-all")[key]} == {
-        "--trainer.default_root_dir",
-        "--data.label_fraction",
-    }
-    assert of("dense")["--data.train"] == of("structural")["--data.train"]

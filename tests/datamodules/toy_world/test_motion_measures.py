@@ -1,4 +1,4 @@
-"""Measures of toy videos: ground truth scores near 1, and a fault lowers its own measure the more the worse it is."""
+"""Measures of toy videos: motion is blind to jitter, quality to motion, and a fault costs the more the worse it is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from datamodules.toy_world.motion_measures import Measures, mean_measures, measure, measure_segments
@@ -19,15 +17,16 @@ from datamodules.toy_world.motion_world import (
     BACKGROUND,
     MOTION_COLORS,
     SIZE,
-    SPEEDS,
     MotionScene,
+    ShapeMotion,
     draw_motion_scene,
     render_motion,
 )
 from datamodules.toy_world.render import SHAPES, Frames, Thing
 from datamodules.video.codec import decode_frames, encode_mp4
 
-SEEDS = st.integers(0, 10**6)
+#: What clean videos differ by from the pictures that are searched, at quarters of a pixel.
+CLEAN = 0.01
 
 
 def scene_of(seed: int) -> MotionScene:
@@ -42,57 +41,79 @@ def measured(frames: Frames, scene: MotionScene) -> Measures:
     return measure(tensor(frames), scene.motion)
 
 
-@settings(max_examples=20, deadline=None)
-@given(SEEDS)
-def test_ground_truth_is_nearly_perfect(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_ground_truth_is_clean_and_moves_at_its_speed(seed: int) -> None:
     scene = scene_of(seed)
     measures = measured(render_motion(scene), scene)
-    assert measures.motion == pytest.approx(1, abs=0.02)
-    assert measures.direction == pytest.approx(1, abs=0.01)
-    assert measures.speed == pytest.approx(float(np.linalg.norm(scene.velocity)), abs=0.03)
-    assert min(measures.shape, measures.color, measures.smoothness) > 0.9
-    assert measures.quality > 0.94
+    # Places are searched at quarters of a pixel, which a median of eight steps may be off by.
+    assert measures.speed == pytest.approx(scene.speed, abs=0.13)
+    assert measures.artifact < CLEAN
+    assert measures.quality == 1 - measures.artifact
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_mp4_costs_little(seed: int) -> None:
-    scene = scene_of(seed)
-    frames = decode_frames(encode_mp4(render_motion(scene), 8.0), range(33))
-    measures = measure(frames, scene.motion)
-    assert measures.motion == pytest.approx(1, abs=0.03)
-    assert measures.quality > 0.8
+def test_quality_is_blind_to_the_motion_of_clean_videos() -> None:
+    thing = Thing("red", "triangle")
+    motion = ShapeMotion(thing, "vertically")
+    velocities = [(0.0,), (0.5,), (1.5,), (4.0,), (3.0, -3.0, 3.0, -3.0), (0.2, 4.0, -0.2, -4.0)]
+    qualities = [
+        measure(tensor(render_motion(MotionScene(motion, (16.0, 3.0), way, stride))), motion).quality
+        for way in velocities
+        for stride in (0.0, 5.0)
+    ]
+    assert max(qualities) - min(qualities) < CLEAN
+    # Independent of speed, not only near 1: over drawn videos speed explains none of what is left.
+    scenes = [scene_of(seed) for seed in range(24)]
+    artifacts = [measured(render_motion(scene), scene).artifact for scene in scenes]
+    slow = np.array([scene.speed for scene in scenes]) < 1.0
+    assert np.mean(np.array(artifacts)[slow]) == pytest.approx(np.mean(np.array(artifacts)[~slow]), abs=0.003)
 
 
-@settings(max_examples=20, deadline=None)
-@given(SEEDS)
+def test_motion_is_blind_to_jitter() -> None:
+    scene = MotionScene(ShapeMotion(Thing("blue", "circle"), "horizontally"), (4.0, 16.0), (1.0,))
+    frames = render_motion(scene)
+    random_steps = np.random.default_rng(0).integers(-2, 3, len(frames))
+    jittering = np.stack([np.roll(frame, step, axis=1) for frame, step in zip(frames, random_steps, strict=True)])
+    still = np.stack([np.roll(frames[0], step, axis=1) for step in random_steps])
+    assert measured(frames, scene).speed == pytest.approx(1.0, abs=0.05)
+    assert measured(jittering, scene).speed == pytest.approx(1.0, abs=0.6)
+    mean_step = np.abs(np.diff(random_steps)).mean()
+    assert mean_step > 1.3, "what a mean of absolute steps would take for motion"
+    assert measured(still, scene).speed < 0.6
+    to_and_fro = np.stack([np.roll(frames[0], index % 2, axis=1) for index in range(len(frames))])
+    # Eight steps of which half go either way: their median is between them.
+    assert measured(to_and_fro, scene).speed < 0.01
+
+
+def test_motion_is_net_displacement_along_the_prompts_axis() -> None:
+    scene = MotionScene(ShapeMotion(Thing("blue", "circle"), "horizontally"), (4.0, 16.0), (2.0,))
+    frames = render_motion(scene)
+    assert measured(frames[::-1], scene).speed == pytest.approx(2.0, abs=0.05), "either way"
+    across = replace(scene, motion=replace(scene.motion, axis="vertically"))
+    assert measured(frames, across).speed == pytest.approx(0.0, abs=0.05)
+    turning = replace(scene, velocities=(2.0, -2.0, 2.0, -2.0))
+    assert measured(render_motion(turning), scene).speed == pytest.approx(2.0, abs=0.05), "a turn is no lack of motion"
+    half = replace(scene, velocities=(2.0, 2.0, 0.0, 0.0))
+    assert measured(render_motion(half), scene).speed == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_ordinary_mp4_costs_as_much_as_artifacts_do_and_a_lossless_one_nothing() -> None:
+    scene = scene_of(3)
+    frames = render_motion(scene)
+    lossy, lossless = (decode_frames(encode_mp4(frames, 8.0, lossless), range(33)) for lossless in (False, True))
+    assert measure(lossless, scene.motion) == measured(frames, scene)
+    assert measure(lossy, scene.motion).artifact > measured(frames, scene).artifact + 0.005
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_segments_are_measured_alike_and_make_up_the_video(seed: int) -> None:
     scene = scene_of(seed)
     frames = tensor(render_motion(scene))
     segments = measure_segments(frames, scene.motion, 8)
     assert len(segments) == 4
-    assert all(segment.motion == pytest.approx(1, abs=0.05) and segment.quality > 0.93 for segment in segments)
-    assert segments[-1] == measure(frames[24:], scene.motion)  # the odd last frame is in it
-    assert mean_measures(segments).quality == pytest.approx(measure(frames, scene.motion).quality, abs=0.02)
-
-
-@settings(max_examples=20, deadline=None)
-@given(SEEDS)
-def test_either_way_is_motion_and_quality_is_blind_to_it(seed: int) -> None:
-    scene = scene_of(seed)
-    frames = render_motion(scene)
-    backwards, still = measured(frames[::-1], scene), measured(frames[:1].repeat(33, axis=0), scene)
-    assert (backwards.motion, backwards.direction) == pytest.approx((1, 1), abs=0.02)
-    assert (still.motion, still.direction, still.speed) == pytest.approx((0, 0, 0), abs=1e-6)
-    for measures in (backwards, still):
-        assert measures.quality == pytest.approx(measured(frames, scene).quality, abs=0.04)
-    there_and_back = measured(np.concatenate([frames[:17], frames[:16][::-1]]), scene)
-    assert there_and_back.motion == pytest.approx(0, abs=0.02)
-    turned = replace(scene.motion, axis="vertically" if scene.motion.axis == "horizontally" else "horizontally")
-    across = measure(tensor(frames), turned)
-    assert (across.motion, across.direction) == pytest.approx((0, 0), abs=0.02)
-    slower = replace(scene, motion=replace(scene.motion, speed="slow"))
-    share = {"slow": 1.0, "medium": 0.4, "fast": 2 / 11}[scene.motion.speed]
-    assert measured(render_motion(slower), scene).motion == pytest.approx(share, abs=0.02)
+    speeds = [abs(velocity) for velocity in scene.velocities]
+    assert [segment.speed for segment in segments] == pytest.approx(speeds, abs=0.26)
+    assert segments[-1] == measure(frames[24:], scene.motion), "the odd last frame is in it"
+    assert mean_measures(segments).quality == pytest.approx(measure(frames, scene.motion).quality, abs=0.002)
 
 
 def _with_color_of_other(frames: Frames, scene: MotionScene, share: float) -> Frames:
@@ -106,15 +127,8 @@ def _blurred(frames: Frames, scene: MotionScene, amount: float) -> Frames:
     return np.stack([cv2.GaussianBlur(frame, (0, 0), 3 * amount) for frame in frames])
 
 
-def _trembling(frames: Frames, scene: MotionScene, amount: float) -> Frames:
-    draws = np.random.default_rng(0)
-    offsets = (draws.uniform(-4, 4, (len(frames), 2)) * amount).round().astype(int)
-    return np.stack([np.roll(frame, tuple(offset), axis=(0, 1)) for frame, offset in zip(frames, offsets, strict=True)])
-
-
-def _flickering(frames: Frames, scene: MotionScene, amount: float) -> Frames:
-    strength = np.where(np.arange(len(frames)) % 2, 1 - amount * 0.8, 1.0)[:, None, None, None]
-    dimmed: Frames = (BACKGROUND + (frames.astype(float) - BACKGROUND) * strength).astype(np.uint8)
+def _pale(frames: Frames, scene: MotionScene, amount: float) -> Frames:
+    dimmed: Frames = (BACKGROUND + (frames.astype(float) - BACKGROUND) * (1 - 0.8 * amount)).astype(np.uint8)
     return dimmed
 
 
@@ -124,56 +138,40 @@ def _doubled(frames: Frames, scene: MotionScene, amount: float) -> Frames:
     return both
 
 
-@pytest.mark.parametrize(
-    ("fault", "name"),
-    [
-        (_with_color_of_other, "color"),
-        (_blurred, "shape"),
-        (_doubled, "shape"),
-        (_trembling, "smoothness"),
-        (_flickering, "smoothness"),
-    ],
-)
-def test_worse_faults_score_lower(fault: Callable[[Frames, MotionScene, float], Frames], name: str) -> None:
-    for seed in range(6):
+@pytest.mark.parametrize("fault", [_with_color_of_other, _blurred, _pale, _doubled])
+def test_worse_faults_cost_more(fault: Callable[[Frames, MotionScene, float], Frames]) -> None:
+    for seed in range(3):
         scene = scene_of(seed)
         frames = render_motion(scene)
-        measures = [measured(fault(frames, scene, amount), scene) for amount in (0.25, 0.5, 1.0)]
-        scores = [getattr(video, name) for video in (measured(frames, scene), *measures)]
-        assert scores == sorted(scores, reverse=True)
-        assert scores[-1] < scores[0] - 0.2
-        assert measures[-1].quality < measured(frames, scene).quality - 0.05
+        faulty = [measured(fault(frames, scene, amount), scene) for amount in (0.25, 0.5, 1.0)]
+        qualities = [video.quality for video in (measured(frames, scene), *faulty)]
+        assert qualities == sorted(qualities, reverse=True)
+        assert qualities[-1] < qualities[0] - 0.2
 
 
-@settings(max_examples=20, deadline=None)
-@given(SEEDS)
-def test_another_shape_fits_less_than_the_right_one(seed: int) -> None:
-    scene = scene_of(seed)
-    right = measured(render_motion(scene), scene)
+def test_another_shape_is_less_clean_than_the_right_one() -> None:
+    scene = scene_of(1)
     for shape in SHAPES:
         if shape != scene.motion.thing.shape:
             other = replace(scene, motion=replace(scene.motion, thing=Thing(scene.motion.thing.color, shape)))
-            measures = measured(render_motion(other), scene)
-            assert measures.shape < right.shape - 0.1
-            assert (measures.color, measures.motion) == pytest.approx((right.color, right.motion), abs=0.02)
+            assert measured(render_motion(other), scene).artifact > 3 * CLEAN
 
 
-def test_nothing_and_noise_score_low() -> None:
+def test_nothing_is_as_far_as_nothing_and_noise_is_further() -> None:
     scene = scene_of(0)
     black = torch.full((33, 3, SIZE, SIZE), BACKGROUND, dtype=torch.uint8)
-    assert measure(black, scene.motion) == Measures(0, 0, 0, 0, 0, 0)
+    assert measure(black, scene.motion).artifact == pytest.approx(1.0, abs=0.05)
     noise = torch.randint(0, 256, (33, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert measure(noise, scene.motion).quality < 0.3
+    assert measure(noise, scene.motion).quality < 0
 
 
-def test_a_shape_that_vanishes_for_a_while_loses_as_much() -> None:
-    scene = next(scene for scene in map(scene_of, range(50)) if scene.motion.speed == SPEEDS[0])
+def test_a_shape_that_vanishes_for_a_second_costs_that_second() -> None:
+    scene = scene_of(2)
     frames = render_motion(scene)
     frames[8:16] = BACKGROUND
-    measures, segments = measured(frames, scene), measure_segments(tensor(frames), scene.motion, 8)
-    assert measures.shape == pytest.approx(25 / 33, abs=0.02)
-    assert segments[1].quality == 0
-    assert segments[2].quality > 0.93
+    segments = measure_segments(tensor(frames), scene.motion, 8)
+    assert segments[1].quality == pytest.approx(0, abs=0.05)
+    assert min(segment.quality for segment in (segments[0], *segments[2:])) > 1 - CLEAN
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (9, 3, 48, 48), (9, 32, 32, 3)])

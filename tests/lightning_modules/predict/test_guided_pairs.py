@@ -17,7 +17,7 @@ from torch import Tensor
 from datamodules.dense.facts import pair_sample_facts
 from datamodules.dense.rows import PairRow
 from datamodules.stream.predict_outputs import WrittenSample, differences
-from datamodules.video.codec import encode_mp4
+from datamodules.video.codec import decode_frames, encode_mp4
 from datamodules.video.optical_flow import DisFlow, RaftFlow
 from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.wan import WanPolicy
@@ -242,6 +242,16 @@ def test_latents_and_embeddings_take_half_the_space_on_request(make: Callable[..
     trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(fingerprint="f"))
     assert make(store_dtype="bfloat16").made_from(trainer)["store_dtype"] == "bfloat16"
     assert "store_dtype" not in make().made_from(trainer), "a run that an earlier release began goes on"
+
+
+def test_lossless_pairs_show_exactly_what_was_decoded(make: Callable[..., GuidedSampler], policy: WanPolicy) -> None:
+    made = pairs(make(lossless=True), ["a"])["a"]
+    for name in ("first", "second"):
+        shown = policy.decode_video(latents_of(made)[name][None])[0]
+        assert torch.equal(decode_frames(made.members[f"{name}.mp4"], range(len(shown))), shown)
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(fingerprint="f"))
+    assert make(lossless=True).made_from(trainer)["lossless"] is True
+    assert "lossless" not in make().made_from(trainer), "a run that an earlier release began goes on"
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])

@@ -12,7 +12,7 @@ import torch
 
 from callbacks.writers.video_folder import VideoFolderWriter
 from datamodules.dense.prompts import Prompts
-from datamodules.video.codec import encode_mp4, probe
+from datamodules.video.codec import decode_frames, encode_mp4, probe
 from lightning_modules.policies.euler import guided_sigmas
 from lightning_modules.policies.flow_adapters import FlowLora
 from lightning_modules.policies.wan import WanPolicy
@@ -83,6 +83,20 @@ def test_a_video_is_the_policys_own_from_seeded_noise(base: Path, wan: Path) -> 
     noise = seeded_noise(video_seed(0, PROMPTS[0], "sample/1"), (1, 4, 2, 2, 4))
     latents = policy.denoise(noise, guided_sigmas(3, 1.0, 3.0), policy.encode_prompt([PROMPTS[0]]), (), 2.0)
     assert videos(base)[f"{PROMPTS[0]}-1.mp4"] == encode_mp4(policy.decode_video(latents)[0], 8.0)
+
+
+def test_lossless_videos_show_exactly_what_was_decoded(
+    wan: Path, base: Path, sample: Callable[..., dict[str, bytes]], tmp_path: Path
+) -> None:
+    policy = WanPolicy(str(wan), prompt_length=32)
+    policy.load()
+    noise = seeded_noise(video_seed(0, PROMPTS[0], "sample/0"), (1, 4, 2, 2, 4))
+    latents = policy.denoise(noise, guided_sigmas(3, 1.0, 3.0), policy.encode_prompt([PROMPTS[0]]), (), 2.0)
+    made = sample(tmp_path, [PROMPTS[0]], lossless=True)[f"{PROMPTS[0]}-0.mp4"]
+    assert torch.equal(decode_frames(made, range(5)), policy.decode_video(latents)[0])
+    settings = [json.loads((folder / "videos/manifest.json").read_text())["made_from"] for folder in (tmp_path, base)]
+    assert settings[0]["lossless"] is True
+    assert "lossless" not in settings[1], "a run that an earlier release began goes on"
 
 
 def test_a_video_does_not_depend_on_the_other_prompts(

@@ -1,0 +1,172 @@
+"""Ablations of DenseDPO and the paper's open questions, each by name in the study's folder.
+
+    python -m benchmarks.toy.study_dense --output runs/study-dense --rows NAME
+
+Rows are run after the core table, whose conditions and learning rates they take: only what is marked as tuned itself
+has a grid of its own. Each prints how long it took; the page lists those that were not run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.base.results import write_json
+from benchmarks.toy.dense_methods import PAIRS, DenseStages, Method, Pairs, Size
+from benchmarks.toy.dense_page import rows_page
+from benchmarks.toy.dense_study import DenseStudy, versions
+from benchmarks.toy.motion_conditions import MARGIN, decided_shares, preferred_motion, shared_motion
+from benchmarks.toy.pair_measures import PairMeasures
+from benchmarks.toy.rates import CRITERION, VALIDATION_SEED
+
+#: The optical flow measures in shorter sides of the frame per second: here 8 frames of 32 pixels, so that 1 pixel per
+#: frame is 0.25. The thresholds are the world's slow and fast ends.
+ADAPTIVE = (
+    '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}, '
+    '"slow": 0.85, "fast": 0.65, "slow_motion": 0.02, "fast_motion": 0.2}}'
+)
+#: A quarter of the pairs with a label a second: as many labels as the core table's whole videos have.
+QUARTER = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of an ablation or open question.
+
+    Attributes:
+        title: its heading.
+        methods: run -> method.
+        kinds: pairs of its own.
+        grid: learning rates to try for the methods that are tuned themselves; () = none is.
+    """
+
+    title: str
+    methods: Mapping[str, Method]
+    kinds: Mapping[str, Pairs] = field(default_factory=dict)
+    grid: Sequence[float] = ()
+
+
+def _eta_kinds() -> dict[str, Pairs]:
+    fixed = {f"eta-{eta:g}": Pairs(f"{eta:g}", share=QUARTER) for eta in (0.5, 0.65, 0.75, 0.85, 0.95)}
+    return {**fixed, "eta-paper": Pairs(share=QUARTER), "eta-motion": Pairs(ADAPTIVE, share=QUARTER)}
+
+
+_ETA_TITLES = {"eta-paper": "eta drawn from 0.65 to 0.8", "eta-motion": "MotionAdaptiveEta, 0.85 slow to 0.65 fast"}
+_ETA = {
+    name: Method(_ETA_TITLES.get(name, f"eta {kind.eta}"), name, rate_of="dense") for name, kind in _eta_kinds().items()
+}
+
+ROWS: Mapping[str, Rows] = {
+    "segment-length": Rows(
+        "Ablation: segment length, all pairs",
+        {
+            "segment-half": Method("half a second", labels="half", rate_of="dense-all"),
+            "segment-one": Method("one second", rate_of="dense-all"),
+            "segment-two": Method("two seconds", labels="two", rate_of="dense-all"),
+            "segment-whole": Method("the whole video", labels="whole", rate_of="structural"),
+        },
+    ),
+    "label-noise": Rows(
+        "Ablation: labels turned round",
+        {
+            f"noise-{name}-{flip:g}": Method(
+                f"{title}, {flip:.0%} turned", pairs, labels, share, flip=flip, rate_of=name
+            )
+            for name, title, pairs, labels, share in (
+                ("vanilla", "vanilla DPO", "vanilla", "whole", 1.0),
+                ("dense", "DenseDPO, as many labels", "structural", "segments", QUARTER),
+            )
+            for flip in (0.0, 0.1, 0.2, 0.4)
+        },
+    ),
+    "eta": Rows("Ablation: the noise level of guided pairs", _ETA, _eta_kinds()),
+    "full": Rows(
+        "Open question: the whole transformer against LoRA, equal data, rates chosen for each",
+        {
+            "full-dense": Method("DenseDPO, whole transformer", share=QUARTER, full=True),
+            "lora-dense": Method("DenseDPO, LoRA", share=QUARTER),
+        },
+        grid=(3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
+    ),
+    "longer": Rows(
+        "Open question: longer videos, a label a second",
+        {
+            f"seconds-{seconds}": Method(f"DenseDPO, {seconds} s", f"seconds-{seconds}", rate_of="dense")
+            for seconds in (4, 8, 16)
+        },
+        {f"seconds-{seconds}": Pairs(seconds=seconds, share=QUARTER) for seconds in (4, 8, 16)},
+    ),
+}
+
+
+def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: int) -> None:
+    """Run an ablation or open question; writes `rows-NAME.json` and the page's part.
+
+    Args:
+        name: of `ROWS`.
+        output: the study's folder.
+        size: the core table's.
+        seeds: test seeds.
+        jobs: stages side by side.
+
+    Raises:
+        ValueError: the core table has no learning rates yet, or its conditions fail.
+    """
+    rows, rates = ROWS[name], core_rates(output)
+    study = DenseStudy(DenseStages(output, size, {**PAIRS, **rows.kinds}), jobs)
+    study.run(study.make.data(rows.methods), f"{rows.title}: pairs and labels")
+    record: dict[str, Any] = {
+        "title": rows.title,
+        "size": asdict(size),
+        "versions": versions(),
+        "plan": {"criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds), "grid": rows.grid},
+        "pairs": {kind: described_pairs(study, kind) for kind in rows.kinds},
+    }
+    chosen = {run: rates[method.rate_of] for run, method in rows.methods.items() if method.rate_of}
+    own = {run: method for run, method in rows.methods.items() if not method.rate_of}
+    if own:
+        tuning = study.tuned(own, rows.grid)
+        record["tuning"] = tuning.json()
+        chosen |= tuning.best
+    write_json(output / f"rows-{name}.json", record)
+    record["runs"] = study.record(rows.methods, chosen, seeds)
+    record["commands"] = study.commands
+    record["seconds"] = {stage: round(seconds, 1) for stage, seconds in study.seconds.items()}
+    minutes = round(sum(study.seconds.values()) / 60, 1)
+    record["minutes"] = {"stages, one after the other": minutes}
+    write_json(output / f"rows-{name}.json", record)
+    page = rows_page(name, record)
+    study.console.print(page.markdown(), markup=False)
+    study.console.print(f"{name}: {minutes} minutes; part of the results page: {page.write(output, f'dense-{name}')}")
+
+
+def core_rates(output: Path) -> dict[str, float]:
+    """The learning rates that the core table chose.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = output / "study.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if failed := [item["name"] for item in record.get("conditions", []) if not item["holds"]]:
+        raise ValueError(f"{path}: conditions {', '.join(failed)} fail, and nothing is fitted in this world")
+    if "tuning" not in record:
+        raise ValueError(f"{path} has no learning rates; run the core table first, without --rows")
+    best: dict[str, float] = record["tuning"]["best"]
+    return best
+
+
+def described_pairs(study: DenseStudy, kind: str) -> dict[str, float]:
+    """What a kind of pairs is like: motion that is shared and preferred, and shares of decided pairs."""
+    measures = PairMeasures.read(study.make.measures(kind))
+    whole, decided, both = decided_shares(measures, MARGIN)
+    return {
+        "r of motions": shared_motion(measures),
+        "chosen minus rejected motion, sd": preferred_motion(measures),
+        "whole decided": whole,
+        "a second decided": decided,
+        "won by either": both,
+    }
