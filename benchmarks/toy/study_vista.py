@@ -24,9 +24,9 @@ from benchmarks.base.results import write_json
 from benchmarks.toy.commands import from_root
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.vista_conditions import records
-from benchmarks.toy.vista_methods import CONTROLS, DATA, METHODS, Method, Size, VistaStages
+from benchmarks.toy.vista_methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
 from benchmarks.toy.vista_page import core_page, rows_page, write_page
-from benchmarks.toy.vista_rows import ROW_DATA, ROWS
+from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
 from benchmarks.toy.vista_study import CRITERION, GRID, VistaStudy, versions
 from callbacks.cli.recipes.runner import exit_status
 
@@ -89,7 +89,7 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
             f"{core} has no runs: the rows take its learning rates; let `study_vista` come to its end first"
         )
     rows = ROWS[name]
-    own = {row: method for row, method in rows.methods.items() if not method.rate_of}
+    own = {row: method for row, method in rows.methods.items() if not method.rate_of and not method.is_base}
     tuning = study.tuned(own, record["tuning"]["grid"]) if own else None
     rates = _rates(rows.methods, record["tuning"]["best"] | (dict(tuning.best) if tuning else {}))
     runs = study.tested(rows.methods, rates, seeds)
@@ -122,8 +122,8 @@ def run_quick(study: VistaStudy, seed: int = 0) -> None:
 
 
 def _rates(methods: Mapping[str, Method], best: Mapping[str, float]) -> dict[str, float]:
-    """Method -> its learning rate, or that of the method whose rate it takes."""
-    return {name: best[method.rate_of or name] for name, method in methods.items()}
+    """Method -> its learning rate, or that of the method whose rate it takes; none of a base model."""
+    return {name: best[method.rate_of or name] for name, method in methods.items() if not method.is_base}
 
 
 def _finish(study: VistaStudy, record: dict[str, Any], path: Path, started: float) -> None:
@@ -136,6 +136,11 @@ def _finish(study: VistaStudy, record: dict[str, Any], path: Path, started: floa
     }
     write_json(path, record)
     study.console.print(f"{record['minutes']['this run']:g} minutes")
+
+
+def all_stages(output: Path, size: Size = Size()) -> VistaStages:  # noqa: B008  # frozen
+    """Maker of the stages of the core table and of all rows."""
+    return VistaStages(output, size, {**DATA, **ROW_DATA}, {**TESTS, **ROW_TESTS}, ROW_BASES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.quick:
             run_quick(VistaStudy(VistaStages(output, QUICK), options.jobs))
             return
-        study = VistaStudy(VistaStages(output, Size(), {**DATA, **ROW_DATA}), options.jobs)
+        study = VistaStudy(
+            VistaStages(output, Size(), {**DATA, **ROW_DATA}, {**TESTS, **ROW_TESTS}, ROW_BASES), options.jobs
+        )
         if options.rows:
             run_rows(study, options.rows, options.seeds)
         else:

@@ -28,7 +28,10 @@ class Method:
         test: name of the videos on which it is measured, of `TESTS`.
         steps: its optimizer steps, as a multiple of the study's.
         num_frames: frames per view, of training and measuring.
+        base: name of the base model that it begins from, of `BASES`; "" = the shipped checkpoint.
         rate_of: the method whose learning rate it takes; "" = it is tuned itself.
+        fit_of: the method whose fit is measured, on other videos; "" = it has a fit of its own. A method without
+            `config` and without this is a base model.
     """
 
     title: str
@@ -38,12 +41,23 @@ class Method:
     test: str = "balanced"
     steps: int = 1
     num_frames: int = 4
+    base: str = ""
     rate_of: str = ""
+    fit_of: str = ""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether nothing is fitted."""
+        return not self.config
 
 
 #: Name -> flags of `prepare toy`; "natural" follows the prior.
 DATA: dict[str, Mapping[str, object]] = {"natural": {}, "random": {"--errors.wrong": 0.5}}
 TESTS: dict[str, Mapping[str, object]] = {"balanced": {}}
+#: Flags of `prepare toy` for what other base models are made of, as configs/toy/settle.yaml has them.
+SETTLE_DATA: dict[str, object] = {
+    "--split": "pretrain", "--num_videos": 1000, "--mixture.other_video": 0.6, "--mixture.questions": 6, "--seed": 1,
+}  # fmt: skip
 
 #: The core table.
 METHODS: dict[str, Method] = {
@@ -87,12 +101,14 @@ class VistaStages:
         size: numbers of rows, videos and steps.
         data: name -> flags of `prepare toy` for rows to train on.
         tests: likewise for videos to measure on.
+        bases: name -> flags of `prepare toy` for the videos that another base model is tuned on.
     """
 
     output: Path
     size: Size
     data: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: DATA)
     tests: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: TESTS)
+    bases: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def size_json(self) -> dict[str, int]:
         """The sizes, for the record."""
@@ -106,9 +122,13 @@ class VistaStages:
         """The index of the videos that measure."""
         return self.output / "data" / f"test-{test}-{seed}.index.json"
 
-    def adapter(self, name: str, seed: int, rate: float) -> Path:
-        """The folder of a fit's export."""
-        return self.output / "fits" / run_name(name, seed, rate) / "exports" / "last"
+    def adapter(self, name: str, method: Method, seed: int, rate: float) -> Path:
+        """The folder of the export of a method's fit."""
+        return self.output / "fits" / run_name(method.fit_of or name, seed, rate) / "exports" / "last"
+
+    def checkpoint(self, method: Method) -> Path:
+        """The base model that a method begins from."""
+        return self.output / "bases" / method.base / "exports" / "last" if method.base else CHECKPOINT
 
     def scores(self, name: str, seed: int, rate: float | None) -> Path:
         """The file of a run's measures."""
@@ -117,7 +137,8 @@ class VistaStages:
     def prepared(self, methods: Mapping[str, Method], seeds: Sequence[int]) -> Iterator[Stage]:
         """The rows that methods train on, and the videos that measure them."""
         for seed in seeds:
-            for name in sorted({method.data for method in methods.values()}):
+            fitted = [method for method in methods.values() if not method.is_base]
+            for name in sorted({method.data for method in fitted}):
                 given = {"--split": "train", "--num_videos": self.size.rows} | dict(self.data[name])
                 yield self._prepare(f"{name}-{seed}", given, seed)
             for name in sorted({method.test for method in methods.values()}):
@@ -129,6 +150,35 @@ class VistaStages:
         written = self.output / "data" / name
         command = ["prepare", "toy", str(written), *flags(given | {"--seed": seed})]
         return Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=f"make {name} videos")
+
+    def based(self, methods: Mapping[str, Method]) -> Iterator[Stage]:
+        """Base models of other numbers of frames: the shipped one, tuned once more as it was last."""
+        frames = {method.base: method.num_frames for method in methods.values() if method.base}
+        for flags_of in {tuple(self.bases[name].items()): None for name in frames}:
+            written = self.output / "data" / self._settle(dict(flags_of))
+            command = ["prepare", "toy", str(written), *flags(SETTLE_DATA | dict(flags_of))]
+            title = "make videos for base models"
+            yield Stage(f"data-{written.name}", command, writes=[f"{written}.index.json"], title=title)
+        for name, num_frames in frames.items():
+            train, root = (
+                self.output / "data" / f"{self._settle(self.bases[name])}.index.json",
+                self.output / "bases" / name,
+            )
+            options = {
+                "--config": "configs/toy/settle.yaml",
+                "--seed_everything": 0,
+                "--trainer.default_root_dir": root,
+                "--trainer.enable_progress_bar": "false",
+                "--model.policy.path": CHECKPOINT,
+                "--model.policy.num_frames": num_frames,
+                "--data.num_frames": num_frames,
+                "--data.train": train,
+            }
+            title = f"tune the base model at {num_frames} frames"
+            yield Stage(f"base-{name}", ["fit", *flags(options)], [train, CHECKPOINT], [root / "exports"], title=title)
+
+    def _settle(self, given: Mapping[str, object]) -> str:
+        return "-".join(["settle", *(f"{flag.strip('-')}-{value}" for flag, value in given.items())])
 
     def conditions(self) -> Stage:
         """The conditions of the base model, into the study's folder."""
@@ -157,9 +207,13 @@ class VistaStages:
         }
         if method.config == "sft":
             del options["--data.val"]
+        reads = [train]
+        if method.base:
+            options["--model.policy.path"] = self.checkpoint(method)
+            reads.append(self.checkpoint(method))
         command = ["fit", *flags(options | dict(method.options))]
         return Stage(
-            f"fit-{run}", command, [train], [root / "exports"], title=f"fit {method.title}, seed {seed}, {rate:g}"
+            f"fit-{run}", command, reads, [root / "exports"], title=f"fit {method.title}, seed {seed}, {rate:g}"
         )
 
     def measure(self, name: str, method: Method, seed: int, rate: float | None, criterion: bool = False) -> Stage:
@@ -181,8 +235,11 @@ class VistaStages:
         command += ["--num-frames", str(method.num_frames), *(["--criterion"] if criterion else [])]
         reads = [videos]
         if rate is not None:
-            reads.append(self.adapter(name, seed, rate))
+            reads.append(self.adapter(name, method, seed, rate))
             command += ["--adapter", str(reads[-1])]
+        if method.base:
+            reads.append(self.checkpoint(method))
+            command += ["--checkpoint", str(reads[-1])]
         return Stage(f"measure-{run}", command, reads, [written], title=f"measure {method.title}, seed {seed}")
 
 

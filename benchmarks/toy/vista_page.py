@@ -74,6 +74,7 @@ def core_page(record: Mapping[str, Any], output: Path) -> Page:
         "order": 30,
         "text": list(ABOUT),
         "conditions": conditions_table(record["conditions"]),
+        "rows": {f"vista-{name}": rows.title for name, rows in ROWS.items()},
         "made_with": made_with(record),
         "data": {key: value for key, value in record.items() if key != "commands"},
     }

@@ -9,7 +9,8 @@ from benchmarks.toy.vista_methods import Method
 
 #: The terms of VistaDPO, by their names in `VistaWeights`, with the paper's weights.
 TERMS: Mapping[str, float] = {"response": 1.0, "video": 1.0, "clip": 0.4, "object": 0.2, "token": 0.1}
-_NEGATIVE = "datamodules.vista"
+#: Numbers of frames that a policy is shown of a video of 32.
+FRAMES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,47 @@ def _errors() -> dict[str, Method]:
     }
 
 
+def _weights() -> dict[str, Method]:
+    """Weights that depend on the sample, against fixed ones, measured on fast and on slow videos."""
+    kinds = {
+        "fixed": ("vista", "fixed weights"),
+        "motion": ("vista_motion", "weights by motion"),
+        "difficulty": ("vista_difficulty", "weights by difficulty"),
+    }
+    methods = {}
+    for name, (config, words) in kinds.items():
+        methods[f"{name}-fast"] = Method(f"{words}, fast videos", config, data="speeds", test="fast", rate_of="vista")
+        methods[f"{name}-slow"] = Method(
+            f"{words}, slow videos", config, data="speeds", test="slow", rate_of="vista", fit_of=f"{name}-fast"
+        )
+    bases = {f"base-{test}": Method(f"the base model, {test} videos", "", test=test) for test in ("fast", "slow")}
+    return bases | methods
+
+
+def _frames() -> dict[str, Method]:
+    """The methods at other numbers of frames of longer videos; each number has a base model of its own."""
+    methods = {}
+    for number in FRAMES:
+        options = {"test": "long", "num_frames": number, "base": f"frames-{number}"}
+        methods[f"base-{number}"] = Method(f"the base model, {number} frames", "", **options)  # type: ignore[arg-type]
+        for config, words in (("dpo", "plain DPO"), ("vista", "VistaDPO")):
+            methods[f"{config}-{number}"] = Method(
+                f"{words}, {number} frames",
+                config,
+                data="long",
+                rate_of=config,
+                **options,  # type: ignore[arg-type]
+            )
+    return methods
+
+
 #: Name of `--rows` -> the rows.
 ROWS: Mapping[str, Rows] = {
     "terms": Rows("Each term alone, and each left out", _terms()),
     "negatives": Rows("Other negatives", _negatives()),
     "errors": Rows("Errors of annotation", _errors()),
+    "weights": Rows("Weights that depend on the sample", _weights()),
+    "frames": Rows("Longer videos, more frames", _frames()),
 }
 #: Name -> flags of `prepare toy` for the rows' data.
 ROW_DATA: Mapping[str, Mapping[str, object]] = {
@@ -88,4 +125,10 @@ ROW_DATA: Mapping[str, Mapping[str, object]] = {
     "iou-0.4": {"--errors.box_iou": 0.4},
     "shift-0.5": {"--errors.event_shift": 0.5},
     "wrong-0.2": {"--errors.wrong": 0.2},
+    "speeds": {"--slow": 0.5},
+    "long": {"--event_frames": 16},
 }
+#: Likewise of videos that measure.
+ROW_TESTS: Mapping[str, Mapping[str, object]] = {"fast": {}, "slow": {"--slow": 1.0}, "long": {"--event_frames": 16}}
+#: Likewise of the videos on which base models of other numbers of frames are tuned.
+ROW_BASES: Mapping[str, Mapping[str, object]] = {f"frames-{number}": {"--event_frames": 16} for number in FRAMES}

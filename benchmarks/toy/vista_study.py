@@ -121,11 +121,12 @@ class VistaStudy:
             name -> the scores of each seed; the base model's under `BASE`.
         """
         measured = methods if base is None else {BASE: base, **methods}
-        stages = [*self.make.prepared(measured, seeds)]
+        stages = [*self.make.prepared(measured, seeds), *self.make.based(measured)]
         for seed in seeds:
             for name, method in measured.items():
                 rate = rates.get(name)
-                stages += [] if rate is None else [self.make.fit(name, method, seed, rate)]
+                if rate is not None and not method.fit_of:
+                    stages.append(self.make.fit(name, method, seed, rate))
                 stages.append(self.make.measure(name, method, seed, rate))
         self.run(stages, f"Test seeds {', '.join(map(str, seeds))}")
         return {name: [self.scores(name, seed, rates.get(name)) for seed in seeds] for name in measured}

@@ -15,12 +15,12 @@ from benchmarks.base.results import write_json
 from benchmarks.toy.commands import ROOT
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.results_page import read_page
-from benchmarks.toy.study_vista import QUICK, RECORD, main, run_core, run_rows
+from benchmarks.toy.study_vista import QUICK, RECORD, all_stages, main, run_core, run_rows
 from benchmarks.toy.vista_conditions import Condition, records
 from benchmarks.toy.vista_measures import FACTS
 from benchmarks.toy.vista_methods import BASE, CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages, run_name
 from benchmarks.toy.vista_page import GAPS, SAID, YES_NO
-from benchmarks.toy.vista_rows import ROW_DATA, ROWS, TERMS
+from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS, TERMS
 from benchmarks.toy.vista_study import GRID, VistaStudy
 from callbacks.cli.recipes.stage import PYTHON, Stage, dependencies, require_inputs
 from lightning_modules.vista_dpo import VistaWeights
@@ -29,7 +29,7 @@ METHOD_SETS = {"core": {**METHODS, **CONTROLS}} | {name: rows.methods for name, 
 
 
 def study_in(output: Path) -> VistaStudy:
-    return VistaStudy(VistaStages(output, Size(), {**DATA, **ROW_DATA}), console=Console(quiet=True))
+    return VistaStudy(all_stages(output), console=Console(quiet=True))
 
 
 class Pretender:
@@ -63,28 +63,36 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("name", sorted(METHOD_SETS))
 def test_stages_are_commands_of_their_own_in_an_order_that_has_their_inputs(tmp_path: Path, name: str) -> None:
     make, methods = study_in(tmp_path).make, METHOD_SETS[name]
-    stages = [*make.prepared(methods, [0, 1])]
+    stages = [*make.prepared(methods, [0, 1]), *make.based(methods)]
     for seed in (0, 1):
         for run, method in methods.items():
-            stages += [make.fit(run, method, seed, 1e-3), make.measure(run, method, seed, 1e-3)]
+            rate = None if method.is_base else 1e-3
+            if rate is not None and not method.fit_of:
+                stages.append(make.fit(run, method, seed, rate))
+            stages.append(make.measure(run, method, seed, rate))
     graph = dependencies(stages, ROOT)
     require_inputs(stages, graph, ROOT, [stage.name for stage in stages])
     assert len({stage.name for stage in stages}) == len(stages)
     assert all(stage.command[0] == PYTHON or stage.command[0] in vidpref.VERBS for stage in stages)
     for run, method in methods.items():
-        fit = f"fit-{run_name(run, 1, 1e-3)}"
-        assert graph[fit] == {f"data-{method.data}-1"}
-        assert graph[f"measure-{run_name(run, 1, 1e-3)}"] == {fit, f"data-test-{method.test}-1"}
+        based = {f"base-{method.base}"} if method.base else set()
+        fit = f"fit-{run_name(method.fit_of or run, 1, 1e-3)}"
+        if not method.is_base:
+            assert graph[fit] == {f"data-{method.data}-1"} | based
+        own = set() if method.is_base else {fit}
+        measure = f"measure-{run_name(run, 1, None if method.is_base else 1e-3)}"
+        assert graph[measure] == {*own, f"data-test-{method.test}-1", *based}
 
 
 def test_configurations_and_data_of_all_methods_are_there() -> None:
     for methods in METHOD_SETS.values():
         for name, method in methods.items():
-            assert (ROOT / f"configs/toy/{method.config}.yaml").is_file()
+            assert method.is_base or (ROOT / f"configs/toy/{method.config}.yaml").is_file()
             assert method.data in {**DATA, **ROW_DATA}
-            assert method.test in TESTS
-            rate_of = method.rate_of or name
-            assert rate_of in METHODS or rate_of in methods
+            assert method.test in {**TESTS, **ROW_TESTS}
+            assert method.base in {"", *ROW_BASES}
+            assert method.is_base or (method.rate_of or name) in {**METHODS, **methods}
+            assert method.fit_of in {"", *methods}
 
 
 def test_terms_are_alone_and_left_out_with_the_papers_weights() -> None:
