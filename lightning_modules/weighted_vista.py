@@ -92,7 +92,9 @@ def motion_strength(facts: Mapping[str, Any]) -> float | None:
     if len(boxes) < 2 or boxes[0][4] == boxes[-1][4]:
         return None
     (x0, y0), (x1, y1) = ((box[0] + box[2] / 2, box[1] + box[3] / 2) for box in (boxes[0], boxes[-1]))
-    return math.hypot(x1 - x0, y1 - y0) / facts["height"] / (boxes[-1][4] - boxes[0][4])
+    duration: float = boxes[-1][4] - boxes[0][4]
+    height: float = facts["height"]
+    return math.hypot(x1 - x0, y1 - y0) / height / duration
 
 
 def _sides(name: str) -> tuple[tuple[ViewName, AnswerName], tuple[ViewName, AnswerName]]:

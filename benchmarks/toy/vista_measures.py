@@ -55,11 +55,11 @@ def stated_facts(policy: VideoLLM, videos: Sequence[ToyVideo]) -> dict[str, floa
         claim = parse_claim(reply)
         if claim is not None and claim.thing == video.truth.thing:
             right[place] = [getattr(claim, name) == getattr(video.truth, name) for name in FACTS.values()]
-    counter = ~usual.all(axis=1)
+    counter = np.asarray(~usual.all(axis=1))
     return (
         {"stated": float(right.mean())}
         | _split("stated", right, usual)
-        | {"reports_counter": _mean(right.all(axis=1)[counter])}
+        | {"reports_counter": _mean(np.asarray(right.all(axis=1))[counter])}
     )
 
 
@@ -97,7 +97,7 @@ def yes_no(policy: VideoLLM, videos: Sequence[ToyVideo]) -> dict[str, float]:
     hits = np.array([is_hit(word, reply) for word, reply in zip(expected, replies, strict=True)]).reshape(shape)
     scores = answer_scores(policy, views).numpy()
     margins = (scores[:, 0] - scores[:, 1]).reshape(shape)
-    both, facts, usual = hits.all(axis=2), [SUBSETS.index(subset) for subset in FACTS], _usual(videos)
+    both, facts, usual = np.asarray(hits.all(axis=2)), [SUBSETS.index(subset) for subset in FACTS], _usual(videos)
     values = {"basic": float(hits[..., 0].mean()), "hallucinated": float(hits[..., 1].mean())}
     values |= {"overall": float(both.mean())} | _split("overall", both[:, facts], usual)
     parts = {"auc": np.ones_like(usual), "auc_usual": usual, "auc_counter": ~usual}

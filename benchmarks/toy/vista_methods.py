@@ -139,32 +139,31 @@ class VistaStages:
         for seed in seeds:
             fitted = [method for method in methods.values() if not method.is_base]
             for name in sorted({method.data for method in fitted}):
-                given = {"--split": "train", "--num_videos": self.size.rows} | dict(self.data[name])
+                given: dict[str, object] = {"--split": "train", "--num_videos": self.size.rows, **self.data[name]}
                 yield self._prepare(f"{name}-{seed}", given, seed)
             for name in sorted({method.test for method in methods.values()}):
                 # Rows as those that are trained on, of other videos, and balanced.
-                given = {"--split": "val", "--num_videos": self.size.videos, "--prior": 0.5} | dict(self.tests[name])
+                given = {"--split": "val", "--num_videos": self.size.videos, "--prior": 0.5, **self.tests[name]}
                 yield self._prepare(f"test-{name}-{seed}", given, seed)
 
     def _prepare(self, name: str, given: Mapping[str, object], seed: int) -> Stage:
         written = self.output / "data" / name
-        command = ["prepare", "toy", str(written), *flags(given | {"--seed": seed})]
+        command = ["prepare", "toy", str(written), *flags({**given, "--seed": seed})]
         return Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=f"make {name} videos")
 
     def based(self, methods: Mapping[str, Method]) -> Iterator[Stage]:
         """Base models of other numbers of frames: the shipped one, tuned once more as it was last."""
         frames = {method.base: method.num_frames for method in methods.values() if method.base}
-        for flags_of in {tuple(self.bases[name].items()): None for name in frames}:
-            written = self.output / "data" / self._settle(dict(flags_of))
-            command = ["prepare", "toy", str(written), *flags(SETTLE_DATA | dict(flags_of))]
+        # Bases that differ in their number of frames alone share their videos.
+        for name, given in {self._settle(self.bases[name]): self.bases[name] for name in frames}.items():
+            written = self.output / "data" / name
+            command = ["prepare", "toy", str(written), *flags({**SETTLE_DATA, **given})]
             title = "make videos for base models"
-            yield Stage(f"data-{written.name}", command, writes=[f"{written}.index.json"], title=title)
+            yield Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=title)
         for name, num_frames in frames.items():
-            train, root = (
-                self.output / "data" / f"{self._settle(self.bases[name])}.index.json",
-                self.output / "bases" / name,
-            )
-            options = {
+            train = self.output / "data" / f"{self._settle(self.bases[name])}.index.json"
+            root = self.output / "bases" / name
+            options: dict[str, object] = {
                 "--config": "configs/toy/settle.yaml",
                 "--seed_everything": 0,
                 "--trainer.default_root_dir": root,

@@ -165,7 +165,8 @@ def draw_scene(
         colors = sorted(rng.sample(USUAL_GROUPS[group], 2), key=USUAL_GROUPS[group].index)
         if rng.random() >= prior:
             colors.reverse()
-        direction, place = (options[group if rng.random() < prior else 1 - group] for options in (DIRECTIONS, PLACES))
+        direction = DIRECTIONS[group if rng.random() < prior else 1 - group]
+        place = PLACES[group if rng.random() < prior else 1 - group]
     things = [Thing(color, shape) for color, shape in zip(colors, shapes, strict=True)]
     events = tuple(draw_event(rng, thing, direction, place) for thing in things[:num_events])
     scene = Scene(events, rng.randint(0, 50), event_frames)
