@@ -24,7 +24,7 @@ from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
 from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.commands import ROOT, flags, from_root
-from benchmarks.toy.dense_demo import dense_sections, dense_stages
+from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.results_page import FOLDER
 from benchmarks.toy.six_views import picture, sample_views
@@ -155,6 +155,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
         console.print(note)
     table.show(wide_console())
     motion.show(wide_console())
+    console.print(study_line())
     console.print(f"The page with loss curves and pictures: {output / 'report.html'}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.report.page import Section
-from benchmarks.toy.commands import flags
+from benchmarks.toy.commands import ROOT, flags
 from benchmarks.toy.motion_pictures import pair_picture, samples_picture
-from benchmarks.toy.motion_scores import motion_table, score_folder
+from benchmarks.toy.motion_scores import motion_table, score_folder, spread
 from callbacks.cli.recipes.stage import Stage
 from datamodules.shards.index import Index
 
@@ -17,6 +18,7 @@ VIDEOS = {"live": 8, "prompts": 24}
 #: The compared runs, in the order of the table.
 TITLES = {"base": "the base model", "dense": "DenseDPO"}
 SHIPPED = Path("datamodules/toy_world/pairs")
+STUDY = ROOT / "docs" / "results" / "dense.json"
 
 
 def dense_stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
@@ -85,6 +87,26 @@ def _samples(output: Path, seed: int, number: int) -> Iterator[Stage]:
         yield Stage(f"dense-sample-{method}", command, reads, made, title=f"sample from {title}")
 
 
+def study_line(part: Path = STUDY) -> str:
+    """What the study of three seeds found for the same method, beside which one short fit says little.
+
+    Args:
+        part: the study's part of the results page.
+    """
+    runs = (json.loads(part.read_text(encoding="utf-8"))["data"] if part.is_file() else {}).get("runs")
+    if runs is None:
+        return "The study has no fits to compare this with, see docs/results.md."
+    base, seeds = runs["base"]["seeds"], runs["dense-all"]["seeds"]
+    changes = {
+        key: spread([seed[key] - before[key] for seed, before in zip(seeds, base, strict=True)], signs=True)
+        for key in ("motion", "quality")
+    }
+    return (
+        f"The study's DenseDPO with 1,920 pairs, mean change and each seed's (docs/results.md): motion "
+        f"{changes['motion']}, quality {changes['quality']}."
+    )
+
+
 def dense_sections(output: Path) -> list[Section]:
     """Measure the samples and draw the pictures: motion and quality before and after, samples, a labelled pair.
 
@@ -99,7 +121,7 @@ def dense_sections(output: Path) -> list[Section]:
             "DenseDPO: videos before and after",
             "Motion is net displacement within a second, in pixels per frame; prompts name no speed. Quality is 1 "
             "minus the squared distance of frames from the nearest clean picture, over all videos, at the speeds of "
-            "the base model's, and over those that are slower and faster than its median.",
+            "the base model's, and over those that are slower and faster than its median. " + study_line(),
             motion_table({title: [folder_scores.numbers(base)] for title, folder_scores in scores.items()}),
             samples_picture(folders, base.of_each_speed()),
             "Rows of frames: each model's videos of three prompts, of which the base model's is slow, medium and fast",

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.base.results import write_json
 from benchmarks.toy.dense_methods import PAIRS, DenseStages, Method, Pairs, Size
 from benchmarks.toy.dense_page import rows_page
@@ -21,9 +23,9 @@ from benchmarks.toy.dense_study import DenseStudy, versions
 from benchmarks.toy.motion_conditions import MARGIN, decided_shares, preferred_motion, shared_motion
 from benchmarks.toy.pair_measures import PairMeasures
 from benchmarks.toy.rates import CRITERION, VALIDATION_SEED
+from datamodules.prepare.toy_videos import scene_of
 
-#: The optical flow measures in shorter sides of the frame per second: here 8 frames of 32 pixels, so that 1 pixel per
-#: frame is 0.25. The thresholds are the world's slow and fast ends.
+#: The thresholds are about the 10th and the 90th percentile of the real videos' optical flow.
 ADAPTIVE = (
     '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}, '
     '"slow": 0.85, "fast": 0.65, "slow_motion": 0.02, "fast_motion": 0.2}}'
@@ -123,7 +125,7 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
         "size": asdict(size),
         "versions": versions(),
         "plan": {"criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds), "grid": rows.grid},
-        "pairs": {kind: described_pairs(study, kind) for kind in rows.kinds},
+        "pairs": {part: values for kind in rows.kinds for part, values in described_pairs(study, kind).items()},
     }
     chosen = {run: rates[method.rate_of] for run, method in rows.methods.items() if method.rate_of}
     own = {run: method for run, method in rows.methods.items() if not method.rate_of}
@@ -159,14 +161,26 @@ def core_rates(output: Path) -> dict[str, float]:
     return best
 
 
-def described_pairs(study: DenseStudy, kind: str) -> dict[str, float]:
-    """What a kind of pairs is like: motion that is shared and preferred, and shares of decided pairs."""
+def described_pairs(study: DenseStudy, kind: str) -> dict[str, dict[str, float]]:
+    """What a kind of pairs is like: motion that is shared and preferred, and shares of decided pairs.
+
+    Returns:
+        the kind, and its halves by the real videos' speed -> name of a number -> the number.
+    """
     measures = PairMeasures.read(study.make.measures(kind))
-    whole, decided, both = decided_shares(measures, MARGIN)
-    return {
-        "r of motions": shared_motion(measures),
-        "chosen minus rejected motion, sd": preferred_motion(measures),
-        "whole decided": whole,
-        "a second decided": decided,
-        "won by either": both,
-    }
+    real = np.array([scene_of(key, study.make.kinds[kind].seconds).speed for key in measures.keys])
+    slow = real <= np.median(real)
+    described = {}
+    for part, selected in (("", slow | ~slow), (", slow half", slow), (", fast half", ~slow)):
+        pairs = measures.of(selected)
+        whole, decided, both = decided_shares(pairs, MARGIN)
+        described[f"{kind}{part}"] = {
+            "motion": float(pairs.speeds.mean()),
+            "real motion": float(real[selected].mean()),
+            "r of motions": shared_motion(pairs),
+            "chosen minus rejected, sd": preferred_motion(pairs),
+            "whole decided": whole,
+            "a second decided": decided,
+            "won by either": both,
+        }
+    return described

@@ -32,7 +32,7 @@ from datamodules.shards.index import Index
 MARGINS = (MARGIN, 2 * MARGIN, 4 * MARGIN)
 
 #: Numbers of one seed, see `MotionScores.numbers`.
-Numbers = Mapping[str, float]
+Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,9 @@ class DenseStudy:
                 name: {rate: self.numbers(name, method, seed, rate) for rate in grid}
                 for name, method in methods.items()
             }
-            best = best_rates({name: {rate: at["quality"] for rate, at in tries[name].items()} for name in tries})
+            best = best_rates(
+                {name: {rate: at["quality"] or 0.0 for rate, at in tries[name].items()} for name in tries}
+            )
             longer = extended(grid, best)
             if longer == tuple(grid):
                 return Tuning(best, grid, tries)

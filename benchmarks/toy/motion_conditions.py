@@ -127,9 +127,8 @@ def preferred_motion(pairs: PairMeasures) -> float:
 
 def _seconds_correlated(pairs: PairMeasures) -> float:
     """Mean correlation, over pairs of videos, of the leads of two different seconds."""
-    table = np.corrcoef(pairs.leads.T)
-    count = len(table)
-    return float((table.sum() - count) / (count * (count - 1)))
+    count = pairs.leads.shape[1]
+    return float((np.sum(np.corrcoef(pairs.leads.T)) - count) / (count * (count - 1)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

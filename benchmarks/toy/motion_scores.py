@@ -56,13 +56,13 @@ class MotionScores:
         """(N,) 1 minus the artifact."""
         return np.array([measures.quality for measures in self.videos.values()])
 
-    def numbers(self, base: MotionScores) -> dict[str, float]:
+    def numbers(self, base: MotionScores) -> dict[str, float | None]:
         """The numbers of one line of the table, by the keys of `COLUMNS`.
 
         Args:
             base: the base model's videos of the same prompts and noise. Its median speed parts slow from fast; "at the
                 base's speeds" is the mean over its quarters of speed, so that a model whose videos are slower, and so
-                easier to draw, gains nothing by that. NaN where no video is of such a speed.
+                easier to draw, gains nothing by that. None where no video is of such a speed.
         """
         speeds, qualities = self.speeds, self.qualities
         edges = np.quantile(base.speeds, np.linspace(0, 1, PARTS + 1)[1:-1])
@@ -72,7 +72,7 @@ class MotionScores:
         values = (
             float(speeds.mean()),
             float(qualities.mean()),
-            float(np.mean(by_part)),
+            None if None in by_part else float(np.mean(np.array(by_part, dtype=np.float64))),
             _mean(qualities[slow]),
             _mean(qualities[~slow]),
         )
@@ -103,7 +103,7 @@ def score_folder(folder: Path) -> MotionScores:
     return MotionScores(videos)
 
 
-def motion_table(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+def motion_table(runs: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Table:
     """A line for each run, the mean over its seeds, with the spread where there are several.
 
     Args:
@@ -119,19 +119,35 @@ def wide_console() -> Console:
     return Console(width=max(Console().width, WIDTH))
 
 
-def _mean(values: Numbers) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _mean(values: Numbers) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
-def _column(values: Sequence[Sequence[float]]) -> list[Cell]:
+def spread(values: Sequence[float | None], signs: bool = False) -> str:
+    """The mean over seeds with the smallest and the largest; "-" where one is not known.
+
+    Args:
+        values: one a seed.
+        signs: they are changes: each has its sign, and all are listed.
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "-"
+    mean = sum(known) / len(known)
+    if signs:
+        return f"{mean:+.3f} ({' '.join(f'{value:+.3f}' for value in known)})"
+    return f"{mean:.3f}" + (f" ({min(known):.3f} to {max(known):.3f})" if len(known) > 1 else "")
+
+
+def _column(values: Sequence[Sequence[float | None]]) -> list[Cell]:
     """A cell for each run, from its values of several seeds."""
-    means = [sum(seeds) / len(seeds) for seeds in values]
-    largest = max(means) if len(set(means)) > 1 else None  # nothing is best where all are equal
-    cells = []
-    for seeds, mean in zip(values, means, strict=True):
-        spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else ""
-        cells.append(Cell(f"{mean:.3f}{spread}", None, mean == largest))
-    return cells
+    sums = [None if None in seeds else float(np.mean(np.array(seeds, dtype=np.float64))) for seeds in values]
+    known = {mean for mean in sums if mean is not None}
+    largest = max(known) if len(known) > 1 else None  # nothing is best where all are equal
+    return [
+        Cell(spread(seeds), None, mean is not None and mean == largest)
+        for seeds, mean in zip(values, sums, strict=True)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -57,6 +57,15 @@ class PairMeasures:
         means: Numbers = self.qualities.mean(axis=2)
         return means
 
+    def of(self, selected: npt.NDArray[np.bool_]) -> PairMeasures:
+        """Some of the pairs.
+
+        Args:
+            selected: (N,) which.
+        """
+        keys = [key for key, taken in zip(self.keys, selected, strict=True) if taken]
+        return PairMeasures(keys, self.speeds[selected], self.qualities[selected])
+
     @property
     def leads(self) -> Numbers:
         """(N, S) by how much the first video's quality leads in each second."""

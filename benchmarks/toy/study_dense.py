@@ -69,7 +69,7 @@ def run_core(study: DenseStudy, seeds: Sequence[int]) -> None:
     record["tuning"] = tuning.json()
     rates = dict(tuning.best) | {name: tuning.best[method.rate_of] for name, method in CONTROLS.items()}
     write_json(output / "study.json", record)
-    study.run(study.make.labels(CONTROLS), "Labels of the controls")
+    study.run(list(study.make.labels(CONTROLS)), "Labels of the controls")
     methods = {**METHODS, **CONTROLS}
     record["runs"] = study.record(methods, rates, seeds)
     _finish(study, record, started)

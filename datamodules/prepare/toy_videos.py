@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -13,10 +14,29 @@ from datamodules.schemas import write_shards
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index
 from datamodules.shards.output_lock import locks_output
-from datamodules.toy_world.motion_world import FPS, draw_motion_scene, render_motion
+from datamodules.toy_world.motion_world import FPS, MotionScene, draw_motion_scene, render_motion
 from datamodules.video.codec import encode_mp4
 
 MotionSplit = Literal["pretrain", "train", "val", "test"]
+_KEY = re.compile(r"toy-motion-(\w+)-(\d+)-(\d+)")
+
+
+def scene_of(key: str, seconds: int = 4) -> MotionScene:
+    """The ground truth of a video that `prepare_toy_videos` made.
+
+    Args:
+        key: the sample's.
+        seconds: length of the video.
+
+    Raises:
+        ValueError: the key is none of its.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise ValueError(f"{key!r} is no key of `vidpref prepare toy-videos`; these read toy-motion-train-0-000012")
+    split, seed, index = match.groups()
+    # A seed for each video, so that more videos do not change the first ones.
+    return draw_motion_scene(random.Random(f"{split}/{seed}/{int(index)}"), num_frames=round(seconds * FPS) + 1)
 
 
 @locks_output("output")
@@ -67,8 +87,7 @@ def _samples(
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     for index in with_progress(range(num_videos), f"toy videos, {split}"):
         name = f"toy-motion-{split}-{seed}-{index:06d}"
-        # A seed for each video, so that more videos do not change the first ones.
-        scene = draw_motion_scene(random.Random(f"{split}/{seed}/{index}"), num_frames=round(seconds * FPS) + 1)
+        scene = scene_of(name, seconds)
         prompt = str(scene.motion)
         prompts[prompt] = None
         row = VideoRow(name, name, prompt, scene.facts, source="toy/motion")

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 import vidpref
 from benchmarks.report.page import web_page
-from benchmarks.toy.dense_demo import dense_sections, dense_stages
+from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.motion_pictures import pair_picture
 from benchmarks.toy.motion_scores import COLUMNS, MotionScores, main, motion_table, score_folder
 from datamodules.schemas import write_shards
@@ -48,8 +48,10 @@ def test_motion_is_measured_and_a_still_shape_only_looks_good(tmp_path: Path) ->
     assert other["motion"] == 0
     assert min(base["quality"], base["quality_slow"], base["quality_fast"], other["quality"]) > 0.99
     # No still video is as fast as the base's faster ones: their quality there is not known, rather than high.
-    assert np.isnan(other["quality_fast"])
-    assert np.isnan(other["quality_at_base_motion"])
+    assert other["quality_fast"] is None
+    assert other["quality_at_base_motion"] is None
+    row = motion_table({"base": [base], "still": [base, other]}).rows[1]
+    assert row.cells[2].text == "-"
 
 
 def scores(speeds: Sequence[float], qualities: Sequence[float]) -> MotionScores:
@@ -124,6 +126,18 @@ def test_sections_of_the_dense_half(tmp_path: Path) -> None:
     page = web_page([], [section], "both")
     assert section.image in page
     assert "DenseDPO: videos before and after" in page
+
+
+def test_the_demo_prints_the_studys_mean_and_range(tmp_path: Path) -> None:
+    def seeds(motion: float) -> list[dict[str, float]]:
+        return [{"motion": motion, "quality": 0.9}, {"motion": motion + 0.1, "quality": 0.92}]
+
+    runs = {"base": {"seeds": seeds(0.8)}, "dense-all": {"seeds": seeds(0.7)}}
+    (tmp_path / "dense.json").write_text(json.dumps({"data": {"runs": runs}}))
+    assert "motion -0.100 (-0.100 -0.100), quality +0.000" in study_line(tmp_path / "dense.json")
+    (tmp_path / "dense.json").write_text(json.dumps({"data": {}}))
+    for part in ("dense.json", "none.json"):
+        assert "no fits to compare this with" in study_line(tmp_path / part)
 
 
 def test_a_pair_is_drawn_with_its_labels(tmp_path: Path) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from datamodules.dense.rows import VideoRow
-from datamodules.prepare.toy_videos import prepare_toy_videos
+from datamodules.prepare.toy_videos import prepare_toy_videos, scene_of
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.motion_measures import measure
-from datamodules.toy_world.motion_world import NUM_FRAMES, parse_motion
+from datamodules.toy_world.motion_world import NUM_FRAMES, parse_motion, render_motion
 from datamodules.video.codec import decode_frames
 
 
@@ -31,6 +32,9 @@ def test_rows_say_what_their_videos_show(tmp_path: Path) -> None:
         motion = parse_motion(row.caption)
         assert motion.speed is None
         assert measure(frames, motion).quality > 0.99  # so nothing was lost in encoding
+        scene = scene_of(row.key)
+        assert scene.motion == motion
+        assert np.array_equal(frames.permute(0, 2, 3, 1).numpy(), render_motion(scene))
         rows.append(row)
     assert {row.source for row in rows} == {"toy/motion"}
     assert (tmp_path / "train.txt").read_text().splitlines() == list(dict.fromkeys(row.caption for row in rows))
@@ -55,6 +59,11 @@ def test_longer_videos_begin_as_shorter_ones(tmp_path: Path) -> None:
         assert row.video.frames == 8 * seconds + 1
         shown.append(decode_frames(members["mp4"], range(9)))
     assert torch.equal(*shown)
+
+
+def test_a_key_of_something_else_has_no_scene() -> None:
+    with pytest.raises(ValueError, match="is no key of `vidpref prepare toy-videos`"):
+        scene_of("dog-17")
 
 
 def test_no_videos_and_an_output_that_is_there_are_errors(tmp_path: Path) -> None:

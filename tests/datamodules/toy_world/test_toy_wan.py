@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.motion_measures import measure
 from datamodules.toy_world.motion_world import (
     NUM_FRAMES,
     ShapeMotion,
     draw_motion_scene,
+    parse_motion,
     render_motion,
 )
 from datamodules.toy_world.render import Thing
@@ -123,13 +126,19 @@ def test_its_autoencoder_keeps_what_a_video_shows(policy: WanPolicy) -> None:
 
 
 def test_the_shipped_pairs_are_whole_labelled_and_small() -> None:
-    pairs, labels = (Index.read(PAIRS / f"{name}.index.json") for name in ("train", "labels"))
-    for name in ("train", "labels"):
+    pairs, labels, independent = (
+        Index.read(PAIRS / f"{name}.index.json") for name in ("train", "labels", "independent")
+    )
+    for name in ("train", "labels", "independent"):
         assert verify(str(PAIRS / f"{name}.index.json")) == []
+    assert {entry.facts["kind"] for entry in independent.entries} == {"vanilla"}
+    samples = SampleReader(pairs)
+    prompts = [json.loads(samples.read(position, ["json"])["json"])["prompt"] for position in range(len(pairs))]
+    assert all(parse_motion(prompt).speed is None for prompt in prompts)
     assert labels.made_from["fingerprint"] == pairs.fingerprint
     assert [entry.key for entry in labels.entries] == [entry.key for entry in pairs.entries]
     every = np.array([entry.facts["labels"] for entry in labels.entries])
     assert every.shape[1] == 4
     assert 0.3 < (every != 0).mean() < 0.95
     assert abs(every.mean()) < 0.2
-    assert sum(file.stat().st_size for file in PAIRS.iterdir()) < 11_000_000
+    assert sum(file.stat().st_size for file in PAIRS.iterdir()) < 12_000_000
