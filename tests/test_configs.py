@@ -17,8 +17,8 @@ from callbacks.cli.verbs import prepare
 from tests.support.paths import ROOT
 
 CONFIGS = ROOT / "configs"
-#: Ablations and sweeps have tests of their own.
-EVERY = sorted(path for path in CONFIGS.rglob("*.yaml") if not {"ablations", "sweeps"} & set(path.parts))
+#: Ablations, recipes and sweeps have tests of their own.
+EVERY = sorted(path for path in CONFIGS.rglob("*.yaml") if not {"ablations", "recipes", "sweeps"} & set(path.parts))
 
 
 def relative(path: Path) -> str:

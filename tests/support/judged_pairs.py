@@ -84,10 +84,19 @@ class BrightnessJudge(Judge):
         return truth(question) if spoiled is None else spoiled
 
 
-def truth(question: JudgeQuestion) -> str:
-    """What a judge says who sees which video is the brighter one."""
+class KeenJudge(BrightnessJudge):
+    """Prefers the brighter video, however little it is brighter."""
+
+    name = "keen"
+
+    def reply(self, question: JudgeQuestion) -> str:
+        return truth(question, least=0.0)
+
+
+def truth(question: JudgeQuestion, least: float = 20.0) -> str:
+    """What a judge says who sees which video is the brighter one, by at least so much."""
     images: Any = question.images
     middle = len(images) // 2
     first, second = (torch.stack(list(part))[:, :, 1:].float().mean() for part in (images[:middle], images[middle:]))
-    verdict = "tie" if abs(first - second) < 20 else "first" if first > second else "second"
+    verdict = "tie" if abs(first - second) < least else "first" if first > second else "second"
     return json.dumps({"reason": "brighter", "verdict": verdict})

@@ -37,7 +37,7 @@ class StageProcess:
     def __init__(self, stage: Stage, folder: Path, log: Path, threads: int, ended: Callable[[str], None]) -> None:
         self.stage, self.log = stage, log
         self.started = time.monotonic()
-        words = list(stage.command)
+        words = stage.words
         command = [sys.executable, *(words[1:] if words[0] == PYTHON else ["-m", "vidpref", *words])]
         bound = [sys.executable, "-m", "callbacks.cli.recipes.bound", str(os.getpid())]
         # A file and no pipe: when this process is killed, the stage still has to write how it stopped.

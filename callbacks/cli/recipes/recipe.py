@@ -14,7 +14,7 @@ import yaml
 from callbacks.cli.recipes.stage import PYTHON, Stage
 
 _KEYS = {"output", "values", "stages"}
-_STAGE_KEYS = {"title", "run", "reads", "writes", "after"}
+_STAGE_KEYS = {"title", "run", "devices", "reads", "writes", "after"}
 _ROUNDS_KEYS = {"rounds", "carry", "stages"}
 _CARRY_KEYS = {"first", "then"}
 _PLACEHOLDER = re.compile(r"\$\{([\w.]+)\}")
@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key that is there twice is an error: the second of two stages would replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise ValueError(
                 f"line {node.start_mark.line + 1}: '{twice[0]}' is there twice; give each a name of its own"
@@ -97,11 +97,9 @@ class _Reader:
         self, name: str, content: Any, values: Mapping[str, Any], place: str, neighbours: set[str], ending: str
     ) -> Stage:
         _require_keys(content, place, _STAGE_KEYS, needed={"run"})
-        run = content["run"]
-        words = shlex.split(run, comments=True) if isinstance(run, str) else run
-        if not isinstance(words, list) or not words:
-            raise ValueError(f"{place}.run: give a command, one text or a list of words")
-        command = [text for word in words for text in _words(_filled(word, values, f"{place}.run"))]
+        command = self._split(content["run"], values, f"{place}.run")
+        if not command:
+            raise ValueError(f"{place}.run: give a command, the verb first")
         if command[0] != PYTHON and command[0] not in self.verbs:
             raise ValueError(
                 f"{place}.run: unknown verb '{command[0]}'; the verbs are {', '.join(self.verbs)}, and "
@@ -115,7 +113,15 @@ class _Reader:
         after = [f"{other}{ending}" if other in neighbours else other for other in lists["after"]]
         title = str(_filled(content.get("title", ""), values, f"{place}.title"))
         title += f", round {values['round']}" if title and ending else ""
-        return Stage(name, command, lists["reads"], lists["writes"], after, title)
+        devices = self._split(content.get("devices", []), values, f"{place}.devices")
+        return Stage(name, command, lists["reads"], lists["writes"], after, title, devices)
+
+    def _split(self, text: Any, values: Mapping[str, Any], place: str) -> list[str]:
+        """The words of a command: first split, then filled in, so that a value with a space stays one word."""
+        words = shlex.split(text, comments=True) if isinstance(text, str) else text
+        if not isinstance(words, list):
+            raise ValueError(f"{place}: give one text or a list of words")
+        return [part for word in words for part in _words(_filled(word, values, place))]
 
     def _rounds(self, content: Mapping[str, Any], values: dict[str, Any], place: str) -> None:
         """Stages that are repeated, with what each round hands to the next."""

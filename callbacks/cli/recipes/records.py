@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from callbacks.cli.recipes.stage import Stage
@@ -25,7 +26,7 @@ class Record:
     """Record of a stage that was begun.
 
     Attributes:
-        command: its line.
+        command: its command as one line, without the words for devices.
         reads: path -> `fingerprint` when it began.
         finished: whether it came to its end.
         seconds: how long it ran, with earlier attempts that were stopped in order.
@@ -60,8 +61,8 @@ class Record:
 def new_record(stage: Stage, folder: Path, former: Record | None) -> Record:
     """The record of a stage that begins; an attempt that was stopped and goes on keeps its seconds."""
     reads = fingerprints(stage, folder)
-    goes_on = former is not None and not former.finished and (former.command, former.reads) == (stage.line, reads)
-    return Record(stage.line, reads, seconds=former.seconds if former is not None and goes_on else 0.0)
+    goes_on = former is not None and not former.finished and (former.command, former.reads) == (_counted(stage), reads)
+    return Record(_counted(stage), reads, seconds=former.seconds if former is not None and goes_on else 0.0)
 
 
 def fingerprints(stage: Stage, folder: Path) -> dict[str, str]:
@@ -104,10 +105,8 @@ def why_unfinished(stage: Stage, folder: Path, record: Record | None) -> str:
     """
     if record is None:
         return "not run yet"
-    if record.command != stage.line:
-        before, now = shlex.split(record.command), shlex.split(stage.line)
-        former = " ".join(word for word in before if word not in now)
-        return f"its command has changed ({former or '...'} -> {' '.join(word for word in now if word not in before)})"
+    if has_changed(stage, record):
+        return f"its command has changed ({_difference(shlex.split(record.command), list(stage.command))})"
     if changed := [path for path, text in fingerprints(stage, folder).items() if record.reads.get(path) != text]:
         return f"{changed[0]} has changed"
     if not record.finished:
@@ -119,6 +118,11 @@ def why_unfinished(stage: Stage, folder: Path, record: Record | None) -> str:
     if missing := [path for path in stage.outputs(folder) if not path.exists()]:
         return f"{missing[0]} is gone"
     return ""
+
+
+def has_changed(stage: Stage, record: Record) -> bool:
+    """Whether the record is of another command."""
+    return record.command != _counted(stage)
 
 
 def set_aside(stage: Stage, folder: Path) -> list[tuple[Path, Path]]:
@@ -137,6 +141,20 @@ def set_aside(stage: Stage, folder: Path) -> list[tuple[Path, Path]]:
     for path, former in moved:
         path.rename(former)
     return moved
+
+
+def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+    """The words that differ, each with the flag before it."""
+    changes = []
+    for tag, i, j, k, end in SequenceMatcher(a=before, b=now, autojunk=False).get_opcodes():
+        if tag != "equal":
+            flag = [before[i - 1]] if i and before[i - 1].startswith("--") else []
+            changes.append(" ".join([*flag, *before[i:j], "->", *now[k:end]]))
+    return "; ".join(changes)
+
+
+def _counted(stage: Stage) -> str:
+    return shlex.join(stage.command)
 
 
 def _endings() -> Iterable[str]:

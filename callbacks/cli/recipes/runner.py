@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from callbacks.cli.recipes.process import StageProcess, threads_each
-from callbacks.cli.recipes.records import Record, new_record, set_aside, why_unfinished
+from callbacks.cli.recipes.records import Record, has_changed, new_record, set_aside, why_unfinished
 from callbacks.cli.recipes.stage import Stage, dependencies, require_inputs
 from datamodules.shards.output_lock import LockedError, OutputLock
 
@@ -178,7 +179,7 @@ class _Run:
             return
         if former is not None:
             self._say(f"{stage.name}: {reason}; run again")
-            unable_to_go_on = stage.command[0] == "prepare" and former.command == stage.line
+            unable_to_go_on = stage.command[0] == "prepare" and not has_changed(stage, former)
             for moved, kept in set_aside(stage, self.place.folder) if former.finished or unable_to_go_on else ():
                 self._say(f"  {moved} is kept as {kept}")
         record = new_record(stage, self.place.folder, former)
@@ -218,7 +219,7 @@ class _Run:
         )
         self._say(f"{stage.name}: {fault}" + ("; waiting for those that still run" if self.running else ""))
 
-    def _stop(self, signum: signal.Signals) -> None:
+    def _stop(self, signum: signal.Signals) -> NoReturn:
         """End in order what runs; a second signal ends it at once.
 
         Raises:

@@ -29,6 +29,8 @@ class Stage:
             last; of a fit the run's folder.
         after: names of stages that come before it though it reads nothing of theirs.
         title: what it does, for people; "" = its name.
+        devices: words behind the command that say where it runs (devices, strategy, accumulation) and change nothing in
+            what comes out: with others a finished stage stays finished.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Stage:
     writes: Sequence[str | Path] = ()
     after: Sequence[str] = ()
     title: str = ""
+    devices: Sequence[str] = ()
 
     @property
     def shown(self) -> str:
@@ -46,7 +49,12 @@ class Stage:
     @property
     def line(self) -> str:
         """The command as a person would type it."""
-        return shlex.join(self.command if self.command[0] == PYTHON else ["vidpref", *self.command])
+        return shlex.join([*([] if self.command[0] == PYTHON else ["vidpref"]), *self.words])
+
+    @property
+    def words(self) -> list[str]:
+        """The command with its devices."""
+        return [*self.command, *self.devices]
 
     def inputs(self, folder: Path) -> list[Path]:
         """What it reads on this machine, with its configurations, below the folder in which it runs."""

@@ -100,7 +100,7 @@ def check_commands(stages: Sequence[Stage]) -> None:
     for stage in stages:
         if all(path.exists() for path in stage.inputs(Path()) if path.suffix == ".yaml"):
             try:
-                check_command(stage.command)
+                check_command(stage.words)
             except ValueError as error:
                 raise ValueError(f"stage '{stage.name}': {error}\n({stage.line})") from error
 

@@ -67,7 +67,7 @@ def test_a_dry_run_prints_commands_and_what_is_done(capsys: pytest.CaptureFixtur
     ]
     lines = said(capsys, "--dry-run", "--set", "number=4").splitlines()
     assert lines[:4:2] == [
-        "videos: to run: its command has changed (3 -> 4)",
+        "videos: to run: its command has changed (--num_videos 3 -> 4)",
         "count: done, unless videos changes what it reads",
     ]
     assert not Path("out/logs").exists()

@@ -24,7 +24,8 @@ stages:
     stages:
       pairs:
         title: make pairs
-        run: predict --adapter ${previous.adapter} ${none} ${gpus}
+        run: predict --adapter ${previous.adapter} ${none}
+        devices: ${gpus}
         reads: ["${output}/videos.index.json", "${previous.adapter}"]
         writes: ["${output}/pairs-${round}.index.json"]
       fit:
@@ -51,7 +52,9 @@ def test_rounds_become_stages_with_numbers(tmp_path: Path) -> None:
     assert list(stages) == ["prepare", "pairs-1", "fit-1", "pairs-2", "fit-2", "pairs-3", "fit-3", "report"]
     assert stages["prepare"].command == ["prepare", "videos", "models/wan", "a b"]
     assert stages["prepare"].writes == ["runs/x/videos.index.json"]
-    assert stages["pairs-1"].command == ["predict", "--adapter", "null", "--trainer.devices", "8"]
+    assert stages["pairs-1"].command == ["predict", "--adapter", "null"]
+    assert stages["pairs-1"].line == "vidpref predict --adapter null --trainer.devices 8"
+    assert stages["fit-1"].devices == []
     assert stages["pairs-1"].reads == ["runs/x/videos.index.json"], "there is no adapter before the first round"
     assert stages["pairs-1"].title == "make pairs, round 1"
     assert stages["pairs-3"].command[2] == "runs/x/fit-2/exports/last"
@@ -81,11 +84,14 @@ def test_a_value_with_a_space_stays_one_word(tmp_path: Path) -> None:
         ("stages: {}", "the recipe: 'output' is lacking"),
         ("[1]", "the recipe: give names and what they are"),
         ("output: o\nstages: {}\nvars: {}", "the recipe: unknown key 'vars'; the keys are output, stages, values"),
-        ("output: o\nstages: {s: {run: fit, read: x}}", "stages.s: unknown key 'read'; the keys are after, reads, run"),
+        (
+            "output: o\nstages: {s: {run: fit, read: x}}",
+            "stages.s: unknown key 'read'; the keys are after, dev",
+        ),
         ("output: o\nstages: {s: {reads: x}}", "stages.s: 'run' is lacking"),
         ("output: o\nstages: {s: {run: fitt --x}}", r"stages.s.run: unknown verb 'fitt'; the verbs are prepare, fit"),
         ("output: o\nstages: {s: {run: ''}}", "stages.s.run: give a command"),
-        ("output: o\nstages: {s: {run: {fit: 1}}}", "stages.s.run: give a command"),
+        ("output: o\nstages: {s: {run: {fit: 1}}}", "stages.s.run: give one text or a list of words"),
         ("output: o\nstages: {s: {run: 'fit ${x}'}}", r"stages.s.run: \$\{x\} is not known here; known are output"),
         ("output: o\nstages: {s: {run: 'fit ${previous.x}'}}", r"\$\{previous.x\} is not known here"),
         ("output: o\nvalues: {g: [a]}\nstages: {s: {run: 'fit --x=${g}'}}", r"\$\{g\} is a list, which is a word of"),

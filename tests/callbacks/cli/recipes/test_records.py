@@ -1,6 +1,7 @@
 """A stage is done while its command, what it read and what it wrote are as they were."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,20 @@ def test_a_stage_is_done_until_something_changes(folder: Path) -> None:
     record = finished(FIT, folder)
     assert why_unfinished(FIT, folder, record) == ""
     other = Stage("fit", ["fit", "--config", "fit.yaml", "--model.beta", "250"], ["data"], ["run"])
-    assert why_unfinished(other, folder, record) == "its command has changed (500 -> 250)"
+    assert why_unfinished(other, folder, record) == "its command has changed (--model.beta 500 -> 250)"
+    more = replace(FIT, command=[*FIT.command, "--seed", "500"])
+    assert why_unfinished(more, folder, record) == "its command has changed (-> --seed 500)"
     (folder / "fit.yaml").write_text("model: y")
     assert why_unfinished(FIT, folder, record) == f"{folder / 'fit.yaml'} has changed"
     (folder / "fit.yaml").write_text("model: x")
     assert why_unfinished(FIT, folder, record) == "", "the same content again"
     (folder / "data" / "train.index.json").write_text("{} ")
     assert why_unfinished(FIT, folder, record) == f"{folder / 'data'} has changed"
+
+
+def test_other_devices_leave_a_stage_done(folder: Path) -> None:
+    record = finished(FIT, folder)
+    assert why_unfinished(replace(FIT, devices=["--trainer.devices", "8"]), folder, record) == ""
 
 
 def test_a_stage_without_its_output_is_not_done(folder: Path) -> None:
