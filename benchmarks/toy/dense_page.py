@@ -111,8 +111,8 @@ def margins_note(margins: Mapping[str, Sequence[float]]) -> str:
     return (
         f"C5's shares rest on the judge's margin; guided pairs {'; '.join(parts)}. The paper has a third of whole "
         "videos decided, more than 80% with a decided second, and more than 60% with seconds won by either. Of C1 to "
-        "C4 it gives no figures: it says that people prefer the stiller of two independent videos, and that guided ones "
-        "share their motion."
+        "C4 it gives no figures: it says that people prefer the stiller of two independent videos, and that guided "
+        "ones share their motion."
     )
 
 
