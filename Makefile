@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo study-dense test test-slow test-crash lint types clean
+.PHONY: help install demo study-dense study-vista test test-slow test-crash lint types clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ demo: $(STAMP) ## Toy world: shards, VistaDPO and DPO fits, hallucination table,
 
 study-dense: $(STAMP) ## DenseDPO on the toy world: conditions, methods and controls on three seeds, runs/study-dense
 	$(BIN)/python -m benchmarks.toy.study_dense --output runs/study-dense
+
+study-vista: $(STAMP) ## VistaDPO, DPO and SFT on a language prior, three seeds, runs/study-vista/vista.md
+	$(BIN)/python -m benchmarks.toy.study_vista --output runs/study-vista
 
 test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(PROCESSES) --dist loadfile

@@ -109,7 +109,7 @@ def test_overlay_appends_and_never_replaces(path: Path) -> None:
 @pytest.mark.parametrize("path", BASES, ids=relative)
 def test_a_method_with_a_reference_has_its_callback(path: Path) -> None:
     config = parsed("fit", path)
-    has_reference = config.model.class_path.endswith((".VistaDPO", ".DenseDPO"))
+    has_reference = config.model.class_path.endswith(("VistaDPO", ".DenseDPO"))
     assert ("ReferenceModel" in callbacks_of(config)) == has_reference
 
 

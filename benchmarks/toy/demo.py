@@ -3,14 +3,15 @@
     python -m benchmarks.toy.demo --output runs/demo --seed 0
 
 Every stage is a command that a person could type; its output goes to OUTPUT/logs, and the same command again goes on
-where an interrupted demo ended. The toy video-language model sees well but says yes too often, as large models do; the
-table shows how plain DPO and VistaDPO change that. The toy video model breaks where motion is fast; the second half,
+where an interrupted demo ended. The toy video-language model sees what a video shows and answers what is usual; the
+tables show how plain DPO and VistaDPO change that. The toy video model breaks where motion is fast; the second half,
 `benchmarks.toy.dense_demo`, shows its videos before and after.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,22 +19,33 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.base.results import write_json
-from benchmarks.report.page import markdown, views_section, web_page
+from benchmarks.report.page import Section, markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
+from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.commands import ROOT, flags, from_root
 from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.motion_scores import wide_console
+from benchmarks.toy.results_page import FOLDER
 from benchmarks.toy.six_views import picture, sample_views
+from benchmarks.toy.vista_methods import BASE
+from benchmarks.toy.vista_page import ABOUT, SAID, spread
 from callbacks.cli.recipes.runner import exit_status, run_stages
-from callbacks.cli.recipes.stage import Stage
+from callbacks.cli.recipes.stage import PYTHON, Stage
 
 #: The record of a demo: its commands and how long they took.
 MARKER = "demo.json"
 #: The compared runs, in the order of the table.
 TITLES = {"base": "the base model", "dpo": "plain DPO", "vista": "VistaDPO"}
+#: The measures of a run, in its folder.
+SCORES = "said.json"
+SAID_TITLE = "VistaDPO: what sentences say of balanced videos, seed {seed}"
+#: The study's results, where it was run.
+STUDY = FOLDER / "vista.json"
 #: Split -> number of videos, each with one question pair or preference pair.
-VIDEOS = {"train": 1024, "val": 200, "test": 400}
+VIDEOS = {"train": 1024, "val": 200, "test": 400, "said": 200}
+#: Rows whose facts are as often as not the usual ones: by these, sentences are measured.
+SAID_SPLIT = ("--split", "val", "--prior", "0.5")
 
 
 def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[Stage]:
@@ -47,7 +59,8 @@ def stages(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> list[
     data = []
     for split, number in videos.items():
         folder = output / "data" / split
-        arguments = ["prepare", "toy", str(folder), "--split", split, "--num_videos", str(number)]
+        kind = SAID_SPLIT if split == "said" else ("--split", split)
+        arguments = ["prepare", "toy", str(folder), *kind, "--num_videos", str(number)]
         made = folder if split == "test" else f"{folder}.index.json"
         command = [*arguments, "--seed", str(seed)]
         data.append(Stage(f"prepare-{split}", command, writes=[made], title=f"make {number} videos: {split}"))
@@ -90,11 +103,22 @@ def _tests(output: Path, seed: int) -> Iterator[Stage]:
             "--data.videos": questions / "videos",
         }
         reads = [questions]
-        if method != "base":
+        if method != BASE:
             options["--model.policy.adapter"] = output / method / "exports" / "last"
             reads.append(output / method / "exports" / "last")
         made = [output / method / "test"]
         yield Stage(f"test-{method}", ["test", *flags(options)], reads, made, title=f"test {title}")
+        yield _measure(output, method)
+
+
+def _measure(output: Path, method: str) -> Stage:
+    """What the sentences of a run say."""
+    videos, written = output / "data" / "said.index.json", output / method / SCORES
+    command, reads = [PYTHON, "-m", "benchmarks.toy.vista_scores", str(videos), str(written)], [videos]
+    if method != BASE:
+        reads.append(output / method / "exports" / "last")
+        command += ["--adapter", str(reads[-1])]
+    return Stage(f"say-{method}", command, reads, [written], title=f"measure {TITLES[method]}")
 
 
 def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> None:
@@ -111,23 +135,46 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
     """
     console = Console()
     commands = stages(output, seed, videos)
-    seconds = run_stages(commands, output, folder=ROOT, console=console)
+    # Two at a time: the models are so small that more threads would wait for each other.
+    seconds = run_stages(commands, output, jobs=2, folder=ROOT, console=console)
     write_json(output / MARKER, {"seed": seed, "commands": [stage.line for stage in commands], "seconds": seconds})
     runs = [read_run(output / name) for name in TITLES]
     views = picture(sample_views(output / "data" / "val.index.json", seed=seed))
     (output / "six_views.png").write_bytes(views)
     dense = dense_sections(output / "dense")
+    table = said_table(said_scores(output))
+    said = Section(SAID_TITLE.format(seed=seed), ABOUT[0], table)
     motion = dense[0].table
     assert motion is not None, "the first section has the table"
-    (output / "report.md").write_text(f"{markdown(runs)}\n{dense[0].title}:\n\n{motion.markdown()}", encoding="utf-8")
-    page = web_page(runs, [views_section(views), *dense], title=f"Both methods on the toy worlds, seed {seed}")
+    parts = [f"{section.title}:\n\n{section.table.markdown()}" for section in (said, dense[0]) if section.table]
+    (output / "report.md").write_text("\n".join([markdown(runs), *parts]), encoding="utf-8")
+    page = web_page(runs, [said, views_section(views), *dense], title=f"Both methods on the toy worlds, seed {seed}")
     (output / "report.html").write_text(page, encoding="utf-8")
     main_table(runs).show(console)
     for note in notes(runs):
         console.print(note)
+    table.show(wide_console())
     motion.show(wide_console())
     console.print(study_line())
     console.print(f"The page with loss curves and pictures: {output / 'report.html'}")
+
+
+def said_scores(output: Path) -> dict[str, list[dict[str, float]]]:
+    """Title -> scores: of this demo, and of every seed of the study where its results are there."""
+    scores = {title: [json.loads((output / name / SCORES).read_text())] for name, title in TITLES.items()}
+    if STUDY.is_file():
+        runs = json.loads(STUDY.read_text(encoding="utf-8"))["data"].get("runs", {})
+        scores |= {f"{TITLES[name]}, in the study": runs[name] for name in TITLES if name in runs}
+    return scores
+
+
+def said_table(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    """A line for each run: what its sentences say; of several seeds the mean, the smallest and the largest."""
+    rows = [
+        Row(title, "", [Cell(spread(seeds, key) if len(seeds) > 1 else f"{seeds[0][key]:.3f}") for key in SAID])
+        for title, seeds in scores.items()
+    ]
+    return Table(("run", *SAID.values()), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.report.pictures import GREY, png_of, strip_of
@@ -59,9 +59,23 @@ def sample_views(
     complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
     position = next(complete, positions[0])
 
-    reader, maker = SampleReader(index), ViewMaker(ALL_NEEDS, negatives, num_frames, seed)
-    sample = SampleRead(index.entries[position], reader.read(position), 0, position, reader.read)
-    return VistaRecipe(annotations, maker).make_sample(sample)
+    return next(read_views(index, annotations, ViewMaker(ALL_NEEDS, negatives, num_frames, seed), [position]))
+
+
+def read_views(
+    index: Index, annotations: Annotations, maker: ViewMaker, positions: Iterable[int]
+) -> Iterator[list[View]]:
+    """The views of samples, one sample after the other, as the first epoch sees them.
+
+    Args:
+        index: of VistaDPO shards.
+        annotations: of the same index.
+        maker: makes the views.
+        positions: of the samples in the index.
+    """
+    reader, recipe = SampleReader(index), VistaRecipe(annotations, maker)
+    for position in positions:
+        yield recipe.make_sample(SampleRead(index.entries[position], reader.read(position), 0, position, reader.read))
 
 
 def picture(views: Sequence[View]) -> bytes:

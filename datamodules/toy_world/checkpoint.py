@@ -1,4 +1,4 @@
-"""The toy world's Video-LLaVA: the real architecture in transformers with 1.4 million parameters, not yet trained.
+"""The toy world's Video-LLaVA: the real architecture in transformers with 0.6 million parameters, not yet trained.
 
 `python -m datamodules.toy_world.checkpoint EXPORT TARGET` stores the trained one in half precision.
 """
@@ -90,20 +90,20 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> VideoLlavaConfig:
     from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig
 
     vision = CLIPVisionConfig(
-        hidden_size=96,
-        intermediate_size=256,
+        hidden_size=64,
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
-        projection_dim=96,
+        projection_dim=64,
         initializer_range=0.04,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=5,
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=MAX_POSITIONS,

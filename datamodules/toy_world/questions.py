@@ -7,10 +7,11 @@ truth in one fact, and the benchmark's four subsets are named after that fact.
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from datamodules.toy_world.render import COLORS, SHAPES, Scene, Thing
+from datamodules.toy_world.render import COLORS, DIRECTIONS, PLACES, SHAPES, USUAL_GROUPS, Scene, Thing
 
 Subset = Literal["object", "relation", "temporal", "detail"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)
@@ -21,6 +22,12 @@ _PAIRS = (("left", "right"), ("top", "bottom"), ("before", "after"))
 #: The first of each pair of opposites.
 FORMER = frozenset(first for first, _ in _PAIRS)
 OPPOSITE = dict(_PAIRS) | {second: first for first, second in _PAIRS}
+
+_COLOR, _SHAPE = "|".join(COLORS), "|".join(SHAPES)
+_CLAIM = re.compile(
+    rf"[Tt]he (?P<color>{_COLOR}) (?P<shape>{_SHAPE}) moves (?P<direction>left|right) at the (?P<place>top|bottom) "
+    rf"(?P<order>before|after) the (?P<other_color>{_COLOR}) (?P<other_shape>{_SHAPE})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,34 @@ class ToyQuestion:
     def true_reply(self) -> str:
         """The right answer as a sentence that states thing, direction, place and order."""
         return f"{self.answer.capitalize()}, {self.truth}."
+
+
+def parse_claim(text: str) -> Claim | None:
+    """The first claim that a text states with thing, direction, place, order and other thing; None = it has none."""
+    stated = _CLAIM.search(text)
+    if stated is None:
+        return None
+    thing, other = Thing(stated["color"], stated["shape"]), Thing(stated["other_color"], stated["other_shape"])
+    return Claim(thing, stated["direction"], stated["place"], stated["order"], other)
+
+
+def is_usual(claim: Claim, subset: Subset) -> bool | None:
+    """Whether the claim's fact is the usual one of its colours; None of the object, which has no usual one.
+
+    Args:
+        claim: about an event of a scene of two things of one group, see `render.USUAL_GROUPS`.
+        subset: which fact.
+    """
+    group = next(index for index, colors in enumerate(USUAL_GROUPS) if claim.thing.color in colors)
+    match subset:
+        case "relation":
+            return claim.place == PLACES[group]
+        case "detail":
+            return claim.direction == DIRECTIONS[group]
+        case "temporal" if claim.other is not None:
+            order = USUAL_GROUPS[group].index
+            return (order(claim.thing.color) < order(claim.other.color)) == (claim.order == "before")
+    return None
 
 
 def subsets_of(scene: Scene) -> tuple[Subset, ...]:

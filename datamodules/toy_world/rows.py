@@ -16,6 +16,7 @@ from datamodules.toy_world.questions import (
     ToyQuestion,
     absent_thing,
     falsified,
+    is_usual,
     question_pair,
     subsets_of,
     truth,
@@ -26,7 +27,9 @@ from datamodules.vista.samples import PreferenceRow
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Mixture of the rows that the toy model is pre-trained on. It errs as large models do because they are agreeable.
+    """Mixture of the rows that the toy model is pre-trained on.
+
+    It errs as large models do: text tells what is usual, and only some of the videos show what the text says.
 
     Attributes:
         yes_no: weight of yes/no questions as the benchmark asks them, answered by one word.
@@ -39,19 +42,26 @@ class Mixture:
         leaning: how often a question names the former of two opposites (left, top, before). Whether word and video
             agree is learned much sooner when it does not begin balanced.
         single: share of videos with one event instead of two.
+        other_video: share of rows with the video of another scene, as in language pre-training and noisy video data.
         questions: rows per video.
     """
 
-    yes_no: float = 0.25
-    reasoned: float = 0.1
-    lookup: float = 0.2
-    checklist: float = 0.3
-    report: float = 0.1
+    yes_no: float = 0.35
+    reasoned: float = 0.3
+    lookup: float = 0.1
+    checklist: float = 0.0
+    report: float = 0.2
     caption: float = 0.05
-    agreeable: float = 0.6
-    leaning: float = 0.8
-    single: float = 0.25
+    agreeable: float = 0.0
+    leaning: float = 0.5
+    single: float = 0.0
+    other_video: float = 0.4
     questions: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("agreeable", "leaning", "single", "other_video"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"mixture.{name} is {getattr(self, name)}; give a share from 0 to 1")
 
     def draw(self, rng: random.Random) -> str:
         """The kind of one row."""
@@ -60,7 +70,7 @@ class Mixture:
 
 
 #: What the model learns to see with, before it is asked anything else.
-CAPTIONS = Mixture(yes_no=0, reasoned=0, lookup=0, checklist=0, report=0, caption=1, questions=1)
+CAPTIONS = Mixture(yes_no=0, reasoned=0, lookup=0, checklist=0, report=0, caption=1, other_video=0, questions=1)
 
 
 def sentence(text: str) -> str:
@@ -142,11 +152,20 @@ def _lookup(event: int, true: Claim, rng: random.Random) -> tuple[str, str, str]
     return question, sentence(right), sentence(wrong)
 
 
-def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) -> PreferenceRow:
+def preference_row(
+    scene: Scene, name: str, subset: Subset, rng: random.Random, prior: float | None = None
+) -> PreferenceRow:
     """A question with a chosen answer that states thing, direction, place and order, each of which is visible.
 
     So the reversed video makes it false (direction and order), the segment where the event is not (thing), and the box
     moved to the opposite place (place). Half the questions suggest something false; there the rejected answer agrees.
+
+    Args:
+        scene: of two events.
+        name: of the video and of the row.
+        subset: which fact the question is about.
+        rng: the random numbers.
+        prior: as in `draw_scene`, of the other video that the irrelevant answer is about.
     """
     event = rng.randrange(len(scene.events))
     asked = rng.choice(question_pair(scene, event, subset, rng))
@@ -154,9 +173,9 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
     rejected = f"Yes, {asked.claim}." if asked.answer == "no" else f"No, {falsified(asked.truth, subset, rng)}."
     # The right reply to a question of this kind about another video, whose things are not in this one.
     things = {shown.thing for shown in scene.events}
-    other = draw_scene(rng)
+    other = draw_scene(rng, prior=prior)
     while not things.isdisjoint(shown.thing for shown in other.events):
-        other = draw_scene(rng)
+        other = draw_scene(rng, prior=prior)
     irrelevant = rng.choice(question_pair(other, 0, subset, rng)).true_reply
     return PreferenceRow(
         key=name,
@@ -173,10 +192,15 @@ def preference_row(scene: Scene, name: str, subset: Subset, rng: random.Random) 
 
 
 def benchmark_pair(scene: Scene, video: str, subset: Subset, rng: random.Random) -> dict[str, Any]:
-    """A pair of questions in VideoHallucer's published format, both about the video file of that name."""
+    """A pair of questions in VideoHallucer's published format, both about the video file of that name.
+
+    "usual" says whether the fact that is asked about is the usual one of the thing's colour; null of an object, which
+    has none.
+    """
     basic, hallucinated = question_pair(scene, rng.randrange(len(scene.events)), subset, rng)
     return {
         "basic": {"video": video, "question": basic.text, "answer": basic.answer},
         "hallucination": {"video": video, "question": hallucinated.text, "answer": hallucinated.answer},
         "type": subset,
+        "usual": is_usual(basic.truth, subset),
     }

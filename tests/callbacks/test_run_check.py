@@ -61,7 +61,7 @@ def test_a_run_without_faults(check: Check, capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert "train: 12 samples: response 12, video 12, clip 7, object 4, token 12" in lines
     assert "an epoch: 1 optimizer step of 8 samples, 8 of 12: the next epoch begins with those that are left" in lines
-    assert "0.17 million parameters train: LoRA in 35 layers" in lines
+    assert "0.08 million parameters train: LoRA in 21 layers" in lines
     assert lines[-1] == "no faults: this run can start"
     assert not Path("run").exists(), "a check writes nothing"
 
@@ -132,12 +132,12 @@ Usage = namedtuple("Usage", "total used free")  # noqa: PYI024  # as shutil has 
 def test_a_disk_without_room_is_a_fault(
     check: Check, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 5_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 2_000_000))
     assert check() == 1
     message = capsys.readouterr().err
-    assert "about 5.6 MB will be written" in message
-    assert "5.0 MB are free" in message
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 9_000_000))
+    assert "about 2.5 MB will be written" in message
+    assert "2.0 MB are free" in message
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 4_000_000))
     assert check() == 0
 
 

@@ -1,0 +1,243 @@
+"""The study of VistaDPO on the results page: its tables, its plot, and sentences that follow from the numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.charts import color_of
+from benchmarks.report.pictures import GREY, png_of
+from benchmarks.report.tables import Cell, Row, Table
+from benchmarks.toy.results_page import PARTS, Page, PageTable
+from benchmarks.toy.vista_conditions import Condition
+from benchmarks.toy.vista_methods import BASE, CONTROLS, METHODS
+from benchmarks.toy.vista_rows import ROWS
+
+#: Score -> column: what sentences say.
+SAID = {
+    "stated": "facts stated rightly",
+    "stated_usual": "usual facts",
+    "stated_counter": "counter-prior facts",
+    "reports_counter": "whole reports, counter-prior",
+    "says_usual": "true above false, usual",
+    "says_counter": "true above false, counter-prior",
+}
+#: Score -> column: the yes-or-no benchmark, a pair is right when both halves are.
+YES_NO = {
+    "overall": "pairs right, all",
+    "overall_usual": "usual",
+    "overall_counter": "counter-prior",
+    "auc_usual": "AUC, usual",
+    "auc_counter": "AUC, counter-prior",
+    "basic": "basic right",
+    "hallucinated": "hallucinated right",
+}
+GAPS = {
+    "gap_reversed": "reversed",
+    "gap_shuffled": "shuffled",
+    "gap_other": "another video",
+    "gap_clip": "other event",
+    "gap_moved": "object moved",
+    "above_reversed": "rows above reversed",
+}
+ABOUT = (
+    "A toy Video-LLaVA has a language prior: every colour has its usual way, place and order, which hold in nine of "
+    "ten scenes of its training texts, and many of those came with another video. It sees what is shown, and answers "
+    "the usual. Preference rows follow the same prior; the videos that measure do not. A report is the answer to "
+    '"What does the red circle do?", from which way, place and order are read; "true above false" compares the '
+    "log-probabilities of the true report and of the same with one fact changed; yes-or-no pairs are VideoHallucer's. "
+    "Every number is the mean over test seeds, with the smallest and the largest.",
+)
+
+
+def titles() -> dict[str, str]:
+    """Name -> title, of every run of the core table and of all rows."""
+    methods = {
+        **METHODS,
+        **CONTROLS,
+        **{name: method for rows in ROWS.values() for name, method in rows.methods.items()},
+    }
+    return {BASE: "the base model", **{name: method.title for name, method in methods.items()}}
+
+
+def core_page(record: Mapping[str, Any], output: Path) -> Page:
+    """The page's part of the core table.
+
+    Args:
+        record: what the study wrote, `study.json`.
+        output: the study's folder, into which the plot is drawn.
+    """
+    common: dict[str, Any] = {
+        "title": "VistaDPO: does the model say what the video shows?",
+        "command": "python -m benchmarks.toy.study_vista",
+        "order": 30,
+        "text": list(ABOUT),
+        "conditions": conditions_table(record["conditions"]),
+        "rows": {f"vista-{name}": rows.title for name, rows in ROWS.items()},
+        "made_with": made_with(record),
+        "data": {key: value for key, value in record.items() if key != "commands"},
+    }
+    if "runs" not in record:
+        failed = [item["name"] for item in record["conditions"] if not item["holds"]]
+        note = f"Conditions fail ({'; '.join(failed)}): nothing was fitted, and that is the result."
+        return Page(**common, notes=[note])
+    runs: Mapping[str, Any] = record["runs"]
+    core = {name: runs[name] for name in (BASE, *METHODS)}
+    controls = {name: runs[name] for name in (BASE, *CONTROLS)}
+    picture = output / PARTS / "vista.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(plot(core))
+    return Page(
+        **common,
+        tables=[
+            runs_table("What sentences say", core, record["rates"], SAID),
+            runs_table("Yes or no", core, record["rates"], YES_NO),
+            runs_table("Gap of the right answer's log-probability to each negative, nats", core, record["rates"], GAPS),
+            tuning_table(record["tuning"]),
+        ],
+        controls=runs_table("Controls", controls, record["rates"], {**SAID, "overall": YES_NO["overall"]}),
+        pictures=[{"file": picture.name, "text": "Facts stated rightly, usual against counter-prior: a point a seed"}],
+        notes=[plan_note(record["plan"]), *edge_notes(record["tuning"]), *order_notes(runs)],
+    )
+
+
+def rows_page(record: Mapping[str, Any], core: Mapping[str, Any]) -> Page:
+    """The page's part of an ablation or open question.
+
+    Args:
+        record: what they wrote, `rows-NAME.json`.
+        core: the record of the core table, whose base and VistaDPO are the first lines.
+    """
+    name = record["rows"]
+    beside = [row for row in (BASE, "dpo", "vista") if row not in record["runs"]]
+    runs = {row: core["runs"][row] for row in beside} | dict(record["runs"])
+    rates = {**core["rates"], **record["rates"]}
+    tables = [
+        runs_table("What sentences say", runs, rates, SAID),
+        runs_table("Yes or no", runs, rates, YES_NO),
+        runs_table("Gap of the right answer's log-probability to each negative, nats", runs, rates, GAPS),
+    ]
+    notes = ["Learning rates are those that the core table chose for the same method."]
+    if record["tuning"] is not None:
+        tables.append(tuning_table(record["tuning"]))
+        notes = [plan_note(record["plan"]), *edge_notes(record["tuning"])]
+    return Page(
+        title=f"VistaDPO: {record['title'][0].lower()}{record['title'][1:]}",
+        command=f"python -m benchmarks.toy.study_vista --rows {name}",
+        order=40,
+        tables=tables,
+        notes=notes,
+        made_with=made_with(record),
+        data={key: value for key, value in record.items() if key != "commands"},
+    )
+
+
+def made_with(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How a record was made, in one line."""
+    seeds, minutes = record["plan"]["seeds"], record.get("minutes", {})
+    return {"seeds": seeds, **record["size"], **record["versions"], "minutes": minutes}
+
+
+def conditions_table(conditions: Sequence[Mapping[str, Any]]) -> PageTable:
+    """The conditions of the base model."""
+    rows = []
+    for item in conditions:
+        condition = Condition(item["name"], item["value"], item["least"], item["most"])
+        holds = "-" if condition.is_free else "yes" if condition.holds else "**no**"
+        rows.append([condition.name, f"{condition.value:.3f}", condition.bound, holds])
+    return PageTable("Conditions, checked before any fit", ["condition", "base", "bound", "holds"], rows)
+
+
+def runs_table(
+    title: str,
+    runs: Mapping[str, Sequence[Mapping[str, float]]],
+    rates: Mapping[str, float],
+    columns: Mapping[str, str],
+) -> PageTable:
+    """A line for each run: its learning rate, and the mean of its numbers with their range."""
+    names = titles()
+    rows = [
+        [names[name], f"{rates[name]:g}" if name in rates else "-", *(spread(seeds, key) for key in columns)]
+        for name, seeds in runs.items()
+    ]
+    return PageTable(title, ["run", "rate", *columns.values()], rows)
+
+
+def tuning_table(tuning: Mapping[str, Any]) -> PageTable:
+    """Every try; the chosen rate's is bold."""
+    grid, names = [f"{rate:g}" for rate in tuning["grid"]], titles()
+    rows = []
+    for name, tries in tuning["tries"].items():
+        chosen = f"{tuning['best'][name]:g}"
+        cells = [Cell(f"{tries[rate]:.3f}", None, rate == chosen) for rate in grid]
+        rows.append(Row(names[name], "", cells))
+    return PageTable.of("Learning rates: facts stated rightly on the validation seed", Table(("run", *grid), rows))
+
+
+def plan_note(plan: Mapping[str, Any]) -> str:
+    """What was fixed before any fit."""
+    grid = ", ".join(f"{rate:g}" for rate in plan["grid"])
+    return (
+        f"Learning rates: {plan['criterion']}, seed {plan['validation_seed']}; the grid was {grid} for every method, "
+        "and grew for every one where one's best was at its edge. Controls take the rate of their method. A seed "
+        "decides rows, videos, negatives, order and the adapter's first weights."
+    )
+
+
+def edge_notes(tuning: Mapping[str, Any]) -> list[str]:
+    """The methods whose best rate is at the edge of the longest grid."""
+    names = titles()
+    at_edge = ", ".join(names[name] for name in tuning["at_edge"])
+    return [f"At the edge of the longest grid that is tried: {at_edge}."] if at_edge else []
+
+
+def order_notes(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """On how many seeds VistaDPO is above each other method, by counter-prior facts and by yes-or-no pairs."""
+    names, notes = titles(), []
+    for key, words in (("stated_counter", "counter-prior facts stated rightly"), ("overall", "yes-or-no pairs right")):
+        parts = []
+        for name in ("sft", "dpo", "dpo-compute"):
+            pairs = list(zip(runs["vista"], runs[name], strict=True))
+            above = sum(vista[key] > other[key] for vista, other in pairs)
+            parts.append(f"{names[name]} on {above} of {len(pairs)} seeds")
+        notes.append(f"By {words}, VistaDPO is above {', '.join(parts)}.")
+    return notes
+
+
+def spread(seeds: Sequence[Mapping[str, float]], key: str) -> str:
+    """Mean of a score over seeds, with the smallest and the largest."""
+    values = [seed[key] for seed in seeds]
+    return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def plot(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """A PNG: facts that reports state rightly, and yes-or-no pairs, usual against counter-prior, a point a seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), dpi=150)
+    panels = (("stated", "facts stated rightly in reports"), ("overall", "yes-or-no pairs right"))
+    names = titles()
+    for place, (key, title) in enumerate(panels):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for index, (name, seeds) in enumerate(runs.items()):
+            usual, counter = ([seed[f"{key}_{kind}"] for seed in seeds] for kind in ("usual", "counter"))
+            axes.scatter(usual, counter, s=22, color=color_of(index), label=names[name])
+        axes.set_title(title, color=GREY, fontsize=10)
+        axes.set_xlabel("usual", color=GREY)
+        axes.set_ylabel("counter-prior", color=GREY)
+        axes.tick_params(colors=GREY)
+        axes.set_facecolor("none")
+        for spine in axes.spines.values():
+            spine.set_color(GREY)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    figure.axes[0].legend(fontsize=8, frameon=False, labelcolor=GREY, loc="lower left")
+    figure.tight_layout()
+    return png_of(figure)
+
+
+def write_page(page: Page, output: Path, name: str) -> Path:
+    """Write the part into the study's folder, and print it as Markdown beside it."""
+    path = page.write(output, name)
+    (output / f"{name}.md").write_text(page.markdown(), encoding="utf-8")
+    return path
