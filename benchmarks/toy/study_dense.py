@@ -108,7 +108,6 @@ def run_quick(study: DenseStudy, seed: int = 0) -> list[Condition]:
     )
     methods = {name: {**METHODS, **CONTROLS}[name] for name in QUICK_METHODS}
     study.run(study.make.data(methods), "Pairs and labels")
-    study.conditions("vanilla", "structural")
     study.tested(methods, dict.fromkeys(methods, GRID[0]), [seed])
     return conditions
 

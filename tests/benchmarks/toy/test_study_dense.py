@@ -215,6 +215,6 @@ def test_quick_checks_the_conditions_and_runs_every_stage_once(
     assert [row[3] for row in page.conditions.rows] == ["yes"] * 8
     records = [json.loads(path.read_text()) for path in (tmp_path / "stages").glob("*.json")]
     assert all(record["finished"] for record in records)
-    verbs = {record["command"].split()[1] for record in records}
-    assert verbs == {"prepare", "predict", "fit", "-m"}
-    assert sum(record["command"].startswith("vidpref fit") for record in records) == len(QUICK_METHODS)
+    commands = [record["command"].removeprefix("vidpref ") for record in records]
+    assert {command.split()[0] for command in commands} == {"prepare", "predict", "fit", "python"}
+    assert sum(command.startswith("fit ") for command in commands) == len(QUICK_METHODS)
