@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_unnoticed
 from datamodules.shards.index import digest
@@ -106,13 +106,13 @@ class JsonlWriter(PredictWriter):
         if not self._is_finished():
             self._join(self.finished(data), skipped)
         report = json.loads(self.report.read_text(encoding="utf-8"))
-        rank_zero_info(described(report["rows"], report["outcomes"]))
+        print(described(report["rows"], report["outcomes"]))
         if not report["rows"]["written"]:
             raise ValueError(f"{self.output}: no row was kept, so there is nothing to write; {self.left_out} says why")
         # Paths in the rows begin where those of the source's rows do.
         folder = getattr(data, "folder", None)
         videos = "" if folder is None else f" --videos {shlex.quote(str(folder))}"
-        rank_zero_info(f"shards of them: vidpref prepare jsonl {shlex.quote(str(self.output))} SHARDS{videos}")
+        print(f"shards of them: vidpref prepare jsonl {shlex.quote(str(self.output))} SHARDS{videos}")
         self._remove_parts()
 
     def _join(self, keys: list[str], skipped: Collection[str]) -> None:

@@ -20,6 +20,10 @@ _FILL_WIDTH = 0.2
 _COVER = 0.15
 #: How far, of 255, a pixel may be from a mixture of background and colour.
 _TOLERANCE = 70.0
+#: The same where a pixel is more than half covered, so that blur says little: other colours are farther off.
+_CORE_TOLERANCE = 60.0
+#: How many pixels beside those a thing only touches.
+_EDGE = 2
 #: Fewer pixels are noise.
 _LEAST_PIXELS = 20
 
@@ -97,16 +101,17 @@ def _located(frame: Tensor, color: str, shape: str) -> Detection | None:
     cover = ((frame - background) * step).sum(0) / (step**2).sum()
     rest = (frame - background - cover * step).norm(dim=0)
     covered = (cover >= _COVER) & (rest <= _TOLERANCE)
-    if int(covered.sum()) < _LEAST_PIXELS:
-        return None
-    left, top, right, bottom = _border(covered)
     # The outline is that of the pixels that are more than half covered: colours are blurred by the compression.
-    core = covered & (cover >= 0.5)
-    if not core.any():
+    core = (cover >= 0.5) & (rest <= _CORE_TOLERANCE)
+    if int(core.sum()) < _LEAST_PIXELS:
         return None
-    within = _border(core)
-    filled = float(core[within[1] : within[3], within[0] : within[2]].float().mean())
+    left, top, right, bottom = _border(core)
+    filled = float(core[top:bottom, left:right].float().mean())
     confidence = max(0.0, 1 - abs(filled - _FILL[shape]) / _FILL_WIDTH)
+    # The box goes on to the pixels beside the core that the thing only touches.
+    near = torch.zeros_like(covered)
+    near[max(top - _EDGE, 0) : bottom + _EDGE, max(left - _EDGE, 0) : right + _EDGE] = True
+    left, top, right, bottom = _border(covered & near)
     return Detection(left, top, right - left, bottom - top, confidence)
 
 
