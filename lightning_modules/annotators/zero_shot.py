@@ -44,6 +44,7 @@ class ZeroShotDetector(ObjectDetector):
             path, dtype, "AutoModelForZeroShotObjectDetection", (*_OWL, *_DINO), "detect objects"
         )
         self._kind = ""
+        self._cut: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -78,14 +79,31 @@ class ZeroShotDetector(ObjectDetector):
             detections += [_best(result, height, width) for result in self._results(pictures, phrase, height, width)]
         return detections
 
+    def summary(self) -> str:
+        """How many phrases were longer than the model reads."""
+        if not self._cut:
+            return ""
+        return (
+            f"{self.name} read the beginnings of {len(self._cut)} phrases, which are longer than its text tower takes"
+        )
+
     def _results(self, pictures: list[Tensor], phrase: str, height: int, width: int) -> list[Any]:
         """What the processor makes of the model's output: scores and boxes (x0, y0, x1, y1) in pixels a picture."""
         model, processor = self._checkpoint.load(torch.device("cpu"))
         is_owl = self._kind in _OWL
         # Phrases of Grounding DINO end with a full stop.
         text = (self.prompt or ("a photo of a {phrase}" if is_owl else "a {phrase}.")).replace("{phrase}", phrase)
-        texts = [[text] if is_owl else text] * len(pictures)
-        inputs = processor(text=texts, images=[picture.cpu() for picture in pictures], return_tensors="pt")
+        longest = int(model.config.text_config.max_position_embeddings if is_owl else model.config.max_text_len)
+        if len(processor.tokenizer(text)["input_ids"]) > longest:
+            self._cut.add(phrase)
+        inputs = processor(
+            text=[[text] if is_owl else text] * len(pictures),
+            images=[picture.cpu() for picture in pictures],
+            padding="max_length" if is_owl else True,
+            max_length=longest,
+            truncation=True,
+            return_tensors="pt",
+        )
         outputs = model(**inputs.to(model.device, model.dtype))
         for field in ("logits", "pred_boxes"):
             outputs[field] = outputs[field].float().cpu()
