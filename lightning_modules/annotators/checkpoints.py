@@ -79,5 +79,5 @@ class Checkpoint:
 
 def portions(frames: Tensor, size: int) -> Iterator[list[Tensor]]:
     """Frames (T, 3, H, W) as lists of at most `size` pictures (3, H, W), as processors take them."""
-    for portion in frames.split(size):
-        yield list(portion)
+    for start in range(0, len(frames), size):
+        yield list(frames[start : start + size])
