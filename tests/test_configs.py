@@ -51,7 +51,7 @@ def is_overlay(path: Path) -> bool:
 
 EXPERIMENTS = [path for path in EVERY if "model" in content(path)]
 OVERLAYS = [path for path in EVERY if is_overlay(path)]
-BASES = [path for path in EXPERIMENTS if path.parent.name == "vista_dpo" or "fit" in verbs(path)]
+BASES = [path for path in EXPERIMENTS if "fit" in verbs(path)]
 
 
 @cache

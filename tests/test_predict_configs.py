@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from callbacks.cli.parse_line import ParseLine
 from tests.test_configs import CONFIGS
 
@@ -37,3 +39,20 @@ def test_samples_of_an_adapter() -> None:
     assert config.model.init_args.policy.init_args.adapter == "exports/last"
     assert config.data.init_args.file == "mine.txt"
     assert [callback.init_args.folder for callback in config.trainer.callbacks] == ["runs/samples/dense"]
+
+
+def test_annotation_by_other_checkpoints_and_a_judge() -> None:
+    flags = ["--model.scorer.path", "mine", "--model.wrong_answers", "JudgedAnswers", "--model.wrong_answers.judge"]
+    flags += ["EndpointJudge", "--model.wrong_answers.judge.cache", "cache", "--model.detector", "null"]
+    config = ParseLine(["predict", "--config", str(CONFIGS / "vista_dpo/annotate.yaml"), *flags]).config.predict
+    model = config.model.init_args
+    assert model.detector is None
+    assert model.scorer.init_args.path == "mine"
+    assert model.wrong_answers.init_args.judge.class_path.endswith(".EndpointJudge")
+
+
+def test_a_detector_of_another_class_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model.detector.class_path", "FrameTextScorer"]
+    with pytest.raises(SystemExit):
+        ParseLine(["predict", "--config", str(CONFIGS / "vista_dpo/annotate.yaml"), *flags])
+    assert "detector" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.prepare.other_formats import refuse_other_formats
 from datamodules.prepare.row_writer import Sample, write_rows
@@ -18,7 +18,7 @@ from datamodules.video.codec import probe
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
 
-FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source")
+FIELDS = ("video", "question", "chosen", "rejected", "irrelevant", "event", "boxes", "source", "facts")
 
 #: Names that `PreferenceRow` and the annotation file give to the same thing.
 _NAMES = {"video_id": "video"}
@@ -97,10 +97,11 @@ def _checked(
         chosen=row.text("chosen"),
         rejected=row.text("rejected"),
         irrelevant=row.optional_text("irrelevant"),
-        event=_event(row),
-        boxes=_boxes(row),
+        event=read_event(row),
+        boxes=read_boxes(row),
         video=video or UNKNOWN_VIDEO,
         source=row.optional_text("source") or "",
+        facts=read_facts(row),
     )
     row.refuse_all(preference.faults(), _NAMES)
     return None if row.faults else Sample(preference, lambda: {"mp4": path.read_bytes()})
@@ -118,7 +119,8 @@ def mp4_facts(path: Path, every_frame: bool) -> VideoFacts | str:
         return str(error)
 
 
-def _event(row: SourceRow) -> tuple[float, float] | None:
+def read_event(row: SourceRow) -> tuple[float, float] | None:
+    """The event of a row; None where it has none, or (then a fault is noted) something else."""
     value = row.data.get("event")
     if value is None:
         return None
@@ -130,7 +132,7 @@ def _event(row: SourceRow) -> tuple[float, float] | None:
     return None
 
 
-def _boxes(row: SourceRow) -> tuple[Box, ...]:
+def read_boxes(row: SourceRow) -> tuple[Box, ...]:
     """The boxes; a faulty one is noted and replaced, so that faults of the next ones name them by their own index."""
     value = row.data.get("boxes")
     if value is None:
@@ -149,3 +151,12 @@ def _boxes(row: SourceRow) -> tuple[Box, ...]:
             numbers = dict.fromkeys(_BOX_FIELDS[:4], 1.0)
         boxes.append(Box(**{name: given for name, given in numbers.items() if given is not None}))
     return tuple(boxes)
+
+
+def read_facts(row: SourceRow) -> dict[str, Any]:
+    """What else is known of a row, as confidences of its annotation; empty where nothing is."""
+    value = row.data.get("facts")
+    if value is not None and not isinstance(value, dict):
+        row.refuse("facts", f"is not an object of names and values but {json.dumps(value)[:60]}")
+        return {}
+    return value or {}

@@ -48,6 +48,23 @@ class WrittenVideo:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenRow:
+    """One row for a file of JSON lines.
+
+    Attributes:
+        key: the row's name.
+        row: its fields; None = it is left out.
+        outcomes: what became of each part of it ("boxes": "kept"), which are counted over all rows.
+        why: why it is left out; "" = it is not.
+    """
+
+    key: str
+    row: Mapping[str, Any] | None
+    outcomes: Mapping[str, str]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VideoRequest:
     """One video that is asked for: sample `index` of a prompt.
 

@@ -49,7 +49,9 @@ class ImageTower:
         from transformers import CLIPImageProcessor, CLIPVisionModel
 
         if self._model is None:
-            self._processor = CLIPImageProcessor.from_pretrained(self.path, subfolder="image_processor")
+            self._processor = CLIPImageProcessor.from_pretrained(
+                self.path, trust_remote_code=False, subfolder="image_processor"
+            )
             model: Any = CLIPVisionModel.from_pretrained(
                 self.path, trust_remote_code=False, subfolder="image_encoder", dtype=getattr(torch, self.dtype)
             )

@@ -82,6 +82,14 @@ def test_a_full_row_keeps_its_video_unchanged_and_its_annotation(folder: Path, v
     assert (second.irrelevant, second.event, second.boxes, second.clip, second.source) == (None, None, (), None, "")
 
 
+def test_facts_are_kept_and_are_an_object(folder: Path) -> None:
+    index = prepare_jsonl(write(folder, {"facts": {"boxes_confidence": [0.5], "by": "rule"}}), folder / "out")
+    assert json.loads(member(index, 0, "json"))["facts"] == {"boxes_confidence": [0.5], "by": "rule"}
+    for path in folder.glob("out*"):
+        path.unlink()
+    assert "facts: is not an object of names and values but 3" in message_of(write(folder, {"facts": 3}))
+
+
 def test_videos_are_found_from_the_rows_folder_from_another_or_anywhere(folder: Path, tmp_path: Path) -> None:
     rows = write(folder, {"video": "./clips/../clips/roll.mp4"}, {"video": str(folder / "other.MP4")})
     ids = [entry.facts["video_id"] for entry in prepare_jsonl(rows, folder / "a").entries]

@@ -1,0 +1,1 @@
+"""Videos with questions and answers whose annotation is to be proposed."""

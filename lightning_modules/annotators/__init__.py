@@ -1,0 +1,1 @@
+"""Who proposes annotation: boxes, event spans and wrong answers."""
