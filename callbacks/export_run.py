@@ -82,13 +82,13 @@ def export_run(
     run_lock = OutputLock(folder, is_folder=True) if output is None else nullcontext()
     with run_lock, OutputLock(target), replaced_folder(target) as partial:
         policy.export(partial)
-        scores, others = benchmark_scores(partial, [folder])
+        scores, other_results = benchmark_scores(partial, [folder])
         # Looks up the licence of the base where the export is to be uploaded anyway.
         api = HfApi() if push_to_hub is not None and not constants.HF_HUB_OFFLINE else None
         complete_export(partial, module, RunNumbers.from_checkpoint(content), scores, api)
     print(f"exported: {target} (optimizer step {content['global_step']} of {path})")
-    if others:
-        print(f"not on the card, as not measured with these weights: {', '.join(map(str, others))}")
+    if other_results:
+        print(f"not on the card, as not measured with these weights: {', '.join(map(str, other_results))}")
     if push_to_hub is not None:
         message = commit_message or f"{type(module).__name__}, optimizer step {content['global_step']}"
         upload(target, push_to_hub, private, message)
