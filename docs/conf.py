@@ -8,6 +8,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pygments.lexers.special import TextLexer
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -34,8 +36,10 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 # The fields of a dataclass are in its docstring and in its body; they are described once.
 napoleon_use_ivar = True
-# `Name` in a docstring is code, and a link where it names something on these pages.
-default_role = "py:obj"
+# `Name` in a docstring is code, as in Markdown.
+default_role = "code"
+# A type that two modules define under one name is linked to one of them; the links of pages are not of this kind.
+suppress_warnings = ["ref.python"]
 
 _CODE = re.compile(r"(`+[^`]+`+)")
 _MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
@@ -43,6 +47,7 @@ _MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_lexer("csv", TextLexer)  # a language to GitHub, and not to Pygments
     # Before napoleon (500), which adds markup of its own.
     app.connect("autodoc-process-docstring", _escape, priority=100)
 
