@@ -5,8 +5,9 @@ PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help install demo study-dense study-vista test test-slow test-crash lint types clean
+.PHONY: help install demo study-dense study-vista test test-slow test-crash lint types docs clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,5 +46,13 @@ lint: $(STAMP) ## Style
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-clean: ## Remove what is made: environment, runs, caches
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# The generator is no part of `make install`: no other target needs it.
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS_STAMP) ## The documentation as a site, every internal link checked, build/docs/index.html
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+
+clean: ## Remove what is made: environment, runs, site, caches
+	rm -rf $(VENV) runs build docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis

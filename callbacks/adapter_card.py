@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 
+from callbacks.base_licence import base_licence
+from callbacks.card_scores import BenchmarkScore
+from callbacks.card_settings import changed_settings
 from callbacks.metrics.throughput import SPEED_METRICS
+from callbacks.secrets_in_text import without_secrets
 from datamodules.stream.planned_data import PlannedData
 from lightning_modules.preference import PreferenceModule
 from lightning_modules.run_facts import run_facts
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 CARD = "README.md"
 #: Under this key a checkpoint holds what the card of its export says of the run.
@@ -35,6 +45,7 @@ class RunNumbers:
         scores: the last logged metrics.
         scored_at: the optimizer step after which they were logged.
         facts: command, code and versions of the run, as `run_facts` gives them.
+        settings: those that are not the defaults, see `changed_settings`; None = not recorded.
     """
 
     steps: int
@@ -42,6 +53,7 @@ class RunNumbers:
     scores: Mapping[str, float] = field(default_factory=dict)
     scored_at: int = 0
     facts: Mapping[str, Any] = field(default_factory=run_facts)
+    settings: Mapping[str, Any] | None = None
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> RunNumbers:
@@ -60,6 +72,7 @@ class RunScores:
         self._scores: dict[str, float] = {}
         self._scored_at = 0
         self._facts: dict[str, Any] | None = None
+        self._settings: dict[str, Any] | None = None
 
     def restore(self, numbers: RunNumbers) -> None:
         """Take over what a checkpoint holds."""
@@ -78,7 +91,12 @@ class RunScores:
         data: Any = getattr(trainer, "datamodule", None)
         rows = dict(_data_rows(data)) if isinstance(data, PlannedData) else {}
         self._facts = self._facts or run_facts()
-        return RunNumbers(trainer.global_step, rows, self._scores, self._scored_at, self._facts)
+        if self._settings is None:
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            records = [callback for callback in callbacks if isinstance(callback, SaveConfigCallback)]
+            # A run that was started from Python has no configuration.
+            self._settings = changed_settings(records[0].parser, records[0].config) if records else None
+        return RunNumbers(trainer.global_step, rows, self._scores, self._scored_at, self._facts, self._settings)
 
 
 def _data_rows(data: PlannedData[Any]) -> Iterator[tuple[str, str]]:
@@ -90,15 +108,23 @@ def _data_rows(data: PlannedData[Any]) -> Iterator[tuple[str, str]]:
         yield "of the data", _json(identity)
 
 
-def complete_export(folder: Path, module: PreferenceModule, numbers: RunNumbers) -> None:
+def complete_export(
+    folder: Path,
+    module: PreferenceModule,
+    numbers: RunNumbers,
+    scores: Sequence[BenchmarkScore] = (),
+    api: HfApi | None = None,
+) -> None:
     """Write the card of an export, and give all of its files the permissions of every other file of the user.
 
     Args:
         folder: in which the policy was exported, whole.
         module: the method with its policy.
         numbers: what to say of the run.
+        scores: of benchmarks, measured with this export.
+        api: the hub's client, asked for the licence of the base where it is not known here; None = no network.
     """
-    (folder / CARD).write_text(card(folder, module, numbers), encoding="utf-8")
+    (folder / CARD).write_text(card(folder, module, numbers, scores, api), encoding="utf-8")
     # safetensors makes files that only their owner may read; the card has the permissions that the umask allows.
     mode = (folder / CARD).stat().st_mode & 0o777
     for file in folder.rglob("*"):
@@ -106,14 +132,23 @@ def complete_export(folder: Path, module: PreferenceModule, numbers: RunNumbers)
             file.chmod(mode)
 
 
-def card(folder: Path, module: PreferenceModule, numbers: RunNumbers) -> str:
-    """The card's Markdown, with the front matter that hubs read."""
+def card(
+    folder: Path,
+    module: PreferenceModule,
+    numbers: RunNumbers,
+    scores: Sequence[BenchmarkScore] = (),
+    api: HfApi | None = None,
+) -> str:
+    """The card's Markdown, with the front matter that hubs read, and without secrets; see `complete_export`."""
     policy: Any = module.policy
     base, method = str(getattr(policy, "path", "an unnamed model")), type(module).__name__
     library = next((name for file, name in _ADAPTER_FILES.items() if (folder / file).exists()), None)
-    front = {"base_model": base, "library_name": library or "transformers", "tags": ["vidpref", method]}
+    front: dict[str, Any] = {"library_name": library or "transformers", "tags": ["vidpref", method]}
+    if _is_hub_name(base):
+        front = {"base_model": base, **front}
     rows = {
         "base": base,
+        "licence of the base": base_licence(base, api),
         "method": method,
         "what trains": "a LoRA adapter" if library else "the model's own weights",
         **dict(_policy_rows(policy)),
@@ -121,20 +156,55 @@ def card(folder: Path, module: PreferenceModule, numbers: RunNumbers) -> str:
         "term weights": ", ".join(f"{name} {weight:g}" for name, weight in module.weights.items()),
         "optimizer steps": str(numbers.steps),
         **numbers.data,
+        **_fact_rows(numbers.facts),
     }
-    facts = numbers.facts
-    code = facts["git_commit"]
-    rows["command"] = f"`{shlex.join(['vidpref', *facts['command'][1:]])}`"
-    rows["code"] = f"git commit {code}{' with local changes' if facts['git_dirty'] else ''}" if code else "no clone"
-    rows["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
     parts = [f"---\n{yaml.safe_dump(front, sort_keys=False)}---", f"# {method} on {base}", _table("", "", rows)]
+    parts += list(_score_parts(scores, numbers))
+    if numbers.settings is None:
+        parts.append("The settings of the run were not recorded.")
+    else:
+        settings = {
+            name: "with its defaults" if value == {} else _json(value) for name, value in numbers.settings.items()
+        }
+        parts += ["Every setting that is not the default of these versions:", _table("setting", "value", settings)]
+    return without_secrets("\n\n".join(parts) + "\n")
+
+
+def _is_hub_name(base: str) -> bool:
+    """Whether a base is a name on the hub: it refuses a card whose front matter names a folder as its base."""
+    try:
+        validate_repo_id(base)
+    except HFValidationError:
+        return False
+    return "/" in base and not Path(base).exists()
+
+
+def _fact_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Command, code and versions of the run."""
+    code = facts["git_commit"]
+    return {
+        "command": f"`{shlex.join(['vidpref', *facts['command'][1:]])}`",
+        "code": f"git commit {code}{' with local changes' if facts['git_dirty'] else ''}" if code else "no clone",
+        "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version),
+    }
+
+
+def _score_parts(scores: Sequence[BenchmarkScore], numbers: RunNumbers) -> Iterator[str]:
+    """The scores of benchmarks with their intervals, and the metrics that the run logged."""
+    if scores:
+        yield "Scores of benchmarks, measured with these weights; in brackets the bootstrap interval:"
+        lines = ["| benchmark | score | value | measured by |", "|---|---|---|---|"]
+        for score in scores:
+            ends = "no interval"
+            if score.interval is not None and score.level is not None:
+                ends = f"[{score.interval[0]:.4g}, {score.interval[1]:.4g}] at {score.level:.0%}"
+            cells = (score.benchmark, score.address, f"{score.value:.4g} {ends}", score.protocol)
+            lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        yield "\n".join(lines)
     if numbers.scores:
-        scores = {name: f"{value:.4g}" for name, value in sorted(numbers.scores.items())}
-        parts += [
-            f"The last logged scores, after optimizer step {numbers.scored_at}:",
-            _table("metric", "value", scores),
-        ]
-    return "\n\n".join(parts) + "\n"
+        logged = {name: f"{value:.4g}" for name, value in sorted(numbers.scores.items())}
+        yield f"The last logged scores, after optimizer step {numbers.scored_at}:"
+        yield _table("metric", "value", logged)
 
 
 def _policy_rows(policy: Any) -> Iterator[tuple[str, str]]:
@@ -154,5 +224,10 @@ def _json(value: Any) -> str:
 
 def _table(left: str, right: str, rows: Mapping[str, str]) -> str:
     lines = [f"| {left} | {right} |", "|---|---|"]
-    lines += [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in rows.items()]
+    lines += [f"| {name} | {_cell(text)} |" for name, text in rows.items()]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """A text within a table's row."""
+    return text.replace("|", r"\|").replace("\n", " ")

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, constants
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from callbacks.adapter_card import RunNumbers, complete_export
+from callbacks.card_scores import benchmark_scores
 from callbacks.cli.checkpoint_io import whole_checkpoint
 from callbacks.cli.class_names import CONFIG_PACKAGES, import_config_classes
 from callbacks.cli.former_names import current_class, current_key
 from callbacks.cli.run_record import CONFIG_KEY
+from callbacks.hub_upload import require_repository_name, upload
 from callbacks.recovery import CHECKPOINTS
 from datamodules.shards.files import replaced_folder
 from datamodules.shards.output_lock import OutputLock
@@ -23,21 +26,38 @@ from lightning_modules.checkpoints import TRAINED_KEY, require_trained
 from lightning_modules.preference import PreferenceModule
 
 
-def export_run(run: str, checkpoint: str | None = None, output: str | None = None) -> None:
+def export_run(
+    run: str,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    commit_message: str | None = None,
+) -> None:
     """Export what a checkpoint of a run holds: an adapter, or after full fine-tuning a model folder.
 
-    The model is built as the checkpoint says, on the CPU; paths in it are relative to the current folder, as they were
-    for the run.
+    Its card names the scores of those benchmarks whose results lie in the run's folder and were measured with these
+    very weights. The model is built as the checkpoint says, on the CPU; paths in it are relative to the current folder,
+    as they were for the run.
 
     Args:
         run: the run's folder (its trainer.default_root_dir), or a checkpoint file.
         checkpoint: the checkpoint file; by default checkpoints/last.ckpt in the run's folder.
         output: the folder to write, replaced when the new one is whole; by default exports/NAME in the run's folder,
             NAME being the checkpoint's.
+        push_to_hub: also upload the export to this repository, OWNER/NAME, which is made if it is not there.
+        private: with push_to_hub, make the repository private.
+        commit_message: with push_to_hub, the message of the commit; by default method and optimizer step.
 
     Raises:
-        ValueError: there is no such checkpoint, it is not whole, or does not say of what model it is.
+        ValueError: there is no such checkpoint, it is not whole, or does not say of what model it is; or the upload was
+            refused.
+        ConnectionError: the export is whole, but the hub cannot be reached.
     """
+    if push_to_hub is not None:
+        require_repository_name(push_to_hub)
+    elif private or commit_message is not None:
+        raise ValueError("--private and --commit_message are for an upload; give --push_to_hub OWNER/NAME, too")
     folder, path = Path(run), Path(checkpoint) if checkpoint is not None else None
     if path is None:
         path = folder if folder.is_file() else folder / CHECKPOINTS / "last.ckpt"
@@ -62,8 +82,16 @@ def export_run(run: str, checkpoint: str | None = None, output: str | None = Non
     run_lock = OutputLock(folder, is_folder=True) if output is None else nullcontext()
     with run_lock, OutputLock(target), replaced_folder(target) as partial:
         policy.export(partial)
-        complete_export(partial, module, RunNumbers.from_checkpoint(content))
+        scores, other_results = benchmark_scores(partial, [folder])
+        # Looks up the licence of the base where the export is to be uploaded anyway.
+        api = HfApi() if push_to_hub is not None and not constants.HF_HUB_OFFLINE else None
+        complete_export(partial, module, RunNumbers.from_checkpoint(content), scores, api)
     print(f"exported: {target} (optimizer step {content['global_step']} of {path})")
+    if other_results:
+        print(f"not on the card, as not measured with these weights: {', '.join(map(str, other_results))}")
+    if push_to_hub is not None:
+        message = commit_message or f"{type(module).__name__}, optimizer step {content['global_step']}"
+        upload(target, push_to_hub, private, message)
 
 
 def configured_module(config: Mapping[str, Any]) -> LightningModule:

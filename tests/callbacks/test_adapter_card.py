@@ -12,6 +12,7 @@ import yaml
 
 import vidpref
 from callbacks.adapter_card import RunNumbers, card
+from callbacks.card_scores import BenchmarkScore
 from datamodules.shards.index import Index
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
@@ -48,8 +49,14 @@ def test_the_card_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     text = (folder / "README.md").read_text()
     assert "More Information Needed" not in text
     front = yaml.safe_load(text.split("---")[1])
-    assert front == {"base_model": str(CHECKPOINT), "library_name": "peft", "tags": ["vidpref", "VistaDPO"]}
+    assert front == {"library_name": "peft", "tags": ["vidpref", "VistaDPO"]}, "a hub refuses a folder as the base"
     rows = table(text)
+    assert rows["base"] == str(CHECKPOINT)
+    assert rows["licence of the base"].startswith("unknown: ")
+    assert rows["model.beta"] == "0.3"
+    assert rows["data.batch_size"] == "4"
+    assert rows["trainer.max_steps"] == "2"
+    assert "model.rejected_weight" not in rows, "that is the default"
     assert rows["method"] == "VistaDPO"
     assert rows["beta"] == "0.3"
     assert rows["term weights"] == "response 1, video 1, clip 0.4, object 0.2, token 0.1"
@@ -67,7 +74,9 @@ def test_the_card_of_a_whole_model_without_scores(tmp_path: Path) -> None:
     assert yaml.safe_load(text.split("---")[1])["library_name"] == "transformers"
     assert table(text)["what trains"] == "the model's own weights"
     assert table(text)["prompt_template"] == r"USER: <video>\n{question} ASSISTANT:"
-    assert "scores" not in text
+    assert "The last logged scores" not in text
+    assert "Scores of benchmarks" not in text
+    assert "The settings of the run were not recorded." in text
 
 
 def test_a_pipe_in_a_setting_does_not_break_the_table(tmp_path: Path) -> None:
@@ -75,3 +84,31 @@ def test_a_pipe_in_a_setting_does_not_break_the_table(tmp_path: Path) -> None:
     text = card(tmp_path, VistaDPO(policy), RunNumbers(steps=1))
     (line,) = [line for line in text.splitlines() if line.startswith("| LoRA |")]
     assert r"(q_proj\|v_proj)" in line
+
+
+def test_a_base_on_the_hub_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = VistaDPO(VideoLlavaPolicy(str(CHECKPOINT), num_frames=4))
+    module.policy.path = "LanguageBind/Video-LLaVA-7B-hf"
+    front = yaml.safe_load(card(tmp_path, module, RunNumbers(steps=1)).split("---")[1])
+    assert front["base_model"] == "LanguageBind/Video-LLaVA-7B-hf"
+
+
+def test_the_settings_and_scores_of_a_card(tmp_path: Path) -> None:
+    settings = {"model.beta": 0.3, "model.policy.lora": {}, "trainer.callbacks": ["AdapterExport"]}
+    facts = {"command": ["x.py", "fit", "--logger.api_key", "0a1b2c3d"], "git_commit": None, "versions": {"torch": "2"}}
+    numbers = RunNumbers(1, {}, {"val/loss": 0.5}, 1, facts, settings)
+    scores = [
+        BenchmarkScore("VideoHallucer", "temporal/overall", 0.62345, (0.6, 0.65), 0.95, "published; judge rules"),
+        BenchmarkScore("VBench", "total", 0.8, None, None, ""),
+    ]
+    module = VistaDPO(VideoLlavaPolicy(str(CHECKPOINT), num_frames=4))
+    text = card(tmp_path, module, numbers, scores)
+    rows = table(text)
+    assert rows["model.beta"] == "0.3"
+    assert rows["model.policy.lora"] == "with its defaults"
+    assert rows["trainer.callbacks"] == '["AdapterExport"]'
+    assert rows["command"] == "`vidpref fit --logger.api_key ***`"
+    assert "| VideoHallucer | temporal/overall | 0.6234 [0.6, 0.65] at 95% | published; judge rules |" in text
+    assert "| VBench | total | 0.8 no interval |  |" in text
+    assert rows["val/loss"] == "0.5"
