@@ -199,6 +199,7 @@ def quick_page(conditions: Sequence[Mapping[str, Any]], margins: Mapping[str, Se
         ],
         conditions=conditions_rows(conditions),
         notes=[margins_note(margins)],
+        rows={"dense": "the study's table (`make study-dense`)"},
     )
 
 

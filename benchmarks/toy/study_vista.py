@@ -25,7 +25,7 @@ from benchmarks.toy.commands import from_root
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.vista_conditions import records
 from benchmarks.toy.vista_methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
-from benchmarks.toy.vista_page import core_page, rows_page, write_page
+from benchmarks.toy.vista_page import core_page, quick_page, rows_page, write_page
 from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
 from benchmarks.toy.vista_study import CRITERION, GRID, VistaStudy, versions
 from callbacks.cli.recipes.runner import exit_status
@@ -115,6 +115,7 @@ def run_quick(study: VistaStudy, seed: int = 0) -> None:
         ValueError: a condition does not hold.
     """
     found = study.conditions()
+    write_page(quick_page(records(found)), study.make.output, "vista-pairs")
     methods = {name: METHODS[name] for name in ("sft", "dpo", "vista")}
     study.tested(methods, dict.fromkeys(methods, QUICK_RATE), [seed], base=METHODS["vista"])
     if failed := [condition.name for condition in found if not condition.holds]:

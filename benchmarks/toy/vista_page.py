@@ -102,6 +102,27 @@ def core_page(record: Mapping[str, Any], output: Path) -> Page:
     )
 
 
+def quick_page(conditions: Sequence[Mapping[str, Any]]) -> Page:
+    """The page's part of the shipped checkpoint and its rows.
+
+    Args:
+        conditions: measured on them.
+    """
+    return Page(
+        title="VistaDPO: the shipped checkpoint of the toy world",
+        command="python -m benchmarks.toy.study_vista --quick --output runs/study-vista-quick",
+        order=25,
+        text=[
+            "The conditions of the study below on the rows in `datamodules/toy_world/prior_pairs`. `--quick` checks "
+            "them with the same bounds as the study, and then runs every kind of stage once, far too small to say "
+            "anything of an order. A gap is that of the right answer's log-probability, on rows of the natural prior; "
+            "AUCs are on balanced rows. Probes have no bound: they say what the projector's output holds."
+        ],
+        conditions=conditions_table(conditions),
+        rows={"vista": "the study's table (`make study-vista`)"},
+    )
+
+
 def rows_page(record: Mapping[str, Any], core: Mapping[str, Any]) -> Page:
     """The page's part of an ablation or open question.
 

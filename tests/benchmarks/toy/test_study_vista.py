@@ -199,3 +199,6 @@ def test_quick_checks_the_conditions_and_runs_every_stage(tmp_path: Path) -> Non
         assert set(scores) >= {*SAID, *YES_NO, *GAPS}
     assert json.loads((output / "scores" / f"{BASE}-0.json").read_text())["auc_counter"] < 0.5
     assert QUICK.steps == 2
+    conditions = read_page(output / "page" / "vista-pairs.json").conditions
+    assert conditions is not None
+    assert [row[-1] for row in conditions.rows] == ["yes"] * 7 + ["-"] * 3
