@@ -58,14 +58,7 @@ def export_run(
         require_repository_name(push_to_hub)
     elif private or commit_message is not None:
         raise ValueError("--private and --commit_message are for an upload; give --push_to_hub OWNER/NAME, too")
-    folder, path = Path(run), Path(checkpoint) if checkpoint is not None else None
-    if path is None:
-        path = folder if folder.is_file() else folder / CHECKPOINTS / "last.ckpt"
-    if folder.is_file():
-        folder = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
-    if not path.is_file():
-        others = ", ".join(str(file) for file in sorted(folder.rglob("*.ckpt"))[:5])
-        raise ValueError(f"{path} is no file; give --checkpoint one of those of the run: {others or 'there are none'}")
+    folder, path = _run_files(Path(run), checkpoint)
     with whole_checkpoint(path):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if CONFIG_KEY not in content or TRAINED_KEY not in content:
@@ -92,6 +85,19 @@ def export_run(
     if push_to_hub is not None:
         message = commit_message or f"{type(module).__name__}, optimizer step {content['global_step']}"
         upload(target, push_to_hub, private, message)
+
+
+def _run_files(run: Path, checkpoint: str | None) -> tuple[Path, Path]:
+    """The run's folder, and the checkpoint file of it that is exported."""
+    folder, path = run, Path(checkpoint) if checkpoint is not None else None
+    if path is None:
+        path = run if run.is_file() else run / CHECKPOINTS / "last.ckpt"
+    if run.is_file():
+        folder = run.parent.parent if run.parent.name == CHECKPOINTS else run.parent
+    if not path.is_file():
+        others = ", ".join(str(file) for file in sorted(folder.rglob("*.ckpt"))[:5])
+        raise ValueError(f"{path} is no file; give --checkpoint one of those of the run: {others or 'there are none'}")
+    return folder, path
 
 
 def configured_module(config: Mapping[str, Any]) -> LightningModule:

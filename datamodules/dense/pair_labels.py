@@ -127,7 +127,7 @@ class LabelledPairs:
         for position, (row, label) in enumerate(self.rows):
             faults += [f"{self.pairs.address(position)}: sample {row.key!r}: {fault}" for fault in row.faults()]
             if label is not None:
-                # Its segments are looked at only where the row is right by itself, or one mistake would be told twice.
+                # Its segments are checked only where the row is right by itself, or one mistake would be listed twice.
                 reasons = [str(fault) for fault in label.faults()] or _segment_faults(row, label)
                 address = self.labels.address(self.labels.positions[row.key])
                 faults += [f"{address}: sample {row.key!r}: {reason}" for reason in reasons]

@@ -1,4 +1,4 @@
-"""Trainer that prints and saves nothing unless it is told to."""
+"""Trainer that prints and saves nothing by default."""
 
 from __future__ import annotations
 

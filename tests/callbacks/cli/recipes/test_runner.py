@@ -191,7 +191,7 @@ def test_a_second_signal_ends_the_stages_at_once(tmp_path: Path) -> None:
 
 
 @slow
-@pytest.mark.skipif(sys.platform != "linux", reason="a process is told of its parent's end by Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a process when its parent ends")
 def test_stages_end_with_a_runner_that_is_killed(tmp_path: Path) -> None:
     runner = start(tmp_path)
     until((tmp_path / "b.began").exists)
