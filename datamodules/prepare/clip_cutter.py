@@ -47,7 +47,7 @@ class ClipCutter:
     Only what reading a video raises is a fault of that video; what a filter raises ends the run.
 
     Attributes:
-        filters: those that look at frames.
+        filters: those that look at colours or frames.
         numbered: a clip's key has its number, as a video may have several.
         lossless: keep every value of the frames.
         preset: of the encoder.
@@ -88,7 +88,7 @@ class ClipCutter:
 
     # A method, as a clip that had a name here would still be in memory when the next one is decoded.
     def _stays(self, selection: VideoSelection, trial: Trial, clip: Candidate) -> bool:
-        return selection.judge(trial, clip, "frames")
+        return selection.judge(trial, clip, "colours") and selection.judge(trial, clip, "frames")
 
     def _clips(self, task: CutTask, faults: list[str]) -> Iterator[Tensor]:
         """(T, 3, height, width) uint8 of each clip, from one pass over the video; one clip in memory at a time.

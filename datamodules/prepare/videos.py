@@ -95,7 +95,7 @@ def prepare_videos(
     if share is not None:
         captioned, prefix = share.of(captioned), share.prefix(prefix)
     selection, report = VideoSelection(filters), prefix.with_name(f"{prefix.name}.report.jsonl")
-    looking = [criterion for criterion in filters if criterion.looks_at == "frames"]
+    looking = [criterion for criterion in filters if criterion.looks_at in ("colours", "frames")]
     cutter = ClipCutter(looking, clips_per_video > 1, lossless, preset, check == "full")
     with Workers(cutter, KeptResults.of(prefix), workers) as processes:
         clips = ClipSamples(
