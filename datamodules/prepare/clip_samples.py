@@ -64,11 +64,19 @@ class ClipSamples:
     _plans: dict[int, _Plan] | None = None
     _results: Iterator[Result] | None = None
     _done: int = 0
+    _faulty: bool = False
+
+    def __post_init__(self) -> None:
+        self._note(*(video.row for video in self.videos.values()))
 
     @property
     def stopped(self) -> bool:
         """A fault stops the run: the other videos are decoded for their faults alone, and no filter judges them."""
-        return not self.skip_bad and any(video.row.faults for video in self.videos.values())
+        return self._faulty and not self.skip_bad
+
+    # Noted as they come: a look at all rows for each video would take the square of their number.
+    def _note(self, *rows: SourceRow) -> None:
+        self._faulty = self._faulty or any(row.faults for row in rows)
 
     @property
     def finished(self) -> bool:
@@ -89,6 +97,7 @@ class ClipSamples:
                 trials, members = [trial_of(trial) for trial in result.facts["trials"]], result.members
                 for fault in result.facts["faults"]:
                     row.refuse("video", fault)
+                self._note(row)
             if not row.faults and not self.stopped:
                 self.selection.trials += trials
                 for number, trial in enumerate(trials):
@@ -106,6 +115,7 @@ class ClipSamples:
         for criterion in self.selection.filters:
             criterion.prepare()
         plans = {row: plan for row, video in self.videos.items() if (plan := self._plan(video)) is not None}
+        self._note(*(video.row for video in self.videos.values()))
         if not self.stopped:
             accepted = [self.videos[row] for row, plan in plans.items() if plan.starts]
             for criterion in self.selection.filters:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from datamodules.prepare.own_videos import mp4_facts
+from datamodules.prepare.checked_mp4s import mp4_facts
 from datamodules.prepare.vistadpo import PICTURES, pictures, read_frames
 from datamodules.video.codec import encode_mp4, probe
 from datamodules.video.containers import container_format

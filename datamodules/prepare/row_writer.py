@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from datamodules.prepare.kept_results import KeptResults
 from datamodules.prepare.parts import Part
 from datamodules.prepare.progress import with_progress
-from datamodules.prepare.rows import SourceRow, read_rows
-from datamodules.prepare.templates import Texts
+from datamodules.prepare.rows import SourceRow
 from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
@@ -46,39 +45,6 @@ class Sample:
 def output_prefix(output: str | Path, rows: Path) -> Path:
     """Folder and common name of the shards: OUTPUT, or in it, where it is a folder or ends with a slash, as `rows`."""
     return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
-
-
-def write_rows(
-    path: Path,
-    unique: Sequence[str],
-    check: Callable[[SourceRow], Sample | None],
-    output: str | Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-    texts: Texts | None = None,
-) -> Index:
-    """Check every row of an annotation file and write the good ones to shards.
-
-    Args:
-        path: the annotation file, a JSONL.
-        unique: the fields that together name a row.
-        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
-        output: folder and common name of the shards, or a folder.
-        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
-        samples_per_shard: samples in one tar file.
-        texts: its texts, and what becomes of chat templates around them; None = it has none.
-
-    Raises:
-        ValueError: lists every fault of every row, and nothing is written; or no row is good.
-    """
-
-    def samples_of(row: SourceRow) -> Iterator[Sample]:
-        sample = check(row) if row.data else None
-        if sample is not None:
-            yield sample
-
-    prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
 
 
 @locks_output("prefix")
@@ -116,7 +82,7 @@ def write_samples(
         The index, or the indexes joined.
 
     Raises:
-        ValueError: as `write_rows`; or no row gives a sample.
+        ValueError: lists every fault of every row, and nothing is written; or no row gives a sample.
     """
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
     outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}

@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from datamodules.prepare.join import prepare_join
+from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.parts import Part
 from datamodules.prepare.video_filters import Duration
 from datamodules.prepare.videos import prepare_videos
+from datamodules.prepare.vistadpo import prepare_vistadpo
 from datamodules.shards.index import Index
 from tests.support.annotated_videos import numbered_video
 from tests.support.kills import contents
@@ -62,6 +66,51 @@ def test_parts_joined_are_the_files_of_one_run(
     assert "train.skipped.jsonl" in whole
     assert "train.report.jsonl" in whole
     assert sum(name.endswith(".tar") for name in whole) >= 2
+    capsys.readouterr()
+
+
+@pytest.fixture
+def annotated(films: Path, tmp_path: Path) -> Path:
+    """A file of seven rows, one of which has no question."""
+    row = {"chosen": "Red.", "rejected": "Blue."}
+    rows = [{**row, "video": f"v{number}.mp4", "question": "Which?" if number != 5 else ""} for number in range(7)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "rows.jsonl"
+
+
+def test_parts_of_an_annotation_file_are_the_files_of_one_run(
+    annotated: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"videos": films, "skip_bad": True, "samples_per_shard": 3}
+    for number in range(1, 4):
+        prepare_jsonl(annotated, tmp_path / "parts/train", part=f"{number}/3", **options)
+    index = prepare_join(tmp_path / "parts/train")
+    prepare_jsonl(annotated, tmp_path / "whole/train", **options)
+    joined = {name: file for name, file in contents(tmp_path / "parts").items() if ".part" not in name}
+    assert joined == contents(tmp_path / "whole")
+    assert [entry.key for entry in index.entries] == [f"rows-{number:06d}" for number in (1, 2, 3, 5, 7)]
+    assert len(joined["train.skipped.jsonl"].splitlines()) == 2
+    capsys.readouterr()
+
+
+def test_parts_of_the_released_layout_are_the_files_of_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos, table = tmp_path / "frames", tmp_path / "rows.jsonl"
+    rows = [{"video": f"v{number}", "prompt": "What?", "chosen": "A.", "rejected": "B."} for number in range(4)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for number in range(4):
+        (videos / f"v{number}").mkdir(parents=True)
+        for place in range(3):
+            picture = np.full((24, 32, 3), 20 * place + number, np.uint8)
+            cv2.imwrite(str(videos / f"v{number}/frame{place}.png"), picture)
+    for number in (2, 1):  # in any order
+        prepare_vistadpo(table, videos, tmp_path / "parts/train", part=f"{number}/2", samples_per_shard=3)
+    prepare_join(tmp_path / "parts/train")
+    prepare_vistadpo(table, videos, tmp_path / "whole/train", samples_per_shard=3)
+    joined = {name: file for name, file in contents(tmp_path / "parts").items() if ".part" not in name}
+    assert joined == contents(tmp_path / "whole")
+    assert set(joined) == {"train-000000.tar", "train-000001.tar", "train.index.json"}
     capsys.readouterr()
 
 

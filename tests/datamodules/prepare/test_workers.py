@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
-from datamodules.prepare import clip_cutter, workers
+from datamodules.prepare import checked_mp4s, clip_cutter, workers
 from datamodules.prepare.kept_results import KeptResults, Result
+from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.video_filters import Cuts, Motion
 from datamodules.prepare.videos import prepare_videos
+from datamodules.prepare.vistadpo import prepare_vistadpo
 from datamodules.prepare.workers import Workers
-from datamodules.video.codec import encode_mp4
+from datamodules.video.codec import encode_mp4, probe
+from datamodules.video.facts import VideoFacts
 from tests.support.annotated_videos import numbered_video
 from tests.support.kills import contents
 from tests.support.moving_clips import sliding
@@ -223,3 +229,52 @@ def test_a_stopped_run_continues_with_the_clips_that_are_finished(
     assert prepared(films, tmp_path / "out", workers=1) == expected
     assert seen == ["v1.mp4", "v3.mp4", "v4.mp4", "v5.mp4"]
     assert "2 results of an earlier run that was stopped were used" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rows_give_the_same_files_from_one_process_and_two(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotated = [{"video": f"v{place % 6}.mp4", "question": f"{place}?"} for place in range(9)]
+    (films / "rows.jsonl").write_text(
+        "".join(json.dumps({**row, "chosen": "Red.", "rejected": "Blue."}) + "\n" for row in annotated)
+    )
+    frames = tmp_path / "frames"
+    released = [{"video": f"f{place}", "prompt": "What?", "chosen": "A.", "rejected": "B."} for place in range(5)]
+    (tmp_path / "released.jsonl").write_text("".join(json.dumps(row) + "\n" for row in released))
+    for place in range(5):
+        (frames / f"f{place}").mkdir(parents=True)
+        for number in range(3):
+            cv2.imwrite(str(frames / f"f{place}/{number}.png"), np.full((24, 32, 3), 20 * number + place, np.uint8))
+    (frames / "f3/1.png").write_bytes(b"no picture")
+    for count in (1, 2):
+        output = tmp_path / str(count)
+        prepare_jsonl(films / "rows.jsonl", output / "own", workers=count, samples_per_shard=4)
+        table = tmp_path / "released.jsonl"
+        prepare_vistadpo(table, frames, output / "released", skip_bad=True, workers=count, samples_per_shard=2)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert {"own-000002.tar", "released-000001.tar", "released.skipped.jsonl"} <= contents(tmp_path / "1").keys()
+    capsys.readouterr()
+
+
+def test_a_stopped_check_of_rows_continues(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"video": f"v{place}.mp4", "question": "?", "chosen": "Red.", "rejected": "Blue."} for place in range(4)]
+    (films / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    looked: list[str] = []
+
+    def counted(path: Path, **options: bool) -> VideoFacts:
+        if len(looked) == 3:
+            raise KeyboardInterrupt
+        looked.append(path.name)
+        return probe(path, **options)
+
+    monkeypatch.setattr(checked_mp4s, "probe", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_jsonl(films / "rows.jsonl", tmp_path / "out/train", workers=1)
+    looked.clear()
+    prepare_jsonl(films / "rows.jsonl", tmp_path / "out/train", workers=1)
+    assert looked == ["v3.mp4"]
+    assert sorted(contents(tmp_path / "out")) == ["train-000000.tar", "train.index.json"]
+    capsys.readouterr()
