@@ -64,7 +64,7 @@ def prepare_join(output: str | Path) -> Index:
     outputs = {bucket: _named(output, bucket) for bucket in buckets}
     undo_joint(output, outputs.values())
     with ExitStack() as stack:
-        indexes = {}
+        indexes, pairs = {}, dict[tuple[str, str], str]()
         for bucket, prefix in outputs.items():
             found = [part.indexes[bucket] for part in parts if bucket in part.indexes]
             source = joined(found)  # refuses doubles before a byte is copied
@@ -72,7 +72,10 @@ def prepare_join(output: str | Path) -> Index:
             writer = stack.enter_context(TarWriter(prefix, source.schema, FACTS[source.schema], limit))
             reader = SampleReader(source)
             for position in with_progress(range(len(source)), f"joining {prefix.name}"):
-                writer.write(source.entries[position].key, reader.read(position))
+                key, members = source.entries[position].key, reader.read(position)
+                if source.schema == "vidpref/video_pairs":
+                    _require_new(key, members["json"], pairs)
+                writer.write(key, members)
             indexes[prefix] = writer.close()
         for name, head in _LISTS.items():
             if lines := list(_lines([Path(f"{part.prefix}.{name}") for part in parts], head)):
@@ -81,6 +84,14 @@ def prepare_join(output: str | Path) -> Index:
     for prefix, index in indexes.items():
         print(f"{len(index)} samples in {len(index.shards)} shards, of {len(parts)} parts: {prefix}.index.json")
     return joined(list(indexes.values()))
+
+
+def _require_new(key: str, row: bytes, pairs: dict[tuple[str, str], str]) -> None:
+    """Refuse a pair of videos that another part has, too: each part saw its own rows alone."""
+    record = json.loads(row)
+    before = pairs.setdefault((record["video_id"], record["caption"]), key)
+    if before != key:
+        raise ValueError(f"{key} repeats {before}: the same videos and prompt; leave one of the rows out")
 
 
 def _named(prefix: Path, bucket: str) -> Path:

@@ -13,6 +13,7 @@ import pytest
 
 from datamodules.prepare.join import prepare_join
 from datamodules.prepare.own_videos import prepare_jsonl
+from datamodules.prepare.pairs import prepare_pairs
 from datamodules.prepare.parts import Part
 from datamodules.prepare.video_filters import Duration
 from datamodules.prepare.videos import prepare_videos
@@ -111,6 +112,48 @@ def test_parts_of_the_released_layout_are_the_files_of_one_run(
     joined = {name: file for name, file in contents(tmp_path / "parts").items() if ".part" not in name}
     assert joined == contents(tmp_path / "whole")
     assert set(joined) == {"train-000000.tar", "train-000001.tar", "train.index.json"}
+    capsys.readouterr()
+
+
+def compared(folder: Path, pairs: list[tuple[int, int]]) -> Path:
+    """A table of pairs of six videos of 9 to 14 frames, and how to read it."""
+    for number in range(6):
+        (folder / f"v{number}.mp4").write_bytes(numbered_video(number, 9 + number))
+    lines = [f"v{first}.mp4,v{second}.mp4,Squares.,{place % 2}" for place, (first, second) in enumerate(pairs)]
+    (folder / "pairs.csv").write_text("\n".join(["a,b,prompt,better", *lines]) + "\n")
+    return folder / "pairs.csv"
+
+
+COLUMNS: dict[str, Any] = {
+    "first_column": "a", "second_column": "b", "prompt_column": "prompt", "label_column": "better",
+    "labels": {"1": "first", "0": "second"}, "samples_per_shard": 2,
+}  # fmt: skip
+
+
+def test_parts_of_a_table_of_pairs_are_the_files_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = compared(tmp_path, [(0, 1), (0, 2), (3, 3), (4, 5), (5, 0)])
+    for number in (1, 2):
+        prepare_pairs(table, tmp_path / "parts/train", part=f"{number}/2", skip_bad=True, **COLUMNS)
+    prepare_join(tmp_path / "parts/train")
+    prepare_pairs(table, tmp_path / "whole/train", skip_bad=True, **COLUMNS)
+    joined = {name: file for name, file in contents(tmp_path / "parts").items() if ".part" not in name}
+    assert joined == contents(tmp_path / "whole")
+    labels = joined["train.labels.csv"].decode().splitlines()
+    assert labels == ["key,segment,label"] + [
+        f"pairs-{line:06d},whole,{label}" for line, label in ((2, "second"), (3, "first"), (5, "first"), (6, "second"))
+    ]
+    capsys.readouterr()
+
+
+def test_a_pair_that_two_parts_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = compared(tmp_path, [(0, 1), (0, 2), (3, 2), (0, 1)])
+    with pytest.raises(ValueError, match="row 5, row: repeats row 2: the same videos and prompt"):
+        prepare_pairs(table, tmp_path / "whole/train", **COLUMNS)
+    for number in (1, 2):
+        prepare_pairs(table, tmp_path / "parts/train", part=f"{number}/2", **COLUMNS)
+    with pytest.raises(ValueError, match="pairs-000005 repeats pairs-000002: the same videos and prompt"):
+        prepare_join(tmp_path / "parts/train")
+    assert not list((tmp_path / "parts").glob("train-*"))
     capsys.readouterr()
 
 

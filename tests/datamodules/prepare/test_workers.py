@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.prepare import checked_mp4s, clip_cutter, workers
+from datamodules.prepare import checked_mp4s, clip_cutter, pair_cutter, workers
 from datamodules.prepare.kept_results import KeptResults, Result
 from datamodules.prepare.own_videos import prepare_jsonl
+from datamodules.prepare.pairs import prepare_pairs
 from datamodules.prepare.video_filters import Cuts, Motion
 from datamodules.prepare.videos import prepare_videos
 from datamodules.prepare.vistadpo import prepare_vistadpo
@@ -239,6 +240,7 @@ def test_rows_give_the_same_files_from_one_process_and_two(
     (films / "rows.jsonl").write_text(
         "".join(json.dumps({**row, "chosen": "Red.", "rejected": "Blue."}) + "\n" for row in annotated)
     )
+    (films / "pairs.csv").write_text("a,b,prompt\nv0.mp4,v1.mp4,A.\nv3.mp4,v1.mp4,A.\nv4.mp4,v5.mp4,B.\n")
     frames = tmp_path / "frames"
     released = [{"video": f"f{place}", "prompt": "What?", "chosen": "A.", "rejected": "B."} for place in range(5)]
     (tmp_path / "released.jsonl").write_text("".join(json.dumps(row) + "\n" for row in released))
@@ -252,8 +254,34 @@ def test_rows_give_the_same_files_from_one_process_and_two(
         prepare_jsonl(films / "rows.jsonl", output / "own", workers=count, samples_per_shard=4)
         table = tmp_path / "released.jsonl"
         prepare_vistadpo(table, frames, output / "released", skip_bad=True, workers=count, samples_per_shard=2)
+        columns: dict[str, Any] = {"first_column": "a", "second_column": "b", "prompt_column": "prompt"}
+        prepare_pairs(films / "pairs.csv", output / "pairs", workers=count, samples_per_shard=2, **columns)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
-    assert {"own-000002.tar", "released-000001.tar", "released.skipped.jsonl"} <= contents(tmp_path / "1").keys()
+    names = {"own-000002.tar", "released-000001.tar", "released.skipped.jsonl", "pairs-000001.tar"}
+    assert names <= contents(tmp_path / "1").keys()
+    capsys.readouterr()
+
+
+def test_a_stopped_run_of_pairs_continues(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (films / "pairs.csv").write_text("a,b,prompt\nv0.mp4,v1.mp4,A.\nv3.mp4,v1.mp4,A.\nv4.mp4,v5.mp4,B.\n")
+    columns: dict[str, Any] = {"first_column": "a", "second_column": "b", "prompt_column": "prompt", "workers": 1}
+    cut, seen = pair_cutter.PairCutter.__call__, []
+
+    def stopping(self: Any, task: Any) -> Result:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(task.videos)
+        return cut(self, task)
+
+    monkeypatch.setattr(pair_cutter.PairCutter, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_pairs(films / "pairs.csv", tmp_path / "out/train", **columns)
+    seen.clear()
+    prepare_pairs(films / "pairs.csv", tmp_path / "out/train", **columns)
+    assert seen == [["v4.mp4", "v5.mp4"]]
+    assert sorted(contents(tmp_path / "out")) == ["train-000000.tar", "train.index.json"]
     capsys.readouterr()
 
 
