@@ -88,19 +88,25 @@ def record_path(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.json")
 
 
-def described(value: Any) -> Any:
-    """A setting in plain JSON types: of an object its class and its public attributes, by which it was made."""
+def described(value: Any, depth: int = 6) -> Any:
+    """A setting in plain JSON types: of an object its class and its public attributes, by which it was made.
+
+    Args:
+        value: the setting.
+        depth: of objects within each other that are looked into; below that, and of a client or a network that one may
+            hold, which could lead anywhere, there is the class alone.
+    """
     if value is None or isinstance(value, str | int | float):
         return value
-    if isinstance(value, Mapping):
-        return {str(name): described(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [described(inner) for inner in value]
     if isinstance(value, Path):
         return str(value)
+    if depth and isinstance(value, Mapping):
+        return {str(name): described(inner, depth - 1) for name, inner in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [described(inner, depth - 1) for inner in value]
     if dataclasses.is_dataclass(value):
         attributes = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     else:
         attributes = getattr(value, "__dict__", {})
-    public = {name: described(inner) for name, inner in attributes.items() if not name.startswith("_")}
-    return {"class": type(value).__qualname__, **public}
+    public = {name: inner for name, inner in attributes.items() if depth and not name.startswith("_")}
+    return {"class": type(value).__qualname__, **{name: described(inner, depth - 1) for name, inner in public.items()}}

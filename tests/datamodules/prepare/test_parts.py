@@ -14,8 +14,8 @@ import pytest
 from datamodules.prepare.join import prepare_join
 from datamodules.prepare.own_videos import prepare_jsonl
 from datamodules.prepare.pairs import prepare_pairs
-from datamodules.prepare.parts import Part
-from datamodules.prepare.video_filters import Duration
+from datamodules.prepare.parts import Part, described
+from datamodules.prepare.video_filters import Duration, Motion
 from datamodules.prepare.videos import prepare_videos
 from datamodules.prepare.vistadpo import prepare_vistadpo
 from datamodules.shards.index import Index
@@ -162,6 +162,18 @@ def test_parts_are_blocks_that_have_every_row_once() -> None:
     parts = [Part(number, 4).of(rows) for number in range(1, 5)]
     assert parts == [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
     assert [list(Part(number, 3).of([7])) for number in (1, 2, 3)] == [[], [], [7]]
+
+
+def test_settings_are_described_by_class_and_public_attributes() -> None:
+    motion = Motion(least=0.01, shrink=2)
+    expected = {
+        "class": "Motion", "least": 0.01, "most": 1.0, "fps": 8.0, "shrink": 2,
+        "flow": {"class": "DisFlow", "preset": "medium"},
+    }  # fmt: skip
+    assert described([motion, Path("a/b"), None]) == [expected, "a/b", None]
+    round_about: dict[str, Any] = {}
+    round_about["itself"] = round_about
+    assert json.dumps(described(round_about)).count("itself") == 6
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "-1/3", "1/3/5", "a/b"])
