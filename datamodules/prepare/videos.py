@@ -93,7 +93,7 @@ def prepare_videos(
     origin, prefix = Path(captions or videos[0]), output_prefix(output, Path(videos[0]))
     share = Part.named(part, [video.row for video in captioned], options)
     if share is not None:
-        captioned, prefix = share.of(captioned), share.prefix(prefix)
+        captioned, prefix = list(share.of(captioned)), share.prefix(prefix)
     selection, report = VideoSelection(filters), prefix.with_name(f"{prefix.name}.report.jsonl")
     looking = [criterion for criterion in filters if criterion.looks_at in ("colours", "frames")]
     cutter = ClipCutter(looking, clips_per_video > 1, lossless, preset, check == "full")

@@ -217,6 +217,10 @@ def test_a_part_that_was_killed_before_its_commit_is_not_joined(
     (tmp_path / "killed/train.part2of2.index.json").rename(tmp_path / "killed/train.part2of2.index.json.tmp")
     with pytest.raises(ValueError, match=r"train\.part2of2\.index\.json: is not what the part's record names"):
         prepare_join(tmp_path / "killed/train")
+    shutil.copy(tmp_path / "train.part1of2.index.json", tmp_path / "killed/train.part2of2.index.json")
+    with pytest.raises(ValueError, match=r"train\.part2of2\.index\.json: is not what the part's record names"):
+        prepare_join(tmp_path / "killed/train")
+    (tmp_path / "killed/train.part2of2.index.json").unlink()
     part(films, tmp_path / "killed", 2)
     assert prepare_join(tmp_path / "killed/train").fingerprint == prepare_join(tmp_path / "train").fingerprint
     capsys.readouterr()
