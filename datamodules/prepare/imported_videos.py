@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from datamodules.prepare.own_videos import mp4_facts
+from datamodules.prepare.checked_mp4s import mp4_facts
 from datamodules.prepare.vistadpo import PICTURES, pictures, read_frames
 from datamodules.video.codec import encode_mp4, probe
 from datamodules.video.containers import container_format
@@ -92,8 +92,12 @@ class VideoFinder:
             raise ValueError(video)
         return video
 
-    def _place(self, name: str) -> Path:
-        """Where the file of a name is."""
+    def place(self, name: str) -> Path:
+        """Where the file of a name is.
+
+        Raises:
+            ValueError: it is an address, or without the prefix.
+        """
         name = name.removeprefix("file://")
         if urlparse(name).scheme in ("http", "https", "s3", "gs", "oss", "hf"):
             raise ValueError(f"{name[:60]} is an address; download the video and give its path")
@@ -108,7 +112,7 @@ class VideoFinder:
         return Path(os.path.relpath(path, self.folder)).as_posix()
 
     def _of_path(self, name: str) -> ImportedVideo:
-        path = self._place(name)
+        path = self.place(name)
         # A name without a suffix may be a folder of frames or an mp4.
         if not path.exists() and not path.suffix and path.with_suffix(".mp4").is_file():
             path = path.with_suffix(".mp4")
@@ -127,7 +131,7 @@ class VideoFinder:
         return ImportedVideo(self._id(path), facts, path.read_bytes)
 
     def _of_frames(self, names: list[str]) -> ImportedVideo:
-        paths = [self._place(name) for name in names]
+        paths = [self.place(name) for name in names]
         if missing := [path for path in paths if not path.is_file()]:
             more = f" and {len(missing) - 1} more frames" if len(missing) > 1 else ""
             raise ValueError(f"there is no file {missing[0]}{more}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.prepare.checked_mp4s import CheckedMp4s, Mp4Check
+from datamodules.prepare.kept_results import KeptResults
 from datamodules.prepare.other_formats import refuse_other_formats
-from datamodules.prepare.row_writer import Sample, write_rows
-from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
+from datamodules.prepare.parts import Part
+from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
+from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, read_rows, sample_key
 from datamodules.prepare.templates import Texts
+from datamodules.prepare.workers import Workers
 from datamodules.shards.index import Index
-from datamodules.video.codec import probe
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.samples import Box, PreferenceRow
 
@@ -34,6 +36,8 @@ def prepare_jsonl(
     samples_per_shard: int = 64,
     check: Literal["full", "quick"] = "full",
     strip_templates: bool = False,
+    workers: int | None = None,
+    part: str | None = None,
 ) -> Index:
     """Turn mp4 files and a JSONL of preferences into shards; docs/data.md describes both. Videos are not re-encoded.
 
@@ -46,20 +50,42 @@ def prepare_jsonl(
         check: full decodes every frame of every video once; quick the first alone, so that damage further on is met
             only by the run that trains on it.
         strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
+        workers: processes that decode; null = the free cores, where it takes longer than they take to start.
+        part: as 2/8, the second of eight parts of the rows, to ``OUTPUT.part2of8``; `prepare join OUTPUT` joins them.
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
     """
-    rows = Path(rows)
-    root = videos_folder(videos, rows.parent)
-    refuse_other_formats(rows, output)
-    facts_of = cache(partial(mp4_facts, every_frame=check == "full"))  # many rows may ask about one video
-
-    def sample_of(row: SourceRow) -> Sample | None:
-        return _checked(row, rows, root, facts_of)
-
+    options = dict(locals())
+    path = Path(rows)
+    root = videos_folder(videos, path.parent)
+    refuse_other_formats(path, output)
     unique = ("video", "question", "chosen", "rejected")
-    return write_rows(rows, unique, sample_of, output, skip_bad, samples_per_shard, Texts(_TEXTS, strip_templates))
+    all_rows = read_rows(path, unique, Texts(_TEXTS, strip_templates))
+    prefix, share = output_prefix(output, path), Part.named(part, all_rows, options)
+    selected: Sequence[SourceRow] = all_rows
+    if share is not None:
+        selected, prefix = share.of(all_rows), share.prefix(prefix)
+    every_frame = check == "full"
+    with Workers(Mp4Check(every_frame), KeptResults.of(prefix), workers) as processes:
+        paths = [video for row in selected if row.data and (video := _video_path(row, root)) is not None]
+        facts_of = CheckedMp4s(processes, paths, every_frame)
+
+        def samples_of(row: SourceRow) -> Iterator[Sample]:
+            sample = _checked(row, path, root, facts_of) if row.data else None
+            if sample is not None:
+                yield sample
+
+        return write_samples(selected, path, samples_of, prefix, skip_bad, samples_per_shard, part=share)
+
+
+def _video_path(row: SourceRow, root: Path) -> Path | None:
+    """The file that a row names, or None; its faults are noted when the row is checked."""
+    trial = SourceRow(row.number, row.line, row.data, [], row.name, row.stripped)
+    name = trial.text("video")
+    named = all(fault.field != "video" for fault in (*row.faults, *trial.faults))
+    # Not resolved: a link is the video that it is called by.
+    return Path(os.path.normpath(root / name)) if named else None
 
 
 def videos_folder(given: str | Path | None, default: Path) -> Path:
@@ -105,18 +131,6 @@ def _checked(
     )
     row.refuse_all(preference.faults(), _NAMES)
     return None if row.faults else Sample(preference, lambda: {"mp4": path.read_bytes()})
-
-
-def mp4_facts(path: Path, every_frame: bool) -> VideoFacts | str:
-    """The facts of a video, or why it cannot be used; a returned fault is cached, as an exception would not be."""
-    if not path.exists():
-        return f"there is no file {path}"
-    if path.suffix.lower() != ".mp4":
-        return f"{path.name} is not an mp4; `ffmpeg -i {path.name} {path.stem}.mp4` makes one"
-    try:
-        return probe(path, constant_rate=True, every_frame=every_frame)
-    except ValueError as error:
-        return str(error)
 
 
 def read_event(row: SourceRow) -> tuple[float, float] | None:

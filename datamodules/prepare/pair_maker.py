@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datamodules.dense.rows import VideoRow
-from datamodules.prepare.common_clip import CommonFormat, clip_bytes
 from datamodules.prepare.conversations import UnreadableRowError
-from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
+from datamodules.prepare.kept_results import Result
+from datamodules.prepare.pair_cutter import PairCutter, PairTask, found_video
 from datamodules.prepare.pair_layouts import PairLayout, nearest_layout
 from datamodules.prepare.pair_verdicts import Verdict
 from datamodules.prepare.row_writer import Sample
 from datamodules.prepare.rows import SourceRow, sample_key
+from datamodules.prepare.workers import Workers
 from datamodules.shards.files import write_whole
 from datamodules.video.facts import VideoFacts
 
@@ -35,10 +36,11 @@ class PairMaker:
         axis: what is compared; None where the table has no words for it.
         margin: see `prepare_pairs`.
         share: see `prepare_pairs`.
-        videos: finds what the rows name.
-        common: what both videos are made to be.
+        cutter: finds what the rows name, and cuts it.
         source: name for tables; "" = the layout's and the axis.
-        lossless: how frames are encoded again.
+        rows: in the order in which their samples are asked for.
+        skip_bad: go on after a fault.
+        workers: run the cutter.
     """
 
     path: Path
@@ -47,89 +49,96 @@ class PairMaker:
     axis: str | None
     margin: float
     share: float
-    videos: VideoFinder
-    common: CommonFormat
+    cutter: PairCutter
     source: str
-    lossless: bool
+    rows: Sequence[SourceRow]
+    skip_bad: bool
+    workers: Workers
     _labels: list[tuple[str, Verdict]] = field(default_factory=list)
     _first: dict[tuple[str, str, str], str] = field(default_factory=dict)
     _changed: Counter[str] = field(default_factory=Counter)
     _dropped: Counter[str] = field(default_factory=Counter)
     _undecided: int = 0
+    _stopped: bool = False
+    _verdicts: dict[int, tuple[Verdict, dict[str, float]]] | None = None
+    _results: Iterator[Result] | None = None
 
     def samples(self, row: SourceRow) -> Iterator[Sample]:
         """The pair of a row; none where it is faulty or says nothing."""
+        if self._verdicts is None:
+            self._stopped = not self.skip_bad and any(other.faults for other in self.rows)
+            decided = {id(other): verdict for other in self.rows if (verdict := self._verdict(other)) is not None}
+            self._verdicts, self._results = decided, self.workers.results(self._tasks(decided))
+        if id(row) in self._verdicts and self._results is not None:
+            yield from self._pair(row, next(self._results), *self._verdicts[id(row)])
+        self._stopped = self._stopped or bool(row.faults and not self.skip_bad)
+
+    def _verdict(self, row: SourceRow) -> tuple[Verdict, dict[str, float]] | None:
+        """The verdict of a row; None after noting why it has none, and then its videos are not looked for."""
         if row.faults:
-            return
+            return None
         if lacking := self.layout.missing(row.data):
             nearest = nearest_layout(row.data)
             hint = "" if nearest == self.name or self.name == "columns" else f"; the nearest layout is {nearest}"
             row.refuse("row", f"does not fit {self.name}, it has no {', no '.join(lacking)}{hint}")
-            return
+            return None
         try:
             verdict, scores = self.layout.verdict(row.data, self.axis, self.margin, self.share)
         except UnreadableRowError as error:
             row.refuse(error.field, error.why)
-            return
+            return None
         # Before its videos are looked for: a pair without a verdict costs no decoding, and their faults do not matter.
         if verdict is None and self.labelled:
             self._undecided += 1
-            return
-        first, second = self._video(row, self.layout.first), self._video(row, self.layout.second)
+            return None
+        return verdict, scores
+
+    def _tasks(self, decided: Mapping[int, Any]) -> Iterator[PairTask]:
+        for row in self.rows:
+            if id(row) in decided:
+                values = [self.layout.value(row.data, name)[1] for name in (self.layout.first, self.layout.second)]
+                yield PairTask(values, not self._stopped, None if self._stopped else self.cutter.identity(values))
+
+    def _pair(self, row: SourceRow, result: Result, verdict: Verdict, scores: dict[str, float]) -> Iterator[Sample]:
+        videos = [
+            video
+            for column, facts in zip((self.layout.first, self.layout.second), result.facts, strict=True)
+            if (video := self._video(row, column, facts)) is not None
+        ]
         prompt = " ".join(str(self.layout.value(row.data, self.layout.prompt)[1]).split())
-        if first is None or second is None:
+        if len(videos) < 2:
             return
-        pair = (first.video_id, second.video_id, prompt)
-        if first.video_id == second.video_id:
+        (first, first_facts), (second, second_facts) = videos
+        if first == second:
             row.refuse(self.layout.second, "is the same video as the first")
-        elif (before := self._first.setdefault(pair, str(row))) != str(row):
+        elif (before := self._first.setdefault((first, second, prompt), str(row))) != str(row):
             row.refuse("row", f"repeats {before}: the same videos and prompt")
         try:
-            clip = self.common.of(first.facts, second.facts)
+            clip = self.cutter.common.of(first_facts, second_facts)
         except ValueError as error:
             row.refuse("videos", str(error))
         if row.faults:
             return
-        yield self._sample(row, prompt, (first, second), clip, verdict, scores)
-
-    def _sample(
-        self,
-        row: SourceRow,
-        prompt: str,
-        videos: tuple[ImportedVideo, ImportedVideo],
-        clip: VideoFacts,
-        verdict: Verdict,
-        scores: dict[str, float],
-    ) -> Sample:
-        first, second = videos
         source = self.source or (f"{self.name}/{self.axis}" if self.axis else self.name)
         # A pair that is no line of the table has a name, which is unique.
         key = row.name or sample_key(self.path, row)
-        record = VideoRow(key, f"{first.video_id}|{second.video_id}", prompt, clip, source, scores)
+        record = VideoRow(key, f"{first}|{second}", prompt, clip, source, scores)
         if self.labelled:
             # Behind the last check: a row that is refused must leave no label.
             self._labels.append((key, verdict))
-        self._count(row.data, first.facts, second.facts, clip)
-        # Encoded when it is written: the frames of all pairs would not fit into memory.
-        return Sample(
-            record,
-            lambda: {
-                "first.mp4": clip_bytes(first, clip, self.lossless),
-                "second.mp4": clip_bytes(second, clip, self.lossless),
-            },
-        )
+        self._count(row.data, first_facts, second_facts, clip)
+        yield Sample(record, lambda: result.members)
 
     @property
     def labelled(self) -> bool:
         """Whether the table says which videos are better."""
         return self.axis is not None or self.layout.scores is not None
 
-    def _video(self, row: SourceRow, column: str) -> ImportedVideo | None:
-        name, value = self.layout.value(row.data, column)
+    def _video(self, row: SourceRow, column: str, facts: Any) -> tuple[str, VideoFacts] | None:
         try:
-            return self.videos(value)
+            return found_video(facts)
         except ValueError as error:
-            row.refuse(name, str(error))
+            row.refuse(self.layout.value(row.data, column)[0], str(error))
             return None
 
     def _count(self, data: Mapping[str, Any], first: VideoFacts, second: VideoFacts, clip: VideoFacts) -> None:

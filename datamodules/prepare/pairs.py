@@ -10,14 +10,18 @@ from typing import Literal
 
 from datamodules.prepare.common_clip import CommonFormat
 from datamodules.prepare.imported_videos import VideoFinder
+from datamodules.prepare.kept_results import KeptResults
 from datamodules.prepare.own_videos import videos_folder
+from datamodules.prepare.pair_cutter import PairCutter
 from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
 from datamodules.prepare.pair_maker import PairMaker
 from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
 from datamodules.prepare.pair_verdicts import WORDS, given_words, number_words
+from datamodules.prepare.parts import Part
 from datamodules.prepare.preferences import LISTED
 from datamodules.prepare.row_writer import output_prefix, write_samples
 from datamodules.prepare.rows import SourceRow
+from datamodules.prepare.workers import Workers
 from datamodules.shards.index import Index
 
 LayoutName = Literal[
@@ -61,6 +65,8 @@ def prepare_pairs(
     skip_bad: bool = False,
     samples_per_shard: int = 64,
     check: Literal["full", "quick"] = "full",
+    workers: int | None = None,
+    part: str | None = None,
 ) -> Index:
     """Turn pairs of videos of one prompt and their labels into shards; docs/dense_data.md lists the layouts.
 
@@ -94,10 +100,14 @@ def prepare_pairs(
         skip_bad: write the good pairs, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
         check: full decodes every frame of every video once; quick the first alone.
+        workers: processes that decode and encode; null = the free cores, where it takes longer than they take to start.
+            The shards are the same whatever their number.
+        part: as 2/8, the second of eight parts of the pairs, to ``OUTPUT.part2of8``; `prepare join OUTPUT` joins them.
 
     Raises:
         ValueError: the faults of the rows, and nothing is written; no layout fits; or shards of that name exist.
     """
+    options = dict(locals())
     path = Path(table)
     common = CommonFormat(height, width, num_frames, fps, size_multiple, temporal_ratio)
     rows = read_pair_table(path)
@@ -122,11 +132,15 @@ def prepare_pairs(
     # Folders of frames say no rate; 8 a second where the user names none.
     finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
     prefix = output_prefix(output, path if path.is_file() else path / "pairs")
-    maker = PairMaker(path, name, layout, read_axis, margin, share, finder, common, source, lossless)
-    index = write_samples(
-        rows, path, maker.samples, prefix, skip_bad, samples_per_shard, "vidpref/video_pairs",
-        before_commit=partial(maker.write_labels, prefix), max_listed=LISTED,
-    )  # fmt: skip
+    cutter, share_of_rows = PairCutter(finder, common, lossless), Part.named(part, rows, options)
+    if share_of_rows is not None:
+        rows, prefix = list(share_of_rows.of(rows)), share_of_rows.prefix(prefix)
+    with Workers(cutter, KeptResults.of(prefix), workers) as processes:
+        maker = PairMaker(path, name, layout, read_axis, margin, share, cutter, source, rows, skip_bad, processes)
+        index = write_samples(
+            rows, path, maker.samples, prefix, skip_bad, samples_per_shard, "vidpref/video_pairs",
+            before_commit=partial(maker.write_labels, prefix), max_listed=LISTED, part=share_of_rows,
+        )  # fmt: skip
     print(maker.remark(prefix))
     return index
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from datamodules.prepare.kept_results import KeptResults
+from datamodules.prepare.parts import Part
 from datamodules.prepare.progress import with_progress
-from datamodules.prepare.rows import SourceRow, read_rows
-from datamodules.prepare.templates import Texts
+from datamodules.prepare.rows import SourceRow
 from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
@@ -46,39 +47,6 @@ def output_prefix(output: str | Path, rows: Path) -> Path:
     return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
 
 
-def write_rows(
-    path: Path,
-    unique: Sequence[str],
-    check: Callable[[SourceRow], Sample | None],
-    output: str | Path,
-    skip_bad: bool,
-    samples_per_shard: int,
-    texts: Texts | None = None,
-) -> Index:
-    """Check every row of an annotation file and write the good ones to shards.
-
-    Args:
-        path: the annotation file, a JSONL.
-        unique: the fields that together name a row.
-        check: makes the sample of one row; what it finds wrong it adds to the row's faults.
-        output: folder and common name of the shards, or a folder.
-        skip_bad: write the good rows and list the others in ``OUTPUT.skipped.jsonl``.
-        samples_per_shard: samples in one tar file.
-        texts: its texts, and what becomes of chat templates around them; None = it has none.
-
-    Raises:
-        ValueError: lists every fault of every row, and nothing is written; or no row is good.
-    """
-
-    def samples_of(row: SourceRow) -> Iterator[Sample]:
-        sample = check(row) if row.data else None
-        if sample is not None:
-            yield sample
-
-    prefix = output_prefix(output, path)
-    return write_samples(read_rows(path, unique, texts), path, samples_of, prefix, skip_bad, samples_per_shard)
-
-
 @locks_output("prefix")
 def write_samples(
     rows: Sequence[SourceRow],
@@ -91,11 +59,14 @@ def write_samples(
     buckets: Sequence[str] = (),
     before_commit: Callable[[], None] = lambda: None,
     max_listed: int | None = None,
+    part: Part | None = None,
 ) -> Index:
     """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
 
+    What `KeptResults` has of these shards is removed when they are written.
+
     Args:
-        rows: all rows, with the faults found so far.
+        rows: all rows, or those of the part, with the faults found so far.
         source: the file or folder that they are from, for messages.
         samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
         prefix: folder and common name of the shards.
@@ -105,31 +76,40 @@ def write_samples(
         buckets: names of data sets of their own, ``PREFIX-BUCKET``, that the samples are shared among; none = one.
         before_commit: writes what belongs beside the shards, when all samples are accepted.
         max_listed: faults that the message lists, the others are counted; None = all.
+        part: which rows these are of all, where they are not all; `prefix` is the part's own. It may give no sample.
 
     Returns:
         The index, or the indexes joined.
 
     Raises:
-        ValueError: as `write_rows`; or no row gives a sample.
+        ValueError: lists every fault of every row, and nothing is written; or no row gives a sample.
     """
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
     outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
     if buckets:
         undo_joint(prefix, outputs.values())  # what a killed run left half committed, before a writer sees it
+    kept = KeptResults.of(prefix)
+    if any(Path(f"{output}.index.json").exists() for output in outputs.values()):
+        kept.remove()  # a run that was killed behind its commit left them
     with ExitStack() as stack:
         writers = {
             bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
             for bucket, output in outputs.items()
         }
-        for bucket, key, members in _good_samples(source, rows, samples_of, skipped, skip_bad, max_listed):
+        good = _good_samples(source, rows, samples_of, skipped, skip_bad, max_listed, may_be_empty=part is not None)
+        for bucket, key, members in good:
             writers[bucket].write(key, members)
         # Accepted, but still under partial names: what follows may fail, and then nothing is left behind.
-        indexes = {writer.output: writer.close() for writer in writers.values() if not writer.empty}
+        closed = {bucket: writer.close() for bucket, writer in writers.items() if not writer.empty}
+        indexes = {outputs[bucket]: index for bucket, index in closed.items()}
         bad = _write_skipped(skipped, rows)
         before_commit()
-        commit(indexes, prefix if buckets else None)
+        if part is not None:
+            part.write_record(prefix, closed, samples_per_shard)
+        commit(indexes, prefix if buckets and indexes else None)
+    kept.remove()
     _print_outputs({output: indexes.get(output) for output in outputs.values()}, bad, skipped)
-    return joined(list(indexes.values()))
+    return joined(list(indexes.values())) if indexes else Index(schema, (), ())
 
 
 def _write_skipped(path: Path, rows: Sequence[SourceRow]) -> int:
@@ -156,6 +136,7 @@ def _good_samples(
     skipped: Path,
     skip_bad: bool,
     max_listed: int | None,
+    may_be_empty: bool,
 ) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Bucket, key and members of the good rows, in order; raises at the end if there were bad ones not to be skipped.
 
@@ -172,9 +153,9 @@ def _good_samples(
         # Once more: a row may be refused after its last sample, or give none.
         selected = selected and (skip_bad or not row.faults)
     bad = [row for row in rows if row.faults]
-    if bad and (len(bad) == len(rows) or not skip_bad):
+    if bad and ((len(bad) == len(rows) and not may_be_empty) or not skip_bad):
         raise ValueError(_report(path, bad, len(rows), skipped, max_listed))
-    if not given:
+    if not given and not may_be_empty:
         raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
 
 

@@ -69,6 +69,14 @@ class VideoSelection:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
+    def show(self, report: Path) -> None:
+        """Print the table, and where the report is."""
+        from rich.console import Console
+
+        console = Console()
+        console.print(self.table())
+        console.print(f"every clip's numbers and the reasons: {report}", highlight=False, soft_wrap=True)
+
     def table(self) -> Any:
         """A `rich` table: what was measured, its range, and how many clips each filter rejected."""
         from rich.table import Table

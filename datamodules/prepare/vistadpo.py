@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from datamodules.prepare.row_writer import Sample, write_rows
-from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, sample_key
+from datamodules.prepare.kept_results import KeptResults, Result, identity_of
+from datamodules.prepare.parts import Part, described
+from datamodules.prepare.row_writer import output_prefix, write_samples
+from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, read_rows, sample_key
 from datamodules.prepare.templates import Texts
+from datamodules.prepare.worked_rows import RowTask, WorkedRows, row_result
+from datamodules.prepare.workers import Workers
 from datamodules.shards.index import Index
 from datamodules.video.codec import decode_image, encode_mp4
 from datamodules.video.containers import require_regular
@@ -118,6 +123,8 @@ def prepare_vistadpo(
     skip_bad: bool = False,
     samples_per_shard: int = 64,
     strip_templates: bool = False,
+    workers: int | None = None,
+    part: str | None = None,
 ) -> Index:
     """Turn VistaDPO's released annotations into shards; docs/data.md describes both.
 
@@ -132,24 +139,35 @@ def prepare_vistadpo(
         skip_bad: write the good rows, and list the bad ones with their faults in ``OUTPUT.skipped.jsonl``.
         samples_per_shard: samples in one tar file.
         strip_templates: remove what looks like a chat template around a text (``<image>`` at its start, ``USER:``).
+        workers: processes that read frames and encode; null = the free cores, where it takes longer than they take to
+            start. The shards are the same whatever their number.
+        part: as 2/8, the second of eight parts of the rows, to ``OUTPUT.part2of8``; `prepare join OUTPUT` joins them.
 
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
     """
-    rows, videos = Path(rows), Path(videos)
+    options = dict(locals())
+    path, videos = Path(rows), Path(videos)
     if not videos.is_dir():
         raise ValueError(f"{videos}: no such folder; give the one of the directories of frames")
     if not 0 < fps < math.inf:
         raise ValueError(f"fps must be above 0, not {fps}")
-    check = _Checker(rows, videos, fps, clips, objects, lossless)
     # The released prompts hold a video token, which is removed always and nothing to warn of.
     texts = Texts(_TEXTS, strip_templates, own_token=VIDEO_TOKEN)
-    return write_rows(rows, ("video", "prompt"), check, output, skip_bad, samples_per_shard, texts)
+    all_rows = read_rows(path, ("video", "prompt"), texts)
+    prefix, share = output_prefix(output, path), Part.named(part, all_rows, options)
+    selected: Sequence[SourceRow] = all_rows
+    if share is not None:
+        selected, prefix = share.of(all_rows), share.prefix(prefix)
+    checker = _Checker(path, videos, fps, clips, objects, lossless)
+    with Workers(checker, KeptResults.of(prefix), workers) as processes:
+        samples = WorkedRows(selected, skip_bad, processes, checker.identity)
+        return write_samples(selected, path, samples, prefix, skip_bad, samples_per_shard, part=share)
 
 
 @dataclass(frozen=True, slots=True)
 class _Checker:
-    """Checker of rows: the sample of a row, or None after noting what is wrong with it."""
+    """Checker of rows: what is wrong with one, or the files of its sample."""
 
     annotations: Path
     videos: Path
@@ -158,7 +176,8 @@ class _Checker:
     objects: bool
     lossless: bool
 
-    def __call__(self, row: SourceRow) -> Sample | None:
+    def __call__(self, task: RowTask) -> Result:
+        row = task.row
         given = self._given(row)
         shown = {name: self._frames(row, name) for name in ("video", "clip_w", "clip_l") if name in given}
         facts: dict[str, VideoFacts | None] = dict.fromkeys(shown)
@@ -191,20 +210,23 @@ class _Checker:
             source=video_id.split("/")[0] if "/" in video_id else "",
         )
         row.refuse_all(preference.faults(), _NAMES)
-        if row.faults:
-            return None
+        members: dict[str, bytes] = {}
+        if not row.faults and task.encoded:
+            for name, frames in shown.items():
+                if frames is not None:
+                    members[_MEMBERS[name]] = encode_mp4(frames, self.fps, self.lossless)
+            if picture is not None:
+                members["frame.jpg"] = picture
+        return row_result(row, preference, members)
 
-        # Encoding waits until it is known that the row, and with it the whole file, is good.
-        def members() -> dict[str, bytes]:
-            pictures = {} if picture is None else {"frame.jpg": picture}
-            encoded = {
-                name: encode_mp4(frames, self.fps, self.lossless)
-                for name, frames in shown.items()
-                if frames is not None
-            }
-            return {_MEMBERS[name]: video for name, video in encoded.items()} | pictures
-
-        return Sample(preference, members)
+    def identity(self, row: SourceRow) -> str | None:
+        """See `Task`: with names, sizes and times of all pictures that the row names."""
+        folders = (row.data.get(name) for name in ("video", "clip_w", "clip_l", "frame"))
+        named = sorted({self.videos / folder for folder in folders if isinstance(folder, str) and folder.strip()})
+        pictures_of = [path for folder in named if folder.is_dir() for path in sorted(folder.iterdir())]
+        stats = ((path, path.stat()) for path in pictures_of if path.is_file())
+        files = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+        return identity_of(self.annotations, described(self), row.number, row.data, row.stripped, files)
 
     def _given(self, row: SourceRow) -> set[str]:
         """The fields to use; notes where half of a pair is missing."""

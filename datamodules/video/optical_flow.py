@@ -28,7 +28,9 @@ class OpticalFlow(Protocol):
         """
 
 
-def mean_motion(flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: float = MEASURED_FPS) -> float:
+def mean_motion(
+    flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: float = MEASURED_FPS, shrink: int = 1
+) -> float:
     """How much a video moves: the mean flow magnitude, in shorter sides of the frame per second.
 
     The unit makes the number independent of resolution and rate: 0.1 means that the average pixel crosses the shorter
@@ -39,6 +41,7 @@ def mean_motion(flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: flo
         frames: (T, 3, H, W) uint8, at least two.
         fps: frames per second of `frames`.
         measured_fps: frames in between are left out down to about this rate.
+        shrink: the flow is measured on frames of sides shorter by this.
 
     Raises:
         ValueError: fewer than two frames.
@@ -47,8 +50,29 @@ def mean_motion(flow: OpticalFlow, frames: Tensor, fps: float, measured_fps: flo
         raise ValueError("motion is measured between neighbouring frames: give at least two")
     # At least two frames are left, however short the video is.
     step = min(max(1, round(fps / measured_fps)), len(frames) - 1)
-    pixels = flow.magnitudes(frames[::step]).mean().item()
-    return pixels / min(frames.shape[-2:]) * fps / step
+    measured = frames[::step] if shrink == 1 else shrunk(frames[::step], shrink)
+    pixels = flow.magnitudes(measured).mean().item()
+    return pixels / min(measured.shape[-2:]) * fps / step
+
+
+def shrunk(frames: Tensor, shrink: int) -> Tensor:
+    """Frames of shorter sides: means of squares of pixels; what is over at the right and bottom is left out.
+
+    Args:
+        frames: (T, 3, H, W) uint8.
+        shrink: pixels on a side of a square.
+
+    Returns:
+        (T, 3, H // shrink, W // shrink) uint8.
+    """
+    import cv2
+
+    height, width = (side // shrink for side in frames.shape[-2:])
+    small = np.empty((len(frames), 3, height, width), dtype=np.uint8)
+    for place, frame in enumerate(frames[..., : height * shrink, : width * shrink].numpy()):
+        for channel, plane in enumerate(frame):
+            small[place, channel] = cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small)
 
 
 class DisFlow(OpticalFlow):

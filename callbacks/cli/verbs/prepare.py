@@ -46,6 +46,7 @@ PREPARE = {
     "agreement": Prepare(
         "datamodules.prepare.label_agreement", "label_agreement", "how far two sets of labels of the same pairs agree"
     ),
+    "join": Prepare("datamodules.prepare.join", "prepare_join", "join the parts that --part 1/N ... N/N wrote"),
     "index": Prepare("datamodules.prepare.index", "prepare_index", "make the index for shards that others wrote"),
     "verify": Prepare("datamodules.prepare.index", "prepare_verify", "check every byte and every video of a data set"),
     "overlap": Prepare(

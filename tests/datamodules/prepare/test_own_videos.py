@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-import datamodules.prepare.own_videos
+import datamodules.prepare.checked_mp4s
 from datamodules.prepare.own_videos import FIELDS, prepare_jsonl
 from datamodules.prepare.verify import verify
 from datamodules.shards.index import Index
@@ -159,7 +159,7 @@ def test_a_video_is_looked_into_once_even_a_bad_one(folder: Path, monkeypatch: p
         looked.append(path.name)
         return probe(path, **options)
 
-    monkeypatch.setattr(datamodules.prepare.own_videos, "probe", counted)
+    monkeypatch.setattr(datamodules.prepare.checked_mp4s, "probe", counted)
     broken = [{"video": "broken.mp4", "question": f"What is {number}?"} for number in range(3)]
     assert "3 of 5 rows are bad" in message_of(write(folder, {}, {"question": "Which?"}, *broken))
     assert looked == ["roll.mp4", "broken.mp4"]

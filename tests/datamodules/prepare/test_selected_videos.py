@@ -82,6 +82,33 @@ def test_filters_choose_and_say_why(mixed_folder: Path, capsys: pytest.CaptureFi
     assert "rejected by Motion" in table
 
 
+def test_a_cut_spares_the_flow(mixed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[float] = []
+    judge = Motion.judge
+
+    def counted(self: Motion, clip: Candidate) -> Finding:
+        finding = judge(self, clip)
+        measured.append(finding.scores["motion"])
+        return finding
+
+    monkeypatch.setattr(Motion, "judge", counted)
+    prepare(mixed_folder, filters=[Motion(), Cuts(), Duration(least=1)])
+    report = {trial["video"]: trial for trial in lines(mixed_folder.parent / "out.report.jsonl")}
+    assert len(measured) == 3  # of still, dull and good
+    assert "motion" not in report["cut.mp4"]["scores"]
+    assert "motion" in report["dull.mp4"]["scores"]
+
+
+def test_a_faster_preset_gives_other_bytes_of_the_same_picture(mixed_folder: Path) -> None:
+    usual, fast = (
+        prepare(mixed_folder, lossless=False, skip_bad=True),
+        prepare(mixed_folder, "fast", lossless=False, skip_bad=True, preset="veryfast"),
+    )
+    assert [entry.key for entry in usual.entries] == [entry.key for entry in fast.entries]
+    assert usual.fingerprint != fast.fingerprint
+    assert (sample(usual)[1].float() - sample(fast)[1].float()).abs().mean() < 2
+
+
 class _Failing(VideoFilter):
     """Cannot judge captions with a word, or not begin at all."""
 

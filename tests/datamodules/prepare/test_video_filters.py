@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from datamodules.prepare.aesthetic import Aesthetic, linear_score, read_head
-from datamodules.prepare.video_filters import Candidate, Cuts, Duration, Motion, Resolution, colour_distances
+from datamodules.prepare.video_filters import (
+    Candidate,
+    Cuts,
+    Duration,
+    Motion,
+    Resolution,
+    colour_distances,
+)
 from datamodules.video.facts import VideoFacts
 from datamodules.video.optical_flow import RaftFlow
 from lightning_modules.judges.base import Judge, JudgeQuestion
@@ -52,6 +60,22 @@ def test_motion_rejects_stills_and_haste() -> None:
     assert fast.why is not None
     assert "is above 1" in fast.why
     assert Motion(least=None, most=None).judge(clip(sliding(0, count=9))).why is None
+
+
+@pytest.mark.parametrize(("shrink", "bound"), [(2, 0.132), (4, 0.144)])
+def test_motion_on_smaller_frames_has_its_own_bound(shrink: Literal[2, 4], bound: float) -> None:
+    frames = sliding(2, count=9, size=128)
+    whole = Motion(least=0.12).judge(clip(frames))
+    small = Motion(least=0.12, shrink=shrink).judge(clip(frames))
+    assert set(whole.scores) == {"motion"}
+    assert whole.why is None
+    assert small.scores["motion"] == pytest.approx(whole.scores["motion"], rel=0.2)
+    assert small.scores["motion_shrink"] == shrink
+    assert small.scores["motion_least"] == pytest.approx(bound)
+    assert f"is below {bound:g}" in str(small.why)
+    assert Motion(least=None, shrink=shrink).judge(clip(frames)).scores.keys() == {"motion", "motion_shrink"}
+    with pytest.raises(ValueError, match="shrink is 3; give 1, 2, 4"):
+        Motion(shrink=3)  # type: ignore[arg-type]
 
 
 def test_a_cut_is_found_where_it_is_and_motion_is_none() -> None:

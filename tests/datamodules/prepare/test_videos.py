@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datamodules.dense.rows import VideoRow
-from datamodules.prepare import videos as module
+from datamodules.prepare import clip_cutter as module
 from datamodules.prepare.clip_format import ClipFormat
 from datamodules.prepare.verify import verify
 from datamodules.prepare.video_filters import Candidate, Cuts, Duration
@@ -176,13 +176,13 @@ def test_one_clip_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.Monke
             alive.append(index)
             yield index, frame
 
-    def seen(self: Any, trial: Any, clip: Candidate) -> bool:
+    def seen(self: Any, selection: Any, trial: Any, clip: Candidate) -> bool:
         most.append(len(alive))
         alive.clear()
         return True
 
     monkeypatch.setattr(module, "stream_frames", counted)
-    monkeypatch.setattr(module._Cutter, "_stays", seen)
+    monkeypatch.setattr(module.ClipCutter, "_stays", seen)
     assert len(prepare(folder, clips_per_video=4)) == 4
     assert most == [9, 9, 9, 9]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.video.optical_flow import DisFlow, OpticalFlow, RaftFlow, mean_motion
+from datamodules.video.optical_flow import DisFlow, OpticalFlow, RaftFlow, mean_motion, shrunk
 from tests.support.moving_clips import sliding
 
 
@@ -79,3 +79,11 @@ def test_raft_refuses_what_are_no_weights_of_its_own(raft_weights: str, tmp_path
         RaftFlow(str(tmp_path / "text.pth"), "small").magnitudes(frames)
     with pytest.raises(ValueError, match="num_updates is 0"):
         RaftFlow(num_updates=0)
+
+
+def test_smaller_frames_are_means_of_squares_of_pixels() -> None:
+    frames = torch.arange(2 * 3 * 4 * 6, dtype=torch.uint8).view(2, 3, 4, 6)
+    small = shrunk(frames, 2)
+    assert small.shape == (2, 3, 2, 3)
+    assert small[1, 2].tolist() == [[124, 126, 128], [136, 138, 140]]  # of 123.5 and so on
+    assert shrunk(frames, 4).shape == (2, 3, 1, 1)
