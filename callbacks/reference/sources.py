@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -19,7 +18,7 @@ from datamodules.vista.samples import AnswerScores, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.log_probs import Head
 from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
-from lightning_modules.policies.sharding import load_sharded
+from lightning_modules.policy_loading import load_policy
 from lightning_modules.preference import PreferenceModule
 
 ReferenceSplit = Literal["train", "val"]
@@ -129,12 +128,7 @@ class CopySource(ReferenceSource):
             return
         strategy, precision = trainer.strategy, trainer.precision_plugin
         with strategy.tensor_init_context(), strategy.model_sharded_context(), precision.module_init_context():
-            if isinstance(strategy, ModelParallelStrategy):
-                assert module.device_mesh is not None
-                mixed_precision = getattr(strategy, "mixed_precision", None)
-                load_sharded(self._copy, module.device_mesh["data_parallel"], mixed_precision)
-            else:
-                self._copy.load()
+            load_policy(module, self._copy)
         self._copy = precision.convert_module(self._copy.requires_grad_(False)).eval()
         self._copy.to(module.device)
         self._ready = True
