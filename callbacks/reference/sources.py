@@ -38,9 +38,20 @@ class ReferenceSource(ABC):
     def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """The reference's scores, and its output head where that is not the policy's own."""
 
+    @property
+    def live(self) -> ReferenceSource:
+        """The source that the guard watches: what scores by a forward, if anything does."""
+        return self
+
+    def keep(self) -> None:  # noqa: B027
+        """Write what the run is to find again after a stop."""
+
+    def share(self, trainer: Trainer) -> None:  # noqa: B027
+        """Called by all ranks at the end of an epoch, to take over what the others have kept."""
+
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Make the reference the policy as it is now, keeping the share `decay` of itself."""
-        raise AssertionError("a cached reference is never refreshed, the callback refuses that")
+        raise AssertionError("stored scores are never refreshed, the callback refuses that")
 
     def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
         """Name -> the reference's own parameters, as far as a refresh changes them."""
@@ -71,10 +82,12 @@ class AdapterSource(ReferenceSource):
 
     Args:
         refreshes: the reference will follow the policy, so it needs an adapter of its own.
+        mode: what to call it in an error.
     """
 
-    def __init__(self, refreshes: bool = False) -> None:
+    def __init__(self, refreshes: bool = False, mode: str = "adapter") -> None:
         self.refreshes = refreshes
+        self.mode = mode
 
     def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:
         """Refuse a policy of which more trains than its adapters, or which has no adapter to refresh.
@@ -91,7 +104,7 @@ class AdapterSource(ReferenceSource):
         if outside:
             cached = ", or mode cached after `vidpref predict` with ReferenceCacheWriter"
             raise ValueError(
-                f"ReferenceModel: mode is adapter, but {len(outside)} parameters train that are no adapter's (the "
+                f"ReferenceModel: mode is {self.mode}, but {len(outside)} parameters train that are no adapter's (the "
                 f"first is {outside[0]}); the reference would move with them. For full fine-tuning use mode copy"
                 f"{cached if isinstance(module, AnswerModule) else ''}"
             )
@@ -175,12 +188,7 @@ class CachedSource(ReferenceSource):
         Raises:
             ValueError: it is a flow model's; or the cache was made from other frames, or of another pixel budget.
         """
-        if not isinstance(module, AnswerModule):
-            raise ValueError(
-                f"ReferenceModel: mode is cached, but the scores of {type(module).__name__} are errors at a time and "
-                "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
-                "adapter, or copy for full fine-tuning"
-            )
+        refuse_flow(module, "cached")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         for split in data.splits(trainer.state.fn) if hasattr(data, "splits") else ():
             if data.paths[split] is not None and not data.resample_each_epoch:
@@ -257,6 +265,16 @@ class CachedSource(ReferenceSource):
                 "to 0, or use mode adapter or copy"
             )
         self._head_checked = True
+
+
+def refuse_flow(module: PreferenceModule, mode: str) -> None:
+    """Raise a ValueError for a method whose scores no store can hold."""
+    if not isinstance(module, AnswerModule):
+        raise ValueError(
+            f"ReferenceModel: mode is {mode}, but the scores of {type(module).__name__} are errors at a time and "
+            "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
+            "adapter, or copy for full fine-tuning"
+        )
 
 
 def trained(policy: Any) -> dict[str, nn.Parameter]:
