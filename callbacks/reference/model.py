@@ -78,7 +78,8 @@ class ReferenceModel(Callback):
                 raise ValueError(f"ReferenceModel: mode is remember, cache is {cache!r}; give one folder, or none")
         elif (mode == "cached") != bool(cache):
             raise ValueError(
-                f"ReferenceModel: mode is {mode}, cache is {cache!r}; `cache` goes with mode cached only, or with remember"
+                f"ReferenceModel: mode is {mode}, cache is {cache!r}; `cache` goes with mode cached only, or as a "
+                "folder with remember"
             )
         if refresh_every_n_steps is not None and (mode in ("cached", "remember") or refresh_every_n_steps < 1):
             raise ValueError(
