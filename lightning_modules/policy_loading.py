@@ -17,7 +17,7 @@ from lightning_modules.policies.sharding import load_sharded
 
 
 def load_policy(module: LightningModule, policy: Any) -> None:
-    """Load a policy's weights, for `configure_model`; under FSDP2, sharded from the start.
+    """Load the weights of the module's policy, or of a copy of it; under FSDP2, sharded from the start.
 
     Args:
         module: the module in its trainer.
@@ -26,7 +26,8 @@ def load_policy(module: LightningModule, policy: Any) -> None:
     strategy = module.trainer.strategy
     if isinstance(strategy, ModelParallelStrategy):
         assert module.device_mesh is not None
-        load_sharded(policy, module.device_mesh["data_parallel"], getattr(strategy, "mixed_precision", None))
+        mesh = getattr(strategy, "policy_mesh", None) or module.device_mesh["data_parallel"]
+        load_sharded(policy, mesh, getattr(strategy, "mixed_precision", None))
     else:
         policy.load()
 

@@ -186,9 +186,14 @@ class PreferenceModule(LightningModule, ABC):
         self._require_finite(loss, means, batch)
         if self._unchecked_items is not None:
             self._unchecked_items += sum(len(term.samples) for term in terms.values())
-        self._step_losses.log(self, loss, means, terms, len(batch.keys))
+        self._step_losses.add(self, loss, means, terms)
+        self._step_losses.log(self, len(batch.keys))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
+
+    def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:
+        """Log the losses of a step that a callback has just made the last one, and with it one that is logged."""
+        self._step_losses.log(self, len(batch.keys))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Once: everything that trains must have a gradient, as soon as the loss had anything to prefer."""

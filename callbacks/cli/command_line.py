@@ -26,6 +26,7 @@ from callbacks.cli.class_names import import_config_classes
 from callbacks.cli.config_errors import readable
 from callbacks.cli.log_interval import LogInterval
 from callbacks.cli.lost_processes import lost_process
+from callbacks.cli.matmul_precision import MatmulPrecision
 from callbacks.cli.named_items import address_by_name
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
@@ -76,7 +77,8 @@ class VidprefCLI(LightningCLI):
     `ModelCheckpoint` with `save_last` replaces it), checkpoints written whole or not at all (`AtomicCheckpointIO`), an
     end in order after SIGTERM (`StopSignals`), a CSV logger with a new version folder for each start, the record of
     what ran (`RunRecord`), a restart that goes on at the very place (`Resume`), `Throughput`, `Progress`, the list of
-    what was skipped (`BadSamples`), and a log of every tenth step, or more of them in a short run (`LogInterval`).
+    what was skipped (`BadSamples`), TF32 for float32 adapters on a GPU (`MatmulPrecision`), and a log of every tenth
+    step, or more of them in a short run (`LogInterval`).
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -252,6 +254,8 @@ def default_pieces(trainer: Mapping[str, Any], verb: str, logs: Path) -> dict[st
         added.append(Progress())
     if not _holds(callbacks, BadSamples):
         added.append(BadSamples())
+    if not _holds(callbacks, MatmulPrecision):
+        added.append(MatmulPrecision())
     if not _holds(callbacks, StopSignals):
         added.append(StopSignals())
     if not _holds(plugins, CheckpointIO):

@@ -20,7 +20,7 @@ class Beat:
 
     waited: float
     worked: float
-    samples: int
+    samples: int | Tensor
 
 
 class Throughput(Callback):
@@ -67,9 +67,14 @@ class Throughput(Callback):
         self._ended = None
 
 
-def num_samples(batch: Any) -> int:
-    """How many real samples a batch holds: those its mask keeps, else its keys; 1 for a batch that has neither."""
+def num_samples(batch: Any) -> int | Tensor:
+    """How many real samples a batch holds: those its mask keeps, else its keys; 1 for a batch that has neither.
+
+    It is a number where that is known without asking a device, else a tensor there: reading it would wait for the step.
+    """
+    if isinstance(real := getattr(batch, "real", None), list):
+        return sum(real)
     mask = getattr(batch, "mask", None)
     if isinstance(mask, Tensor):
-        return int(mask.sum())
+        return mask.sum()
     return len(getattr(batch, "keys", ())) or 1

@@ -10,6 +10,7 @@ probabilities are in the index too, so that a run holds them in memory and reads
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -48,13 +49,98 @@ def refuse_resampling(data: Any) -> None:
         )
 
 
-class ReferenceCache:
+class StoredScores(ABC):
+    """Scores of a reference that were kept, sample by sample."""
+
+    #: Where they are, and what to do where one is missing; for messages.
+    path: str
+    remedy: str
+
+    @abstractmethod
+    def answers_of(self, key: str) -> Mapping[str, tuple[float, int]]:
+        """A sample's "view/answer" -> log-probability and number of tokens; nothing where the sample is not there."""
+
+    @abstractmethod
+    def tensors_of(self, key: str) -> dict[str, Tensor]:
+        """The sample's tensors, as in its member; its answers are numbered as `answers_of` has them."""
+
+    @abstractmethod
+    def blank(self) -> Tensor:
+        """(0, D) in the type of the hidden states."""
+
+    def scores(self, batch: VistaBatch, hidden_answer: Tensor | None = None) -> AnswerScores:
+        """The reference's scores of a batch, on the batch's device; masked samples get zeros.
+
+        Args:
+            batch: the batch; only its keys, views and mask are read.
+            hidden_answer: (N,) the answer of each hidden state to read, in the policy's order; None = none.
+
+        Raises:
+            ValueError: a sample or an answer that the cache lacks, or another number of tokens than the policy has.
+        """
+        device, names = batch.mask.device, answer_names(batch)
+        stored = [self._answer(batch, sample, name) for sample, name in names]
+        scores = AnswerScores(
+            torch.tensor([log_prob for log_prob, _ in stored], dtype=torch.float32, device=device),
+            torch.tensor([tokens for _, tokens in stored], dtype=torch.int64, device=device),
+        )
+        if hidden_answer is not None:
+            scores.hidden, scores.hidden_answer = self._hidden(batch, hidden_answer), hidden_answer
+        return scores
+
+    def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
+        """Log-probability and number of tokens of one answer, from the index in memory."""
+        # A masked slot may be of a sample that was skipped when the cache was made.
+        if not batch.real[sample]:
+            return 0.0, 0
+        key = batch.keys[sample]
+        answers = self.answers_of(key)
+        if name not in answers:
+            raise ValueError(f"{self.path} has no score of {name} of sample {key!r}; {self.remedy}")
+        log_prob, tokens = answers[name]
+        return log_prob, tokens
+
+    def _hidden(self, batch: VistaBatch, hidden_answer: Tensor) -> Tensor:
+        """(N, D) hidden states in the order of `hidden_answer`."""
+        stored, rows = dict(self._stored(batch)), hidden_answer.cpu()
+        blank = self.blank()
+        hidden = blank.new_zeros(len(rows), blank.shape[1])
+        for row in sorted(set(rows.tolist())):
+            # The policy's positions of one answer need not be in one run; the cache has them in the answer's order.
+            places = (rows == row).nonzero()[:, 0]
+            sample, name = answer_names(batch)[row]
+            if not batch.real[sample]:
+                continue
+            states = stored.get(row)
+            if states is None or len(states) != len(places):
+                raise ValueError(
+                    f"{self.path}: {name} of sample {batch.keys[sample]!r} has {0 if states is None else len(states)} "
+                    f"hidden states, the policy has {len(places)} tokens: another tokenizer made them; {self.remedy}"
+                )
+            hidden[places] = states
+        return hidden.to(hidden_answer.device)
+
+    def _stored(self, batch: VistaBatch) -> Iterator[tuple[int, Tensor]]:
+        """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""
+        rows = {(sample, name): row for row, (sample, name) in enumerate(answer_names(batch))}
+        for sample, key in enumerate(batch.keys):
+            if not batch.real[sample]:
+                continue
+            tensors = self.tensors_of(key)
+            for place, name in enumerate(self.answers_of(key)):
+                if (sample, name) in rows:
+                    yield rows[sample, name], tensors["hidden"][tensors["hidden_answer"] == place]
+
+
+class ReferenceCache(StoredScores):
     """Reads a cache: log-probabilities from memory, hidden states from the shards when they are asked for.
 
     Args:
         path: the index, ``.../NAME.index.json``.
         reader: fetches bytes; None = one with default retries.
     """
+
+    remedy = "make it again with `vidpref predict`"
 
     def __init__(self, path: str, reader: ByteReader | None = None) -> None:
         self.path = path
@@ -97,79 +183,47 @@ class ReferenceCache:
                 f"{self.path} cannot serve this run, make it again with `vidpref predict`: {'; '.join(faults)}"
             )
 
-    def scores(self, batch: VistaBatch, hidden_answer: Tensor | None = None) -> AnswerScores:
-        """The reference's scores of a batch, on the batch's device; masked samples get zeros.
-
-        Args:
-            batch: the batch; only its keys, views and mask are read.
-            hidden_answer: (N,) the answer of each hidden state to read, in the policy's order; None = none.
-
-        Raises:
-            ValueError: a sample or an answer that the cache lacks, or another number of tokens than the policy has.
-        """
-        device, names = batch.mask.device, answer_names(batch)
-        stored = [self._answer(batch, sample, name) for sample, name in names]
-        scores = AnswerScores(
-            torch.tensor([log_prob for log_prob, _ in stored], dtype=torch.float32, device=device),
-            torch.tensor([tokens for _, tokens in stored], dtype=torch.int64, device=device),
-        )
-        if hidden_answer is not None:
-            scores.hidden, scores.hidden_answer = self._hidden(batch, hidden_answer), hidden_answer
-        return scores
-
-    def _answer(self, batch: VistaBatch, sample: int, name: str) -> tuple[float, int]:
-        """Log-probability and number of tokens of one answer, from the index in memory."""
-        # A masked slot may be of a sample that was skipped when the cache was made.
-        if not batch.real[sample]:
-            return 0.0, 0
-        key = batch.keys[sample]
+    def answers_of(self, key: str) -> Mapping[str, tuple[float, int]]:
+        """From the index in memory."""
         position = self.index.positions.get(key)
         answers: Mapping[str, Any] = {} if position is None else self.index.entries[position].facts["answers"]
-        if name not in answers:
-            raise ValueError(
-                f"{self.path} has no score of {name} of sample {key!r}; make it again with `vidpref predict`"
-            )
-        log_prob, tokens = answers[name]
-        return log_prob, tokens
+        return answers
 
-    def _hidden(self, batch: VistaBatch, hidden_answer: Tensor) -> Tensor:
-        """(N, D) hidden states in the order of `hidden_answer`."""
-        stored, rows = dict(self._stored(batch)), hidden_answer.cpu()
-        hidden = self._blank.new_zeros(len(rows), self._blank.shape[1])
-        for row in sorted(set(rows.tolist())):
-            # The policy's positions of one answer need not be in one run; the cache has them in the answer's order.
-            places = (rows == row).nonzero()[:, 0]
-            sample, name = answer_names(batch)[row]
-            if not batch.real[sample]:
-                continue
-            states = stored.get(row)
-            if states is None or len(states) != len(places):
-                raise ValueError(
-                    f"{self.path}: {name} of sample {batch.keys[sample]!r} has {0 if states is None else len(states)} "
-                    f"hidden states, the policy has {len(places)} tokens; make it again with this policy's tokenizer"
-                )
-            hidden[places] = states
-        return hidden.to(hidden_answer.device)
+    def tensors_of(self, key: str) -> dict[str, Tensor]:
+        """From the shards."""
+        return unpacked(self._samples.read(self.index.positions[key], [SUFFIX])[SUFFIX])
+
+    def blank(self) -> Tensor:
+        """(0, D) in the type of the hidden states, which is that of the first sample."""
+        return self._first_hidden[:0]
 
     @cached_property
-    def _blank(self) -> Tensor:
-        """(0, D) in the type of the hidden states."""
-        return self._tensors(0)["hidden"][:0]
+    def _first_hidden(self) -> Tensor:
+        return self.tensors_of(self.index.entries[0].key)["hidden"]
 
-    def _tensors(self, position: int) -> dict[str, Tensor]:
-        from safetensors.torch import load
 
-        tensors: dict[str, Tensor] = load(self._samples.read(position, [SUFFIX])[SUFFIX])
-        return tensors
+def packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
+    """A sample's member, and its facts for the index."""
+    from safetensors.torch import save
 
-    def _stored(self, batch: VistaBatch) -> Iterator[tuple[int, Tensor]]:
-        """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""
-        rows = {(sample, name): row for row, (sample, name) in enumerate(answer_names(batch))}
-        for sample, key in enumerate(batch.keys):
-            if not batch.real[sample]:
-                continue
-            position = self.index.positions[key]
-            tensors = self._tensors(position)
-            for place, name in enumerate(self.index.entries[position].facts["answers"]):
-                if (sample, name) in rows:
-                    yield rows[sample, name], tensors["hidden"][tensors["hidden_answer"] == place]
+    rows = {name: row for row, (position, name) in enumerate(answer_names(batch)) if position == sample}
+    index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
+    log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
+    tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
+    if scores.hidden is not None and scores.hidden_answer is not None:
+        kept = torch.isin(scores.hidden_answer, index)
+        # Row of the batch's scores -> place among this sample's answers.
+        places = torch.full((len(scores.log_probs),), -1, device=index.device)
+        places[index] = torch.arange(len(index), device=index.device)
+        tensors["hidden"] = scores.hidden[kept].cpu().contiguous()
+        tensors["hidden_answer"] = places[scores.hidden_answer[kept]].cpu()
+    facts = {"answers": {name: [float(log_probs[i]), int(num_tokens[i])] for i, name in enumerate(rows)}}
+    return save(tensors, metadata={"answers": ",".join(rows)}), facts
+
+
+def unpacked(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a member."""
+    from safetensors.torch import load
+
+    tensors: dict[str, Tensor] = load(content)
+    return tensors

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.reference.cache import SCHEMA, SUFFIX, answer_names, names_of, refuse_resampling
+from callbacks.reference.cache import SCHEMA, SUFFIX, names_of, packed, refuse_resampling
 from callbacks.reference.former_cache import settings_in_current_words
 from callbacks.writers.shards import ShardWriter
 from datamodules.stream.predict_outputs import WrittenSample
@@ -41,10 +40,7 @@ class ReferenceCacheWriter(ShardWriter):
             ValueError: the negatives are drawn again in every epoch, so that no score stays valid.
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        refuse_resampling(data)
-        # How an adapter would be made does not matter to the reference, so nested settings are left out.
-        policy = settings_and_contents(module.policy, nested=False)
-        return {**data.views_fingerprint("predict"), "policy": policy, **_answers(module)}
+        return scored_from(data, module, "predict")
 
     def current_words(self, made_from: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a finished cache says it was made from, in the words of this version."""
@@ -66,30 +62,23 @@ class ReferenceCacheWriter(ShardWriter):
         """The batch's samples, without padding and without those that could not be read."""
         for sample, key in enumerate(batch.keys):
             if batch.real[sample]:
-                content, facts = _packed(batch, sample, outputs)
+                content, facts = packed(batch, sample, outputs)
                 yield WrittenSample(key, {SUFFIX: content}, facts)
+
+
+def scored_from(data: Any, module: Any, split: str) -> dict[str, Any]:
+    """What the scores of a split depend on: shards, views, answers, policy.
+
+    Raises:
+        ValueError: the negatives are drawn again in every epoch, so that no score stays valid.
+    """
+    refuse_resampling(data)
+    # How an adapter would be made does not matter to the reference, so nested settings are left out.
+    policy = settings_and_contents(module.policy, nested=False)
+    return {**data.views_fingerprint(split), "policy": policy, **_answers(module)}
 
 
 def _answers(module: Any) -> dict[str, list[str]]:
     """The "view/answer" names that are scored, and those of them whose hidden states are kept."""
     hidden = sorted(f"{view}/{answer}" for view, answer in module.kept_hidden())
     return {"answers": names_of(module.needs()), "hidden": hidden}
-
-
-def _packed(batch: VistaBatch, sample: int, scores: AnswerScores) -> tuple[bytes, dict[str, Any]]:
-    """One sample's member and its facts for the index."""
-    from safetensors.torch import save
-
-    rows = {name: row for row, (position, name) in enumerate(answer_names(batch)) if position == sample}
-    index = torch.tensor(list(rows.values()), device=scores.log_probs.device)
-    log_probs, num_tokens = scores.log_probs[index].float().cpu(), scores.num_tokens[index].cpu()
-    tensors = {"log_probs": log_probs, "num_tokens": num_tokens}
-    if scores.hidden is not None and scores.hidden_answer is not None:
-        kept = torch.isin(scores.hidden_answer, index)
-        # Row of the batch's scores -> place among this sample's answers.
-        places = torch.full((len(scores.log_probs),), -1, device=index.device)
-        places[index] = torch.arange(len(index), device=index.device)
-        tensors["hidden"] = scores.hidden[kept].cpu().contiguous()
-        tensors["hidden_answer"] = places[scores.hidden_answer[kept]].cpu()
-    facts = {"answers": {name: [float(log_probs[i]), int(num_tokens[i])] for i, name in enumerate(rows)}}
-    return save(tensors, metadata={"answers": ",".join(rows)}), facts

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.reference.guard import Guard
 from callbacks.reference.probes import PROBES, Probe, ProbeScores, Score, probe_of
+from callbacks.reference.remembered import RememberedSource
 from callbacks.reference.sources import (
     SPLITS,
     AdapterSource,
@@ -39,6 +40,10 @@ class ReferenceModel(Callback):
       the starting weights also when the run resumes from a checkpoint, and no checkpoint holds it.
     - ``cached``: what `vidpref predict` with `ReferenceCacheWriter` wrote. Costs no forward. For answers only: the
       errors of a flow model hang on time and noise, which are drawn again in every epoch.
+    - ``remember``: as ``adapter`` in the first epoch, whose scores are kept in side shards as they are made; from then
+      on as ``cached``, without a pass beforehand. For answers only, and where views repeat. A run that goes on, and
+      another one of the same views and policy, reads what is there; ranks share it. Memory is written in portions,
+      after each epoch and validation, with each checkpoint and when the run stops.
 
     Scores come without a graph and in the precision of the step: hooks run outside autocast, and with another precision
     policy and reference would differ at the start.
@@ -51,7 +56,9 @@ class ReferenceModel(Callback):
 
     Args:
         mode: see above.
-        cache: for ``cached``, the index of the training shards' cache, or several, of the validation shards too.
+        cache: for ``cached``, the index of the training shards' cache, or several, of the validation shards too. For
+            ``remember``, the folder of the side shards, on a file system that all ranks see; None =
+            ``reference_scores`` in `trainer.default_root_dir`.
         refresh_every_n_steps: make the reference follow the policy every N optimizer steps; None = never.
         refresh_decay: 0 replaces the reference by the policy; above, it keeps this share of itself, a moving average
             of the weights (of an adapter's two factors, each by itself). A checkpoint holds the refreshed weights.
@@ -60,15 +67,21 @@ class ReferenceModel(Callback):
 
     def __init__(
         self,
-        mode: Literal["adapter", "copy", "cached"] = "adapter",
+        mode: Literal["adapter", "copy", "cached", "remember"] = "adapter",
         cache: str | list[str] | None = None,
         refresh_every_n_steps: int | None = None,
         refresh_decay: float = 0.0,
         guard_every_n_steps: int = 500,
     ) -> None:
-        if (mode == "cached") != bool(cache):
-            raise ValueError(f"ReferenceModel: mode is {mode}, cache is {cache!r}; `cache` goes with mode cached only")
-        if refresh_every_n_steps is not None and (mode == "cached" or refresh_every_n_steps < 1):
+        if mode == "remember":
+            if isinstance(cache, list):
+                raise ValueError(f"ReferenceModel: mode is remember, cache is {cache!r}; give one folder, or none")
+        elif (mode == "cached") != bool(cache):
+            raise ValueError(
+                f"ReferenceModel: mode is {mode}, cache is {cache!r}; `cache` goes with mode cached only, or as a "
+                "folder with remember"
+            )
+        if refresh_every_n_steps is not None and (mode in ("cached", "remember") or refresh_every_n_steps < 1):
             raise ValueError(
                 f"ReferenceModel: mode is {mode}, refresh_every_n_steps is {refresh_every_n_steps}; give 1 or more, "
                 "and mode adapter or copy, since cached scores are those of the starting weights"
@@ -87,6 +100,8 @@ class ReferenceModel(Callback):
                 self.source = CopySource()
             case "cached":
                 self.source = CachedSource([cache] if isinstance(cache, str) else list(cache or ()))
+            case "remember":
+                self.source = RememberedSource(cache if isinstance(cache, str) else None)
         self.guard = Guard()
         self._module: PreferenceModule | None = None
         self._resumed: dict[str, Any] = {}
@@ -146,10 +161,27 @@ class ReferenceModel(Callback):
             self._resume(trainer, pl_module)
             self._fill(trainer, pl_module, batch, "val")
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the ranks read each other's scores."""
+        self.source.share(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation's scores."""
+        self.source.keep()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write what no epoch has written."""
+        self.source.keep()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same for a run that is stopped; Lightning tears nothing down after an error."""
+        self.source.keep()
+
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshed weights and the guard's view, as plain types and tensors; all ranks call it together."""
+        self.source.keep()
         if self._resumed or self._module is None:
             return dict(self._resumed)
         state: dict[str, Any] = {"guard": self.guard.state(), "refreshed": self._refreshed_step}
@@ -185,28 +217,43 @@ class ReferenceModel(Callback):
             batch.reference_head = head
 
     def _scorer(self, trainer: Trainer, module: PreferenceModule, source: ReferenceSource | None = None) -> Score:
-        """Scores a probe that may lie on another device."""
+        """Scores a probe that may lie on another device, by a forward if the mode has one."""
 
         def score(probe: Probe[Any]) -> ProbeScores:
             with torch.no_grad(), trainer.precision_plugin.forward_context():
-                scores, _ = (source or self.source).scores(module, probe.on(module.device), "train")
+                scores, _ = (source or self.source.live).scores(module, probe.on(module.device), "train")
             return probe.recorded(scores)
 
         return score
 
     def _start(self, trainer: Trainer, module: PreferenceModule, batch: Any) -> None:
-        """Let the guard watch; a cache cannot move: it is compared once, with the policy at its start."""
+        """Let the guard watch; stored scores cannot move: they are compared once, with the policy at its start."""
         self._started = True
-        if self.mode != "cached":
-            if not self.guard.watching:
-                self.guard.watch(batch, self._scorer(trainer, module))
-        elif trainer.global_step == 0 or not trained_outside_adapters(module.policy):
+        if self.mode != "cached" and not self.guard.watching:
+            self.guard.watch(batch, self._scorer(trainer, module))
+        if self.mode == "cached" and (trainer.global_step == 0 or not trained_outside_adapters(module.policy)):
+            self._compare(trainer, module, probe_of(batch), self.source)
+        elif isinstance(self.source, RememberedSource):
             probe = probe_of(batch)
-            live, cached = self._scorer(trainer, module, AdapterSource())(probe), self._scorer(trainer, module)(probe)
-            difference = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
-            # Only now: all ranks make the forwards together, also one whose batch is padding alone.
-            if probe.real and difference:
-                raise ValueError(f"the cached scores are not this policy's, make them again: in the cache {difference}")
+            stored = self.source.stores(probe.kept, "train")
+            # All ranks make the forward together, or none.
+            if trainer.strategy.reduce_boolean_decision(stored, all=False):
+                self._compare(trainer, module, probe, self.source.reader if stored else None)
+
+    def _compare(
+        self, trainer: Trainer, module: PreferenceModule, probe: Probe[Any], stored: ReferenceSource | None
+    ) -> None:
+        """Refuse stored scores that are not the policy's; None = this rank has none, and helps others to theirs.
+
+        Raises:
+            ValueError: names the sample, what was scored and the difference.
+        """
+        live = self._scorer(trainer, module, AdapterSource())(probe)
+        cached = live if stored is None else self._scorer(trainer, module, stored)(probe)
+        difference = probe.difference(cached, live, _tolerance_elsewhere(trainer, module))
+        # Only now: all ranks make the forwards together, also one whose batch is padding alone.
+        if probe.real and difference:
+            raise ValueError(f"the cached scores are not this policy's, make them again: in the cache {difference}")
 
 
 def _preference(module: LightningModule) -> PreferenceModule:

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -19,7 +18,7 @@ from datamodules.vista.samples import AnswerScores, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.log_probs import Head
 from lightning_modules.policies.adapters import reference_parameters, snapshot_reference
-from lightning_modules.policies.sharding import load_sharded
+from lightning_modules.policy_loading import load_policy
 from lightning_modules.preference import PreferenceModule
 
 ReferenceSplit = Literal["train", "val"]
@@ -39,9 +38,20 @@ class ReferenceSource(ABC):
     def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """The reference's scores, and its output head where that is not the policy's own."""
 
+    @property
+    def live(self) -> ReferenceSource:
+        """The source that the guard watches: what scores by a forward, if anything does."""
+        return self
+
+    def keep(self) -> None:  # noqa: B027
+        """Write what the run is to find again after a stop."""
+
+    def share(self, trainer: Trainer) -> None:  # noqa: B027
+        """Called by all ranks at the end of an epoch, to take over what the others have kept."""
+
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Make the reference the policy as it is now, keeping the share `decay` of itself."""
-        raise AssertionError("a cached reference is never refreshed, the callback refuses that")
+        raise AssertionError("stored scores are never refreshed, the callback refuses that")
 
     def tensors(self, module: PreferenceModule) -> dict[str, Tensor]:
         """Name -> the reference's own parameters, as far as a refresh changes them."""
@@ -72,10 +82,12 @@ class AdapterSource(ReferenceSource):
 
     Args:
         refreshes: the reference will follow the policy, so it needs an adapter of its own.
+        mode: what to call it in an error.
     """
 
-    def __init__(self, refreshes: bool = False) -> None:
+    def __init__(self, refreshes: bool = False, mode: str = "adapter") -> None:
         self.refreshes = refreshes
+        self.mode = mode
 
     def prepare(self, trainer: Trainer, module: PreferenceModule, split: ReferenceSplit) -> None:
         """Refuse a policy of which more trains than its adapters, or which has no adapter to refresh.
@@ -92,7 +104,7 @@ class AdapterSource(ReferenceSource):
         if outside:
             cached = ", or mode cached after `vidpref predict` with ReferenceCacheWriter"
             raise ValueError(
-                f"ReferenceModel: mode is adapter, but {len(outside)} parameters train that are no adapter's (the "
+                f"ReferenceModel: mode is {self.mode}, but {len(outside)} parameters train that are no adapter's (the "
                 f"first is {outside[0]}); the reference would move with them. For full fine-tuning use mode copy"
                 f"{cached if isinstance(module, AnswerModule) else ''}"
             )
@@ -129,12 +141,7 @@ class CopySource(ReferenceSource):
             return
         strategy, precision = trainer.strategy, trainer.precision_plugin
         with strategy.tensor_init_context(), strategy.model_sharded_context(), precision.module_init_context():
-            if isinstance(strategy, ModelParallelStrategy):
-                assert module.device_mesh is not None
-                mixed_precision = getattr(strategy, "mixed_precision", None)
-                load_sharded(self._copy, module.device_mesh["data_parallel"], mixed_precision)
-            else:
-                self._copy.load()
+            load_policy(module, self._copy)
         self._copy = precision.convert_module(self._copy.requires_grad_(False)).eval()
         self._copy.to(module.device)
         self._ready = True
@@ -181,12 +188,7 @@ class CachedSource(ReferenceSource):
         Raises:
             ValueError: it is a flow model's; or the cache was made from other frames, or of another pixel budget.
         """
-        if not isinstance(module, AnswerModule):
-            raise ValueError(
-                f"ReferenceModel: mode is cached, but the scores of {type(module).__name__} are errors at a time and "
-                "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
-                "adapter, or copy for full fine-tuning"
-            )
+        refuse_flow(module, "cached")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         for split in data.splits(trainer.state.fn) if hasattr(data, "splits") else ():
             if data.paths[split] is not None and not data.resample_each_epoch:
@@ -263,6 +265,16 @@ class CachedSource(ReferenceSource):
                 "to 0, or use mode adapter or copy"
             )
         self._head_checked = True
+
+
+def refuse_flow(module: PreferenceModule, mode: str) -> None:
+    """Raise a ValueError for a method whose scores no store can hold."""
+    if not isinstance(module, AnswerModule):
+        raise ValueError(
+            f"ReferenceModel: mode is {mode}, but the scores of {type(module).__name__} are errors at a time and "
+            "under a noise that are drawn again in every epoch, so none of them is ever asked for twice; use mode "
+            "adapter, or copy for full fine-tuning"
+        )
 
 
 def trained(policy: Any) -> dict[str, nn.Parameter]:

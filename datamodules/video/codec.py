@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from torch import Tensor
 from datamodules.video.containers import HEAD_BYTES, container_format, file_head
 from datamodules.video.display import HD_LINES, Display
 from datamodules.video.facts import VideoFacts
+from datamodules.video.frame_places import FramePlaces, far_apart, frame_places
 
 #: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
 QUALITY = 17
@@ -78,7 +79,7 @@ def encode_mp4(
 
 
 def decode_frames(video: bytes | str | Path, indices: Sequence[int]) -> Tensor:
-    """The frames at `indices`, in that order, from one sequential pass that stops at the last of them.
+    """The frames at `indices`, in that order, from one pass that stops at the last of them.
 
     Args:
         video: an encoded video, or the path of one.
@@ -102,24 +103,64 @@ def decode_each(video: bytes | str | Path, indices: Iterable[int]) -> dict[int, 
 def stream_frames(video: bytes | str | Path, indices: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
     """(frame number, (3, H, W) uint8) of each frame in `indices`, ascending and each once; one in memory at a time.
 
+    Where they are far apart in a video of a constant rate, what lies before the last key frame on the way to the next
+    of them is skipped; the frames are the same.
+
     Raises:
-        ValueError: as `decode_frames`, when the pass comes to the damage.
+        ValueError: as `decode_frames`, when the pass comes to the damage; what is skipped is not looked at.
     """
     selected = set(indices)
     if not selected or min(selected) < 0:
         raise ValueError(f"frame numbers must be 0 or more and at least one, not {sorted(selected)}")
-    last, count = max(selected), 0
+    if far_apart(selected) and (places := _frame_places(video)) is not None:
+        # Whatever goes wrong between key frames, a pass through all of the video decides what it is.
+        with suppress(ValueError):
+            for number, frame in _pass(video, sorted(selected), places):
+                selected.discard(number)
+                yield number, frame
+    if selected:
+        yield from _pass(video, sorted(selected))
+
+
+def _pass(
+    video: bytes | str | Path, selected: Sequence[int], places: FramePlaces | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """The frames of ascending numbers; with `places`, not by way of all frames between them."""
     with _opened(video) as container:
         stream = _video_stream(container)
-        display, images = None, container.decode(stream)
-        while (image := _next_image(images, count)) is not None:
-            display = display or Display(image, stream.sample_aspect_ratio)
-            if count in selected:
-                yield count, display.frame(image)
-            count += 1
-            if count > last:
-                return
-    raise ValueError(f"undecodable frame {last}: the video has {count} frames that can be read")
+        images, count = container.decode(stream), 0
+        # Of the first frame, wherever the pass goes then.
+        if (image := _next_image(images, 0)) is not None:
+            display = Display(image, stream.sample_aspect_ratio)
+        for number in selected:
+            if places is not None and (key := places.key_before(number)) > count:
+                images.close()
+                container.seek(places.times[key], stream=stream)
+                images = container.decode(stream)
+                image = _next_image(images, key)
+                # It may be an earlier key frame, which costs more and harms nothing.
+                count = places.number(image.pts) if image is not None else key
+            while image is not None and count < number:
+                image, count = _next_image(images, count + 1), count + 1
+            if image is None:
+                break
+            if places is not None and places.number(image.pts) != number:
+                raise ValueError("undecodable video: its key frames are not where its packets say")
+            yield number, display.frame(image)
+        else:
+            return
+    raise ValueError(f"undecodable frame {selected[-1]}: the video has {count} frames that can be read")
+
+
+def _frame_places(video: bytes | str | Path) -> FramePlaces | None:
+    """Where a video's frames are, from its packets; None where that does not follow from them."""
+    with _opened(video) as container:
+        stream = _video_stream(container)
+        rate, tick = stream.average_rate or stream.guessed_rate, stream.time_base
+        packets = [
+            (packet.pts, packet.is_keyframe, packet.is_discard) for packet in container.demux(stream) if packet.size
+        ]
+    return frame_places(packets, float(rate * tick) if rate and tick else 0.0)
 
 
 def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: bool = False) -> VideoFacts:

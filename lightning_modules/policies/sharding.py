@@ -35,7 +35,7 @@ def shard(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None 
 
     Args:
         policy: a `VideoLLM` or `VideoFlow` that is loaded, on the meta device or with weights.
-        mesh: one-dimensional, the data-parallel ranks.
+        mesh: the data-parallel ranks, in one row, or (replicate, shard): groups that each hold all of it.
         precision: None = `mixed_precision(mesh)`.
 
     Raises:
@@ -62,7 +62,7 @@ def load_sharded(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy 
 
     Args:
         policy: a `VideoLLM` or `VideoFlow` that is not loaded.
-        mesh: one-dimensional, the data-parallel ranks.
+        mesh: the data-parallel ranks, in one row, or (replicate, shard): groups that each hold all of it.
         precision: None = `mixed_precision(mesh)`.
     """
     if policy.model is not None:

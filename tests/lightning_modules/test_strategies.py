@@ -39,6 +39,18 @@ def test_every_process_is_a_data_parallel_rank(monkeypatch: pytest.MonkeyPatch) 
     assert seen == {"data": 6, "tensor": 1}
 
 
+def test_replicas_must_divide_the_processes() -> None:
+    strategy = AdapterFSDP(replicas="nodes")
+    strategy.num_nodes, strategy.parallel_devices = 3, [torch.device("cpu")] * 4
+    assert strategy._num_replicas() == 3
+    with pytest.raises(ValueError, match="replicas is 0; give 1 or more"):
+        AdapterFSDP(replicas=0)
+    uneven = AdapterFSDP(replicas=5)
+    uneven.num_nodes, uneven.parallel_devices = 3, [torch.device("cpu")] * 4
+    with pytest.raises(ValueError, match=r"replicas is 5, .* the 12 processes \(3 nodes of 4\)"):
+        uneven.setup_environment()
+
+
 def losses(folder: Path) -> list[float]:
     with (folder / "metrics.csv").open() as file:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class StepProbe(Callback):
@@ -45,6 +48,37 @@ class StepProbe(Callback):
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(json.dumps(step) + "\n")
+
+
+class Reductions(TorchDispatchMode):
+    """Counts what processes reduce together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.namespace == "c10d" and "reduce" in func.__name__
+        return func(*args, **(kwargs or {}))
+
+
+class GradientReductions(Callback):
+    """Writes how often a rank reduced gradients in the first optimizer step, and how long it waits for others."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.mode = Reductions()
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        self.mode.__enter__()
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.mode.__exit__(None, None, None)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if trainer.global_step == 0 and trainer.is_global_zero and dist.is_initialized():
+            timeout = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu")).options._timeout
+            self.path.write_text(json.dumps({"count": self.mode.count, "timeout": timeout.total_seconds()}))
 
 
 class KillAt(Callback):

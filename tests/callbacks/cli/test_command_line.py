@@ -12,6 +12,7 @@ from callbacks.bad_samples import BadSamples
 from callbacks.cli.checkpoint_io import AtomicCheckpointIO
 from callbacks.cli.command_line import checkpoint_file, default_pieces, with_nulls
 from callbacks.cli.log_interval import LogInterval, interval
+from callbacks.cli.matmul_precision import MatmulPrecision
 from callbacks.cli.progress import Progress
 from callbacks.metrics.throughput import Throughput
 from callbacks.recovery import Recovery
@@ -43,7 +44,9 @@ def kinds(pieces: list[Any]) -> list[type]:
 
 def test_default_pieces() -> None:
     pieces = default_pieces(GIVEN, "fit", Path("run/fit"))
-    assert kinds(pieces["callbacks"]) == [Recovery, Resume, Throughput, Progress, BadSamples, StopSignals]
+    assert kinds(pieces["callbacks"]) == [
+        Recovery, Resume, Throughput, Progress, BadSamples, MatmulPrecision, StopSignals,
+    ]  # fmt: skip
     assert kinds(pieces["plugins"]) == [AtomicCheckpointIO]
     recovery = pieces["callbacks"][0]
     assert (recovery.minutes, recovery.every_n_steps, recovery.save_top_k) == (15.0, None, 0)
@@ -66,6 +69,7 @@ def test_given_pieces_are_kept_and_not_doubled() -> None:
         Throughput(window=3),
         TQDMProgressBar(),
         BadSamples(),
+        MatmulPrecision(),
         StopSignals(),
     ]
     writer = AtomicCheckpointIO()
@@ -76,6 +80,7 @@ def test_given_pieces_are_kept_and_not_doubled() -> None:
         Resume,
         Throughput,
         BadSamples,
+        MatmulPrecision,
         StopSignals,
     ]
     assert Throughput not in kinds(default_pieces(GIVEN, "validate", Path("run/validate"))["callbacks"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import callbacks.metrics.throughput
 from callbacks.cli.progress import Progress, seconds_left
@@ -169,6 +170,34 @@ def test_throughput_over_ranks_accumulation_and_waiting(monkeypatch: pytest.Monk
 def test_num_samples() -> None:
     assert num_samples(batch_of(4, padding=1)) == 3
     assert num_samples(torch.zeros(3)) == 1
+
+
+class Reads(TorchDispatchMode):
+    """Counts values that are read from tensors, for each of which a GPU is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_samples_are_counted_without_waiting_for_the_device() -> None:
+    """Of a batch that knows them as numbers, and of one of flow models, whose mask is on the device."""
+    trainer: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
+    mask = SimpleNamespace(mask=torch.tensor([True, True, False]))
+    with Reads() as reads:
+        for batch in (batch_of(3, padding=1), mask):
+            speed, log = Throughput(), Log()
+            speed.on_train_batch_start(trainer, log, batch, 0)  # type: ignore[arg-type]
+            speed.on_train_batch_end(trainer, log, None, batch, 0)  # type: ignore[arg-type]
+            seconds = speed.beats[0].worked
+            rate = log.last["train/samples_per_second"]
+            assert reads.count == 0
+            assert float(rate) == pytest.approx(2 * 2 / seconds)
+            reads.count = 0
 
 
 def test_window_must_be_positive() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.vista.samples import Box, View
-from lightning_modules.policies.frames import FrameFit, frame_pixels, letterboxed, processor_region
+from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels, letterboxed, processor_region
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import IMAGE_SIZE, NUM_FRAMES
 
@@ -121,3 +122,45 @@ def test_what_is_visible_is_known_before_weights_are_loaded(checkpoint: Any) -> 
     policy = VideoLlavaPolicy(str(checkpoint))
     assert policy.visible(20, 40) == Box(10, 0, 20, 20)
     assert policy.model is None
+
+
+# Distinct frames
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+def test_units_that_differ_in_a_single_value_are_two(dtype: torch.dtype) -> None:
+    """Wherever it is, also between the values that are sampled to find candidates."""
+    frame = torch.arange(3 * 40 * 60).remainder(251).view(3, 40, 60).to(dtype)
+    others = frame.repeat(8, 1, 1, 1)
+    for place, other in enumerate(others):
+        other.view(-1)[place * 907 + 1] = 255
+    video = torch.cat([frame[None], others, frame[None]])
+    units, places = distinct_units([video, video.flip(0)], ["a", "a"])
+    assert len(units) == 9
+    assert places == [[*range(9), 0], [0, *range(8, -1, -1)]]
+    assert all(torch.equal(units[place], unit) for place, unit in zip(places[1], video.flip(0), strict=True))
+    assert len(distinct_units([video, video], ["a", "b"])[0]) == 18
+
+
+class Reading(TorchDispatchMode):
+    """Counts the bytes that operators go through, without exact comparisons and without views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view and func is not torch.ops.aten.equal.default:
+            self.size += sum(value.nbytes for value in args if isinstance(value, torch.Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def test_candidates_are_found_in_a_hundredth_of_the_frames() -> None:
+    """Sums over whole frames cost seconds a sample of 1080p."""
+    random = torch.Generator().manual_seed(0)
+    video = torch.randint(256, (8, 3, 216, 384), dtype=torch.uint8, generator=random)
+    with Reading() as reading:
+        units, _ = distinct_units([video, video.flip(0)])
+    assert len(units) == 8
+    # Besides the test's own reversal.
+    assert reading.size - video.nbytes < 0.01 * 2 * video.nbytes
