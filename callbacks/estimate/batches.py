@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -37,6 +37,7 @@ class Sizes:
         question: tokens of a prompt, the template's among them and the video's not.
         answer: tokens of an answer.
         fps: frames per second.
+        latents: (C, F, H, W) of latents that are stored already; None = as the policy's autoencoder makes them.
     """
 
     frames: int = 81
@@ -45,6 +46,7 @@ class Sizes:
     question: int = 60
     answer: int = 64
     fps: float = 16.0
+    latents: tuple[int, ...] | None = None
 
 
 def batch_of(module: PreferenceModule, data: Any, sizes: Sizes, batch_size: int) -> Any:
@@ -97,12 +99,14 @@ def _flow_batch(module: FlowModule, sizes: Sizes, batch_size: int) -> Any:
     )  # type: ignore[arg-type]
 
 
-def latent_shape(policy: VideoFlow, sizes: Sizes) -> tuple[int, int, int, int]:
+def latent_shape(policy: VideoFlow, sizes: Sizes) -> tuple[int, ...]:
     """(C, F, H, W) of a video's latents.
 
     Raises:
         ValueError: the family makes no latents of so many frames.
     """
+    if sizes.latents is not None:
+        return sizes.latents
     space = policy.latent_space
     if fault := space.frames_fault(sizes.frames):
         raise ValueError(f"--frames: {fault}")
@@ -162,8 +166,3 @@ def _text(tokens: Any, wanted: int) -> str:
             words = max(1, 1 + (wanted - short) // (long - short))
             return " ".join([word] * words)
     raise ValueError("the tokenizer makes nothing of plain words")
-
-
-def num_tensors(batch: Any) -> int:
-    """The number of a batch's fields, for messages."""
-    return len(fields(batch))

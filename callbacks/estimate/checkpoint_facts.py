@@ -81,7 +81,7 @@ def token_id(token: str) -> int:
     return _CONTROL.index(token)
 
 
-def _with_ids(folder: Path, **tokens: str) -> dict[str, Any]:
+def _with_ids(folder: Path, tokens: dict[str, str]) -> dict[str, Any]:
     """The configuration in a folder, with the ids that its tokenizer gives to control tokens."""
     path = folder / "config.json"
     content = read_facts(path) | {name: token_id(token) for name, token in tokens.items()}
@@ -97,7 +97,7 @@ def _square(content: dict[str, Any]) -> dict[str, Any]:
 def _video_llava(facts: dict[str, Any], folder: Path) -> None:
     from transformers import CLIPImageProcessor, VideoLlavaProcessor, VideoLlavaVideoProcessor
 
-    content = _with_ids(folder, image_token_index="<image>", video_token_index="<video>")
+    content = _with_ids(folder, {"image_token_index": "<image>", "video_token_index": "<video>"})
     VideoLlavaProcessor(
         image_processor=CLIPImageProcessor(**_square(content)),
         video_processor=VideoLlavaVideoProcessor(**_square(content)),
@@ -107,17 +107,20 @@ def _video_llava(facts: dict[str, Any], folder: Path) -> None:
 
 
 def _pllava(facts: dict[str, Any], folder: Path) -> None:
-    _with_ids(folder, image_token_index="<image>")
+    _with_ids(folder, {"image_token_index": "<image>"})
     tokenizer().save_pretrained(folder)
 
 
 def _qwen3_vl(facts: dict[str, Any], folder: Path) -> None:
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-    _with_ids(
-        folder, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>",
-        vision_start_token_id="<|vision_start|>", vision_end_token_id="<|vision_end|>",
-    )  # fmt: skip
+    ids = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    _with_ids(folder, ids)
     Qwen3VLProcessor(
         Qwen2VLImageProcessor(), tokenizer(), Qwen3VLVideoProcessor(size=facts["video_pixels"]), chat_template=_CHAT
     ).save_pretrained(folder)

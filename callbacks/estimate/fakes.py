@@ -1,4 +1,4 @@
-"""Weights without memory: a policy whose parameters are fake tensors, on one device or sharded over a pretended group."""
+"""Weights without memory: a policy of fake parameters, on one device or sharded over a pretended group."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from lightning_modules.policies.sharding import shard
 
 #: Buffers that FSDP2 gathers into and that hold no value which anybody reads.
 _BUFFERS = (torch.ops.aten.empty.memory_format, torch.ops.aten.empty_strided.default)
+#: Operations whose second argument is a list of indices.
+_INDEXED = (
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+)
 
 
 def fake_mode() -> FakeTensorMode:
@@ -62,23 +68,37 @@ def load_fake_sharded(policy: Any, mode: FakeTensorMode, precision: MixedPrecisi
         policy.to_empty(device="cpu")
 
 
-class FakeBuffers(TorchDispatchMode):
-    """Mode in which memory without content is fake: FSDP2 gathers parameters into such memory.
+class FakeOperations(TorchDispatchMode):
+    """Mode for operations that fake tensors alone cannot do.
+
+    A fake tensor that is indexed by a real mask is indexed by the places where the mask is set: how many there are is
+    known. And memory that FSDP2 gathers parameters into, which has no content, is fake like what is gathered.
 
     Args:
         mode: of the fake tensors.
+        gathers: whether FSDP2 is there.
     """
 
-    def __init__(self, mode: FakeTensorMode) -> None:
+    def __init__(self, mode: FakeTensorMode, gathers: bool = False) -> None:
         super().__init__()
         self._mode = mode
+        self._gathers = gathers
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation; one that only allocates, in the mode of the fakes."""
-        if func in _BUFFERS:
+        """Run an operation."""
+        kwargs = kwargs or {}
+        if self._gathers and func in _BUFFERS:
             with self._mode:
-                return func(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+                return func(*args, **kwargs)
+        if func in _INDEXED:
+            args = (args[0], [part for index in args[1] for part in _places(index)], *args[2:])
+        return func(*args, **kwargs)
+
+
+def _places(index: Tensor | None) -> tuple[Tensor | None, ...]:
+    """An index, one of truth values as one of positions in each of its dimensions."""
+    is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+    return index.nonzero(as_tuple=True) if is_mask and index is not None else (index,)
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class StepTracker(TorchDispatchMode):
         self.parts: Counter[str] = Counter()
         self._names = {id(module): name for module, name in (names or {}).items()}
         self._entered: list[str] = []
+        #: The outermost module that was left last: in backward, the one that was computed again.
+        self._left = ""
         #: Storage -> its bytes now; keyed weakly, so that being counted keeps nothing alive.
         self._live: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 
@@ -123,8 +125,13 @@ class StepTracker(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._add(local(leaf))
-        self._note(lambda: f"{func._overloadpacket.__name__} in {self._entered[-1] if self._entered else 'the module'}")
+        self._note(lambda: f"{func._overloadpacket.__name__} {self._module_at_hand()}")
         return result
+
+    def _module_at_hand(self) -> str:
+        if self._entered:
+            return f"in {self._entered[-1]}"
+        return f"for the gradient of {self._left}" if self.phase == "backward" and self._left else "in the method"
 
     # Around it
 
@@ -136,8 +143,7 @@ class StepTracker(TorchDispatchMode):
             # Also where an exception ends it: a block that is recomputed stops as soon as it has all that is needed.
             hooks.register_module_forward_hook(self._leave_module, always_call=True),
         ]
-        self._original_resize = torch.UntypedStorage.resize_
-        tracker, original = self, self._original_resize
+        tracker, original = self, torch.UntypedStorage.resize_
 
         def resize(storage: Any, size: int) -> Any:
             result = original(storage, size)
@@ -151,10 +157,11 @@ class StepTracker(TorchDispatchMode):
         super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         """Count no more."""
         super().__exit__(*error)
-        torch.UntypedStorage.resize_ = self._original_resize  # type: ignore[method-assign]
+        # The method itself is that of the base class.
+        del torch.UntypedStorage.resize_
         for handle in self._handles:
             handle.remove()
 
@@ -162,7 +169,7 @@ class StepTracker(TorchDispatchMode):
     def during(self, phase: str) -> Iterator[None]:
         """Call what runs within it a phase of the step."""
         self.phase, before = phase, self.phase
-        self._entered = []
+        self._entered, self._left = [], ""
         self._note(lambda: f"start of {phase}")
         try:
             yield
@@ -174,7 +181,7 @@ class StepTracker(TorchDispatchMode):
 
     def _leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._entered:
-            self._entered.pop()
+            self._left = self._entered.pop()
 
 
 def local(tensor: Tensor) -> Tensor:
