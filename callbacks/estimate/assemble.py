@@ -136,8 +136,8 @@ def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str,
         cost = estimator.cost(replace(sizes, latents=longer), one.samples)
         return "latent frames", Line((shape[1], one), (longer[1], cost)), step
     frames = estimator.data.num_frames
-    longer_run = copy.copy(estimator)
-    longer_run.module, longer_run.data = copy.deepcopy(module), copy.copy(estimator.data)
+    # Another policy: a prompt with its placeholders is kept by one.
+    longer_run = replace(estimator, module=copy.deepcopy(module), data=copy.copy(estimator.data), _whole=None)
     for holder in (longer_run.module.policy, longer_run.data):
         if hasattr(holder, "num_frames"):
             holder.num_frames = frames + 2
@@ -158,7 +158,7 @@ def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, referen
     notes = [
         f"a sample: {size} ({origin})",
         f"the run: {length}; batch {data.batch_size} on a GPU, reference: {reference}",
-        "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in fsdp.yaml; hours are for "
+        "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in fsdp.yaml; hours for "
         "the same global batch on any number of GPUs",
     ]
     if line.checkpoint_id is not None:

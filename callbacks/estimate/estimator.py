@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from callbacks.estimate.batches import Sizes, batch_of
-from callbacks.estimate.fakes import FakeOperations, fake_mode, load_fake, load_fake_sharded, pretended_group
+from callbacks.estimate.fakes import FakeMode, FakeOperations, load_fake, load_fake_sharded, pretended_group
 from callbacks.estimate.step import Reference, StepCost, StepRun, frozen_copy, step_cost
 from lightning_modules.preference import PreferenceModule
 
@@ -39,6 +39,8 @@ class Estimator:
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
     sharded_precision: MixedPrecisionPolicy = SHARDED_PRECISION
     accumulates: bool = True
+    #: Module, reference and mode of the estimates that are not sharded; a policy loads once.
+    _whole: tuple[PreferenceModule, Any, FakeMode] | None = field(default=None, repr=False)
 
     def cost(self, sizes: Sizes, batch_size: int = 1, gpus: int = 1, sharded: bool = False) -> StepCost:
         """What a step takes of one GPU.
@@ -49,20 +51,29 @@ class Estimator:
             gpus: processes.
             sharded: whether FSDP2 shards the policy over them; else each has all of it.
         """
-        # A policy loads once.
-        module, mode = copy.deepcopy(self.module), fake_mode()
+        if sharded:
+            with pretended_group(gpus):
+                parts = self._loaded(True)
+                return self._cost(parts, sizes, batch_size, StepRun(self.reference, True), True)
+        self._whole = self._whole or self._loaded(False)
+        run = StepRun(self.reference, self.accumulates or gpus > 1, self.precision)
+        return self._cost(self._whole, sizes, batch_size, run, False)
+
+    def _loaded(self, sharded: bool) -> tuple[PreferenceModule, Any, FakeMode]:
+        module, mode = copy.deepcopy(self.module), FakeMode()
         reference = frozen_copy(module.policy) if self.reference == "copy" else None
-        run = StepRun(self.reference, self.accumulates or gpus > 1, nullcontext if sharded else self.precision)
-        run.around = lambda: FakeOperations(mode, sharded)
-        with ExitStack() as stack:
+        for policy in filter(None, (module.policy, reference)):
             if sharded:
-                stack.enter_context(pretended_group(gpus))
-            for policy in filter(None, (module.policy, reference)):
-                if sharded:
-                    load_fake_sharded(policy, mode, self.sharded_precision)
-                else:
-                    load_fake(policy, mode)
-            if reference is not None:
-                reference.requires_grad_(False).eval()
-            batch = batch_of(module, self.data, sizes, batch_size)
-            return step_cost(module, batch, run, reference)
+                load_fake_sharded(policy, mode, self.sharded_precision)
+            else:
+                load_fake(policy, mode)
+        if reference is not None:
+            reference.requires_grad_(False).eval()
+        return module, reference, mode
+
+    def _cost(
+        self, parts: tuple[PreferenceModule, Any, FakeMode], sizes: Sizes, batch_size: int, run: StepRun, sharded: bool
+    ) -> StepCost:
+        module, reference, mode = parts
+        run.around = lambda: FakeOperations(mode, sharded)
+        return step_cost(module, batch_of(module, self.data, sizes, batch_size), run, reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,12 +25,19 @@ _INDEXED = (
 )
 
 
-def fake_mode() -> FakeTensorMode:
-    """A mode in whose operations real tensors may take part: token ids and masks stay real, weights are fake."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
+class FakeMode(FakeTensorMode):
+    """Mode in whose operations real tensors may take part: token ids and masks stay real, weights are fake."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    @cached_property
+    def avoid_device_init(self) -> bool:  # type: ignore[override]
+        """Whether a GPU is left alone; torch looks for one at each operation, a fifth of the time."""
+        return bool(super().avoid_device_init)
 
 
-def load_fake(policy: Any, mode: FakeTensorMode) -> None:
+def load_fake(policy: Any, mode: FakeMode) -> None:
     """Load a policy that has no weights: everything that it computes from weights is fake, the rest is real.
 
     Args:
@@ -51,7 +59,7 @@ def load_fake(policy: Any, mode: FakeTensorMode) -> None:
                     module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def load_fake_sharded(policy: Any, mode: FakeTensorMode, precision: MixedPrecisionPolicy) -> None:
+def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy) -> None:
     """The same under FSDP2, as rank 0 of the pretended process group that is running.
 
     Args:
@@ -79,7 +87,7 @@ class FakeOperations(TorchDispatchMode):
         gathers: whether FSDP2 is there.
     """
 
-    def __init__(self, mode: FakeTensorMode, gathers: bool = False) -> None:
+    def __init__(self, mode: FakeMode, gathers: bool = False) -> None:
         super().__init__()
         self._mode = mode
         self._gathers = gathers

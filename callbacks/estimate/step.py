@@ -104,11 +104,13 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     tracker.add((leaf for leaf in _leaves(optimizer.state_dict()["state"]) if isinstance(leaf, Tensor)), "optimizer")
     tracker.add(_tensors(batch), "batch")
     static = dict(tracker.parts)
+    hooks = []
     for weight in trained:
         if weight.grad is not None:
             tracker.add([weight.grad], "gradients")
         elif not hasattr(weight, "to_local"):
-            weight.register_post_accumulate_grad_hook(lambda weight: tracker.add([weight.grad], "gradients"))
+            hook = weight.register_post_accumulate_grad_hook(lambda weight: tracker.add([weight.grad], "gradients"))
+            hooks.append(hook)
     with ExitStack() as stack:
         stack.enter_context(_values_of_errors(module))
         # Outside of the tracker, which must see the operations before anybody makes others of them.
@@ -121,6 +123,9 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         _micro_batch(module, batch, run, tracker, reference)
         with tracker.during("optimizer"):
             optimizer.step()
+    for hook in hooks:
+        hook.remove()
+    optimizer.zero_grad()
     parts = {name: static.get(name, 0) for name in ("weights", "trained", "optimizer", "batch")}
     gradients = sum(local(weight).numel() * weight.element_size() for weight in trained)
     return StepCost(

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.estimate.batches import Sizes, batch_of
-from callbacks.estimate.fakes import fake_mode, load_fake
+from callbacks.estimate.fakes import FakeMode, load_fake
 from callbacks.estimate.step import StepCost, StepRun, frozen_copy, step_cost
 from callbacks.estimate.tracker import StepTracker, Work
 from datamodules.vista.vista_pairs import VistaPairs
@@ -44,7 +44,7 @@ def cost(module: PreferenceModule, run: StepRun, fake: bool, batch_size: int = 1
     """The cost of a step of a module that is not loaded."""
     policy: Any = module.policy
     reference = frozen_copy(policy) if run.reference == "copy" else None
-    mode = fake_mode()
+    mode = FakeMode()
     for each in (policy, reference):
         if each is not None and fake:
             load_fake(each, mode)
