@@ -52,7 +52,7 @@ def assemble(line: Any, options: argparse.Namespace, cards: Sequence[Card]) -> E
     estimate = Estimate(
         f"{type(module).__name__} on {type(module.policy).__name__} "
         f"({line.checkpoint_id or getattr(module.policy, 'path', '')})",
-        _notes(line, module, data, sizes, length.why, reference),
+        _notes(line, module, data, sizes, length.why, reference, options.gpus),
         _placements(estimator, sizes, data.batch_size, options.gpus, one),
         length,
     )
@@ -148,7 +148,9 @@ def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str,
     return "frames (as far as the checkpoint has positions)", Line((frames, one), (frames + 2, cost)), 1
 
 
-def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, reference: str) -> list[str]:
+def _notes(
+    line: Any, module: Any, data: Any, sizes: Sizes, length: str, reference: str, gpus: Sequence[int]
+) -> list[str]:
     origin = "the training index" if has_index(data) else "assumed, the training index is not there"
     if isinstance(module, FlowModule):
         size = f"latents of {' x '.join(map(str, latent_shape(module.policy, sizes)))}"
@@ -161,6 +163,8 @@ def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, referen
         "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in fsdp.yaml; hours for "
         "the same global batch on any number of GPUs",
     ]
+    if len(several := [count for count in gpus if count > 1]) > 1:
+        notes.append(f"FSDP2 was run as on {several[-1]} GPUs; on fewer its shards are larger, within about 2%")
     if line.checkpoint_id is not None:
         notes.append("the checkpoint's sizes are those known here; no file of it was read")
     return notes

@@ -134,5 +134,10 @@ def hours(estimate: Estimate, placement: Placement, card: Card) -> str:
     cost = placement.cost
     alone = card.hours({work: count / cost.samples for work, count in cost.flops.items()})
     if estimate.length.samples is None:
-        return f"{1000 * alone / placement.gpus:.3g} h for 1,000 samples"
-    return f"{estimate.length.samples * alone / placement.gpus:.3g} h"
+        return f"{readable(1000 * alone / placement.gpus)} h for 1,000 samples"
+    return f"{readable(estimate.length.samples * alone / placement.gpus)} h"
+
+
+def readable(value: float) -> str:
+    """A number with three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
