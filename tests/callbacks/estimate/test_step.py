@@ -59,10 +59,10 @@ def cost(module: PreferenceModule, run: StepRun, fake: bool, batch_size: int = 1
 @pytest.mark.parametrize(
     ("make", "options"),
     [
-        (vista, {}),
-        (vista, {"activation_checkpointing": True}),
-        (dense, {}),
-        (dense, {"activation_checkpointing": True, "dtype": "bfloat16"}),
+        pytest.param(vista, {}, marks=pytest.mark.slow),
+        pytest.param(vista, {"activation_checkpointing": True}, marks=pytest.mark.slow),
+        pytest.param(dense, {}, marks=pytest.mark.slow),
+        pytest.param(dense, {"activation_checkpointing": True, "dtype": "bfloat16"}, marks=pytest.mark.slow),
     ],
 )
 def test_fake_tensors_cost_what_real_ones_do(make: Any, options: dict[str, Any]) -> None:
@@ -72,6 +72,7 @@ def test_fake_tensors_cost_what_real_ones_do(make: Any, options: dict[str, Any])
     assert fake.own > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["copy", "cached", "none"])
 def test_references_of_other_kinds(reference: Any) -> None:
     options: dict[str, Any] = {"lora": None} if reference == "copy" else {}
@@ -88,6 +89,7 @@ def test_references_of_other_kinds(reference: Any) -> None:
         assert fake.weights > fake.trained
 
 
+@pytest.mark.slow
 def test_parts_are_the_sizes_of_the_tensors() -> None:
     module = dense()
     result = cost(module, StepRun(), True)
@@ -99,6 +101,7 @@ def test_parts_are_the_sizes_of_the_tensors() -> None:
     assert result.optimizer == 2 * trained + 4 * len(module.trainable())
 
 
+@pytest.mark.slow
 def test_gradients_of_earlier_micro_batches_are_in_the_peak() -> None:
     # One of the largest block's activations and all gradients are not there together unless there are earlier ones.
     several = cost(vista(), StepRun(accumulates=True), True)
@@ -107,6 +110,7 @@ def test_gradients_of_earlier_micro_batches_are_in_the_peak() -> None:
     assert several.peaks["reference"] - single.peaks["reference"] == several.gradients
 
 
+@pytest.mark.slow
 def test_checkpointing_trades_memory_for_operations() -> None:
     plain = cost(dense(), StepRun(), True)
     checkpointed = cost(dense(activation_checkpointing=True), StepRun(), True)
@@ -161,6 +165,7 @@ def test_operations_are_those_of_the_formulas_by_phase_and_type() -> None:
     assert tracker.flops[Work("backward", "matmul", "float32")] == 2 * 3 * 8 * 16
 
 
+@pytest.mark.slow
 def test_operations_agree_with_the_counter_of_torch() -> None:
     module = dense()
     module.policy.load()
