@@ -103,7 +103,9 @@ def on_other_number(cost: StepCost, gpus: int, others: int) -> StepCost:
     """
     share = gpus / others
     parts = {name: int(size * share) if name != "batch" else size for name, size in cost.peak.parts.items()}
-    static = {name: int(getattr(cost, name) * share) for name in ("weights", "trained", "gradients", "optimizer")}
+    static: dict[str, Any] = {
+        name: int(getattr(cost, name) * share) for name in ("weights", "trained", "gradients", "optimizer")
+    }
     peak = copy.copy(cost.peak)
     peak.parts, peak.total = type(cost.peak.parts)(parts), cost.own + sum(parts.values())
     return replace(cost, **static, peak=peak)
@@ -129,9 +131,10 @@ def _add_limits(
 def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str, Line, int] | str:
     """What a longer video takes; or why there is none."""
     module: Any = estimator.module
+    policy: Any = module.policy
     if isinstance(module, FlowModule):
         shape = latent_shape(module.policy, sizes)
-        step = module.policy.patch[0]
+        step: int = policy.patch[0]
         longer = (shape[0], shape[1] + 4 * step, *shape[2:])
         cost = estimator.cost(replace(sizes, latents=longer), one.samples)
         return "latent frames", Line((shape[1], one), (longer[1], cost)), step

@@ -72,14 +72,14 @@ def _flow_batch(module: FlowModule, sizes: Sizes, batch_size: int) -> Any:
     policy: Any = module.policy
     shape = latent_shape(policy, sizes)
     frames = shape[1]
-    latents = {name: torch.zeros(batch_size, *shape) for name in ("first", "second", "noise")}
+    latents: dict[str, Any] = {name: torch.zeros(batch_size, *shape) for name in ("first", "second", "noise")}
     prompt = {name: torch.zeros(stream) for name, stream in policy.prompt_shapes.items()}
     image, states = None, None
     if policy.image_use != "none":
         image = torch.zeros(shape[0], 1 if policy.image_use == "given" else frames, *shape[2:])
     if policy.attends_to_image:
         states = torch.zeros(policy._codec.tower.shape)
-    shared = {
+    shared: dict[str, Any] = {
         "keys": [f"{number}" for number in range(batch_size)],
         "prompts": [prompt] * batch_size,
         "t": torch.full((batch_size,), sum(policy.times) / 2),
@@ -96,7 +96,7 @@ def _flow_batch(module: FlowModule, sizes: Sizes, batch_size: int) -> Any:
         segments=torch.arange(frames).expand(batch_size, -1).clone(),
         preference=torch.ones(batch_size, dtype=torch.int8),
         **shared,
-    )  # type: ignore[arg-type]
+    )
 
 
 def latent_shape(policy: VideoFlow, sizes: Sizes) -> tuple[int, ...]:

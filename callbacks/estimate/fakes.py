@@ -25,14 +25,14 @@ _INDEXED = (
 )
 
 
-class FakeMode(FakeTensorMode):
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Mode in whose operations real tensors may take part: token ids and masks stay real, weights are fake."""
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
 
     @cached_property
-    def avoid_device_init(self) -> bool:  # type: ignore[override]
+    def avoid_device_init(self) -> bool:
         """Whether a GPU is left alone; torch looks for one at each operation, a fifth of the time."""
         return bool(super().avoid_device_init)
 
@@ -76,7 +76,7 @@ def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPoli
         policy.to_empty(device="cpu")
 
 
-class FakeOperations(TorchDispatchMode):
+class FakeOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Mode for operations that fake tensors alone cannot do.
 
     A fake tensor that is indexed by a real mask is indexed by the places where the mask is set: how many there are is
@@ -88,7 +88,7 @@ class FakeOperations(TorchDispatchMode):
     """
 
     def __init__(self, mode: FakeMode, gathers: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._mode = mode
         self._gathers = gathers
 
@@ -126,7 +126,7 @@ def as_values(tensor: Tensor) -> Tensor:
 
     Of a fake tensor the values are ones: what is made of them is not looked at, but it may depend on values.
     """
-    values: Tensor = _Values.apply(tensor)  # type: ignore[no-untyped-call]
+    values: Tensor = _Values.apply(tensor)
     return values
 
 

@@ -109,8 +109,7 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         if weight.grad is not None:
             tracker.add([weight.grad], "gradients")
         elif not hasattr(weight, "to_local"):
-            hook = weight.register_post_accumulate_grad_hook(lambda weight: tracker.add([weight.grad], "gradients"))
-            hooks.append(hook)
+            hooks.append(_when_made(weight, tracker))
     with ExitStack() as stack:
         stack.enter_context(_values_of_errors(module))
         # Outside of the tracker, which must see the operations before anybody makes others of them.
@@ -150,7 +149,12 @@ def _micro_batch(module: PreferenceModule, batch: Any, run: StepRun, tracker: St
         means = PreferenceModule.weighted(module, terms, batch)
         loss = torch.stack([module.weights[name] * mean for name, mean in means.items()]).sum()
     with tracker.during("backward"):
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _when_made(weight: Any, tracker: StepTracker) -> Any:
+    """Announce a gradient as one as soon as it is there."""
+    return weight.register_post_accumulate_grad_hook(lambda weight: tracker.add([weight.grad], "gradients"))
 
 
 def frozen_copy(policy: Any) -> Any:

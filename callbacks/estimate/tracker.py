@@ -49,7 +49,7 @@ class Peak:
     place: str = ""
 
 
-class StepTracker(TorchDispatchMode):
+class StepTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tracker of live storages and of floating-point operations, by phase.
 
     A storage counts from the operation that returns it until nothing refers to it, and by its size at each moment:
@@ -61,7 +61,7 @@ class StepTracker(TorchDispatchMode):
     """
 
     def __init__(self, names: dict[nn.Module, str] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.phase = ""
         self.flops: Counter[Work] = Counter()
         self.peak = Peak()
@@ -154,12 +154,12 @@ class StepTracker(TorchDispatchMode):
             return result
 
         torch.UntypedStorage.resize_ = resize  # type: ignore[assignment,method-assign]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         """Count no more."""
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         # The method itself is that of the base class.
         del torch.UntypedStorage.resize_
         for handle in self._handles:
