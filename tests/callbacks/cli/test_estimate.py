@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vidpref
+from callbacks.cli.verbs.command_check import check_command
 from callbacks.cli.verbs.estimate import chosen_cards, estimate_parser
 from callbacks.estimate.checkpoint_facts import facts_of, known_checkpoints
 from tests.support.paths import ROOT
@@ -92,6 +93,13 @@ def test_a_published_checkpoint_is_estimated_offline(capsys: pytest.CaptureFixtu
 def test_what_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert vidpref.main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_recipe_may_have_an_estimate_as_a_stage() -> None:
+    check_command([*DENSE, "--gpus", "1", "--model.beta", "100"])
+    with pytest.raises(ValueError, match="betta"):
+        check_command([*DENSE, "--gpus", "1", "--model.betta", "100"])
 
 
 def test_cards_are_changed_by_options() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.estimate.batches import Sizes, batch_of
-from callbacks.estimate.fakes import FakeMode, load_fake
+from callbacks.estimate.fakes import FakeMode, FakeOperations, load_fake
 from callbacks.estimate.step import StepCost, StepRun, frozen_copy, step_cost
 from callbacks.estimate.tracker import StepTracker, Work
 from datamodules.vista.vista_pairs import VistaPairs
@@ -148,6 +149,18 @@ def test_the_tracker_sees_a_storage_that_is_emptied_and_filled() -> None:
         del tensor
         assert tracker.now == 0
     assert "resize_" not in vars(torch.UntypedStorage)
+
+
+def test_a_fake_tensor_is_indexed_by_a_real_mask() -> None:
+    mode, mask = FakeMode(), torch.tensor([True, False, True])
+    with mode:
+        values, changes = torch.zeros(3, 5), torch.zeros(2, 5)
+    with pytest.raises(DynamicOutputShapeException):
+        values[mask]
+    with FakeOperations(mode):
+        assert values[mask, :].shape == (2, 5)
+        values[mask] = changes
+    assert values.shape == (3, 5)
 
 
 def test_operations_are_those_of_the_formulas_by_phase_and_type() -> None:
