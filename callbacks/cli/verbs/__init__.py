@@ -20,6 +20,7 @@ _TRAINER = "callbacks.cli.verbs.trainer"
 VERBS = {
     "prepare": Verb("callbacks.cli.verbs.prepare", "turn videos and annotations into shards, index and verify shards"),
     "check": Verb("callbacks.cli.verbs.check", "what a fit would stumble over: without weights, without a GPU"),
+    "estimate": Verb("callbacks.cli.verbs.estimate", "memory, operations and hours of a fit, without weights or a GPU"),
     "fit": Verb(_TRAINER, "train; run the same command again to resume"),
     "validate": Verb(_TRAINER, "the loss and its terms on validation data"),
     "test": Verb(_TRAINER, "run a benchmark"),

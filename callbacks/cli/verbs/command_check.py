@@ -48,6 +48,13 @@ def _parse(verb: str, words: list[str]) -> None:
         from callbacks.cli.parse_line import ParseLine
 
         ParseLine([verb, *words])
+    elif verb == "estimate":  # its own options, and those of a fit
+        from callbacks.cli.class_names import import_config_classes
+        from callbacks.cli.parse_line import ParseLine
+        from callbacks.cli.verbs.estimate import estimate_parser
+
+        import_config_classes()
+        ParseLine(["fit", *estimate_parser().parse_known_args(words)[1]])
     elif verb == "ask":
         from callbacks.cli.verbs.ask import ask_parser
 

@@ -1,0 +1,144 @@
+"""Weights without memory: a policy of fake parameters, on one device or sharded over a pretended group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lightning_modules.policies.sharding import shard
+
+#: Buffers that FSDP2 gathers into and that hold no value which anybody reads.
+_BUFFERS = (torch.ops.aten.empty.memory_format, torch.ops.aten.empty_strided.default)
+#: Operations whose second argument is a list of indices.
+_INDEXED = (
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+)
+
+
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """Mode in whose operations real tensors may take part: token ids and masks stay real, weights are fake."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    @cached_property
+    def avoid_device_init(self) -> bool:
+        """Whether a GPU is left alone; torch looks for one at each operation, a fifth of the time."""
+        return bool(super().avoid_device_init)
+
+
+def load_fake(policy: Any, mode: FakeMode) -> None:
+    """Load a policy that has no weights: everything that it computes from weights is fake, the rest is real.
+
+    Args:
+        policy: that is not loaded.
+        mode: of the fake tensors.
+    """
+    policy.load(meta=True)
+    made: dict[int, Any] = {}
+    with mode:
+        for module in policy.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    if id(weight) not in made:
+                        empty = torch.empty(weight.shape, dtype=weight.dtype)
+                        made[id(weight)] = nn.Parameter(empty, requires_grad=weight.requires_grad)
+                    module._parameters[name] = made[id(weight)]  # tied weights stay tied
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy) -> None:
+    """The same under FSDP2, as rank 0 of the pretended process group that is running.
+
+    Args:
+        policy: that is not loaded.
+        mode: of the fake tensors.
+        precision: of the strategy.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    policy.load(meta=True)
+    shard(policy, mesh, precision)
+    with mode:
+        policy.to_empty(device="cpu")
+
+
+class FakeOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Mode for operations that fake tensors alone cannot do.
+
+    A fake tensor that is indexed by a real mask is indexed by the places where the mask is set: how many there are is
+    known. And memory that FSDP2 gathers parameters into, which has no content, is fake like what is gathered.
+
+    Args:
+        mode: of the fake tensors.
+        gathers: whether FSDP2 is there.
+    """
+
+    def __init__(self, mode: FakeMode, gathers: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._mode = mode
+        self._gathers = gathers
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        kwargs = kwargs or {}
+        if self._gathers and func in _BUFFERS:
+            with self._mode:
+                return func(*args, **kwargs)
+        if func in _INDEXED:
+            args = (args[0], [part for index in args[1] for part in _places(index)], *args[2:])
+        return func(*args, **kwargs)
+
+
+def _places(index: Tensor | None) -> tuple[Tensor | None, ...]:
+    """An index, one of truth values as one of positions in each of its dimensions."""
+    is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+    return index.nonzero(as_tuple=True) if is_mask and index is not None else (index,)
+
+
+@contextmanager
+def pretended_group(size: int) -> Iterator[None]:
+    """A process group of this many ranks of which there is only the first, and in which nothing is sent."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def as_values(tensor: Tensor) -> Tensor:
+    """A small result of a network as a tensor with values, through which gradients go back to the network.
+
+    Of a fake tensor the values are ones: what is made of them is not looked at, but it may depend on values.
+    """
+    values: Tensor = _Values.apply(tensor)
+    return values
+
+
+class _Values(torch.autograd.Function):
+    """The identity, with values where the input has none."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.mode = tensor.fake_mode if isinstance(tensor, FakeTensor) else None
+        return tensor.clone() if ctx.mode is None else torch.ones(tensor.shape, dtype=tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        return gradient if ctx.mode is None else ctx.mode.from_tensor(gradient)
