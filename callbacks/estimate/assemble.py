@@ -168,6 +168,8 @@ def _notes(
     ]
     if len(several := [count for count in gpus if count > 1]) > 1:
         notes.append(f"FSDP2 was run as on {several[-1]} GPUs; on fewer its shards are larger, within about 2%")
+    if any(getattr(callback, "mode", None) == "remember" for callback in line.trainer.callbacks):
+        notes.append("remembered references are counted as scored in every epoch; from the second on they are read")
     if line.checkpoint_id is not None:
         notes.append("the checkpoint's sizes are those known here; no file of it was read")
     return notes

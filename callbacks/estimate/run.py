@@ -29,9 +29,11 @@ class RunLength:
 
 
 def reference_of(callbacks: Sequence[Any]) -> Reference:
-    """How a run's reference comes, by its callbacks."""
-    modes: list[Reference] = [callback.mode for callback in callbacks if isinstance(callback, ReferenceModel)]
-    return modes[0] if modes else "none"
+    """How a run's reference comes, by its callbacks; where scores are remembered, as in the epoch that makes them."""
+    for callback in callbacks:
+        if isinstance(callback, ReferenceModel):
+            return "adapter" if callback.mode == "remember" else callback.mode
+    return "none"
 
 
 def length_of(trainer: Any, data: Any, ranks: int, samples: int | None) -> RunLength:
