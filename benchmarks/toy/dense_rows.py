@@ -9,6 +9,7 @@ has a grid of its own. Each prints how long it took; the page lists those that w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,10 +20,11 @@ import numpy as np
 from benchmarks.base.results import write_json
 from benchmarks.toy.dense_methods import PAIRS, DenseStages, Method, Pairs, Size
 from benchmarks.toy.dense_page import rows_page
-from benchmarks.toy.dense_study import DenseStudy, versions
+from benchmarks.toy.dense_study import CRITERION, PACKAGES, DenseStudy
 from benchmarks.toy.motion_conditions import MARGIN, decided_shares, preferred_motion, shared_motion
 from benchmarks.toy.pair_measures import PairMeasures
-from benchmarks.toy.rates import CRITERION, VALIDATION_SEED
+from benchmarks.toy.rates import VALIDATION_SEED
+from benchmarks.toy.study import RECORD, versions
 from datamodules.prepare.toy_videos import scene_of
 
 #: The thresholds are about the 10th and the 90th percentile of the real videos' optical flow.
@@ -117,13 +119,14 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
     Raises:
         ValueError: the core table has no learning rates yet, or its conditions fail.
     """
+    started = time.time()
     rows, rates = ROWS[name], core_rates(output)
     study = DenseStudy(DenseStages(output, size, {**PAIRS, **rows.kinds}), jobs)
     study.run(study.make.data(rows.methods), f"{rows.title}: pairs and labels")
     record: dict[str, Any] = {
         "title": rows.title,
         "size": asdict(size),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "plan": {"criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds), "grid": rows.grid},
         "pairs": {part: values for kind in rows.kinds for part, values in described_pairs(study, kind).items()},
     }
@@ -135,14 +138,12 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
         chosen |= tuning.best
     write_json(output / f"rows-{name}.json", record)
     record["runs"] = study.record(rows.methods, chosen, seeds)
-    record["commands"] = study.commands
-    record["seconds"] = {stage: round(seconds, 1) for stage, seconds in study.seconds.items()}
-    minutes = round(sum(study.seconds.values()) / 60, 1)
-    record["minutes"] = {"stages, one after the other": minutes}
+    record |= study.timed(started)
     write_json(output / f"rows-{name}.json", record)
     page = rows_page(name, record)
+    written = page.write(output, f"dense-{name}")
     study.console.print(page.markdown(), markup=False)
-    study.console.print(f"{name}: {minutes} minutes; part of the results page: {page.write(output, f'dense-{name}')}")
+    study.console.print(f"{name}: {record['minutes']['this run']} minutes; part of the results page: {written}")
 
 
 def core_rates(output: Path) -> dict[str, float]:
@@ -151,7 +152,7 @@ def core_rates(output: Path) -> dict[str, float]:
     Raises:
         ValueError: there are none.
     """
-    path = output / "study.json"
+    path = output / RECORD
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if failed := [item["name"] for item in record.get("conditions", []) if not item["holds"]]:
         raise ValueError(f"{path}: conditions {', '.join(failed)} fail, and nothing is fitted in this world")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks.toy.commands import ROOT
 from benchmarks.toy.dense_methods import BASE, LABELS, MATCHED, SECONDS, DenseStages, Method
 from benchmarks.toy.motion_conditions import (
     MARGIN,
@@ -20,14 +15,18 @@ from benchmarks.toy.motion_conditions import (
     decided_shares,
     motion_conditions,
 )
-from benchmarks.toy.motion_scores import MotionScores, score_folder, wide_console
+from benchmarks.toy.motion_scores import MotionScores, score_folder
 from benchmarks.toy.pair_measures import PairMeasures
-from benchmarks.toy.rates import GRID, VALIDATION_SEED, at_edge, best_rates, extended
-from callbacks.cli.recipes.runner import run_stages
-from callbacks.cli.recipes.stage import Stage
+from benchmarks.toy.rates import VALIDATION_SEED
+from benchmarks.toy.study import Study
 from datamodules.dense.pair_labels import LabelFilter, join_labels
 from datamodules.shards.index import Index
 
+#: The rates that every method is tried at first.
+GRID = (3e-5, 1e-4, 3e-4)
+CRITERION = "the highest mean judged quality over the videos of the validation seed"
+#: Packages that the numbers depend on, beside the code.
+PACKAGES = ("diffusers", "lightning", "peft")
 #: Margins of the judge at which the shares of decided pairs are shown.
 MARGINS = (MARGIN, 2 * MARGIN, 4 * MARGIN)
 
@@ -35,55 +34,11 @@ MARGINS = (MARGIN, 2 * MARGIN, 4 * MARGIN)
 Numbers = Mapping[str, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """Choice of learning rates.
-
-    Attributes:
-        best: method -> its rate.
-        grid: the rates that every method was tried at.
-        tries: method -> rate -> the numbers on the validation seed.
-    """
-
-    best: Mapping[str, float]
-    grid: Sequence[float]
-    tries: Mapping[str, Mapping[float, Numbers]]
-
-    def json(self) -> dict[str, object]:
-        """Every try, for the record."""
-        tries = {name: {f"{rate:g}": dict(at) for rate, at in rates.items()} for name, rates in self.tries.items()}
-        return {"best": dict(self.best), "grid": list(self.grid), "at_edge": self.at_edge, "tries": tries}
-
-    @property
-    def at_edge(self) -> list[str]:
-        """Methods whose best rate is the lowest or highest of the grid."""
-        return at_edge(self.grid, self.best)
-
-
 @dataclass(slots=True)
-class DenseStudy:
-    """A study in its folder, which goes on where an earlier run was interrupted.
+class DenseStudy(Study[DenseStages, Method, Numbers]):
+    """DenseDPO's study: pairs and conditions, learning rates by the judged quality, test seeds."""
 
-    Attributes:
-        make: maker of the stages.
-        jobs: stages that run side by side.
-        console: what is printed on.
-        seconds: stage name -> how long it took.
-        commands: stage name -> its command.
-    """
-
-    make: DenseStages
-    jobs: int = 2
-    console: Console = field(default_factory=wide_console)
-    seconds: dict[str, float] = field(default_factory=dict)
-    commands: dict[str, str] = field(default_factory=dict)
     _scores: dict[Path, MotionScores] = field(default_factory=dict)
-
-    def run(self, stages: Sequence[Stage], title: str) -> None:
-        """Run the stages of a phase."""
-        self.console.rule(title)
-        self.commands |= {stage.name: stage.line for stage in stages}
-        self.seconds |= run_stages(stages, self.make.output, jobs=self.jobs, folder=ROOT, console=self.console)
 
     def conditions(self, independent: str, guided: str) -> list[Condition]:
         """The conditions of two kinds of pairs, printed; what follows from them is the caller's matter."""
@@ -97,24 +52,19 @@ class DenseStudy:
         measures = PairMeasures.read(self.make.measures(guided))
         return {f"{margin:g}": decided_shares(measures, margin) for margin in MARGINS}
 
-    def tuned(self, methods: Mapping[str, Method], grid: Sequence[float] = GRID) -> Tuning:
-        """Choose each method's learning rate; all are tried at all rates of one grid, which grows for all of them."""
+    def tries(self, methods: Mapping[str, Method], grid: Sequence[float]) -> dict[str, dict[float, Numbers]]:
+        """See `Study.tries`."""
         seed = VALIDATION_SEED
-        while True:
-            stages = self.make.runs(methods, dict.fromkeys(methods, grid), [seed])
-            self.run(stages, f"Learning rates: {', '.join(f'{rate:g}' for rate in grid)}")
-            tries = {
-                name: {rate: self.numbers(name, method, seed, rate) for rate in grid}
-                for name, method in methods.items()
-            }
-            best = best_rates(
-                {name: {rate: at["quality"] or 0.0 for rate, at in tries[name].items()} for name in tries}
-            )
-            longer = extended(grid, best)
-            if longer == tuple(grid):
-                return Tuning(best, grid, tries)
-            self.console.print(f"best at the grid's edge: {', '.join(at_edge(grid, best))}; it grows for every method")
-            grid = longer
+        stages = self.make.runs(methods, dict.fromkeys(methods, grid), [seed])
+        self.run(stages, f"Learning rates: {', '.join(f'{rate:g}' for rate in grid)}")
+        return {
+            name: {rate: dict(self.numbers(name, method, seed, rate)) for rate in grid}
+            for name, method in methods.items()
+        }
+
+    def criterion(self, tried: Numbers) -> float:
+        """Judged quality."""
+        return tried["quality"] or 0.0
 
     def tested(
         self, methods: Mapping[str, Method], rates: Mapping[str, float], seeds: Sequence[int]
@@ -179,9 +129,3 @@ class DenseStudy:
         if folder not in self._scores:
             self._scores[folder] = score_folder(folder)
         return self._scores[folder]
-
-
-def versions() -> dict[str, str]:
-    """What the numbers depend on beside the code."""
-    packages = {name: version(name) for name in ("torch", "diffusers", "lightning", "peft", "numpy")}
-    return {"python": platform.python_version(), **packages}

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-#: The rates that every method is tried at first.
-GRID = (3e-5, 1e-4, 3e-4)
 #: The seed whose fits and samples decide.
 VALIDATION_SEED = 100
-CRITERION = "the highest mean judged quality over the videos of the validation seed"
 #: A grid that has grown to this length stays as it is, whatever is best; then the page says so.
 LONGEST = 6
 #: The mantissas of a grid.
 _MANTISSAS = (1.0, 3.0)
+
+Tried = TypeVar("Tried")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning(Generic[Tried]):
+    """Choice of learning rates.
+
+    Attributes:
+        best: method -> its rate.
+        grid: the rates that every method was tried at.
+        tries: method -> rate -> what it gave on the validation seed.
+    """
+
+    best: Mapping[str, float]
+    grid: Sequence[float]
+    tries: Mapping[str, Mapping[float, Tried]]
+
+    def json(self) -> dict[str, object]:
+        """Every try, for the record."""
+        tries = {name: {f"{rate:g}": tried for rate, tried in rates.items()} for name, rates in self.tries.items()}
+        edge = at_edge(self.grid, self.best)
+        return {"best": dict(self.best), "grid": list(self.grid), "at_edge": edge, "tries": tries}
 
 
 def best_rates(tries: Mapping[str, Mapping[float, float]]) -> dict[str, float]:

@@ -13,12 +13,10 @@ the pairs that are shipped, and runs every kind of stage once, far too small to 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from benchmarks.base.results import write_json
@@ -26,13 +24,13 @@ from benchmarks.toy.commands import ROOT, from_root
 from benchmarks.toy.dense_methods import CONTROLS, METHODS, DenseStages, Size
 from benchmarks.toy.dense_page import dense_page, quick_page
 from benchmarks.toy.dense_rows import ROWS, run_rows
-from benchmarks.toy.dense_study import MARGINS, DenseStudy, versions
+from benchmarks.toy.dense_study import CRITERION, GRID, MARGINS, PACKAGES, DenseStudy
 from benchmarks.toy.motion_conditions import Condition, conditions_table, decided_shares, motion_conditions
 from benchmarks.toy.pair_measures import measured_pairs
-from benchmarks.toy.rates import CRITERION, GRID, VALIDATION_SEED
+from benchmarks.toy.rates import VALIDATION_SEED
+from benchmarks.toy.study import RECORD, study_options, versions
 from callbacks.cli.recipes.runner import exit_status
 
-SEEDS = (0, 1, 2)
 #: Of everything just enough to run.
 QUICK = Size(pairs=16, samples=1, steps=2, prompts=4)
 #: One method of each kind of data, and the control that makes labels of its own.
@@ -54,21 +52,21 @@ def run_core(study: DenseStudy, seeds: Sequence[int]) -> None:
     output = study.make.output
     plan = {"grid": GRID, "criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds)}
     # Written first, so that nothing that comes out can change it.
-    record: dict[str, Any] = {"plan": plan, "size": asdict(study.make.size), "versions": versions()}
-    write_json(output / "study.json", record)
+    record: dict[str, Any] = {"plan": plan, "size": asdict(study.make.size), "versions": versions(*PACKAGES)}
+    write_json(output / RECORD, record)
     study.run(study.make.data(METHODS), "Pairs and labels")
     conditions = study.conditions("vanilla", "structural")
     record["conditions"] = [asdict(condition) for condition in conditions]
     record["margins"] = study.margins("structural")
-    write_json(output / "study.json", record)
+    write_json(output / RECORD, record)
     if failed := [condition for condition in conditions if not condition.holds]:
         study.console.print(f"{len(failed)} conditions fail: nothing is fitted, and that is the result")
         _finish(study, record, started)
         return
-    tuning = study.tuned(METHODS)
+    tuning = study.tuned(METHODS, GRID)
     record["tuning"] = tuning.json()
     rates = dict(tuning.best) | {name: tuning.best[method.rate_of] for name, method in CONTROLS.items()}
-    write_json(output / "study.json", record)
+    write_json(output / RECORD, record)
     study.run(list(study.make.labels(CONTROLS)), "Labels of the controls")
     methods = {**METHODS, **CONTROLS}
     record["runs"] = study.record(methods, rates, seeds)
@@ -77,14 +75,9 @@ def run_core(study: DenseStudy, seeds: Sequence[int]) -> None:
 
 def _finish(study: DenseStudy, record: dict[str, Any], started: float) -> None:
     """Write the record with commands and times, and the page's part."""
-    record["commands"] = study.commands
-    record["seconds"] = {name: round(seconds, 1) for name, seconds in study.seconds.items()}
-    record["minutes"] = {
-        "stages, one after the other": round(sum(study.seconds.values()) / 60, 1),
-        "this run": round((time.time() - started) / 60, 1),
-    }
+    record |= study.timed(started)
     output = study.make.output
-    write_json(output / "study.json", record)
+    write_json(output / RECORD, record)
     page = dense_page(record, output, {f"dense-{name}": rows.title for name, rows in ROWS.items()})
     (output / "study.md").write_text(page.markdown(), encoding="utf-8")
     study.console.print(page.markdown(), markup=False)
@@ -114,16 +107,7 @@ def run_quick(study: DenseStudy, seed: int = 0) -> list[Condition]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line; the exit status is 1 when a stage failed, or a condition of `--quick`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.study_dense", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/study-dense"), help="the study's folder; it goes on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of training and sampling")
-    parser.add_argument("--jobs", type=int, default=2, help="stages that run side by side (2), one thread each")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--rows", choices=sorted(ROWS), help="an ablation or open question instead of the core table")
-    what.add_argument("--quick", action="store_true", help="conditions on shipped pairs, every stage once")
-    options = parser.parse_args(argv)
+    options = study_options("benchmarks.toy.study_dense", __doc__ or "", "runs/study-dense", ROWS, argv)
     output = from_root(options.output)
 
     def run() -> None:

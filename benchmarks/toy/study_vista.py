@@ -12,7 +12,6 @@ a test seed. What is done is passed over, so that the same command goes on after
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -23,19 +22,18 @@ from typing import Any
 from benchmarks.base.results import write_json
 from benchmarks.toy.commands import from_root
 from benchmarks.toy.rates import VALIDATION_SEED
+from benchmarks.toy.study import RECORD, study_options, versions
 from benchmarks.toy.vista_conditions import records
 from benchmarks.toy.vista_methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
 from benchmarks.toy.vista_page import core_page, quick_page, rows_page, write_page
 from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
-from benchmarks.toy.vista_study import CRITERION, GRID, VistaStudy, versions
+from benchmarks.toy.vista_study import CRITERION, GRID, PACKAGES, VistaStudy
 from callbacks.cli.recipes.runner import exit_status
 
-SEEDS = (0, 1, 2)
 #: Of everything just enough to run.
 QUICK = Size(rows=48, videos=24, steps=2)
 #: Its one learning rate.
 QUICK_RATE = 1e-3
-RECORD = "study.json"
 
 
 def run_core(study: VistaStudy, seeds: Sequence[int]) -> None:
@@ -49,7 +47,7 @@ def run_core(study: VistaStudy, seeds: Sequence[int]) -> None:
     path = study.make.output / RECORD
     plan = {"grid": GRID, "criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds)}
     # Written first, so that nothing that comes out can change it.
-    record: dict[str, Any] = {"plan": plan, "size": study.make.size_json(), "versions": versions()}
+    record: dict[str, Any] = {"plan": plan, "size": study.make.size_json(), "versions": versions(*PACKAGES)}
     write_json(path, record)
     found = study.conditions()
     record["conditions"] = records(found)
@@ -57,7 +55,7 @@ def run_core(study: VistaStudy, seeds: Sequence[int]) -> None:
     if failed := [condition for condition in found if not condition.holds]:
         study.console.print(f"{len(failed)} conditions fail: nothing is fitted, and that is the result")
     else:
-        tuning = study.tuned(METHODS)
+        tuning = study.tuned(METHODS, GRID)
         record["tuning"] = tuning.json()
         write_json(path, record)
         methods = {**METHODS, **CONTROLS}
@@ -98,7 +96,7 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
         "title": rows.title,
         "plan": record["plan"] | {"seeds": list(seeds)},
         "size": study.make.size_json(),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "rates": rates,
         "tuning": tuning.json() if tuning else None,
         "runs": {row: [dict(scores) for scores in of_seeds] for row, of_seeds in runs.items()},
@@ -129,12 +127,7 @@ def _rates(methods: Mapping[str, Method], best: Mapping[str, float]) -> dict[str
 
 def _finish(study: VistaStudy, record: dict[str, Any], path: Path, started: float) -> None:
     """Write the record with commands and times."""
-    record["commands"] = study.commands
-    record["seconds"] = {name: round(seconds, 1) for name, seconds in study.seconds.items()}
-    record["minutes"] = {
-        "stages, one after the other": round(sum(study.seconds.values()) / 60, 1),
-        "this run": round((time.time() - started) / 60, 1),
-    }
+    record |= study.timed(started)
     write_json(path, record)
     study.console.print(f"{record['minutes']['this run']:g} minutes")
 
@@ -146,25 +139,14 @@ def all_stages(output: Path, size: Size = Size()) -> VistaStages:  # noqa: B008 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line; the exit status is 1 when a stage failed, or a condition of `--quick`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.study_vista", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/study-vista"), help="the study's folder; it goes on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of data, negatives and training")
-    parser.add_argument("--jobs", type=int, default=2, help="stages that run side by side (2), one thread each")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--rows", choices=sorted(ROWS), help="an ablation or open question instead of the core table")
-    what.add_argument("--quick", action="store_true", help="conditions, and every kind of stage once")
-    options = parser.parse_args(argv)
+    options = study_options("benchmarks.toy.study_vista", __doc__ or "", "runs/study-vista", ROWS, argv)
     output = from_root(options.output)
 
     def run() -> None:
         if options.quick:
             run_quick(VistaStudy(VistaStages(output, QUICK), options.jobs))
             return
-        study = VistaStudy(
-            VistaStages(output, Size(), {**DATA, **ROW_DATA}, {**TESTS, **ROW_TESTS}, ROW_BASES), options.jobs
-        )
+        study = VistaStudy(all_stages(output), options.jobs)
         if options.rows:
             run_rows(study, options.rows, options.seeds)
         else:

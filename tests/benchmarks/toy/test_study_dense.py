@@ -12,13 +12,15 @@ import pytest
 from benchmarks.toy.dense_methods import CONTROLS, METHODS, DenseStages, Size
 from benchmarks.toy.dense_page import dense_page
 from benchmarks.toy.dense_rows import ROWS, core_rates
-from benchmarks.toy.dense_study import Tuning
+from benchmarks.toy.dense_study import GRID, DenseStudy
 from benchmarks.toy.matched_labels import dropped_pairs, write_matched_labels
+from benchmarks.toy.motion_conditions import Condition
 from benchmarks.toy.motion_scores import COLUMNS
 from benchmarks.toy.pair_measures import PairMeasures
-from benchmarks.toy.rates import GRID, LONGEST, at_edge, best_rates, extended
+from benchmarks.toy.rates import LONGEST, Tuning, at_edge, best_rates, extended
 from benchmarks.toy.results_page import read_page
 from benchmarks.toy.study_dense import QUICK_METHODS, main, run_core
+from callbacks.cli.recipes.stage import Stage
 from datamodules.dense.pair_labels import LabelFilter, join_labels
 from datamodules.shards.index import Index
 from tests.support.flow_shards import write_labels, write_pairs
@@ -166,30 +168,26 @@ def test_rows_wait_for_the_core_table(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "run the core table first, without --rows" in capsys.readouterr().err
 
 
-class FailingStudy:
-    """A study whose conditions fail; a fit would be an error."""
+class FailingStudy(DenseStudy):
+    """A study whose conditions fail, and which keeps its phases' titles in the place of running them."""
 
     def __init__(self, make: DenseStages) -> None:
-        from benchmarks.toy.motion_conditions import Condition
-        from benchmarks.toy.motion_scores import wide_console
-
-        self.make, self.console, self.commands, self.seconds = make, wide_console(), {}, {}
-        self.failed = [Condition("C3", "text", 0.0, "< -0.2", False)]
+        super().__init__(make)
         self.phases: list[str] = []
 
-    def run(self, stages: object, title: str) -> None:
+    def run(self, stages: Sequence[Stage], title: str) -> None:
         self.phases.append(title)
 
-    def conditions(self, independent: str, guided: str) -> object:
-        return self.failed
+    def conditions(self, independent: str, guided: str) -> list[Condition]:
+        return [Condition("C3", "text", 0.0, "< -0.2", False)]
 
-    def margins(self, guided: str) -> object:
+    def margins(self, guided: str) -> dict[str, tuple[float, float, float]]:
         return {"0.005": (0.4, 0.9, 0.5)}
 
 
 def test_no_fit_is_run_where_a_condition_fails(make: DenseStages, capsys: pytest.CaptureFixture[str]) -> None:
     study = FailingStudy(make)
-    run_core(study, [0])  # type: ignore[arg-type]
+    run_core(study, [0])
     assert study.phases == ["Pairs and labels"]
     assert "1 conditions fail: nothing is fitted, and that is the result" in capsys.readouterr().out
     assert "runs" not in json.loads((make.output / "study.json").read_text())

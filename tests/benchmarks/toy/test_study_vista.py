@@ -15,7 +15,8 @@ from benchmarks.base.results import write_json
 from benchmarks.toy.commands import ROOT
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.results_page import read_page
-from benchmarks.toy.study_vista import QUICK, RECORD, all_stages, main, run_core, run_rows
+from benchmarks.toy.study import RECORD
+from benchmarks.toy.study_vista import QUICK, all_stages, main, run_core, run_rows
 from benchmarks.toy.vista_conditions import Condition, records
 from benchmarks.toy.vista_measures import FACTS
 from benchmarks.toy.vista_methods import BASE, CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages, run_name
@@ -143,7 +144,7 @@ def test_rates_are_written_before_the_first_fit_of_a_test_seed(tmp_path: Path, p
 def test_the_grid_grows_for_every_method_where_a_best_rate_is_at_its_edge(tmp_path: Path, pretend: Any) -> None:
     study = study_in(tmp_path)
     pretender = pretend(best_rate=GRID[-1])
-    tuning = study.tuned({"dpo": METHODS["dpo"], "vista": METHODS["vista"]})
+    tuning = study.tuned({"dpo": METHODS["dpo"], "vista": METHODS["vista"]}, GRID)
     assert tuning.grid == (*GRID, 1e-2)
     assert set(tuning.best.values()) == {GRID[-1]}
     fits = {name for name in pretender.ran if name.startswith("fit-")}
