@@ -108,7 +108,8 @@ def test_an_altered_row_is_named(check: Check, capsys: pytest.CaptureFixture[str
     flip_byte(index, 3, "json")
     assert check("--data.train", "altered.index.json") == 1
     assert "sample 's03': .json was altered" in capsys.readouterr().err
-    assert check("--data.train", "altered.index.json", "--data.on_bad_sample", "skip") == 0
+    with pytest.warns(UserWarning, match="1 of 12 samples cannot be used, and are skipped"):
+        assert check("--data.train", "altered.index.json", "--data.on_bad_sample", "skip") == 0
 
 
 def test_a_policy_that_is_not_there_hides_no_fault_of_the_data(
@@ -206,7 +207,8 @@ def test_a_box_outside_what_the_policy_sees_is_in_no_term(check: Check, capsys: 
     boxes = [Box(0, 4, 7, 8), Box(20, 4, 8, 8), Box(22, 4, 8, 8)]  # in frames of 48 x 32, of which 8 to 40 are seen
     rows = [annotated(f"b{number}", boxes=(box,)) for number, box in enumerate(boxes)]
     write_shards([(row.key, members) for row, members in rows], "boxes", samples_per_shard=5)
-    assert check("--data.train", "boxes.index.json") == 0
+    with pytest.warns(UserWarning, match="1 of 3 samples with boxes take no part in the object term"):
+        assert check("--data.train", "boxes.index.json") == 0
     assert "train: 3 samples: response 3, video 3, clip 3, object 2, token 3" in capsys.readouterr().out
 
 
