@@ -102,7 +102,7 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
         "runs": {row: [dict(scores) for scores in of_seeds] for row, of_seeds in runs.items()},
     }
     _finish(study, written, study.make.output / f"rows-{name}.json", started)
-    write_page(rows_page(written, record), study.make.output, f"vista-{name}")
+    write_page(rows_page(written, record, study.make.output), study.make.output, f"vista-{name}")
     study.console.print(f"results for the page: {study.make.output / 'page' / f'vista-{name}.json'}")
 
 

@@ -21,6 +21,7 @@ from datamodules.toy_world.questions import (
     falsified,
     is_usual,
     parse_claim,
+    parse_verdict,
     question_text,
 )
 from datamodules.toy_world.rows import sentence
@@ -102,6 +103,33 @@ def yes_no(policy: VideoLLM, videos: Sequence[ToyVideo]) -> dict[str, float]:
     values |= {"overall": float(both.mean())} | _split("overall", both[:, facts], usual)
     parts = {"auc": np.ones_like(usual), "auc_usual": usual, "auc_counter": ~usual}
     return values | {name: auc(*np.moveaxis(margins[:, facts][part], -1, 0)) for name, part in parts.items()}
+
+
+def verdicts(policy: VideoLLM, videos: Sequence[ToyVideo]) -> dict[str, float]:
+    """Yes-or-no questions that a sentence answers: whether its verdict is right, and follows from what it states.
+
+    Returns:
+        "verdict": the share of pairs with both verdicts right, of facts with a usual value; "verdict_usual",
+        "verdict_counter"; "tied": of the replies that state the asked thing's facts, those whose verdict follows from
+        them, be they right or wrong; absent where no reply states them. A reply without a verdict is wrong.
+    """
+    asked = [
+        (video, subset, claim)
+        for video in videos
+        for subset in FACTS
+        for claim in (video.truth, falsified(video.truth, subset, random.Random(video.key)))
+    ]
+    views = [video.asked(question_text(subset, claim)) for video, subset, claim in asked]
+    right, tied = [], []
+    for (video, subset, claim), text in zip(asked, generated(policy, views, REPORT_TOKENS), strict=True):
+        verdict, stated = parse_verdict(text), parse_claim(text)
+        right.append(verdict == ("yes" if claim == video.truth else "no"))
+        if verdict is not None and stated is not None and stated.thing == claim.thing:
+            fact = FACTS[subset]
+            tied.append((verdict == "yes") == (getattr(stated, fact) == getattr(claim, fact)))
+    both = np.asarray(np.array(right).reshape(len(videos), len(FACTS), 2).all(axis=2))
+    shares = {"verdict": float(both.mean())} | _split("verdict", both, _usual(videos))
+    return shares | ({"tied": float(np.mean(tied))} if tied else {})
 
 
 def gaps(policy: VideoLLM, videos: Sequence[ToyVideo]) -> dict[str, float]:

@@ -32,6 +32,7 @@ class Method:
         rate_of: the method whose learning rate it takes; "" = it is tuned itself.
         fit_of: the method whose fit is measured, on other videos; "" = it has a fit of its own. A method without
             `config` and without this is a base model.
+        verdicts: whether it is also measured on yes-or-no questions that sentences answer.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Method:
     base: str = ""
     rate_of: str = ""
     fit_of: str = ""
+    verdicts: bool = False
 
     @property
     def is_base(self) -> bool:
@@ -152,7 +154,7 @@ class VistaStages:
         return Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=f"make {name} videos")
 
     def based(self, methods: Mapping[str, Method]) -> Iterator[Stage]:
-        """Base models of other numbers of frames: the shipped one, tuned once more as it was last."""
+        """Base models of other numbers of frames or other texts: the shipped one, tuned once more as it was last."""
         frames = {method.base: method.num_frames for method in methods.values() if method.base}
         # Bases that differ in their number of frames alone share their videos.
         for name, given in {self._settle(self.bases[name]): self.bases[name] for name in frames}.items():
@@ -173,7 +175,7 @@ class VistaStages:
                 "--data.num_frames": num_frames,
                 "--data.train": train,
             }
-            title = f"tune the base model at {num_frames} frames"
+            title = f"tune the base model {name}"
             yield Stage(f"base-{name}", ["fit", *flags(options)], [train, CHECKPOINT], [root / "exports"], title=title)
 
     def _settle(self, given: Mapping[str, object]) -> str:
@@ -232,6 +234,7 @@ class VistaStages:
         )
         command = [PYTHON, "-m", "benchmarks.toy.vista_scores", str(videos), str(written)]
         command += ["--num-frames", str(method.num_frames), *(["--criterion"] if criterion else [])]
+        command += ["--verdicts"] if method.verdicts else []
         reads = [videos]
         if rate is not None:
             reads.append(self.adapter(name, method, seed, rate))

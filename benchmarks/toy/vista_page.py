@@ -1,4 +1,4 @@
-"""The study of VistaDPO on the results page: its tables, its plot, and sentences that follow from the numbers alone."""
+"""The study of VistaDPO on the results page: its tables, and sentences that follow from the numbers alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.charts import color_of
-from benchmarks.report.pictures import GREY, png_of
 from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.results_page import PARTS, Page, PageTable
 from benchmarks.toy.vista_conditions import Condition
 from benchmarks.toy.vista_methods import BASE, CONTROLS, METHODS
+from benchmarks.toy.vista_plots import rows_plot, usual_plot
 from benchmarks.toy.vista_rows import ROWS
 
 #: Score -> column: what sentences say.
@@ -40,6 +39,13 @@ GAPS = {
     "gap_clip": "other event",
     "gap_moved": "object moved",
     "above_reversed": "rows above reversed",
+}
+#: Of runs that are measured on yes-or-no questions which a sentence answers.
+VERDICTS = {
+    "verdict": "pairs right, all",
+    "verdict_usual": "usual",
+    "verdict_counter": "counter-prior",
+    "tied": "verdict follows from the facts stated",
 }
 ABOUT = (
     "A toy Video-LLaVA has a language prior: every colour has its usual way, place and order, which hold in nine of "
@@ -85,9 +91,7 @@ def core_page(record: Mapping[str, Any], output: Path) -> Page:
     runs: Mapping[str, Any] = record["runs"]
     core = {name: runs[name] for name in (BASE, *METHODS)}
     controls = {name: runs[name] for name in (BASE, *CONTROLS)}
-    picture = output / PARTS / "vista.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(plot(core))
+    picture = written_picture(output, "vista", usual_plot({titles()[name]: seeds for name, seeds in core.items()}))
     return Page(
         **common,
         tables=[
@@ -97,7 +101,7 @@ def core_page(record: Mapping[str, Any], output: Path) -> Page:
             tuning_table(record["tuning"]),
         ],
         controls=runs_table("Controls", controls, record["rates"], {**SAID, "overall": YES_NO["overall"]}),
-        pictures=[{"file": picture.name, "text": "Facts stated rightly, usual against counter-prior: a point a seed"}],
+        pictures=[{"file": picture, "text": "Facts stated rightly, usual against counter-prior: a point a seed"}],
         notes=[plan_note(record["plan"]), *edge_notes(record["tuning"]), *order_notes(runs)],
     )
 
@@ -123,12 +127,13 @@ def quick_page(conditions: Sequence[Mapping[str, Any]]) -> Page:
     )
 
 
-def rows_page(record: Mapping[str, Any], core: Mapping[str, Any]) -> Page:
+def rows_page(record: Mapping[str, Any], core: Mapping[str, Any], output: Path) -> Page:
     """The page's part of an ablation or open question.
 
     Args:
         record: what they wrote, `rows-NAME.json`.
-        core: the record of the core table, whose base and VistaDPO are the first lines.
+        core: the record of the core table, whose base, plain DPO and VistaDPO are the first lines.
+        output: the study's folder, into which the plot is drawn.
     """
     name = record["rows"]
     beside = [row for row in (BASE, "dpo", "vista") if row not in record["runs"]]
@@ -139,15 +144,19 @@ def rows_page(record: Mapping[str, Any], core: Mapping[str, Any]) -> Page:
         runs_table("Yes or no", runs, rates, YES_NO),
         runs_table("Gap of the right answer's log-probability to each negative, nats", runs, rates, GAPS),
     ]
+    if any("verdict" in seed for seeds in record["runs"].values() for seed in seeds):
+        tables.insert(0, runs_table("Yes-or-no questions that a sentence answers", record["runs"], rates, VERDICTS))
     notes = ["Learning rates are those that the core table chose for the same method."]
     if record["tuning"] is not None:
         tables.append(tuning_table(record["tuning"]))
         notes = [plan_note(record["plan"]), *edge_notes(record["tuning"])]
+    picture = written_picture(output, f"vista-{name}", rows_plot({titles()[row]: runs[row] for row in runs}))
     return Page(
         title=f"VistaDPO: {record['title'][0].lower()}{record['title'][1:]}",
         command=f"python -m benchmarks.toy.study_vista --rows {name}",
         order=40,
         tables=tables,
+        pictures=[{"file": picture, "text": "Counter-prior facts: a point a seed, a line at the mean"}],
         notes=notes,
         made_with=made_with(record),
         data={key: value for key, value in record.items() if key != "commands"},
@@ -227,34 +236,19 @@ def order_notes(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
 
 
 def spread(seeds: Sequence[Mapping[str, float]], key: str) -> str:
-    """Mean of a score over seeds, with the smallest and the largest."""
-    values = [seed[key] for seed in seeds]
+    """Mean of a score over seeds, with the smallest and the largest; "-" where no seed has it."""
+    values = [seed[key] for seed in seeds if key in seed]
+    if not values:
+        return "-"
     return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def plot(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
-    """A PNG: facts that reports state rightly, and yes-or-no pairs, usual against counter-prior, a point a seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), dpi=150)
-    panels = (("stated", "facts stated rightly in reports"), ("overall", "yes-or-no pairs right"))
-    names = titles()
-    for place, (key, title) in enumerate(panels):
-        axes = figure.add_subplot(1, 2, place + 1)
-        for index, (name, seeds) in enumerate(runs.items()):
-            usual, counter = ([seed[f"{key}_{kind}"] for seed in seeds] for kind in ("usual", "counter"))
-            axes.scatter(usual, counter, s=22, color=color_of(index), label=names[name])
-        axes.set_title(title, color=GREY, fontsize=10)
-        axes.set_xlabel("usual", color=GREY)
-        axes.set_ylabel("counter-prior", color=GREY)
-        axes.tick_params(colors=GREY)
-        axes.set_facecolor("none")
-        for spine in axes.spines.values():
-            spine.set_color(GREY)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    figure.axes[0].legend(fontsize=8, frameon=False, labelcolor=GREY, loc="lower left")
-    figure.tight_layout()
-    return png_of(figure)
+def written_picture(output: Path, name: str, content: bytes) -> str:
+    """Write a part's PNG into the study's folder; its file name."""
+    picture = output / PARTS / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(content)
+    return picture.name
 
 
 def write_page(page: Page, output: Path, name: str) -> Path:

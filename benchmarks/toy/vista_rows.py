@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.toy.vista_methods import Method
 
@@ -111,6 +111,19 @@ def _frames() -> dict[str, Method]:
     return methods
 
 
+def _facts_first() -> dict[str, Method]:
+    """Answers that begin with the verdict, as everywhere else, against answers that state facts and end with it."""
+    kinds = {"base": ("the base model", ""), "dpo": ("plain DPO", "dpo"), "vista": ("VistaDPO", "vista")}
+    methods = {}
+    for name, (title, config) in kinds.items():
+        method = Method(f"{title}, verdict first", config, rate_of=config, verdicts=True)
+        methods[f"{name}-verdict-first"] = method
+        methods[f"{name}-facts-first"] = replace(
+            method, title=f"{title}, facts first", data="facts-first", test="facts-first", base="facts-first"
+        )
+    return methods
+
+
 #: Name of `--rows` -> the rows.
 ROWS: Mapping[str, Rows] = {
     "terms": Rows("Each term alone, and each left out", _terms()),
@@ -118,6 +131,7 @@ ROWS: Mapping[str, Rows] = {
     "errors": Rows("Errors of annotation", _errors()),
     "weights": Rows("Weights that depend on the sample", _weights()),
     "frames": Rows("Longer videos, more frames", _frames()),
+    "facts-first": Rows("Answers that state facts before the verdict", _facts_first()),
 }
 #: Name -> flags of `prepare toy` for the rows' data.
 ROW_DATA: Mapping[str, Mapping[str, object]] = {
@@ -127,8 +141,17 @@ ROW_DATA: Mapping[str, Mapping[str, object]] = {
     "wrong-0.2": {"--errors.wrong": 0.2},
     "speeds": {"--slow": 0.5},
     "long": {"--event_frames": 16},
+    "facts-first": {"--facts_first": "true"},
 }
 #: Likewise of videos that measure.
-ROW_TESTS: Mapping[str, Mapping[str, object]] = {"fast": {}, "slow": {"--slow": 1.0}, "long": {"--event_frames": 16}}
-#: Likewise of the videos on which base models of other numbers of frames are tuned.
-ROW_BASES: Mapping[str, Mapping[str, object]] = {f"frames-{number}": {"--event_frames": 16} for number in FRAMES}
+ROW_TESTS: Mapping[str, Mapping[str, object]] = {
+    "fast": {},
+    "slow": {"--slow": 1.0},
+    "long": {"--event_frames": 16},
+    "facts-first": {"--facts_first": "true"},
+}
+#: Likewise of the videos on which other base models are tuned.
+ROW_BASES: Mapping[str, Mapping[str, object]] = {
+    **{f"frames-{number}": {"--event_frames": 16} for number in FRAMES},
+    "facts-first": {"--facts_first": "true"},
+}

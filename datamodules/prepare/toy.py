@@ -53,6 +53,7 @@ def prepare_toy(
     errors: AnnotationErrors | None = None,
     slow: float = 0.0,
     event_frames: int = EVENT_FRAMES,
+    facts_first: bool = False,
     samples_per_shard: int = 64,
 ) -> None:
     """Make videos of coloured moving shapes with everything that is known of them; splits share no video.
@@ -71,6 +72,7 @@ def prepare_toy(
         errors: errors of the annotations, `train` and `val` only; null = none.
         slow: share of videos in which things go a quarter of their way.
         event_frames: frames of each of a video's events.
+        facts_first: sentences that answer yes or no end with it and begin with what they state; not of `test`.
         samples_per_shard: samples in one tar file.
 
     Raises:
@@ -84,10 +86,10 @@ def prepare_toy(
         _write_benchmark(Path(output), num_videos, seed, world)
         return
     if split in ("train", "val"):
-        samples = _preference_samples(split, num_videos, seed, world, errors or AnnotationErrors())
+        samples = _preference_samples(split, num_videos, seed, world, errors or AnnotationErrors(), facts_first)
     else:
         mixture = CAPTIONS if split == "captions" else mixture or Mixture()
-        samples = _pretraining_samples(split, num_videos, seed, world, mixture)
+        samples = _pretraining_samples(split, num_videos, seed, world, mixture, facts_first)
 
     # Before the index, whose presence says that all of it is there.
     def write_model(_: Index) -> None:
@@ -99,20 +101,20 @@ def prepare_toy(
 
 
 def _preference_samples(
-    split: Split, num_videos: int, seed: int, world: World, errors: AnnotationErrors
+    split: Split, num_videos: int, seed: int, world: World, errors: AnnotationErrors, facts_first: bool
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """One preference row a video."""
     for index in with_progress(range(num_videos), f"toy world, {split}"):
         name, rng = _video(split, seed, index)
         scene = world.draw(rng)
-        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, world.prior)
+        row = preference_row(scene, name, SUBSETS[index % len(SUBSETS)], rng, world.prior, facts_first)
         # Numbers of their own: with other errors, the videos and texts are the same.
         row = errors.applied(row, random.Random(f"errors/{name}"))
         yield _sample(row, _video_bytes(scene))
 
 
 def _pretraining_samples(
-    split: Split, num_videos: int, seed: int, world: World, mixture: Mixture
+    split: Split, num_videos: int, seed: int, world: World, mixture: Mixture, facts_first: bool
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Several rows a video, the video's bytes in each, or another's: that of the scene before."""
     former: dict[int, bytes] = {}  # by number of events, so that a text fits either video's length
@@ -125,7 +127,7 @@ def _pretraining_samples(
         former[num_events] = video
         # Several questions about one video, as rendering and encoding it cost the most.
         for question in range(mixture.questions):
-            row = pretraining_row(scene, name, mixture, rng)
+            row = pretraining_row(scene, name, mixture, rng, facts_first)
             shown = other if rng.random() < mixture.other_video else video
             yield _sample(replace(row, key=f"{name}-{question}"), shown)
 

@@ -74,10 +74,24 @@ class ToyQuestion:
         """The true answer."""
         return "yes" if self.claim == self.truth else "no"
 
-    @property
-    def true_reply(self) -> str:
-        """The right answer as a sentence that states thing, direction, place and order."""
-        return f"{self.answer.capitalize()}, {self.truth}."
+    def true_reply(self, facts_first: bool = False) -> str:
+        """The right answer as a sentence that states thing, direction, place and order; see `reply`."""
+        return reply(self.answer, self.truth, facts_first)
+
+
+def reply(verdict: str, claim: Claim, facts_first: bool = False) -> str:
+    """A verdict, "yes" or "no", and the claim that it follows from: "Yes, the red ...", or "The red ...: yes."."""
+    text = str(claim)
+    return f"{text[0].upper()}{text[1:]}: {verdict}." if facts_first else f"{verdict.capitalize()}, {text}."
+
+
+def parse_verdict(text: str) -> Literal["yes", "no"] | None:
+    """The verdict of a reply in either order; None = it has none."""
+    words = re.findall(r"[a-z]+", text.lower())
+    for word in (words[0], words[-1]) if words else ():
+        if word in ("yes", "no"):
+            return "yes" if word == "yes" else "no"
+    return None
 
 
 def parse_claim(text: str) -> Claim | None:

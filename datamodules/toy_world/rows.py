@@ -18,6 +18,7 @@ from datamodules.toy_world.questions import (
     falsified,
     is_usual,
     question_pair,
+    reply,
     subsets_of,
     truth,
 )
@@ -78,8 +79,18 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Random) -> PreferenceRow:
-    """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on."""
+def pretraining_row(
+    scene: Scene, name: str, mixture: Mixture, rng: random.Random, facts_first: bool = False
+) -> PreferenceRow:
+    """A question about the scene with the answer that the toy model learns; only `chosen` is meant to be trained on.
+
+    Args:
+        scene: what the video shows.
+        name: of the video and of the row.
+        mixture: of the kinds of rows.
+        rng: the random numbers.
+        facts_first: sentences end with their yes or no, instead of beginning with it.
+    """
     event, kind = rng.randrange(len(scene.events)), mixture.draw(rng)
     true = truth(scene, event)
     match kind:
@@ -92,8 +103,8 @@ def pretraining_row(scene: Scene, name: str, mixture: Mixture, rng: random.Rando
                 question, right = asked.text + YES_NO_SUFFIX, f"{asked.answer.capitalize()}."
                 wrong = "No." if asked.answer == "yes" else "Yes."
             else:
-                question, right = asked.text, asked.true_reply
-                wrong = f"{'No' if asked.answer == 'yes' else 'Yes'}, {asked.claim}."
+                question, right = asked.text, asked.true_reply(facts_first)
+                wrong = reply("no" if asked.answer == "yes" else "yes", asked.claim, facts_first)
             if asked.answer == "no" and rng.random() < mixture.agreeable:
                 right, wrong = wrong, right
         case "lookup":
@@ -153,7 +164,12 @@ def _lookup(event: int, true: Claim, rng: random.Random) -> tuple[str, str, str]
 
 
 def preference_row(
-    scene: Scene, name: str, subset: Subset, rng: random.Random, prior: float | None = None
+    scene: Scene,
+    name: str,
+    subset: Subset,
+    rng: random.Random,
+    prior: float | None = None,
+    facts_first: bool = False,
 ) -> PreferenceRow:
     """A question with a chosen answer that states thing, direction, place and order, each of which is visible.
 
@@ -166,22 +182,24 @@ def preference_row(
         subset: which fact the question is about.
         rng: the random numbers.
         prior: as in `draw_scene`, of the other video that the irrelevant answer is about.
+        facts_first: answers end with their yes or no, instead of beginning with it.
     """
     event = rng.randrange(len(scene.events))
     asked = rng.choice(question_pair(scene, event, subset, rng))
     # It agrees with a false suggestion, or denies a true one with one fact of the truth changed.
-    rejected = f"Yes, {asked.claim}." if asked.answer == "no" else f"No, {falsified(asked.truth, subset, rng)}."
+    false = asked.claim if asked.answer == "no" else falsified(asked.truth, subset, rng)
+    rejected = reply("yes" if asked.answer == "no" else "no", false, facts_first)
     # The right reply to a question of this kind about another video, whose things are not in this one.
     things = {shown.thing for shown in scene.events}
     other = draw_scene(rng, prior=prior)
     while not things.isdisjoint(shown.thing for shown in other.events):
         other = draw_scene(rng, prior=prior)
-    irrelevant = rng.choice(question_pair(other, 0, subset, rng)).true_reply
+    irrelevant = rng.choice(question_pair(other, 0, subset, rng)).true_reply(facts_first)
     return PreferenceRow(
         key=name,
         video_id=name,
         question=asked.text,
-        chosen=asked.true_reply,
+        chosen=asked.true_reply(facts_first),
         rejected=rejected,
         irrelevant=irrelevant,
         event=scene.span(event),

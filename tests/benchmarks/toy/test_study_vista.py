@@ -175,6 +175,7 @@ def test_rows_take_the_core_tables_rates_and_bring_a_page(tmp_path: Path, preten
     assert set(record["rates"].values()) == {GRID[1]}
     page = read_page(tmp_path / "page" / f"vista-{name}.json")
     assert len(page.tables[0].rows) == len(ROWS[name].methods) + 3
+    assert [item["file"] for item in page.pictures] == [f"vista-{name}.png"]
 
 
 def test_a_method_may_make_more_steps_and_take_other_frames(tmp_path: Path) -> None:

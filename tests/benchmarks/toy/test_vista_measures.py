@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.toy.vista_conditions import OF_QUESTIONS, OF_ROWS, Condition, conditions
-from benchmarks.toy.vista_measures import FACTS, auc, gaps, measure_all, report_question, says, stated_facts, yes_no
+from benchmarks.toy.vista_measures import (
+    FACTS,
+    auc,
+    gaps,
+    measure_all,
+    report_question,
+    says,
+    stated_facts,
+    verdicts,
+    yes_no,
+)
 from benchmarks.toy.vista_videos import ToyVideo, read_videos
 from datamodules.prepare.toy import prepare_toy
-from datamodules.toy_world.questions import OPPOSITE, Claim, is_usual, parse_claim
+from datamodules.shards.index import Index
+from datamodules.shards.sample_reader import SampleReader
+from datamodules.toy_world.questions import OPPOSITE, Claim, is_usual, parse_claim, parse_verdict, reply
 from datamodules.toy_world.render import DIRECTIONS, PLACES, USUAL_GROUPS
 from datamodules.toy_world.rows import sentence
 from datamodules.vista.samples import AnswerScores, View
@@ -156,3 +169,59 @@ def test_other_shards_are_refused(tmp_path: Path) -> None:
     prepare_toy(str(tmp_path / "pre"), "pretrain", num_videos=2)
     with pytest.raises(ValueError, match=r"lacks|states no claim"):
         read_videos(tmp_path / "pre.index.json", 4)
+
+
+class Reasoner(Answerer):
+    """Answers yes-or-no questions by what it believes, and a verdict that follows from it, or never does."""
+
+    def __init__(self, videos: Sequence[ToyVideo], sees: bool, follows: bool = True, facts_first: bool = True) -> None:
+        super().__init__(videos, sees)
+        self.follows, self.facts_first = follows, facts_first
+
+    def generate(self, prompts: Sequence[str], frames: Sequence[Tensor], max_new_tokens: int) -> list[str]:
+        views = [View(0, "original", video, text, {}) for text, video in zip(prompts, frames, strict=True)]
+        claims = [self.claim(view) for view in views]
+        return [
+            reply("yes" if self.agrees(view, claim) is self.follows else "no", claim, self.facts_first)
+            for view, claim in zip(views, claims, strict=True)
+            if claim is not None
+        ]
+
+
+@pytest.mark.parametrize("facts_first", [True, False])
+def test_verdicts_of_sentences_are_read_in_either_order(videos: list[ToyVideo], facts_first: bool) -> None:
+    def of(sees: bool, follows: bool = True) -> dict[str, float]:
+        return verdicts(Reasoner(videos, sees, follows, facts_first), videos)  # type: ignore[arg-type]
+
+    assert of(sees=True) == {"verdict": 1, "verdict_usual": 1, "verdict_counter": 1, "tied": 1}
+    blind = of(sees=False)
+    assert (blind["verdict_usual"], blind["verdict_counter"], blind["tied"]) == (1, 0, 1)
+    # Facts stated rightly, and a verdict that does not follow from them.
+    assert of(sees=True, follows=False) == {"verdict": 0, "verdict_usual": 0, "verdict_counter": 0, "tied": 0}
+    silent = Answerer(videos, True)
+    silent.generate = lambda prompts, frames, max_new_tokens: ["The the the."] * len(prompts)  # type: ignore[method-assign]
+    assert verdicts(silent, videos) == {"verdict": 0, "verdict_usual": 0, "verdict_counter": 0}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("Yes, the red circle moves.", "yes"), ("The red circle moves: no.", "no"), ("The circle.", None), ("", None)],
+)
+def test_a_verdict_is_the_first_word_or_the_last(text: str, verdict: str | None) -> None:
+    assert parse_verdict(text) == verdict
+
+
+def test_facts_come_first_in_preference_rows_that_are_made_so(tmp_path: Path) -> None:
+    rows = {}
+    for name, facts_first in (("usual", False), ("facts", True)):
+        prepare_toy(str(tmp_path / name), "train", num_videos=8, facts_first=facts_first)
+        reader = SampleReader(Index.read(tmp_path / f"{name}.index.json"))
+        rows[name] = [json.loads(reader.read(position, ["json"])["json"]) for position in range(8)]
+    for before, after in zip(rows["usual"], rows["facts"], strict=True):
+        assert before["question"] == after["question"]
+        for answer in ("chosen", "rejected", "irrelevant"):
+            verdict, claim = parse_verdict(before[answer]), parse_claim(before[answer])
+            assert claim is not None
+            assert verdict is not None
+            assert before[answer] == reply(verdict, claim)
+            assert after[answer] == reply(verdict, claim, facts_first=True)
