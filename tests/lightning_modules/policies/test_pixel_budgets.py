@@ -41,6 +41,11 @@ BUDGETS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"max_pixels": 62720},
         {"min_pixels": 784, "max_pixels": 62720},
     ),
+    "glm4v": (
+        {"min_pixels": 784, "max_pixels": 12544},
+        {"max_pixels": 62720},
+        {"min_pixels": 784, "max_pixels": 62720},
+    ),
     # 70 tokens of 12 x 12 pixels; of numbers of tokens that the processor does not take, the next below.
     "gemma4": ({"max_pixels": 70 * 144}, {"max_pixels": 150 * 144}, {"max_pixels": 140 * 144}),
     "video_llama_3": (
