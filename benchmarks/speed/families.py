@@ -60,7 +60,7 @@ class Decoder:
         queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
         width, inner = self.width, self.inner
         attention = ((width, self.query_parts * queries), (width, keys), (width, keys), (queries, width))
-        every = []
+        every: list[tuple[int, int]] = []
         for block in range(1, self.layers + 1):
             mixing = self.other if block % self.attending else attention
             # Queries and output alone, where keys and values are an earlier block's.
