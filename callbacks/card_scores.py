@@ -26,7 +26,7 @@ class BenchmarkScore:
         value: as the results have it.
         interval: its ends; None = none was drawn.
         level: what share of resampled values lies within the interval.
-        protocol: how it was measured: protocol, judge, limit.
+        protocol: how it was measured: what it is marked as (a proxy), protocol, judge, limit.
     """
 
     benchmark: str
@@ -40,8 +40,9 @@ class BenchmarkScore:
 def benchmark_scores(export: Path, folders: Sequence[Path]) -> tuple[list[BenchmarkScore], list[Path]]:
     """The headline scores that were measured with an export, and the results below the folders that were not.
 
-    Results are of an export where the weights that they recorded are, byte for byte, those of the export: a path alone
-    does not say so, as a later training writes others under the same name.
+    Results are of an export where the weights that they recorded hold what those of the export hold: a path alone does
+    not say so, as a later training writes others under the same name. Scores of videos are of the weights that the
+    videos were sampled with, as the manifest of their folder said when they were scored.
 
     Args:
         export: the folder of the export.
@@ -55,9 +56,15 @@ def benchmark_scores(export: Path, folders: Sequence[Path]) -> tuple[list[Benchm
 
 
 def _recorded_contents(path: Path) -> list[str]:
+    """The hashes of weights that results were measured with: of who answered, or of who made the videos."""
     settings = path.with_name(SETTINGS)
-    policy = (_json(settings).get("policy") if settings.is_file() else None) or {}
-    return list((policy.get(CONTENTS) or {}).values())
+    about = _json(path).get(ABOUT, {})
+    scored = [about.get("videos"), *about.get("annotations", {}).values()]
+    makers = [videos.get("made_from") for videos in scored if isinstance(videos, Mapping)]
+    answered = _json(settings) if settings.is_file() else {}
+    policies = [made.get("policy") for made in (answered, *makers) if isinstance(made, Mapping)]
+    contents = [policy.get(CONTENTS) or {} for policy in policies if isinstance(policy, Mapping)]
+    return [value for hashes in contents for value in hashes.values() if isinstance(value, str)]
 
 
 def _scores(results: Mapping[str, Any]) -> Iterator[BenchmarkScore]:
@@ -65,8 +72,9 @@ def _scores(results: Mapping[str, Any]) -> Iterator[BenchmarkScore]:
     intervals = about.get("intervals", {})
     facts = [str(about["protocol"])] if about.get("protocol") else []
     facts += [f"judge {about['judge']}"] if about.get("judge") else []
-    facts += [f"the first {about['limit']} questions only"] if about.get("limit") else []
-    facts += [f"{about['left_out']} questions left out"] if about.get("left_out") else []
+    what = "videos" if "videos" in about else "questions"
+    facts += [f"the first {about['limit']} {what} only"] if about.get("limit") else []
+    facts += [f"{about['left_out']} {what} left out"] if about.get("left_out") else []
     for address in about.get("headlines") or intervals.get("of", {}):
         value: Any = results
         for name in address.split("/"):
@@ -74,8 +82,10 @@ def _scores(results: Mapping[str, Any]) -> Iterator[BenchmarkScore]:
         if isinstance(value, int | float) and not isinstance(value, bool):
             ends = intervals.get("of", {}).get(address)
             interval = None if ends is None else (float(ends[0]), float(ends[1]))
-            level = intervals.get("level")
-            yield BenchmarkScore(str(about.get("benchmark")), address, float(value), interval, level, "; ".join(facts))
+            level, mark = intervals.get("level"), about.get("marks", {}).get(address)
+            # Before the protocol: a proxy's number is not what its name says.
+            how = "; ".join([f"marked: {mark}", *facts] if mark else facts)
+            yield BenchmarkScore(str(about.get("benchmark")), address, float(value), interval, level, how)
 
 
 def _json(path: Path) -> dict[str, Any]:

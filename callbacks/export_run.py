@@ -37,8 +37,8 @@ def export_run(
     """Export what a checkpoint of a run holds: an adapter, or after full fine-tuning a model folder.
 
     Its card names the scores of those benchmarks whose results lie in the run's folder and were measured with these
-    very weights. The model is built as the checkpoint says, on the CPU; paths in it are relative to the current folder,
-    as they were for the run.
+    very weights, or on videos that were sampled with them. The model is built as the checkpoint says, on the CPU; paths
+    in it are relative to the current folder, as they were for the run.
 
     Args:
         run: the run's folder (its trainer.default_root_dir), or a checkpoint file.

@@ -10,9 +10,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from datamodules.shards.index import digest
-from datamodules.shards.scan import file_sha256
 from datamodules.stream.predict_outputs import CONTENTS
-from lightning_modules.file_contents import contents_of
+from lightning_modules.file_contents import FileHash, contents_of, file_hash, with_hashes_of_bytes
 from lightning_modules.policies.sharding import load_sharded
 
 
@@ -56,15 +55,17 @@ def settings_and_contents(policy: Any, nested: bool = True) -> dict[str, Any]:
     return {**policy_settings(policy, nested), CONTENTS: contents_of(policy)}
 
 
-def weights_of(policy: Any) -> dict[str, str]:
+def weights_of(policy: Any) -> dict[str, Any]:
     """A hash of the trained weights that a policy starts from, for each of its folders that is local.
 
-    A path alone does not tell that a later training has written other weights under the same name.
+    A path alone does not tell that a later training has written other weights under the same name. As `contents_of`,
+    they are of what the files hold.
     """
     hashes = {}
     for name in ("adapter", "weights"):
         folder = getattr(policy, name, None)
         files = sorted(Path(folder).glob("*.safetensors")) if isinstance(folder, str) else []
         if files:
-            hashes[name] = digest("".join(file_sha256(file) for file in files).encode())
-    return hashes
+            contents, of_bytes = zip(*map(file_hash, files), strict=True)
+            hashes[name] = FileHash(digest("".join(contents).encode()), digest("".join(of_bytes).encode()))
+    return with_hashes_of_bytes(hashes)

@@ -8,7 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RECORDED_PACKAGES = ("vidpref", "torch", "lightning", "transformers", "peft", "webdataset")
+#: Those that decide what weights, pixels, tokens or bytes become.
+RECORDED_PACKAGES = (
+    "vidpref", "torch", "torchvision", "lightning", "transformers", "tokenizers", "diffusers", "peft", "safetensors",
+    "webdataset", "av", "opencv-python-headless", "numpy",
+)  # fmt: skip
 
 
 def run_facts() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every page of the documentation is in the site's navigation, and every relative link leads to something."""
+"""Every page of the documentation is in the site's navigation, and every link leads to something."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from markdown_it import MarkdownIt
@@ -32,16 +33,25 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def broken_links(page: Path) -> list[str]:
-    """The relative links and pictures of a page that lead nowhere."""
+def links(page: Path) -> list[str]:
+    """All links and pictures of a page."""
     values = [token.attrs.get("href") or token.attrs.get("src") for token in tokens(page.read_text(encoding="utf-8"))]
+    return [str(value) for value in values if value]
+
+
+def broken_links(page: Path, site: Path) -> list[str]:
+    """The links of a page that lead nowhere: relative ones to no file or anchor, or out of the site's folder, where
+    GitHub has a file and the site has none; and others that are no whole https address."""
     broken = []
-    for link in [str(value) for value in values if value]:
-        if re.match(r"[a-z]+:", link):
+    for link in links(page):
+        if re.match(r"[a-z]+:|//", link):
+            address = urlsplit(link)
+            broken += [] if address.scheme == "https" and "." in address.netloc else [link]
             continue
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
-        if not target.exists() or (anchor and anchor not in anchors(target)):
+        outside = target != page and site not in target.resolve().parents
+        if outside or not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     return broken
 
@@ -56,8 +66,8 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
-def test_every_relative_link_resolves(page: Path) -> None:
-    assert broken_links(page) == []
+def test_every_link_leads_somewhere_on_github_and_on_the_site(page: Path) -> None:
+    assert broken_links(page, ROOT / "docs") == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != INDEX], ids=lambda page: page.name)
@@ -66,7 +76,12 @@ def test_pages_are_plain_markdown(page: Path) -> None:
 
 
 def test_a_broken_link_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "b.md").write_text("# Two `words`, and more\n")
-    page = tmp_path / "a.md"
-    page.write_text("[x](b.md) [y](b.md#two-words-and-more) [z](https://a.b) ![p](c.png) [n](b.md#one) [m](#one)\n")
-    assert broken_links(page) == ["c.png", "b.md#one", "#one"]
+    site = tmp_path / "docs"
+    site.mkdir()
+    (tmp_path / "LICENSE").write_text("words")
+    (site / "b.md").write_text("# Two `words`, and more\n")
+    page = site / "a.md"
+    page.write_text("[x](b.md) [y](b.md#two-words-and-more) [z](https://a.b/c) ![p](c.png) [n](b.md#one) [m](#one)\n")
+    assert broken_links(page, site) == ["c.png", "b.md#one", "#one"]
+    page.write_text("[x](../LICENSE) [y](http://a.b) [z](https:/a.b) [w](https://localhost) [v](//a.b) <https://a.b>\n")
+    assert broken_links(page, site) == ["../LICENSE", "http://a.b", "https:/a.b", "https://localhost", "//a.b"]

@@ -140,7 +140,9 @@ def _key(judgement: Judgement) -> AnswerKey:
 def _row(judgement: Judgement) -> tuple[str, ...]:
     segment = "whole" if judgement.place.segment is WHOLE else str(judgement.place.segment)
     row = (judgement.place.key, segment, _WORDS[judgement.label], judgement.annotator)
-    return (*row, judgement.side, judgement.time, str(judgement.repeat))
+    seconds = "" if judgement.seconds is None else f"{judgement.seconds:.15g}"
+    # The repeat last: by it a line is known to be whole.
+    return (*row, judgement.side, judgement.time, seconds, str(judgement.repeat))
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> bytes:

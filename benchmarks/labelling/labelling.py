@@ -12,7 +12,7 @@ from benchmarks.labelling.label_file import LabelFile
 from benchmarks.labelling.pairs import ShownPairs
 from benchmarks.labelling.progress import progress
 from benchmarks.labelling.questions import LabelQuestion, next_open, plan_questions
-from datamodules.prepare.judgements import Judgement, Place
+from datamodules.prepare.judgements import WHOLE, Judgement, Place, segment_length
 
 ANSWERS = ("left", "right", "tie")
 
@@ -41,6 +41,8 @@ class Labelling:
         self.annotators = Annotators()
         self._questions: dict[str, list[LabelQuestion]] = {}
         self._lock = threading.Lock()
+        if pairs.granularity == "segments":
+            segment_length(file.path, file.judgements, pairs.segment_seconds)
         # The file is in order by itself; whether its labels fit is seen only beside the pairs.
         strange = [judgement.place for judgement in file.judgements if not pairs.has(judgement.place)]
         if strange:
@@ -122,7 +124,8 @@ class Labelling:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         # Left and right mean nothing later on; what is kept is which of the pair's videos is better.
         label = question.label(answer)
-        self.file.write(Judgement(0, question.place, label, annotator, question.left, time, question.repeat))
+        seconds = None if question.place.segment is WHOLE else self.pairs.segment_seconds
+        self.file.write(Judgement(0, question.place, label, annotator, question.left, time, question.repeat, seconds))
         return self.next(annotator, question.number)
 
     def _state(

@@ -58,6 +58,7 @@ class ShownPairs:
             raise ValueError(f"segment_seconds is {segment_seconds:g}; give a number above 0")
         self.path = str(path)
         self.granularity = granularity
+        self.segment_seconds = segment_seconds
         self.index = load_index(path, "vidpref/pairs")
         if not len(self.index):
             raise ValueError(f"{path}: holds no pairs; make some with `vidpref predict`, see docs/dense_data.md")

@@ -28,12 +28,14 @@ class Decoder:
         key_heads: key and value heads.
         head_width: of one head.
         vocabulary: tokens.
-        vision: parameters of towers and projector.
+        vision: parameters of towers and projector, and of what else comes before the blocks.
         video_tokens: of 8 frames of 640 x 360 (PLLaVA: of any video).
         rows: every answer has a row of its own.
         query_parts: outputs of the query projection for each of the queries; 2 where it makes a gate too.
-        recurrent: inputs and outputs of the linears that a block has in the place of attention; () = none has.
-        attending: of how many blocks one attends, the others being recurrent.
+        other: inputs and outputs of the linears that a block has in the place of full attention; () = none has.
+        attending: of how many blocks the last one attends fully.
+        shared: last blocks, which take keys and values from earlier ones.
+        tied: the output head is the embedding.
     """
 
     width: int
@@ -47,8 +49,10 @@ class Decoder:
     video_tokens: int
     rows: bool = False
     query_parts: int = 1
-    recurrent: tuple[tuple[int, int], ...] = ()
+    other: tuple[tuple[int, int], ...] = ()
     attending: int = 1
+    shared: int = 0
+    tied: bool = False
 
     @property
     def linears(self) -> list[tuple[int, int]]:
@@ -56,9 +60,13 @@ class Decoder:
         queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
         width, inner = self.width, self.inner
         attention = ((width, self.query_parts * queries), (width, keys), (width, keys), (queries, width))
-        forward = ((width, inner), (width, inner), (inner, width))
-        attending = self.layers // self.attending
-        return [*attention * attending, *self.recurrent * (self.layers - attending), *forward * self.layers]
+        every: list[tuple[int, int]] = []
+        for block in range(1, self.layers + 1):
+            mixing = self.other if block % self.attending else attention
+            # Queries and output alone, where keys and values are an earlier block's.
+            every += [mixing[0], mixing[-1]] if block > self.layers - self.shared else mixing
+            every += [(width, inner), (width, inner), (inner, width)]
+        return every
 
     @property
     def blocks(self) -> int:
@@ -67,8 +75,8 @@ class Decoder:
 
     @property
     def parameters(self) -> float:
-        """All of the model's, with an output head of its own."""
-        return self.blocks + 2 * self.vocabulary * self.width + self.vision
+        """All of the model's."""
+        return self.blocks + (1 if self.tied else 2) * self.vocabulary * self.width + self.vision
 
     @property
     def adapter(self) -> int:
@@ -108,17 +116,23 @@ FAMILIES: dict[str, Decoder] = {
     "Qwen/Qwen3-VL-8B-Instruct": Decoder(4096, 12288, 36, 32, 8, 128, 151936, vision=0.58e9, video_tokens=4 * 11 * 20),
     "Qwen/Qwen3.5-9B": Decoder(
         4096, 12288, 32, 16, 4, 256, 248320, vision=0.46e9, video_tokens=4 * 11 * 20, rows=True, query_parts=2,
-        recurrent=((4096, 8192), (4096, 4096), (4096, 32), (4096, 32), (4096, 4096)), attending=4,
+        other=((4096, 8192), (4096, 4096), (4096, 32), (4096, 32), (4096, 4096)), attending=4,
     ),
     "zai-org/GLM-4.6V-Flash": Decoder(
         4096, 13696, 40, 32, 2, 128, 151552, vision=0.88e9, video_tokens=4 * 13 * 23, rows=True
     ),
     # Before frames that resemble the one before lose tokens.
     "lkhl/VideoLLaMA3-2B-Image-HF": Decoder(
-        1536, 8960, 28, 12, 2, 128, 151936, vision=0.43e9, video_tokens=8 * 13 * 23, rows=True
+        1536, 8960, 28, 12, 2, 128, 151936, vision=0.43e9, video_tokens=8 * 13 * 23, rows=True, tied=True
     ),
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Decoder(
         2048, 8192, 24, 32, 32, 64, 49280, vision=0.43e9, video_tokens=8 * 81, rows=True
+    ),
+    # Towers for pictures and for sound, and an embedding of 256 numbers for each block with its projections.
+    "google/gemma-4-E4B-it": Decoder(
+        2560, 10240, 42, 8, 2, 512, 262144, rows=True, tied=True, video_tokens=8 * 70, attending=6, shared=18,
+        vision=0.17e9 + 0.3e9 + 42 * 256 * (262144 + 2560) + 42 * 2 * 2560 * 256,
+        other=((2560, 2048), (2560, 512), (2560, 512), (2048, 2560)),
     ),
 }  # fmt: skip
 

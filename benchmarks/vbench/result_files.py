@@ -15,6 +15,7 @@ from benchmarks.vbench.published_files import eval_results, full_info
 from benchmarks.vbench.results import folder_results, headline_addresses, number_marks, remarks
 from benchmarks.vbench.scores import VideoRecord, score_intervals
 from benchmarks.vbench.weights import package_versions
+from datamodules.questions.folder_names import made_from
 
 if TYPE_CHECKING:
     from benchmarks.vbench.module import VBench
@@ -78,6 +79,7 @@ def _about(
             "prompts": len(set(prompts.values())),
             "list": None if folder.prompts is None else str(folder.prompts),
             "prompt_set": folder.prompt_set,
+            "made_from": made_from(folder.folder, videos),
         },
         "left_out": len(skipped),
         "not_static": sum("not_static" in video for video in videos.values()),

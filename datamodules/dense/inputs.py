@@ -23,7 +23,8 @@ class Condition:
         fps: frames per second of the video.
         image: normalised latents of what is given of the video, in the family's own form: (C, 1, h, w) of its first
             frame, or (C, F, h, w) of that frame followed by grey; None = nothing is given.
-        guidance: the guidance scale of a model that takes it as an input; None = the family's own for training.
+        guidance: the guidance scale, which samplers give a model that takes it as an input; None, as in training, means
+            the family's own.
         image_states: (n, D) states of the image in the model's own image tower; None = it has none.
     """
 

@@ -7,10 +7,12 @@ The CSV has a header and one row a judgement:
 - ``label``: ``first``, ``second`` or ``tie`` (also 1, -1, 0): which of the pair's videos is better;
 - ``annotator``, optional: who said so; then several rows may judge the same segment, one an annotator.
 
-`vidpref label` writes three columns more, which a file may lack:
+`vidpref label` writes four columns more, which a file may lack:
 
 - ``side``: which of the pair's videos was shown on the left, ``first`` or ``second``;
 - ``time``: when the answer was given, ISO 8601 with a time zone;
+- ``seconds``: length of the segments that ``segment`` counts, empty for a whole video. Read for another length the file
+  is refused: number 3 would be another second;
 - ``repeat``: 0 for an annotator's first answer, 1 for the second one to the same question. Second answers say how
   consistent an annotator is; they are no second votes.
 
@@ -21,6 +23,7 @@ one tie are +1. The rule is ours; the paper (DenseDPO) has a reviewer look at it
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +38,7 @@ WHOLE = None
 
 _LABELS = {"first": 1, "second": -1, "tie": 0, "1": 1, "+1": 1, "-1": -1, "0": 0}
 _COLUMNS = ("key", "segment", "label")
-_OPTIONAL = ("annotator", "side", "time", "repeat")
+_OPTIONAL = ("annotator", "side", "time", "seconds", "repeat")
 #: All columns, in the order in which `vidpref label` writes them.
 LABEL_COLUMNS = _COLUMNS + _OPTIONAL
 
@@ -59,6 +62,7 @@ class Judgement:
         side: the video that was shown on the left, "first" or "second"; "" where the file does not say.
         time: when it was given, ISO 8601; "" where the file does not say.
         repeat: 0 = the annotator's first answer to this question, 1 = the second one.
+        seconds: length of the segments that are counted; None = the file does not say, or it is the whole video.
     """
 
     line: int
@@ -68,6 +72,7 @@ class Judgement:
     side: str = ""
     time: str = ""
     repeat: int = 0
+    seconds: float | None = None
 
 
 def read_judgements(path: str | Path, may_be_empty: bool = False) -> list[Judgement]:
@@ -98,6 +103,7 @@ def read_judgements(path: str | Path, may_be_empty: bool = False) -> list[Judgem
                 row.get("side", "").lower(),
                 row.get("time", ""),
                 repeat,
+                None if segment is WHOLE or not row.get("seconds") else float(row["seconds"]),
             )
             if (earlier := seen.setdefault((place, judgement.annotator, repeat), line)) != line:
                 reasons = [f"repeats line {earlier}; one row for each segment and annotator"]
@@ -114,6 +120,35 @@ def read_judgements(path: str | Path, may_be_empty: bool = False) -> list[Judgem
     if faults:
         raise ValueError("\n".join([f"{path}: fix these rows, nothing was written:", *faults]))
     return judgements
+
+
+def segment_length(path: str | Path, judgements: Sequence[Judgement], asked: float | None = None) -> float | None:
+    """The length of the segments that a CSV speaks of, seconds; None = it does not say.
+
+    Args:
+        path: of the CSV, for messages.
+        judgements: its rows.
+        asked: the length that it is read for; None = any.
+
+    Raises:
+        ValueError: it speaks of several lengths, or of another one.
+    """
+    lines: dict[float, int] = {}
+    for judgement in judgements:
+        if judgement.seconds is not None:
+            lines.setdefault(judgement.seconds, judgement.line)
+    if len(lines) > 1:
+        places = " and ".join(f"{seconds:g} s (line {line})" for seconds, line in sorted(lines.items()))
+        raise ValueError(
+            f"{path}: its labels are of segments of {places}; keep those of each length in a file of its own"
+        )
+    own = next(iter(lines), None)
+    if own is not None and asked is not None and not math.isclose(own, asked):
+        raise ValueError(
+            f"{path}: its labels are of segments of {own:g} s and are asked for as of {asked:g} s; give "
+            f"segment_seconds {own:g}, or other labels"
+        )
+    return own
 
 
 def majority(labels: Sequence[int]) -> int:
@@ -173,11 +208,20 @@ def _row_faults(row: Mapping[str, str], has_repeat: bool) -> list[str]:
         faults.append(f"side {row['side']!r} is neither first nor second, the video that was shown on the left")
     if row.get("time") and not _is_time(row["time"]):
         faults.append(f"time {row['time']!r} is no ISO 8601 time")
+    if row.get("seconds") and not _is_length(row["seconds"]):
+        faults.append(f"seconds {row['seconds']!r} is no length of a segment, a number above 0")
     if has_repeat and row["repeat"] not in ("0", "1"):
         faults.append(f"repeat {row['repeat']!r} is neither 0 nor 1; `vidpref label` repairs a line that was cut short")
     if row[""]:
         faults.append(f"has more fields than the first line: {row['']!r}")
     return faults
+
+
+def _is_length(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _is_time(text: str) -> bool:

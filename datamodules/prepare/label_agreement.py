@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from datamodules.dense.facts import label_row
 from datamodules.dense.segments import majority_label
-from datamodules.prepare.judgements import WHOLE, Place, by_place, majority, read_judgements
+from datamodules.prepare.judgements import WHOLE, Place, by_place, majority, read_judgements, segment_length
 from datamodules.shards.checks import load_index
 
 _NAMES = {1: "first", -1: "second", 0: "tie"}
@@ -111,6 +112,7 @@ class _Labels:
         annotators: the same for each annotator, where there are several.
         segments: key -> how many segments the pair has, as far as this set knows.
         lengths: key -> frames in a segment; empty where the set does not say.
+        seconds: the length of a segment; None where the set does not say.
         fingerprint: of the pairs that it is of; "" where the set does not say.
     """
 
@@ -119,6 +121,7 @@ class _Labels:
     annotators: dict[str, dict[Place, int]]
     segments: dict[str, int]
     lengths: dict[str, int]
+    seconds: float | None
     fingerprint: str
 
     @classmethod
@@ -127,7 +130,8 @@ class _Labels:
 
     @classmethod
     def _of_csv(cls, path: str, level: str) -> _Labels:
-        judged = by_place(read_judgements(path))
+        judgements = read_judgements(path)
+        judged = by_place(judgements)
         names = sorted({name for by_annotator in judged.values() for name in by_annotator})
         # One annotator alone is the set itself, and is not listed a second time.
         annotators = {
@@ -140,7 +144,8 @@ class _Labels:
         for key, segment in labels:
             if segment is not WHOLE:
                 segments[key] = max(segments.get(key, 0), segment + 1)
-        return cls(path, _of_level(labels, level), annotators, segments, {}, "")
+        seconds = segment_length(path, judgements) if level == "segments" else None
+        return cls(path, _of_level(labels, level), annotators, segments, {}, seconds, "")
 
     @classmethod
     def _of_shards(cls, path: str, level: str) -> _Labels:
@@ -155,7 +160,11 @@ class _Labels:
                 labels[Place(row.key, WHOLE)] = row.whole
         segments = {row.key: len(row.labels) for row in rows}
         lengths = {row.key: row.frames_per_segment for row in rows}
-        return cls(path, _of_level(labels, level), {}, segments, lengths, index.made_from.get("fingerprint", ""))
+        made_from = index.made_from
+        # A judge that was asked about whole videos had a setting for segments all the same.
+        seconds = None if made_from.get("segments") == "whole" else made_from.get("segment_seconds")
+        fingerprint = made_from.get("fingerprint", "")
+        return cls(path, _of_level(labels, level), {}, segments, lengths, seconds, fingerprint)
 
 
 def _of_level(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
@@ -174,6 +183,11 @@ def _of_level(labels: Mapping[Place, int], level: str) -> dict[Place, int]:
 
 def _segments_fault(first: _Labels, second: _Labels) -> str | None:
     """Segments of different lengths are different segments. Whole videos may come from either."""
+    if first.seconds and second.seconds and not math.isclose(first.seconds, second.seconds):
+        return (
+            f"segments differ: {first.path} has segments of {first.seconds:g} s and {second.path} of "
+            f"{second.seconds:g} s; compare labels of one length, or whole videos (level: whole)"
+        )
     # Lengths first: where they differ so do the counts, and the length is the reason.
     for unit, of_first, of_second in (
         ("frames a segment", first.lengths, second.lengths),

@@ -11,7 +11,15 @@ from typing import Literal
 from datamodules.dense.facts import pair_row
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import num_segments
-from datamodules.prepare.judgements import WHOLE, Judgement, by_place, majority, read_judgements, repeated_answers
+from datamodules.prepare.judgements import (
+    WHOLE,
+    Judgement,
+    by_place,
+    majority,
+    read_judgements,
+    repeated_answers,
+    segment_length,
+)
 from datamodules.schemas import write_shards
 from datamodules.shards.checks import load_index
 from datamodules.shards.index import Index
@@ -24,7 +32,7 @@ def prepare_labels(
     labels: str | Path,
     pairs: str | Path,
     output: str | Path,
-    segment_seconds: float = 1.0,
+    segment_seconds: float | None = None,
     judge: str = "human",
     samples_per_shard: int = 1024,
     incomplete: Literal["error", "skip"] = "error",
@@ -36,11 +44,11 @@ def prepare_labels(
     the whole video, or both.
 
     Args:
-        labels: the CSV: columns key, segment, label and, optionally, annotator, side, time and repeat, as
+        labels: the CSV: columns key, segment, label and, optionally, annotator, side, time, seconds and repeat, as
             `vidpref label` writes them.
         pairs: index file of the pairs' shards.
         output: folder and common name of the label shards.
-        segment_seconds: length of a segment.
+        segment_seconds: length of a segment; null = as the CSV says, 1 where it does not.
         judge: how the labels are called in results.
         samples_per_shard: samples in one tar file.
         incomplete: what is done with a pair of which only some segments have a label, as when labelling goes on: error,
@@ -49,11 +57,13 @@ def prepare_labels(
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or shards of that name exist.
     """
-    if not 0 < segment_seconds < math.inf:
+    if segment_seconds is not None and not 0 < segment_seconds < math.inf:
         raise ValueError(f"segment_seconds is {segment_seconds:g}; give a number above 0")
     index = load_index(pairs, "vidpref/pairs")
     known = {entry.key: pair_row(entry.key, entry.facts) for entry in index.entries}
     judgements = read_judgements(labels)
+    own_length = segment_length(labels, judgements, segment_seconds)
+    segment_seconds = segment_seconds or own_length or 1.0
     rows, left_out, faults = _label_rows(known, judgements, segment_seconds, judge, incomplete == "skip")
     strangers = sorted({judgement.place.key for judgement in judgements} - set(known))
     faults = [*(f"key {key!r} is no pair of {pairs}" for key in strangers), *faults]

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.questions.base import Question
 from datamodules.questions.files import listed, read_bytes
-from datamodules.questions.folder_names import PromptSet, compare, named_videos, read_asked
+from datamodules.questions.folder_names import PromptSet, compare, made_from, named_videos, read_asked
 from datamodules.questions.rated_videos import TEXT, VIDEOS, RatedVideos
 
 
@@ -96,9 +96,11 @@ class ChecklistQuestions(RatedVideos):
         ]  # fmt: skip
 
     def sources(self) -> dict[str, dict[str, Any]]:
-        """The list, its hash, and how many videos there are."""
+        """The list, its hash, how many videos there are, and what they were made from where their manifest says so."""
         file = {"file": self.questions.name, "sha256": self._sha256}
-        return {VIDEOS: {**file, "questions": len(self.checklist), "videos": len(self.names)}}
+        made = made_from(self.folder, self.names)
+        counts = {"questions": len(self.checklist), "videos": len(self.names)}
+        return {VIDEOS: {**file, **counts, **({"made_from": made} if made else {})}}
 
     def settings(self) -> dict[str, Any]:
         """With what is added to the questions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -153,6 +153,22 @@ def named_videos(folder: Path, names_are_prompts: bool = False) -> tuple[list[Na
     videos = _numbered(named)
     _refuse_doubles(videos)
     return videos, faults
+
+
+def made_from(folder: Path, names: Iterable[str]) -> dict[str, Any] | None:
+    """What the manifest says that videos were made from; None = it does not say so, or not of all of them.
+
+    Args:
+        folder: of the videos.
+        names: of the videos' files.
+    """
+    path = folder / MANIFEST
+    content = json.loads(path.read_bytes()) if path.is_file() else None
+    if not isinstance(content, dict) or not isinstance(content.get("made_from"), dict):
+        return None
+    recorded: dict[str, Any] = content["made_from"]
+    # A video that was added by hand may be of any model.
+    return recorded if set(names) <= set(content.get("videos", ())) else None
 
 
 def _numbered(named: Sequence[tuple[Path, str, int | None]]) -> list[NamedVideo]:

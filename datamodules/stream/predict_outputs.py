@@ -15,6 +15,8 @@ from torch import Tensor
 
 #: The field of a description that says what is in the files which its other fields name: setting -> hash.
 CONTENTS = "contents"
+#: Within such hashes: those of the files' bytes where they are others. Earlier releases recorded them as the hash.
+OF_BYTES = "of_bytes"
 #: What earlier releases wrote instead: setting -> hash of names, sizes and times.
 _STAMPS = "files"
 
@@ -97,9 +99,11 @@ class SkippableData(Protocol):
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each field in which two descriptions differ; a field within a field is written ``policy.path``.
 
-    The content of files that only one of them knows is no difference, see `uncompared`.
+    The content of files that only one of them knows is no difference, see `uncompared`; nor are other bytes that hold
+    the same.
     """
-    flat_before, flat_now = _flat(before), _flat(now)
+    flat_before, _ = _without_bytes(_flat(before))
+    flat_now, of_bytes = _without_bytes(_flat(now))
     names = [*flat_before, *(name for name in flat_now if name not in flat_before)]
     lines = []
     for name in names:
@@ -108,7 +112,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         # An earlier release knew no hash of the content, or its stamp, which a hash has replaced.
         unknown = setting and name not in flat_before
         former = stamped and any(_setting(other, CONTENTS) == stamped for other in flat_now)
-        if was == is_now or unknown or former:
+        # An earlier release recorded the hash of the bytes as that of the content.
+        same_bytes = name in of_bytes and flat_before.get(name) == of_bytes[name]
+        if was == is_now or unknown or former or same_bytes:
             continue
         line = f"{name} was {was}, is {is_now}"
         if setting:
@@ -124,8 +130,8 @@ def uncompared(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Whether those files are still the same cannot be known.
     """
-    known = _flat(before)
-    return [setting for name in _flat(now) if (setting := _setting(name, CONTENTS)) and name not in known]
+    known, (names, _) = _flat(before), _without_bytes(_flat(now))
+    return [setting for name in names if (setting := _setting(name, CONTENTS)) and name not in known]
 
 
 def plain(value: Any) -> Any:
@@ -151,6 +157,13 @@ def _setting(name: str, group: str) -> str:
     """The setting that a field of a group is about: ``policy.contents.path`` is about ``policy.path``; "" = none."""
     before, separator, after = f".{name}".partition(f".{group}.")
     return f"{before}.{after}".strip(".") if separator else ""
+
+
+def _without_bytes(flat: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that are compared; and of `OF_BYTES`, the hashes by the names of the fields that they belong to."""
+    marker = f".{OF_BYTES}."
+    of_bytes = {name.replace(marker, "."): value for name, value in flat.items() if marker in name}
+    return {name: value for name, value in flat.items() if marker not in name}, of_bytes
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.annotators.base import Detection, ObjectDetector
-from lightning_modules.annotators.checkpoints import Checkpoint, DType, portions
+from lightning_modules.annotators.checkpoints import CheckpointAnnotator, DType
 
 #: Types of checkpoints that see a picture padded to a square, or as it is, with several texts.
 _OWL = ("owlv2", "owlvit")
@@ -17,7 +17,7 @@ _DINO = ("grounding-dino",)
 _FLOOR = 0.01
 
 
-class ZeroShotDetector(ObjectDetector):
+class ZeroShotDetector(CheckpointAnnotator, ObjectDetector):
     """Object detector that is a zero-shot detection checkpoint: OWLv2, OWL-ViT or Grounding DINO.
 
     What the boxes of the published checkpoints are worth as annotation has not been measured here: look at some before
@@ -31,66 +31,34 @@ class ZeroShotDetector(ObjectDetector):
             of a {phrase}" for OWL, "a {phrase}." for Grounding DINO).
     """
 
+    auto_class = "AutoModelForZeroShotObjectDetection"
+    types = (*_OWL, *_DINO)
+    task = "detect objects"
+    setting, reads = "detector", "phrases"
+
     def __init__(self, path: str, dtype: DType = "float32", frames_at_once: int = 4, prompt: str | None = None) -> None:
-        if frames_at_once < 1:
-            raise ValueError(f"detector.frames_at_once is {frames_at_once}; give at least 1")
+        super().__init__(path, dtype, frames_at_once)
         if prompt is not None and "{phrase}" not in prompt:
             raise ValueError(f"detector.prompt {prompt!r} lacks {{phrase}}, the place where the object goes")
-        self.path = path
-        self.dtype = dtype
-        self.frames_at_once = frames_at_once
         self.prompt = prompt
-        self._checkpoint = Checkpoint(
-            path, dtype, "AutoModelForZeroShotObjectDetection", (*_OWL, *_DINO), "detect objects"
-        )
-        self._kind = ""
-        self._cut: set[str] = set()
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name."""
-        return self._checkpoint.name
 
     def settings(self) -> dict[str, Any]:
         """How it is asked."""
-        return {"dtype": self.dtype, "prompt": self.prompt}
-
-    def check(self) -> None:
-        """Refuse a checkpoint that is no such detector.
-
-        Raises:
-            ValueError: says what it is.
-        """
-        self._kind = self._checkpoint.model_type()
-
-    def load(self, device: torch.device) -> None:
-        """Read the weights."""
-        if not self._kind:
-            self.check()
-        self._checkpoint.load(device)
+        return {**super().settings(), "prompt": self.prompt}
 
     @torch.no_grad()
     def detect(self, frames: Tensor, phrase: str) -> list[Detection | None]:
         """The best box in each frame, within its border; see `ObjectDetector.detect`."""
-        self.load(torch.device("cpu"))
         height, width = frames.shape[2:]
         detections: list[Detection | None] = []
-        for pictures in portions(frames, self.frames_at_once):
+        for pictures in self.portions(frames):
             detections += [_best(result, height, width) for result in self._results(pictures, phrase, height, width)]
         return detections
 
-    def summary(self) -> str:
-        """How many phrases were longer than the model reads."""
-        if not self._cut:
-            return ""
-        return (
-            f"{self.name} read the beginnings of {len(self._cut)} phrases, which are longer than its text tower takes"
-        )
-
     def _results(self, pictures: list[Tensor], phrase: str, height: int, width: int) -> list[Any]:
         """What the processor makes of the model's output: scores and boxes (x0, y0, x1, y1) in pixels a picture."""
-        model, processor = self._checkpoint.load(torch.device("cpu"))
-        is_owl = self._kind in _OWL
+        model, processor = self.loaded()
+        is_owl = self.kind in _OWL
         # Phrases of Grounding DINO end with a full stop.
         text = (self.prompt or ("a photo of a {phrase}" if is_owl else "a {phrase}.")).replace("{phrase}", phrase)
         longest = int(model.config.text_config.max_position_embeddings if is_owl else model.config.max_text_len)
@@ -98,7 +66,7 @@ class ZeroShotDetector(ObjectDetector):
             self._cut.add(phrase)
         inputs = processor(
             text=[[text] if is_owl else text] * len(pictures),
-            images=[picture.cpu() for picture in pictures],
+            images=pictures,
             padding="max_length" if is_owl else True,
             max_length=longest,
             truncation=True,

@@ -121,6 +121,9 @@ def existing_config(
     # finished one, which it would freeze when it reads it.
     config.lora_dropout = 0.0
     config.inference_mode = False
+    # peft holds names as a set, whose order is another in every process, and so would be the exported file's.
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)
     return config
 
 

@@ -47,6 +47,7 @@ class DiffusersVideoFlow(FlowNetworks, VideoFlow):
     text_width: ClassVar[str] = "text_dim"
     entry_points = ("velocity",)
     prediction: Prediction = "velocity"
+    embeds_guidance = False
 
     def __init__(
         self,

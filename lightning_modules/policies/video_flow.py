@@ -60,12 +60,15 @@ class VideoFlow(Protocol):
         model: the denoiser with its adapters, None until `load`.
         prediction: what the family's errors are of.
         prompt_length: tokens to which prompts are padded, the stream "embeds" that is.
+        embeds_guidance: whether the denoiser was distilled to take the guidance scale as an input
+            (`Condition.guidance`), so that samples need no second row.
     """
 
     entry_points: tuple[str, ...]
     model: nn.Module | None
     prediction: Prediction
     prompt_length: int
+    embeds_guidance: bool
 
     @property
     def device(self) -> torch.device:

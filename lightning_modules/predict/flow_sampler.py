@@ -7,6 +7,7 @@ transformer by itself: the result depends neither on the number of ranks nor on 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,7 +44,7 @@ class FlowSampler(LightningModule):
         policy: the model, with or without an adapter (``policy.adapter``).
         num_steps: steps of the full schedule.
         flow_shift: of the schedule towards noise, see `shift_time`; None = the family's own noise levels.
-        guidance_scale: of classifier-free guidance; 1 and below is without.
+        guidance_scale: of classifier-free guidance, 1 and below is without; or the input of a model that takes one.
         negative_prompt: what guidance leads away from.
         seed: of everything random.
         denoise_rows: rows that pass the transformer at once, of which guidance takes two a video: fewer take less
@@ -84,7 +85,7 @@ class FlowSampler(LightningModule):
 
     def on_predict_start(self) -> None:
         """Say which prompts are cut, before the first video."""
-        guide = [("negative_prompt", self.negative_prompt)] if self.guidance_scale > 1 else []
+        guide = [("negative_prompt", self.negative_prompt)] if self._leads_away else []
         self._prompts.expect(self.trainer)
         warn_of_cut_prompts(self.trainer, self.policy, guide, self._prompts.named)
 
@@ -155,11 +156,13 @@ class FlowSampler(LightningModule):
         if self.sharded:
             # Ranks make their forwards together, so all need as many: steps from 0 to 0 change nothing.
             sigmas = F.pad(sigmas, (0, self._longest() - len(sigmas)))
-        count, negative = len(latents), self._guide()
+        count, scale, negative = len(latents), self.guidance_scale, self._guide()
+        if self.policy.embeds_guidance:
+            condition, scale = replace(condition, guidance=scale), 1.0
         # Before the loop, which takes the most memory of the run; the autoencoder is needed again right after it.
         self.policy.release(keep_vae=True)
         clean = self.policy.denoise(
-            latents, sigmas, [prompt] * count, [condition] * count, self.guidance_scale, negative, self.denoise_rows
+            latents, sigmas, [prompt] * count, [condition] * count, scale, negative, self.denoise_rows
         )
         # Per sample: a black video in a folder of thousands would be noticed by nobody.
         if not torch.isfinite(clean).all():
@@ -173,8 +176,13 @@ class FlowSampler(LightningModule):
         """The most noise levels of any sample of this run."""
         return self.num_steps + 1
 
+    @property
+    def _leads_away(self) -> bool:
+        """Whether samples are guided away from the negative prompt, by a second row."""
+        return self.guidance_scale > 1 and not self.policy.embeds_guidance
+
     def _guide(self) -> Prompt | None:
-        """What guidance leads away from, embedded once; None without guidance."""
-        if self.guidance_scale > 1 and self._negative is None:
+        """What guidance leads away from, embedded once; None without such guidance."""
+        if self._leads_away and self._negative is None:
             self._negative = self.policy.encode_prompt([self.negative_prompt], allow_empty=True)[0]
         return self._negative

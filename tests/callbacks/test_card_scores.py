@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub import HfApi
+from safetensors.torch import save_file
 
 from callbacks.base_licence import UNKNOWN, base_licence
 from callbacks.card_scores import BenchmarkScore, benchmark_scores
@@ -49,6 +51,24 @@ def test_the_scores_of_an_export_are_those_of_its_weights(tmp_path: Path) -> Non
     assert others == [former, unknown]
     (export / "adapter_model.safetensors").write_bytes(b"new")
     assert benchmark_scores(export, [tmp_path / "run"])[0] == [], "measured before a further training"
+
+
+@pytest.mark.parametrize("place", [("videos",), ("annotations", "videos")], ids=["VBench", "VisionReward"])
+def test_scores_of_videos_are_of_the_weights_that_they_were_sampled_with(
+    tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    export = tmp_path / "exports/last"
+    export.mkdir(parents=True)
+    save_file({"a": torch.ones(2)}, export / "pytorch_lora_weights.safetensors", {"format": "pt", "more": "{}"})
+    contents = contents_of(SimpleNamespace(path=str(tmp_path / "exports"), adapter=str(export)))
+    for name, adapter in (("now", contents["adapter"]), ("before", "0" * 64)):
+        made: dict[str, object] = {"made_from": {"policy": {"contents": contents | {"adapter": adapter}}}}
+        for part in reversed(place):
+            made = {part: made}
+        results(tmp_path / name, None, ABOUT | {"benchmark": name} | made)
+    scores, others = benchmark_scores(export, [tmp_path])
+    assert [score.benchmark for score in scores] == ["now"]
+    assert others == [tmp_path / "before/results.json"]
 
 
 def test_results_that_are_no_json_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,9 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
 
-from datamodules.stream.predict_outputs import differences, uncompared
+from datamodules.shards.index import digest
+from datamodules.shards.scan import file_sha256
+from datamodules.stream.predict_outputs import OF_BYTES, differences, uncompared
 from lightning_modules.file_contents import contents_of, warn_uncompared
+from lightning_modules.policy_loading import settings_and_contents, weights_of
 
 WAS, IS = "a" * 32, "b" * 32
 
@@ -79,6 +85,64 @@ def test_only_settings_that_name_local_files_have_a_content(tmp_path: Path) -> N
     (tmp_path / "w.pth").write_bytes(b"w")
     names = {"path": "some/hub-id", "weights": str(tmp_path / "w.pth"), "text": "long " * 2000, "odd": "a\0b", "no": ""}
     assert list(contents_of(SimpleNamespace(**names, _hidden=str(tmp_path), number=1))) == ["weights"]
+
+
+# The order of metadata
+
+
+def adapter(folder: Path, names: tuple[str, ...], value: float = 1.0) -> Path:
+    """A file as safetensors writes it, its metadata in a given order."""
+    content = save({"a": torch.full((3,), value)}, {"format": "pt", "lora_adapter_metadata": "{}"})
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    metadata = {name: header["__metadata__"][name] for name in names}
+    ordered = json.dumps({"__metadata__": metadata, "a": header["a"]}, separators=(",", ":")).encode().ljust(length)
+    folder.mkdir(parents=True)
+    (folder / "pytorch_lora_weights.safetensors").write_bytes(content[:8] + ordered + content[8 + length :])
+    return folder
+
+
+ONE_ORDER, OTHER_ORDER = ("format", "lora_adapter_metadata"), ("lora_adapter_metadata", "format")
+
+
+def test_an_adapter_that_was_exported_again_is_the_same(tmp_path: Path) -> None:
+    """safetensors draws the order of metadata anew in every process."""
+    first, again = adapter(tmp_path / "a", ONE_ORDER), adapter(tmp_path / "b", OTHER_ORDER)
+    files = [folder / "pytorch_lora_weights.safetensors" for folder in (first, again)]
+    assert files[0].read_bytes() != files[1].read_bytes()
+    assert load_file(files[0])["a"].equal(load_file(files[1])["a"])
+    described_by = [
+        {"policy": settings_and_contents(policy), "trained": weights_of(policy)}
+        for policy in (SimpleNamespace(adapter=str(folder)) for folder in (first, again))
+    ]
+    del described_by[0]["policy"]["adapter"], described_by[1]["policy"]["adapter"]
+    assert differences(*described_by) == []
+    assert uncompared(*described_by) == []
+    other = SimpleNamespace(adapter=str(adapter(tmp_path / "c", ONE_ORDER, 2.0)))
+    assert contents_of(other)["adapter"] != contents_of(SimpleNamespace(adapter=str(first)))["adapter"]
+    assert weights_of(other) != weights_of(SimpleNamespace(adapter=str(first)))
+
+
+def test_a_hash_of_bytes_that_an_earlier_release_recorded_is_compared_with_the_bytes(tmp_path: Path) -> None:
+    policy = SimpleNamespace(adapter=str(adapter(tmp_path / "a", ONE_ORDER)))
+    contents, trained = contents_of(policy), weights_of(policy)
+    now = {"policy": {"contents": contents}, "trained": trained}
+    former = {"policy": {"contents": contents[OF_BYTES]}, "trained": trained[OF_BYTES]}
+    file = tmp_path / "a/pytorch_lora_weights.safetensors"
+    assert former["trained"]["adapter"] == digest(file_sha256(file).encode())
+    assert former["policy"]["contents"]["adapter"] == digest(
+        json.dumps([[file.name, file.stat().st_size, file_sha256(file)]]).encode()
+    )
+    assert differences(former, now) == []
+    (line, _) = differences({**former, "policy": {"contents": {"adapter": WAS}}, "trained": {"adapter": WAS}}, now)
+    assert line.startswith("the files that policy.adapter names have been replaced")
+
+
+def test_files_with_one_order_alone_have_one_hash(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    save_file({"a": torch.zeros(2)}, tmp_path / "base/model.safetensors", {"format": "pt"})
+    (tmp_path / "base/w.bin").write_bytes(b"\x02" + bytes(7) + b"{}")
+    assert list(contents_of(SimpleNamespace(path=str(tmp_path / "base")))) == ["path"]
 
 
 # Compared

@@ -27,4 +27,6 @@ def test_the_commit_is_that_of_this_code(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     facts = run_facts()
     assert facts["git_commit"] == _git(ROOT, "rev-parse", "HEAD")
-    assert facts["versions"]["torch"] == version("torch")
+    # A diffusion adapter depends on diffusers, decoded pixels on PyAV and torchvision.
+    for name in ("torch", "torchvision", "diffusers", "transformers", "tokenizers", "peft", "av"):
+        assert facts["versions"][name] == version(name)

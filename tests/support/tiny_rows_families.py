@@ -34,7 +34,8 @@ def qwen3_5(changes: dict[str, Any]) -> tuple[Any, Any]:
     return tr.Qwen3_5ForConditionalGeneration(config), qwen3_processor()
 
 
-def glm46v(changes: dict[str, Any]) -> tuple[Any, Any]:
+def _glm(name: str, changes: dict[str, Any]) -> tuple[Any, Any]:
+    """A model by the beginning of its classes' names, with the processor that the checkpoints of GLM-4.6V have."""
     import transformers as tr
 
     vision = {
@@ -52,13 +53,22 @@ def glm46v(changes: dict[str, Any]) -> tuple[Any, Any]:
         }
     )
     text = text_config(**rope_config([2, 1, 1], partial_rotary_factor=1.0)) | changes
-    config = tr.Glm46VConfig(vision_config=vision, text_config={"model_type": "glm4v_text", **text}, **ids)
+    config = getattr(tr, f"{name}Config")(vision_config=vision, text_config={"model_type": "glm4v_text", **text}, **ids)
     size = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
     video = "<|begin_of_video|><|video|><|end_of_video|>"
-    return tr.Glm46VForConditionalGeneration(config), tr.Glm46VProcessor(
+    return getattr(tr, f"{name}ForConditionalGeneration")(config), tr.Glm46VProcessor(
         tr.Glm46VImageProcessor(), tokenizer(), tr.Glm46VVideoProcessor(size=size),
         chat_template=CHATML.replace("VIDEO", video),
     )  # fmt: skip
+
+
+def glm46v(changes: dict[str, Any]) -> tuple[Any, Any]:
+    return _glm("Glm46V", changes)
+
+
+def glm4v(changes: dict[str, Any]) -> tuple[Any, Any]:
+    """What zai-org/GLM-4.6V-Flash says that it is."""
+    return _glm("Glm4v", changes)
 
 
 def gemma4(changes: dict[str, Any]) -> tuple[Any, Any]:
@@ -144,6 +154,7 @@ ROWS_BUILDERS: dict[str, Callable[[dict[str, Any]], tuple[Any, Any]]] = {
     "qwen3_5": qwen3_5,
     "gemma4": gemma4,
     "glm46v": glm46v,
+    "glm4v": glm4v,
     "smolvlm": smolvlm,
     "video_llama_3": video_llama_3,
 }

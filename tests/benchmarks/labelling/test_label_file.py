@@ -28,12 +28,12 @@ def test_each_answer_is_a_line_on_disk(tmp_path: Path) -> None:
     file = LabelFile(path)
     assert path.read_text() == HEADER
     file.write(judgement(0, 1))
-    assert path.read_text() == HEADER + f"p00,0,first,ann,second,{TIME},0\n"
+    assert path.read_text() == HEADER + f"p00,0,first,ann,second,{TIME},,0\n"
     file.write(judgement(None, -1, 'Ann "the eye", B.', 0))
     file.write(judgement(0, 0, repeat=1))
     assert path.read_text().splitlines()[2:] == [
-        f'p00,whole,second,"Ann ""the eye"", B.",second,{TIME},0',
-        f"p00,0,tie,ann,second,{TIME},1",
+        f'p00,whole,second,"Ann ""the eye"", B.",second,{TIME},,0',
+        f"p00,0,tie,ann,second,{TIME},,1",
     ]
     again = LabelFile(path)
     assert again.repaired == ""
@@ -47,7 +47,7 @@ def test_an_answer_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytes
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(file.path.read_text()), sync(handle)))
     file.write(judgement(0, 1))
-    assert synced == [HEADER + f"p00,0,first,ann,second,{TIME},0\n"]
+    assert synced == [HEADER + f"p00,0,first,ann,second,{TIME},,0\n"]
 
 
 def test_the_same_answer_twice_is_one_line_and_another_one_replaces_it(tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ def test_the_same_answer_twice_is_one_line_and_another_one_replaces_it(tmp_path:
     assert list(tmp_path.iterdir()) == [file.path]
 
 
-@pytest.mark.parametrize("cut", range(1, 45))
+@pytest.mark.parametrize("cut", range(1, 46))
 def test_a_line_that_was_cut_short_is_removed(tmp_path: Path, cut: int) -> None:
     """Wherever it is cut: what is left could be taken for a label without an annotator, or of another one."""
     path = tmp_path / "labels.csv"
-    line = f"p00,1,first,ann,first,{TIME},0\n"
-    whole = HEADER + f"p00,0,tie,ann,first,{TIME},0\n"
+    line = f"p00,1,first,ann,first,{TIME},,0\n"
+    whole = HEADER + f"p00,0,tie,ann,first,{TIME},,0\n"
     path.write_text(whole + line[:-cut])
     file = LabelFile(path)
     if cut == 1:  # only the newline is missing
@@ -85,7 +85,7 @@ def test_lines_of_other_programs_are_kept(tmp_path: Path) -> None:
     path.write_text("\ufeffsegment,key,label\r\n0,p00,1\r\nwhole,p00,-1")
     file = LabelFile(path)
     file.write(judgement(1, 0))
-    lines = ["p00,0,first,,,,0", "p00,whole,second,,,,0", f"p00,1,tie,ann,second,{TIME},0"]
+    lines = ["p00,0,first,,,,,0", "p00,whole,second,,,,,0", f"p00,1,tie,ann,second,{TIME},,0"]
     assert path.read_text() == HEADER + "".join(f"{line}\n" for line in lines)
 
 
@@ -104,7 +104,7 @@ def test_a_file_of_another_kind_is_refused_and_stays(tmp_path: Path, content: st
 def test_what_another_program_wrote_meanwhile_is_not_lost(tmp_path: Path) -> None:
     file = LabelFile(tmp_path / "labels.csv")
     file.write(judgement(0, 1))
-    edited = file.path.read_text() + "p01,0,tie,bob,,,0\n"
+    edited = file.path.read_text() + "p01,0,tie,bob,,,,0\n"
     file.path.write_text(edited)
     for label in (judgement(1, 1), judgement(0, -1)):  # a new line, and a file written again
         with pytest.raises(ChangedFileError, match="was changed by another program; nothing was written"):

@@ -149,6 +149,17 @@ def test_answers_go_to_the_file_and_a_restart_goes_on(labelling: Labelling) -> N
     assert restarted.next("bob")["question"]["number"] == 0
     for row in read_judgements(labelling.file.path):
         assert (row.label == 1) == (row.side == "first"), "the left video was chosen throughout"
+        assert row.seconds == 1, "so that nobody reads them as segments of another length"
+
+
+def test_labels_of_segments_of_another_length_are_refused(labelling: Labelling) -> None:
+    answer(labelling, labelling.next("ann"))
+    path = labelling.pairs.path
+    with pytest.raises(ValueError, match=r"labels\.csv: its labels are of segments of 1 s and are asked for as of 2 s"):
+        Labelling(ShownPairs(path, segment_seconds=2.0), LabelFile(labelling.file.path))
+    whole = Labelling(ShownPairs(path, "whole", segment_seconds=2.0), LabelFile(labelling.file.path))
+    answer(whole, whole.next("ann"))
+    assert [row.seconds for row in read_judgements(labelling.file.path)] == [1, None]
 
 
 def test_all_of_it_ends_with_no_question(labelling: Labelling) -> None:

@@ -229,7 +229,7 @@ def test_requests_that_are_refused(
 
 def test_a_file_that_was_changed_meanwhile(client: TestClient, labelling: Labelling) -> None:
     join(client)
-    labelling.file.path.write_text(labelling.file.path.read_text() + "p00,0,tie,bob,,,0\n")
+    labelling.file.path.write_text(labelling.file.path.read_text() + "p00,0,tie,bob,,,,0\n")
     refused = answer(client, get(client, "api/question").json())
     assert (refused.status_code, refused.json()["code"]) == (409, "changed")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
-from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+from transformers import Gemma4TextConfig, Gemma4TextModel, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 
 from benchmarks.speed.families import FAMILIES, table
+from lightning_modules.policies.any_video_llm import LINEARS
 from tests.support.paths import ROOT
 
 
@@ -19,6 +22,8 @@ from tests.support.paths import ROOT
         ("Qwen/Qwen3-VL-8B-Instruct", 8.77e9),
         ("zai-org/GLM-4.6V-Flash", 10.29e9),
         ("HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2.25e9),
+        ("lkhl/VideoLLaMA3-2B-Image-HF", 1.96e9),
+        ("google/gemma-4-E4B-it", 8.0e9),
     ],
 )
 def test_parameters_are_those_of_the_published_models(name: str, published: float) -> None:
@@ -38,6 +43,23 @@ def test_a_hybrid_decoders_linears_are_those_of_the_real_class() -> None:
     linears = [module for module in decoder.layers.modules() if isinstance(module, torch.nn.Linear)]
     assert FAMILIES["Qwen/Qwen3.5-9B"].blocks == sum(linear.weight.numel() for linear in linears)
     assert len(FAMILIES["Qwen/Qwen3.5-9B"].linears) == len(linears)
+
+
+def test_the_linears_of_a_decoder_that_shares_keys_are_those_of_the_real_class() -> None:
+    sizes = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 42, "num_attention_heads": 8}
+    kinds = ["full_attention" if block % 6 == 5 else "sliding_attention" for block in range(42)]
+    config = Gemma4TextConfig(**sizes, num_key_value_heads=2, num_kv_shared_layers=18, layer_types=kinds)
+    with torch.device("meta"):
+        decoder = Gemma4TextModel(config)
+    own = re.compile(LINEARS["gemma4"].removeprefix(r".*language_model\."))
+    linears = [module for name, module in decoder.named_modules() if own.fullmatch(name)]
+    family = FAMILIES["google/gemma-4-E4B-it"]
+    assert family.blocks == sum(linear.weight.numel() for linear in linears)
+    assert len(family.linears) == len(linears)
+    # The rest of the decoder: embeddings of tokens and of blocks, and their projections; norms are small.
+    rest = sum(weight.numel() for weight in decoder.parameters()) - family.blocks
+    towers = 0.17e9 + 0.3e9
+    assert family.parameters - family.blocks - towers == pytest.approx(rest, rel=1e-3)
 
 
 def test_adapters_and_tokens_are_counted() -> None:

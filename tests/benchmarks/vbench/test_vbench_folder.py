@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ import vidpref
 from benchmarks.vbench.module import VBench
 from benchmarks.vbench.networks import DinoFeatures
 from benchmarks.vbench.rules import DIMENSIONS
+from callbacks.card_scores import benchmark_scores
 from datamodules.video.optical_flow import DisFlow
+from lightning_modules.file_contents import contents_of
 from tests.support.paths import ROOT
 from tests.support.vbench_samples import VIDEOS, save_clip, save_dino, save_head, save_raft, write_videos
 
@@ -98,7 +102,19 @@ def test_all_dimensions_are_scored_with_their_networks(made: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_files_of_a_scored_folder(made: Path, tmp_path: Path) -> None:
-    results = proxy(made / "videos", tmp_path, "--model.name", "base")
+    videos = shutil.copytree(made / "videos", tmp_path / "videos")
+    shutil.copytree(made / "clip", tmp_path / "adapter")
+    sampler = {"policy": {"contents": contents_of(SimpleNamespace(adapter=str(tmp_path / "adapter")))}}
+    listed = {name: {"prompt": name.rpartition("-")[0], "index": int(name[-5])} for name in VIDEOS}
+    (videos / "manifest.json").write_text(json.dumps({"made_from": sampler, "videos": listed}))
+    results = proxy(videos, tmp_path, "--model.name", "base")
+    assert results["about"]["videos"]["made_from"] == sampler
+    on_card = benchmark_scores(tmp_path / "adapter", [tmp_path])[0]
+    assert {score.address: score.value for score in on_card} == {name: results[name] for name in (*LIGHT, "mean_flow")}
+    assert [score.address for score in on_card if score.protocol.startswith("marked: proxy; VBench")] == [
+        *LIGHT[1:],
+        "mean_flow",
+    ]
     assert results["temporal_flickering"] < 1
     assert results["dynamic_degree"] in (1 / 3, 2 / 3)
     assert {name for name, network in results["about"]["networks"].items() if network["proxy"]} == set(LIGHT[1:])

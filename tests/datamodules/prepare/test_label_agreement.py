@@ -124,6 +124,15 @@ def test_segments_of_a_csv_must_be_as_many(sets: tuple[str, str], tmp_path: Path
     assert label_agreement(halves, sets[0], level="whole")["items"] == 1
 
 
+def test_segments_of_another_length_are_refused_though_they_are_as_many(sets: tuple[str, str], tmp_path: Path) -> None:
+    paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    for path, seconds in zip(paths, ("1", "1.2"), strict=True):
+        path.write_text(f"key,segment,label,annotator,seconds\np00,0,first,ann,{seconds}\n")
+    with pytest.raises(ValueError, match=r"one\.csv has segments of 1 s and .*two\.csv of 1\.2 s; compare"):
+        label_agreement(*paths)
+    assert label_agreement(*paths, level="whole")["items"] == 1
+
+
 def test_a_label_of_the_whole_video_is_no_segment(sets: tuple[str, str], tmp_path: Path) -> None:
     asked = write_labels(str(tmp_path / "pairs.index.json"), [(-1,)], "whole", 13, whole=-1)
     people = csv(tmp_path, {"ann": {"p00": ("first",)}})

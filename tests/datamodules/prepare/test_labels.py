@@ -131,8 +131,8 @@ PAGE_HEADER = ",".join(LABEL_COLUMNS) + "\n"
 TIME = "2026-11-29T10:00:00.000+00:00"
 
 
-def page_row(key: str, segment: object, label: str, annotator: str = "ann", repeat: int = 0) -> str:
-    return f"{key},{segment},{label},{annotator},{'second' if repeat else 'first'},{TIME},{repeat}\n"
+def page_row(key: str, segment: object, label: str, annotator: str = "ann", repeat: int = 0, seconds: str = "") -> str:
+    return f"{key},{segment},{label},{annotator},{'second' if repeat else 'first'},{TIME},{seconds},{repeat}\n"
 
 
 def test_second_answers_are_no_second_votes(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,8 +160,8 @@ def test_side_and_time_are_kept(tmp_path: Path) -> None:
 
 def test_bad_further_columns_are_told_by_their_line(tmp_path: Path) -> None:
     text = PAGE_HEADER + (
-        f"p00,0,first,ann,left,{TIME},0\np00,1,first,ann,first,noon,0\np00,2,first,ann,first,{TIME},2\n"
-        f"p01,0,tie,ann,first,{TIME},1\np01,1,tie,an\n"
+        f"p00,0,first,ann,left,{TIME},1,0\np00,1,first,ann,first,noon,,0\np00,2,first,ann,first,{TIME},1.0,2\n"
+        f"p01,0,tie,ann,first,{TIME},,1\np01,1,tie,an\np01,2,tie,ann,,,0,0\np02,0,tie,ann,,,a second,0\n"
     )
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole message is compared
         read_judgements(csv(tmp_path, text))
@@ -170,8 +170,32 @@ def test_bad_further_columns_are_told_by_their_line(tmp_path: Path) -> None:
         "line 3: time 'noon' is no ISO 8601 time",
         "line 4: repeat '2' is neither 0 nor 1; `vidpref label` repairs a line that was cut short",
         "line 6: repeat '' is neither 0 nor 1; `vidpref label` repairs a line that was cut short",
+        "line 7: seconds '0' is no length of a segment, a number above 0",
+        "line 8: seconds 'a second' is no length of a segment, a number above 0",
         "line 5: repeat 1 of a segment that ann has no answer with repeat 0 of",
     ]
+
+
+def test_labels_of_segments_of_another_length_are_refused(pairs: str, tmp_path: Path) -> None:
+    """As many numbers may be there: 13 frames at 4 fps are 2 segments of 2 s and of 2.5 s."""
+    rows = [page_row("p00", segment, "first", seconds="2.5") for segment in range(2)]
+    path = csv(tmp_path, PAGE_HEADER + page_row("p01", "whole", "tie") + "".join(rows))
+    with pytest.raises(ValueError, match=r"labels are of segments of 2\.5 s and are asked for as of 2 s; give"):
+        prepare_labels(path, pairs, tmp_path / "other", segment_seconds=2.0)
+    with pytest.raises(ValueError, match=r"are asked for as of 0\.5 s"):
+        prepare_labels(path, pairs, tmp_path / "other", segment_seconds=0.5, incomplete="skip")
+    assert not list(tmp_path.glob("other*"))
+    index = prepare_labels(path, pairs, tmp_path / "own")
+    assert index.made_from["segment_seconds"] == 2.5
+    assert {key: row.frames_per_segment for key, row in read_labels(tmp_path / "own.index.json").items()} == {
+        "p00": 10,
+        "p01": 13,
+    }
+    mixed = csv(tmp_path, PAGE_HEADER + "".join([*rows, page_row("p02", 0, "tie", seconds="1")]))
+    with pytest.raises(
+        ValueError, match=r"segments of 1 s \(line 4\) and 2\.5 s \(line 2\); keep those of each length"
+    ):
+        prepare_labels(mixed, pairs, tmp_path / "other")
 
 
 def test_pairs_in_work_are_left_out_on_request(pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

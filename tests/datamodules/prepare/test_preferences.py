@@ -20,6 +20,7 @@ from tests.support.preference_files import (
     NAMES,
     QUESTION,
     REJECTED,
+    SWIFT,
     content_of,
     nearest,
     rows_of,
@@ -116,6 +117,22 @@ def test_ms_swift_in_all_its_variants(media: Path, tmp_path: Path, capsys: pytes
     assert [line["row"] for line in skipped] == [2, 6]
     assert skipped[0]["faults"][0]["why"] == "repeats row 1: the same video, question and answers"
     assert "its base64 is no video" in skipped[1]["faults"][0]["why"]
+
+
+def test_what_has_no_place_is_dropped_by_name_and_count(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = {"ref": ["dog"], "bbox": [[0.1, 0.1, 0.5, 0.5]], "bbox_type": "norm1"}
+    system = [{"role": "system", "content": "Be brief."}]
+    answer = {**SWIFT["messages"][1], "loss": True}
+    first = {**SWIFT, "messages": [*system, SWIFT["messages"][0], answer], "objects": objects, "channel": "web"}
+    second = {**SWIFT, "videos": ["clips/cup.mp4"], "objects": objects, "tools": "[]"}
+    rows = written(tmp_path, "rows.jsonl", first, second)
+    read = rows_of(prepare_preferences(rows, tmp_path / "out", media=media))
+    assert [row.facts for row in read] == [{"channel": "web"}, {}]
+    output = capsys.readouterr().out
+    assert "kept as facts: channel 1" in output
+    assert "dropped: loss of messages 1, objects 2, system message 1, tools 1" in output
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.questions.folder_names import PROMPT_SETS, NamedVideo, compare, named_videos, read_asked
+from datamodules.questions.folder_names import PROMPT_SETS, NamedVideo, compare, made_from, named_videos, read_asked
 from tests.support.paths import DATA
 
 EXCERPT = DATA / "vbench" / "full_info_excerpt.json"
@@ -36,6 +36,16 @@ def test_a_manifest_tells_prompts_that_no_name_can_hold(tmp_path: Path) -> None:
     assert list(faults) == ["gone-0.mp4"]
     (tmp_path / "manifest.json").write_text(json.dumps({"either or 12ab-1.mp4": long}))
     assert [(video.prompt, video.index) for video in named_videos(tmp_path)[0]] == [("a ball", 0), (long, 1)]
+
+
+def test_a_manifest_says_what_made_the_videos_that_it_lists(tmp_path: Path) -> None:
+    assert made_from(tmp_path, ["a.mp4"]) is None, "there is no manifest"
+    made = {"policy": {"path": "base"}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"made_from": made, "videos": {"a.mp4": {}, "b.mp4": {}}}))
+    assert made_from(tmp_path, ["a.mp4"]) == made
+    assert made_from(tmp_path, ["a.mp4", "other.mp4"]) is None, "a video of any model"
+    (tmp_path / "manifest.json").write_text(json.dumps({"a.mp4": "a ball"}))
+    assert made_from(tmp_path, ["a.mp4"]) is None, "VBench's own form"
 
 
 def test_videos_without_a_number_take_the_free_ones_in_order(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_best_box_in_pixels_of_the_frame(folders: dict[str, str], kind: str)
     detector = ZeroShotDetector(folders[kind], frames_at_once=2)
     found = detector.detect(frames(), "red dog")
     assert len(found) == 3
-    model, processor = detector._checkpoint.load(torch.device("cpu"))
+    model, processor = detector.loaded()
     text = [["a photo of a red dog"]] if kind == "owlv2" else ["a red dog."]
     for frame, box in zip(frames(), found, strict=True):
         inputs = processor(text=text, images=[frame], return_tensors="pt")
@@ -74,7 +74,7 @@ def test_scores_are_the_models_own_logits(folders: dict[str, str], kind: str) ->
     texts = ["a dog", "cats"]
     scores = scorer.score(frames(), texts)
     assert scores.shape == (3, 2)
-    model, processor = scorer._checkpoint.load(torch.device("cpu"))
+    model, processor = scorer.loaded()
     padding = {"padding": "max_length", "max_length": 16} if kind == "siglip" else {"padding": True}
     with torch.no_grad():
         inputs = processor(text=texts, images=list(frames()), return_tensors="pt", **padding)
@@ -97,3 +97,7 @@ def test_a_checkpoint_of_another_kind(folders: dict[str, str], tmp_path: Path) -
         ZeroShotDetector(str(tmp_path / "none")).check()
     with pytest.raises(ValueError, match=r"lacks \{phrase\}"):
         ZeroShotDetector("x", prompt="a dog")
+    with pytest.raises(ValueError, match=r"detector\.frames_at_once is 0; give at least 1"):
+        ZeroShotDetector("x", frames_at_once=0)
+    with pytest.raises(ValueError, match=r"scorer\.frames_at_once is 0; give at least 1"):
+        FrameTextScorer("x", frames_at_once=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers import VideoLlavaForConditionalGeneration
 from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import (
     LoraSettings,
+    existing_config,
     has_adapter,
     reference_mode,
     reference_parameters,
@@ -206,6 +207,14 @@ def test_an_adapter_that_does_not_fit_is_refused(
 
 
 # A reference that follows
+
+
+def test_the_targets_of_an_existing_adapter_are_in_an_order_that_stays() -> None:
+    """peft has them as a set, which every process writes in another order."""
+    names = [f"layer_{number}" for number in range(40)]
+    read = LoraConfig(target_modules=names[::-1])
+    assert isinstance(read.target_modules, set)
+    assert existing_config(read, None, "folder").target_modules == sorted(names)
 
 
 def test_a_hard_refresh_makes_the_reference_the_policy(make: Make, encoded: Encoded) -> None:

@@ -41,6 +41,11 @@ BUDGETS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"max_pixels": 62720},
         {"min_pixels": 784, "max_pixels": 62720},
     ),
+    "glm4v": (
+        {"min_pixels": 784, "max_pixels": 12544},
+        {"max_pixels": 62720},
+        {"min_pixels": 784, "max_pixels": 62720},
+    ),
     # 70 tokens of 12 x 12 pixels; of numbers of tokens that the processor does not take, the next below.
     "gemma4": ({"max_pixels": 70 * 144}, {"max_pixels": 150 * 144}, {"max_pixels": 140 * 144}),
     "video_llama_3": (
@@ -75,6 +80,30 @@ def test_pixel_budgets_bound_what_is_shown_and_are_pinned(kind: str, folder: Pat
         assert few < more if other.max_pixels > usual.max_pixels else few > more
     with pytest.raises(ValueError, match=r"give 0 < min <= max|give 10080 at least"):
         make_policy(path, max_pixels=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "budget", "most_tokens", "free", "capped"),
+    [
+        # Eight frames in units of two, each unit 2 x 3 tokens. Qwen2: an even share of the pixels of 0.9 x 18 tokens.
+        ("qwen2_vl", {"min_pixels": 784, "max_pixels": 6000}, 18, 4 * 6, 4 * 2),
+        # Qwen3: the pixels of so many tokens a frame at most.
+        ("qwen3_vl", {"min_pixels": 256, "max_pixels": 65536}, 2, 4 * 6, 4 * 1),
+    ],
+)
+def test_a_cap_a_frame_leaves_fewer_tokens(
+    kind: str, budget: dict[str, int], most_tokens: int, free: int, capped: int, folder: Path
+) -> None:
+    path, view = checkpoint(kind, folder), family_views()[0]
+    view = replace(view, frames=view.frames.repeat(2, 1, 1, 1), times=torch.arange(8) * 0.5)
+    counts = []
+    for cap in (False, True):
+        policy = make_policy(path, cap_pixels_per_frame=cap, **budget)
+        # The library's (128,000, of Qwen3 768 a frame) bind at lengths and sizes that no test decodes.
+        policy.processor.video_processor.max_video_tokens = most_tokens
+        template, _ = policy.chat.parts(view, policy.processor_options(view, "here"))
+        counts.append(policy.chat.ids(template, [view.prompt], "here").count(policy.video_token_id))
+    assert counts == [free, capped]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,26 @@ def test_a_video_does_not_depend_on_the_other_prompts(
     assert alone[f"{PROMPTS[0]}-0.mp4"] == videos(base)[f"{PROMPTS[0]}-0.mp4"]
 
 
+class DistilledPolicy(WanPolicy):
+    """Takes the guidance scale as an input; notes what it is asked."""
+
+    embeds_guidance = True
+
+    def velocity(self, noisy: Any, t: Any, prompts: Any, conditions: Any = ()) -> torch.Tensor:
+        self._asked.append((len(noisy), [condition.guidance for condition in conditions]))
+        return super().velocity(noisy, t, prompts, conditions)
+
+
+def test_a_model_that_takes_guidance_as_an_input_gets_it_and_no_second_row(wan: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text(PROMPTS[0])
+    policy = DistilledPolicy(str(wan), prompt_length=32)
+    policy._asked = []
+    sampler = VideoSampler(policy, **{**SMALL, "guidance_scale": 6.0}, negative_prompt="many words " * 40)
+    predict(VideoFolderWriter(str(tmp_path / "videos")), sampler, Prompts(str(tmp_path / "prompts.txt")))
+    assert policy._asked == [(1, [6.0])] * 3
+    assert sampler._negative is None
+
+
 def test_an_adapter_starts_from_the_same_noise_and_ends_elsewhere(
     base: Path, wan: Path, sample: Callable[..., dict[str, bytes]], tmp_path: Path
 ) -> None:
