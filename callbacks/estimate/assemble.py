@@ -36,6 +36,8 @@ def assemble(line: Any, options: argparse.Namespace, cards: Sequence[Card]) -> E
         raise ValueError(f"estimate is for methods that train a policy, not for {type(module).__name__}")
     if getattr(module.policy, "quantization", None) is not None:
         raise ValueError("estimate knows no four-bit weights; leave policy.quantization out and take off what it saves")
+    if getattr(module.policy, "compiled", None) is not None:
+        raise ValueError("estimate knows no compiled blocks, which take no more memory; leave policy.compile out")
     module.setup("fit")
     strategy = getattr(line.config_init["fit"]["trainer"], "strategy", None)
     sharded_precision = strategy.mixed_precision if isinstance(strategy, AdapterFSDP) else None

@@ -8,19 +8,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from callbacks.reference.cached_source import CachedSource
 from callbacks.reference.guard import Guard
+from callbacks.reference.live_sources import AdapterSource, CopySource, trained_outside_adapters
 from callbacks.reference.probes import PROBES, Probe, ProbeScores, Score, probe_of
 from callbacks.reference.remembered import RememberedSource
-from callbacks.reference.sources import (
-    SPLITS,
-    AdapterSource,
-    CachedSource,
-    CopySource,
-    ReferenceSource,
-    ReferenceSplit,
-    gathered,
-    trained_outside_adapters,
-)
+from callbacks.reference.sources import SPLITS, ReferenceSource, ReferenceSplit, gathered
 from lightning_modules.preference import PreferenceModule
 
 #: By how much one forward may differ from an equal one: nats per token, or a share of a velocity error.

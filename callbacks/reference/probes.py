@@ -81,20 +81,21 @@ class AnswerProbe(Probe[VistaBatch]):
     def of(cls, batch: VistaBatch) -> Self:
         """The first real sample's first view."""
         view = next((view for view in batch.views if batch.real[view.sample]), batch.views[0])
-        single = replace(view, sample=0, answers=dict(view.answers))
+        # Of its own frames, so that the pool of all views need not be kept.
+        single = replace(view.with_frames(view.frames), sample=0, answers=dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [single], batch.mask[view.sample : view.sample + 1]))
 
     def thinned(self) -> Self:
         """Every few pixels of each frame."""
         (view,) = self.kept.views
         step = math.ceil(max(view.frames.shape[-2:]) / self.SIDE)
-        small = replace(view, frames=view.frames[..., ::step, ::step].clone().cpu())
+        small = view.with_frames(view.frames[..., ::step, ::step].clone().cpu())
         return type(self)(VistaBatch(list(self.kept.keys), [small], self.kept.mask.cpu()))
 
     def on(self, device: torch.device) -> VistaBatch:
         """A fresh batch: its views are not encoded."""
         (view,) = self.kept.views
-        moved = replace(view, frames=view.frames.to(device), answers=dict(view.answers))
+        moved = replace(view.with_frames(view.frames.to(device)), answers=dict(view.answers))
         return VistaBatch(list(self.kept.keys), [moved], self.kept.mask.to(device))
 
     def recorded(self, scores: AnswerScores) -> ProbeScores:

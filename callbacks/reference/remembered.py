@@ -23,12 +23,9 @@ from torch import Tensor
 from callbacks.rank_flags import RankFlags
 from callbacks.reference.cache import SCHEMA, SUFFIX, StoredScores, packed, refuse_resampling, unpacked
 from callbacks.reference.cache_writer import scored_from
-from callbacks.reference.sources import (
-    AdapterSource,
-    ReferenceSource,
-    ReferenceSplit,
-    refuse_flow,
-)
+from callbacks.reference.cached_source import refuse_flow
+from callbacks.reference.live_sources import AdapterSource
+from callbacks.reference.sources import ReferenceSource, ReferenceSplit
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader

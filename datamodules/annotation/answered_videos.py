@@ -22,8 +22,9 @@ from datamodules.stream.plan import EvalPlan
 from datamodules.stream.planned_data import require_least
 from datamodules.stream.predict_data import remaining, share_of
 from datamodules.stream.worker_signals import ignore_stop_signals
-from datamodules.video.codec import decode_each, probe, uniform_indices
+from datamodules.video.codec import decode_each, probe
 from datamodules.video.facts import VideoFacts
+from datamodules.video.frame_indices import uniform_indices
 
 #: A field of these rows alone: what to look for, in place of the objects that question and answer name.
 OBJECT = "object"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.prepare.video_filters import Candidate, Finding, VideoFilter, bounded
-from datamodules.video.codec import uniform_indices
+from datamodules.video.frame_indices import uniform_indices
 
 
 class Aesthetic(VideoFilter):

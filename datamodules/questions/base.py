@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.questions.files import listed
 from datamodules.stream.ranks import rank_of
 from datamodules.stream.worker_signals import ignore_stop_signals
-from datamodules.video.codec import decode_frames, probe, span_indices, uniform_indices
+from datamodules.video.codec import decode_frames, probe
 from datamodules.video.containers import file_head
+from datamodules.video.frame_indices import span_indices, uniform_indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from torch import Tensor, stack
 
 from datamodules.questions.base import Question, QuestionBatches, QuestionLoader, VideoQuestions, seconds_from_first
 from datamodules.questions.files import QuestionFile, lacking, read_list, refuse
-from datamodules.video.codec import decode_image, uniform_indices
+from datamodules.video.codec import decode_image
 from datamodules.video.containers import require_regular
+from datamodules.video.frame_indices import uniform_indices
 
 #: Task -> where its videos are in the published folder. Frames of episodic_reasoning were taken three a second.
 TASKS: Mapping[str, tuple[str, ...]] = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from datamodules.video.codec import span_frames, uniform_indices
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.video.frame_indices import span_frames, uniform_indices
 from datamodules.vista.samples import Box, place_faults
 
 #: The members of a sample that hold frames.

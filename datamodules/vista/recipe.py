@@ -14,6 +14,7 @@ from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.samples import PreferenceRow, View, VistaBatch, blank_view
+from datamodules.vista.shared_frames import ResizeFrames, share_frames
 from datamodules.vista.views import Partner, ViewMaker
 
 
@@ -25,11 +26,13 @@ class VistaRecipe(Recipe[VistaBatch]):
         annotations: facts and levels by position.
         maker: makes a sample's views.
         unusable: key -> why, of samples whose texts the policy cannot take.
+        resize: makes frames as small as the policy sees them; None = they travel as they are.
     """
 
     annotations: Annotations
     maker: ViewMaker
     unusable: Mapping[str, str] = field(default_factory=dict)
+    resize: ResizeFrames | None = None
 
     def members(self, position: int) -> list[str]:
         """The row, and what the sample's views are made of."""
@@ -56,7 +59,9 @@ class VistaRecipe(Recipe[VistaBatch]):
             row = PreferenceRow.from_json(json.loads(sample.members["json"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f".json is not a preference row: {error}") from error
-        return self.maker(row, facts[sample.position], levels, sample.members, sample.epoch, find_partner)
+        views = self.maker(row, facts[sample.position], levels, sample.members, sample.epoch, find_partner)
+        # Here and not for the whole batch, so that one sample's frames at source resolution are in memory at a time.
+        return share_frames(views, self.resize)
 
     def collate(self, samples: list[list[View] | None], planned: PlannedBatch) -> VistaBatch:
         """The batch; a slot without a sample, or without a view that is needed, gets a blank one.
@@ -70,7 +75,8 @@ class VistaRecipe(Recipe[VistaBatch]):
                 views.append(view)
         return VistaBatch(
             keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
-            views=views,
+            # Once more: samples may be questions about one video.
+            views=share_frames(views),
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             # Of the first slot, as a batch may span two epochs.

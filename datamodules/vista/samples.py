@@ -1,13 +1,14 @@
 """The dataclasses that travel from shards to losses, every field with its shape.
 
-Frames are uint8 at source resolution, ``(T, 3, H, W)``; times are seconds; boxes are source pixels; log-probabilities
+Frames are uint8, ``(T, 3, H, W)``; times are seconds; boxes are source pixels; log-probabilities
 are nats. Batches are plain (not frozen) dataclasses, because Lightning moves them to a device field by field.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -175,21 +176,39 @@ class View:
     Attributes:
         sample: the sample's position in the batch.
         name: which of the six views this is.
-        frames: (T, 3, H, W) uint8, source resolution, already sampled; T and the size may differ from view to view.
+        pool: (U, 3, H, W) uint8, the frames that the view is made of, at source resolution or as small as the policy
+            sees them; one tensor for all views of a batch that draw from it (`share_frames`). U, T and the size may
+            differ from view to view.
         prompt: the question, without a video token or chat template: those are the policy's.
         answers: the answers by name, scored in this order.
         times: (T,) float32, seconds from the view's own start; None = not known, which only some policies accept.
         turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
             the video is in the first.
+        places: which T frames of the pool are shown, in this order; None = all of them, as they are.
     """
 
     sample: int
     name: ViewName
-    frames: Tensor
+    pool: Tensor
     prompt: str
     answers: dict[AnswerName, str]
     times: Tensor | None = None
     turns: tuple[tuple[str, str], ...] = ()
+    places: list[int] | None = None
+
+    @property
+    def frames(self) -> Tensor:
+        """(T, 3, H, W) uint8, the frames as they are shown; made at each call where the pool is shared."""
+        return self.pool if self.places is None else torch.stack([self.pool[place] for place in self.places])
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.pool if self.places is None else self.places)
+
+    def with_frames(self, frames: Tensor) -> View:
+        """The view with other frames (T, 3, H, W), which it shares with no other."""
+        return replace(self, pool=frames, places=None)
 
 
 @dataclass(slots=True)
@@ -257,10 +276,31 @@ class VistaBatch:
 
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
+        pinned = {pool: tensor.pin_memory() for pool, tensor in self._pools().items()}
         for view in self.views:
-            view.frames = view.frames.pin_memory()
+            view.pool = pinned[id(view.pool)]
         self.mask = self.mask.pin_memory()
         return self
+
+    def to(self, device: torch.device | str) -> VistaBatch:
+        """The batch on a device. Lightning calls this; by itself it would move a shared pool once for each view."""
+        from lightning.fabric.utilities import move_data_to_device
+
+        device = torch.device(device)
+        pools = {pool: move_data_to_device(tensor, device) for pool, tensor in self._pools().items()}
+        # Not by `replace`, which would read the mask again, now from the device.
+        batch = copy.copy(self)
+        for name in (own.name for own in fields(self) if own.init and own.name != "views"):
+            setattr(batch, name, move_data_to_device(getattr(self, name), device))
+        batch.views = [
+            replace(view, pool=pools[id(view.pool)], times=move_data_to_device(view.times, device))
+            for view in self.views
+        ]
+        return batch
+
+    def _pools(self) -> dict[int, Tensor]:
+        """The views' pools, by identity."""
+        return {id(view.pool): view.pool for view in self.views}
 
 
 def blank_view(sample: int, num_frames: int, needs: Needs) -> View:

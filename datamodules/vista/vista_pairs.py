@@ -143,7 +143,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
             self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
             self.resample_each_epoch, annotations.visible,
         )  # fmt: skip
-        return VistaRecipe(annotations, maker, self.unusable[split])
+        resizer = getattr(self.active_trainer.lightning_module.policy, "frame_resizer", None)
+        return VistaRecipe(annotations, maker, self.unusable[split], None if resizer is None else resizer())
 
     def annotations(self, split: Split) -> Annotations:
         """What the index of a split says of its samples, and what the policy sees of their frames."""

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policies import adapters, hub_model
+from lightning_modules.policies.adapter_compute import AdapterCompute, check_adapter_compute, compute_adapters_in
 from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.attention import check_attn_implementation
+from lightning_modules.policies.compiled_blocks import Compile, compile_blocks
 from lightning_modules.policies.layouts import chosen_layout
 from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import Layout
@@ -36,11 +39,16 @@ class AdaptedModel(nn.Module):
         reference_adapter: keep a frozen adapter as the reference also where a new adapter trains; needed where the
             reference must follow the policy.
         dtype: type of the checkpoint's weights in memory; adapters are float32 always.
-        attn_implementation: sdpa, which runs causally over the shared prefix, or transformers' plain eager.
+        attn_implementation: any that transformers takes: sdpa, eager, flash_attention_2, flash_attention_3 or a kernel
+            of the hub. Behind a shared prefix all but eager run causally as far as the prefix goes, and as sdpa under a
+            mask behind it.
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
         layout: packed = a view's answers behind one prefix; rows = one row an answer, for models that mix tokens by
             more than attention. None = packed where the model's layer types allow it; packed elsewhere is an error.
         quantization: nf4 = the decoder's linears in four bits, below an adapter; wants bitsandbytes, and no sharding.
+        adapter_compute: bfloat16 = adapters are multiplied in bfloat16, which takes less memory and time; their
+            weights, gradients and optimizer states stay float32.
+        compile: blocks = `torch.compile` makes the kernels of each transformer block, at the first steps.
 
     Raises:
         ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
@@ -52,6 +60,9 @@ class AdaptedModel(nn.Module):
     linears: ClassVar[str] = adapters.LANGUAGE_LINEARS
     #: Whether the family's `hidden` takes packed views.
     packs: ClassVar[bool] = True
+    # As they are where a policy is not given them.
+    adapter_compute: AdapterCompute = "float32"
+    compiled: Compile | None = None
 
     def __init__(
         self,
@@ -60,10 +71,12 @@ class AdaptedModel(nn.Module):
         adapter: str | None = None,
         reference_adapter: bool = False,
         dtype: Literal["float32", "bfloat16"] = "float32",
-        attn_implementation: Literal["sdpa", "eager"] = "sdpa",
+        attn_implementation: str = "sdpa",
         activation_checkpointing: bool = False,
         layout: Layout | None = None,
         quantization: Quantization | None = None,
+        adapter_compute: AdapterCompute = "float32",
+        compile: Compile | None = None,  # as the field names it
     ) -> None:
         super().__init__()
         self.path = path
@@ -75,7 +88,14 @@ class AdaptedModel(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.layout = layout
         self.quantization = quantization
-        check_quantization(quantization, lora is not None or adapter is not None)
+        adapted = lora is not None or adapter is not None
+        check_quantization(quantization, adapted)
+        check_adapter_compute(adapter_compute, adapted)
+        # Settings that are not used are in no record of a run, so that runs which earlier releases began go on.
+        if adapter_compute != "float32":
+            self.adapter_compute = adapter_compute
+        if compile is not None:
+            self.compiled = compile
         self.config = self.read_config()
         self._layout = chosen_layout(path, self.config, layout, self.packs)
         # Parts that train as a whole beside an adapter are kept in its folder as copies.
@@ -155,11 +175,12 @@ class AdaptedModel(nn.Module):
             return
         if meta and self.quantization is not None:
             raise ValueError("policy.quantization is nf4: four-bit weights are not sharded; use another strategy")
+        check_attn_implementation(self.attn_implementation, self._layout == "packed")
         self.check_processor()
         model = self.build(meta)
         # Some classes name their dropout in no configuration.
         hub_model.switch_dropout_off(model)
-        if self._layout == "packed" and self.attn_implementation == "sdpa":
+        if self._layout == "packed" and self.attn_implementation != "eager":
             use_shared_prefix_attention(model.get_decoder())
         if self.activation_checkpointing:
             hub_model.recompute_activations(model)
@@ -179,9 +200,11 @@ class AdaptedModel(nn.Module):
             )
             with torch.device("meta" if meta else "cpu"):
                 model = adapters.add_adapters(model, self._adapter_config, second, room, new)
+            compute_adapters_in(model, self.adapter_compute)
             if self.adapter is not None and not meta:
                 adapters.load_adapter(model, self.adapter)
         self.model = model
+        compile_blocks(self)
         # from_pretrained returns eval mode, in which activation checkpointing is off without a word.
         self.train()
 

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policies import adapters
+from lightning_modules.policies.adapter_compute import AdapterCompute, check_adapter_compute, compute_adapters_in
+from lightning_modules.policies.attention import set_attention_backend
+from lightning_modules.policies.compiled_blocks import Compile, compile_blocks
 from lightning_modules.policies.flow_adapters import FlowLora, read_adapter, write_adapter
 from lightning_modules.policies.flow_codec import CodecParts, Precision
 from lightning_modules.policies.flow_model import build_transformer, read_config, save_transformer
@@ -48,6 +51,11 @@ class FlowNetworks(nn.Module):
         activation_checkpointing: recompute the blocks' activations in backward instead of keeping them.
         original_names: also export an adapter under the names that the family's authors use, in the folder
             "original_names" of the export, for ComfyUI and others (Wan and LTX-Video).
+        adapter_compute: bfloat16 = adapters are multiplied in bfloat16, which takes less memory and time; their
+            weights, gradients and optimizer states stay float32.
+        attention: a backend of diffusers: native (PyTorch's own choice), _native_flash, flash, _flash_3_hub ...; None
+            = diffusers' own choice. Some, as sage, compute no gradient.
+        compile: blocks = `torch.compile` makes the kernels of each transformer block, at the first steps.
 
     Raises:
         ValueError: `path` holds no pipeline of the family, or a setting contradicts another.
@@ -60,6 +68,10 @@ class FlowNetworks(nn.Module):
     block_lists: ClassVar[tuple[str, ...]] = ("blocks",)
     #: The original names of its modules; None = diffusers reads none.
     original: ClassVar[OriginalNames | None] = None
+    # As they are where a policy is not given them.
+    adapter_compute: AdapterCompute = "float32"
+    attention: str | None = None
+    compiled: Compile | None = None
 
     def __init__(
         self,
@@ -71,6 +83,9 @@ class FlowNetworks(nn.Module):
         weights: str | None = None,
         activation_checkpointing: bool = False,
         original_names: bool = False,
+        adapter_compute: AdapterCompute = "float32",
+        attention: str | None = None,
+        compile: Compile | None = None,  # as the field names it
     ) -> None:
         super().__init__()
         self.path = path
@@ -81,6 +96,14 @@ class FlowNetworks(nn.Module):
         self.weights = weights
         self.activation_checkpointing = activation_checkpointing
         self._original_names = original_names
+        check_adapter_compute(adapter_compute, lora is not None or adapter is not None)
+        # Settings that are not used are in no record of a run, so that runs which earlier releases began go on.
+        if adapter_compute != "float32":
+            self.adapter_compute = adapter_compute
+        if attention is not None:
+            self.attention = attention
+        if compile is not None:
+            self.compiled = compile
         if original_names and self.original is None:
             raise ValueError(
                 "policy.original_names: diffusers converts no original names of this family, so that nothing could "
@@ -146,6 +169,7 @@ class FlowNetworks(nn.Module):
         # A single transformer is the model itself: checkpoints name its weights so.
         model = nn.ModuleDict(models) if len(models) > 1 else models[self.networks[0]]
         self.model = model if meta else model.to(self.device)
+        compile_blocks(self)
         self.train()
 
     def _load_network(self, name: str, meta: bool) -> Any:
@@ -154,6 +178,8 @@ class FlowNetworks(nn.Module):
             *self._source(name), self.config, self.dtype, self.activation_checkpointing, meta
         )
         self.prepare(model)
+        if self.attention is not None:
+            set_attention_backend(model, self.attention)
         model.requires_grad_(config is None)
         if config is None:
             return model
@@ -162,6 +188,7 @@ class FlowNetworks(nn.Module):
         room = AdapterRoom.of(model, model, self._blocks_of(model), model.proj_out, self.dead_modules)
         with torch.device("meta" if meta else "cpu"):
             model = adapters.add_adapters(model, config, second, room, new)
+        compute_adapters_in(model, self.adapter_compute)
         if self._original_names and self.original is not None:
             require_names(model, self.original)
         if self.adapter is not None and not meta:

@@ -1,8 +1,8 @@
-"""Frames on their way to an image tower: every distinct one once, fitted into the tower's square."""
+"""Frames on their way to an image tower: fitted into the tower's square."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,54 +14,10 @@ from datamodules.vista.samples import Box
 #: square by borders. Only the first may hide a part of a frame.
 FrameFit = Literal["processor", "squash", "pad"]
 
-#: About how many values of a unit decide whether it is compared with another.
-_SAMPLED_VALUES = 1024
 
-
-def distinct_units(
-    videos: Sequence[Tensor], kinds: Sequence[Hashable] | None = None
-) -> tuple[list[Tensor], list[list[int]]]:
-    """The distinct units of a batch's videos, where a unit is what a tower sees by itself: a frame, a pair of frames.
-
-    A reversed or shuffled video has the frames of its original, and an object view repeats a single frame, so that the
-    six views of a sample hold about half as many distinct frames as frames.
-
-    Args:
-        videos: V tensors (T, ...), T units each; T and the units' shape may differ.
-        kinds: per video what else its units must agree in.
-
-    Returns:
-        U units, and per video which of them is where.
-    """
-    units: list[Tensor] = []
-    known: dict[tuple[Hashable, tuple[int, ...], bytes], list[int]] = {}
-    places: list[list[int]] = []
-    for video, kind in zip(videos, kinds or [None] * len(videos), strict=True):
-        row = []
-        for unit, sample in zip(video, _sampled(video), strict=True):
-            # Only candidates have equal samples; an exact comparison makes two units one.
-            candidates = known.setdefault((kind, tuple(unit.shape), sample), [])
-            same = next((place for place in candidates if torch.equal(units[place], unit)), None)
-            if same is None:
-                same = len(units)
-                candidates.append(same)
-                units.append(unit)
-            row.append(same)
-        places.append(row)
-    return units, places
-
-
-def _sampled(video: Tensor) -> list[bytes]:
-    """Of each of a video's T units the bits of about a thousand values, which units with other bits rarely share."""
-    flat = video.flatten(1)
-    # Odd, so that no side of a picture, which is even as a rule, has a sample in few of its columns only.
-    stride = max(1, flat.shape[1] // _SAMPLED_VALUES) | 1
-    # numpy has no bfloat16: as bytes.
-    sampled = flat[:, ::stride].contiguous().view(torch.uint8).cpu().numpy()
-    return [row.tobytes() for row in sampled]
-
-
-def frame_pixels(processor: Any, frames: Sequence[Tensor], fit: FrameFit = "processor", side: int = 0) -> Tensor:
+def frame_pixels(
+    processor: Any, frames: Sequence[Tensor], fit: FrameFit = "processor", side: int = 0, normalise: bool = True
+) -> Tensor:
     """Fit into the tower's square and normalise, on the frames' device, all frames of one size together.
 
     Args:
@@ -69,16 +25,21 @@ def frame_pixels(processor: Any, frames: Sequence[Tensor], fit: FrameFit = "proc
         frames: U tensors (3, H, W) uint8; sizes may differ.
         fit: how a frame becomes a square.
         side: S; the checkpoint's processor knows it by itself.
+        normalise: False = the square as uint8, of which another call makes the same values as of the frame.
 
     Returns:
         (U, 3, S, S) float32.
     """
     if fit == "pad":
         frames = [letterboxed(frame, processor.image_mean) for frame in frames]
-    resize = {} if fit == "processor" else {"size": {"height": side, "width": side}, "do_center_crop": False}
+    options: dict[str, Any] = {}
+    if fit != "processor":
+        options |= {"size": {"height": side, "width": side}, "do_center_crop": False}
+    if not normalise:
+        options |= {"do_rescale": False, "do_normalize": False}
     videos = [frame[None] for frame in frames]
     done = processor(
-        videos=videos, input_data_format="channels_first", do_sample_frames=False, return_tensors="pt", **resize
+        videos=videos, input_data_format="channels_first", do_sample_frames=False, return_tensors="pt", **options
     )
     pixels: Tensor = done["pixel_values_videos"]
     return pixels[:, 0]

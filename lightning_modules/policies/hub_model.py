@@ -124,7 +124,7 @@ def build_model(
         config: the checkpoint's configuration.
         class_name: of transformers' class.
         dtype: of the weights in memory.
-        attn_implementation: sdpa or eager.
+        attn_implementation: one of transformers'.
         meta: read no weights.
         quantization: of the decoder's linears.
     """

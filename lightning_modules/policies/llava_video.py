@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from datamodules.vista.shared_frames import distinct_units
 from lightning_modules.policies.clip_tower import tower_dtype
-from lightning_modules.policies.frames import distinct_units
+from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.video_llm import VideoLLM
@@ -26,6 +27,10 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         "llava_onevision": "LlavaOnevisionForConditionalGeneration",
         "internvl": "InternVLForConditionalGeneration",
     }
+
+    def frame_resizer(self) -> FrameResizer | None:
+        """By the processor alone, since these families show every frame at one size, or InternVL's as it is asked."""
+        return None if self._budget.options else FrameResizer.of(self.processor.video_processor)
 
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Tensor]:
         """(n, D) projected and pooled features, view by view."""

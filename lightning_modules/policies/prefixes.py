@@ -17,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from datamodules.vista.samples import View
+
 PADDING, PREFIX = -1, 0
 
 #: packed = a view's answers behind one prefix; rows = one row an answer.
@@ -32,11 +34,13 @@ class Prefix:
         positions: (L,) or (R, L) int64 as the model counts them, in R rows where a position has several coordinates;
             an answer goes on at the largest + 1, in every row. None = 0 to L - 1.
         inputs: pixels and what describes them (grids, seconds), by the model's own names.
+        view: whose frames the tower is shown, of a family that makes pixels of all views' frames together.
     """
 
     ids: list[int]
     positions: Tensor | None = None
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    view: View | None = None
 
 
 @dataclass(slots=True)

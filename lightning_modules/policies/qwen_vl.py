@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.policies.frames import distinct_units
+from datamodules.vista.shared_frames import distinct_units
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.video_llm import VideoLLM

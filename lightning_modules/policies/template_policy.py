@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.vista.samples import Box, View
+from datamodules.vista.shared_frames import distinct_frames
 from lightning_modules.policies.chat import Chat, check_template
-from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels
+from lightning_modules.policies.frame_resizer import FrameResizer
+from lightning_modules.policies.frames import FrameFit, frame_pixels
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
 
@@ -59,7 +61,7 @@ class TemplatePolicy(TransformersVideoLLM):
 
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """The template around the question; the tower is shown the frames as they are."""
-        return Prefix([*self.chat.prompt_ids(view.prompt, where, view.turns), *start], inputs={"frames": view.frames})
+        return Prefix([*self.chat.prompt_ids(view.prompt, where, view.turns), *start], view=view)
 
     def answer_ids(self, answer: str, where: str) -> list[int]:
         """See `Chat.answer_ids`."""
@@ -79,7 +81,14 @@ class TemplatePolicy(TransformersVideoLLM):
     def pixels(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, list[list[int]]]:
         """(U, 3, S, S) float32 distinct frames of all views, and per view which of them is where."""
         # Before they are resized: equal source frames are equal pixels, and most of the six views repeat some.
-        frames, places = distinct_units([prefix.inputs["frames"] for prefix in prefixes])
-        side = self.config.vision_config.image_size
-        pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, side)
+        frames, places = distinct_frames([prefix.view for prefix in prefixes if prefix.view is not None])
+        pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, self._side)
         return pixels.to(self.device), places
+
+    def frame_resizer(self) -> FrameResizer | None:
+        """By the processor and `frame_fit`."""
+        return FrameResizer.of(self.processor.video_processor, self.frame_fit, self._side)
+
+    @property
+    def _side(self) -> int:
+        return int(self.config.vision_config.image_size)

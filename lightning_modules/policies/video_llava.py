@@ -83,9 +83,9 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         Raises:
             ValueError: the view has another number of frames.
         """
-        if len(view.frames) != self.num_frames:
+        if view.num_frames != self.num_frames:
             raise ValueError(
-                f"{where}: {len(view.frames)} frames, the policy takes {self.num_frames}; let num_frames of data "
+                f"{where}: {view.num_frames} frames, the policy takes {self.num_frames}; let num_frames of data "
                 "and policy agree"
             )
         return super().prefix(view, where, start)

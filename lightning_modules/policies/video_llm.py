@@ -44,6 +44,13 @@ class VideoLLM(Protocol):
             width: of the source frame.
         """
 
+    def frame_resizer(self) -> Callable[[Sequence[Tensor]], Sequence[Tensor]] | None:
+        """Makes frames (3, H, W) uint8 as small as the tower sees them, in loader workers; it can be pickled.
+
+        Only where `encode` makes the very same of them; None = frames travel at source resolution.
+        """
+        return None
+
     def encode(self, views: Sequence[View], keep_hidden: Collection[tuple[ViewName, AnswerName]] = ()) -> EncodedViews:
         """Tokenise and run the frozen tower once, without a gradient; shared by policy and reference.
 

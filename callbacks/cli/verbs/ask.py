@@ -129,7 +129,8 @@ def read_frames(video: str, num_frames: int) -> tuple[Tensor, Tensor]:
         ValueError: it is no video that can be read.
     """
     from datamodules.questions.base import seconds_from_first
-    from datamodules.video.codec import decode_frames, probe, uniform_indices
+    from datamodules.video.codec import decode_frames, probe
+    from datamodules.video.frame_indices import uniform_indices
 
     if not Path(video).is_file():
         raise ValueError(f"{video}: no such video file")

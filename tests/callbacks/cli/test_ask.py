@@ -12,7 +12,8 @@ import torch
 
 import vidpref
 from datamodules.toy_world.render import draw_scene, render
-from datamodules.video.codec import decode_frames, encode_mp4, probe, uniform_indices
+from datamodules.video.codec import decode_frames, encode_mp4, probe
+from datamodules.video.frame_indices import uniform_indices
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.paths import ROOT

@@ -18,7 +18,7 @@ from datamodules.toy_world.checkpoint import NUM_FRAMES, build_tokenizer, write_
 from datamodules.toy_world.questions import OPPOSITE, SUBSETS, Claim, falsified, question_pair, truth
 from datamodules.toy_world.render import COLORS, EVENT_FRAMES, SIZE, Scene, Thing, draw_scene, render
 from datamodules.toy_world.rows import Mixture, preference_row, pretraining_row
-from datamodules.video.codec import uniform_indices
+from datamodules.video.frame_indices import uniform_indices
 from datamodules.vista.facts import SampleFacts
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import RoiMove

@@ -7,26 +7,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from datamodules.video.codec import (
-    clip_indices,
-    decode_frames,
-    decode_image,
-    encode_mp4,
-    fit_frame,
-    probe,
-    span_frames,
-    span_indices,
-    stream_frames,
-    uniform_indices,
-)
+from datamodules.video.codec import decode_frames, decode_image, encode_mp4, fit_frame, probe, stream_frames
 from datamodules.video.facts import VideoFacts
 from tests.support.annotated_videos import timed_video
-from tests.support.goldens import golden
-
-GOLDEN = golden("vista_negatives")["outputs"]
 
 
 @pytest.fixture(scope="module")
@@ -152,33 +136,6 @@ def test_a_picture_is_decoded_as_rgb() -> None:
             decode_image(broken)
 
 
-@pytest.mark.parametrize("count", [int(count) for count in GOLDEN["linspace_frame_ids"]])
-def test_frame_numbers_are_those_of_the_released_code(count: int) -> None:
-    assert uniform_indices(0, count - 1, 8) == GOLDEN["linspace_frame_ids"][str(count)]
-
-
-def test_a_span_takes_the_frames_that_begin_inside_it() -> None:
-    facts = VideoFacts(frames=30, fps=10.0, width=8, height=8)
-    assert span_frames((0.5, 1.0), facts) == (5, 9)
-    assert span_frames((0.0, 3.0), facts) == (0, 29)
-    assert span_frames((0.333, 0.334), VideoFacts(30, 3.0, 8, 8)) == (1, 1)  # 0.333 means a third
-    assert span_frames((2.99, 3.05), facts) == (29, 29)
-    assert span_indices((0.5, 1.0), facts, 3) == [5, 7, 9]
-
-
-@settings(deadline=None)
-@given(st.integers(1, 500), st.sampled_from([3.0, 8.0, 23.976, 30.0]), st.floats(0, 1), st.floats(0.001, 1))
-def test_a_span_is_never_empty_and_stays_in_the_video(frames: int, fps: float, start: float, length: float) -> None:
-    facts = VideoFacts(frames, fps, 8, 8)
-    begin = start * facts.duration * 0.999
-    first, last = span_frames((begin, begin + length * (facts.duration - begin)), facts)
-    assert 0 <= first <= last < frames
-    # Two spans that meet share no frame unless one is shorter than a frame.
-    middle = begin + length * (facts.duration - begin)
-    if last > first and last < frames - 1:
-        assert span_frames((middle, facts.duration), facts)[0] == last + 1
-
-
 def test_frames_stream_in_order_each_once_and_a_short_video_says_so(frames: torch.Tensor, lossless: bytes) -> None:
     streamed = list(stream_frames(lossless, [7, 2, 7]))
     assert [number for number, _ in streamed] == [2, 7]
@@ -187,16 +144,6 @@ def test_frames_stream_in_order_each_once_and_a_short_video_says_so(frames: torc
     assert next(stream)[0] == 11
     with pytest.raises(ValueError, match="undecodable frame 12: the video has 12 frames"):
         next(stream)
-
-
-def test_a_clip_shows_what_was_on_screen() -> None:
-    video = VideoFacts(60, 30.0, 50, 34)
-    assert clip_indices(0.0, 5, 30.0, video) == [0, 1, 2, 3, 4]
-    assert clip_indices(0.5, 5, 16.0, video) == [15, 16, 18, 20, 22]  # 15 + 30 / 16 i, rounded down
-    assert clip_indices(0.0, 4, 60.0, video) == [0, 0, 1, 1]
-    assert clip_indices(1.9, 4, 10.0, video) == [57, 59, 59, 59]
-    ntsc = VideoFacts(219, 24000 / 1001, 50, 34)
-    assert clip_indices(10 / ntsc.fps, 100, ntsc.fps, ntsc) == list(range(10, 110))
 
 
 @pytest.mark.parametrize(("height", "width"), [(34, 50), (20, 20), (68, 100), (10, 50)])

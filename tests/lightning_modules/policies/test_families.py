@@ -178,7 +178,7 @@ def test_packing_is_wrong_where_it_is_refused(policy_of: Callable[[str], Any]) -
 def test_the_tower_sees_what_is_distinct_once(kind: str, policy_of: Callable[[str], Any]) -> None:
     """Two views of the same frames in another order, and a third of one of them."""
     policy, view = policy_of(kind), family_views(kind)[0]
-    repeated = replace(view, name="object", frames=view.frames[:1].expand(4, -1, -1, -1))
+    repeated = replace(view.with_frames(view.frames[:1].expand(4, -1, -1, -1)), name="object")
     encoded = [policy.encode(views) for views in ([view], [view, view, repeated])]
     with torch.no_grad():
         alone, together = (policy.score(one).log_probs for one in encoded)

@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.vista.samples import Box, View
-from lightning_modules.policies.frames import FrameFit, distinct_units, frame_pixels, letterboxed, processor_region
+from datamodules.vista.shared_frames import distinct_units
+from lightning_modules.policies.frames import FrameFit, frame_pixels, letterboxed, processor_region
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import IMAGE_SIZE, NUM_FRAMES
 

@@ -64,7 +64,7 @@ def test_pixel_budgets_bound_what_is_shown_and_are_pinned(kind: str, folder: Pat
     """Tokens, or where these are fixed the pixels, follow the budget, and a cached score carries it."""
     usual_facts, settings, other_facts = BUDGETS[kind]
     path, view = checkpoint(kind, folder), family_views()[0]
-    view = replace(view, frames=view.frames.repeat(2, 1, 1, 1), times=torch.arange(8) * 0.5)
+    view = replace(view.with_frames(view.frames.repeat(2, 1, 1, 1)), times=torch.arange(8) * 0.5)
     usual, other = (make_policy(path, **given) for given in ({}, settings))
     for policy, facts in ((usual, usual_facts), (other, other_facts)):
         assert {name: value for name, value in policy.processor_facts().items() if name != "video_tokens"} == facts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def test_pllava_exports_a_whole_model_that_it_reads(folder: Path, tmp_path: Path
 
 def test_a_short_video_repeats_its_frames(policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of("pllava"), family_views()[0]
-    short, repeated = (replace(view, frames=view.frames[index]) for index in ([0, 1], [0, 0, 0, 1]))
+    short, repeated = (view.with_frames(view.frames[index]) for index in ([0, 1], [0, 0, 0, 1]))
     with torch.no_grad():
         scores = policy.score(policy.encode([short, repeated])).log_probs
     assert torch.equal(scores[:3], scores[3:])  # repeated three times each, then cut

@@ -219,7 +219,7 @@ def test_a_bfloat16_step_on_cuda_is_near_float32(tmp_path: Path, checkpoint: Pat
     def step(policy: VideoLlavaPolicy) -> tuple[Tensor, dict[str, Tensor]]:
         views = rank_views(0)
         for view in views:
-            view.frames = view.frames.cuda()
+            view.pool = view.pool.cuda()
         encoded = policy.encode(views, KEEP)
         with torch.no_grad(), policy.reference_mode():
             reference = policy(encoded)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.vista.samples import AnswerScores, View
+from datamodules.vista.shared_frames import distinct_units
 from lightning_modules.losses.log_probs import response_log_probs, sequential_kl
 from lightning_modules.policies import transformers_llm
 from lightning_modules.policies.adapters import LANGUAGE_LINEARS, LoraSettings
-from lightning_modules.policies.frames import distinct_units
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
 from tests.support.video_llava_cases import SETTINGS, WITH_HEAD, build_policy
@@ -179,7 +179,7 @@ def test_frames_with_equal_sums_are_told_apart() -> None:
         ({"prompt": "what does <video> show?"}, "sample 0 of the batch, view original: .* 2 times"),
         ({"answers": {"chosen": "yes", "rejected": " \n"}}, "view original, answer rejected: .* tokenises to nothing"),
         ({"answers": {"chosen": "<video>"}}, "holds the video token"),
-        ({"frames": torch.zeros(3, 3, 16, 16, dtype=torch.uint8)}, "3 frames, the policy takes 4"),
+        ({"pool": torch.zeros(3, 3, 16, 16, dtype=torch.uint8)}, "3 frames, the policy takes 4"),
         ({"prompt": "why? " * 200}, "the checkpoint has 512 positions"),
     ],
 )
