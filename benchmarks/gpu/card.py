@@ -1,0 +1,42 @@
+"""Card, driver and versions: what the numbers belong to."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import torch
+
+from benchmarks.speed.report import environment
+from lightning_modules.run_facts import run_facts
+
+
+def card(device: str) -> dict[str, Any]:
+    """The facts of the machine, in JSON types.
+
+    Args:
+        device: "cuda" or "cpu".
+    """
+    facts: dict[str, Any] = environment() | {"commit": run_facts()["git_commit"]}
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        facts |= {
+            "card": properties.name,
+            "memory_GiB": properties.total_memory / 2**30,
+            "capability": ".".join(map(str, torch.cuda.get_device_capability(0))),
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
+        }
+    return facts
+
+
+def _driver() -> str:
+    """The driver's version, by its own tool."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.split("\n")[0].strip()
