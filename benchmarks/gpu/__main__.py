@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.gpu.report import JSON_FILE, PAGE_FILE, write_results
+from benchmarks.gpu.report import JSON_FILE, PAGE_FILE, STEPS, unlike_estimate, write_results
 from benchmarks.gpu.row import ROWS, SCRATCH_FOLDER, Result, Row
 from benchmarks.gpu.runner import Runner
 from benchmarks.toy.commands import from_root
@@ -53,12 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(rows: Sequence[Row], output: Path, dry_run: bool, minutes: float, console: Console) -> int:
     """Run the rows and write their results."""
-    results: list[Result] = []
+    ended: list[Result] = []
 
     def done(result: Result) -> None:
-        results.append(result)
+        ended.append(result)
         order = [row.name for row in rows]
-        write_results(sorted(results, key=lambda result: order.index(result.name)), output, dry_run)
+        write_results(sorted(ended, key=lambda result: order.index(result.name)), output, dry_run)
         text = result.fault or result.summary
         console.print(f"{result.name}: {result.state} in {result.seconds:.0f} s: {text}", markup=False, highlight=False)
 
@@ -66,9 +66,14 @@ def run(rows: Sequence[Row], output: Path, dry_run: bool, minutes: float, consol
     rows = [replace(row, limit=patience * row.limit) for row in rows]
     try:
         # On a CPU two at a time: most of a small row is its start.
-        Runner(output, dry_run, 60 * minutes * patience, 2 if dry_run else 1, done).run(rows)
+        results = Runner(output, dry_run, 60 * minutes * patience, 2 if dry_run else 1, done).run(rows)
     finally:
         shutil.rmtree(output / SCRATCH_FOLDER, ignore_errors=True)
+    for result in results:
+        if result.name in STEPS and (fault := unlike_estimate(result.name, results)):
+            result.state, result.fault = "failed", fault
+            console.print(f"{result.name}: {fault}", markup=False, highlight=False)
+    write_results(results, output, dry_run)
     console.print(f"{output / PAGE_FILE} and {output / JSON_FILE}", markup=False)
     return int(any(result.state != "passed" for result in results))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.base.results import write_json
 from benchmarks.gpu.row import ROWS_FOLDER, Setting, row_of
+from datamodules.shards.files import write_whole
 
 
 def main(arguments: list[str]) -> None:
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     setting = Setting(Path(output), name, "--dry-run" in flags, time.monotonic() + float(seconds))
     outcome = row_of(name).measure(setting)
-    write_json(setting.output / ROWS_FOLDER / f"{name}.json", asdict(outcome))
+    write_whole(setting.output / ROWS_FOLDER / f"{name}.json", json.dumps(asdict(outcome)).encode())
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base.results import write_json
 from benchmarks.gpu.row import Result, row_of
+from datamodules.shards.files import write_whole
 
 JSON_FILE, PAGE_FILE = "gpu.json", "gpu.md"
 _GIB = 2**30
+#: An estimate of memory is within this share of what was measured.
+MOST_OFF = 0.15
 #: Rows of the table of steps.
 STEPS = ("vista", "dense", "vista-fsdp", "dense-fsdp")
 #: Facts of the machine in the page's first line, in this order.
@@ -23,8 +26,21 @@ def write_results(results: Sequence[Result], output: Path, dry_run: bool) -> Non
     """Write both files; called after each row, so that what was measured stays whatever comes."""
     content = {"dry_run": dry_run, "rows": {result.name: asdict(result) for result in results}}
     content["steps"] = {name: step for name in STEPS if (step := step_values(name, results))}
-    write_json(output / JSON_FILE, content)
-    (output / PAGE_FILE).write_text(page(results, dry_run), encoding="utf-8")
+    write_whole(output / JSON_FILE, (json.dumps(content, indent=2) + "\n").encode())
+    write_whole(output / PAGE_FILE, page(results, dry_run).encode())
+
+
+def unlike_estimate(name: str, results: Sequence[Result]) -> str:
+    """What to say of a step whose peak is far from the estimate's; "" = it is not, or is not known.
+
+    Args:
+        name: of the step's row.
+        results: of all rows.
+    """
+    off = step_values(name, results).get("off")
+    if off is None or abs(off) <= MOST_OFF:
+        return ""
+    return f"the estimate of its memory is off by {off:+.0%}, more than {MOST_OFF:.0%}"
 
 
 def page(results: Sequence[Result], dry_run: bool) -> str:

@@ -158,13 +158,8 @@ class Step:
 def _reported(title: str, options: Options, times: PartTimes) -> dict[str, Any]:
     together = sum(times.seconds.values())
     shares = {part: times.seconds[part] / together for part in PARTS if part in times.seconds}
-    rows = [
-        [part, f"{times.seconds[part] / options.repeats:.3f}", f"{share:.1%}"]
-        for part, share in shares.items()
-    ]
+    rows = [[part, f"{times.seconds[part] / options.repeats:.3f}", f"{share:.1%}"] for part, share in shares.items()]
     rows.append(["together", f"{together / options.repeats:.3f}", "100.0%"])
     title = f"Where a step's time goes: {title}"
-    print_table(
-        title, ("part", "seconds", "share"), rows, [clock_line(options.clock), machine_line(options)]
-    )
+    print_table(title, ("part", "seconds", "share"), rows, [clock_line(options.clock), machine_line(options)])
     return write_report(title, options, [{"name": part, "share": share} for part, share in shares.items()])
