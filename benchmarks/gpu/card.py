@@ -20,16 +20,23 @@ def card(device: str) -> dict[str, Any]:
     facts: dict[str, Any] = environment() | {"commit": run_facts()["git_commit"]}
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
+        cudnn: Any = torch.backends.cudnn
         facts |= {
             "card": properties.name,
             "memory_GiB": properties.total_memory / 2**30,
-            "capability": ".".join(map(str, torch.cuda.get_device_capability(0))),
+            "compute_capability": f"{properties.major}.{properties.minor}",
             "driver": _driver(),
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-            "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
+            "cudnn": cudnn.version(),
+            "nccl": _nccl(),
         }
     return facts
+
+
+def _nccl() -> str | None:
+    """The version of NCCL; None = torch was built without."""
+    nccl: Any = torch.cuda.nccl
+    return ".".join(map(str, nccl.version())) if torch.distributed.is_nccl_available() else None
 
 
 def _driver() -> str:

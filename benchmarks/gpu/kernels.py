@@ -112,7 +112,7 @@ def profiled(attend: Callable[[], Tensor], device: str) -> dict[str, list[str]]:
             torch.cuda.synchronize()
     events = profiler.key_averages()
     names = {event.key.removeprefix("aten::") for event in events if event.key.startswith(_ATTENTION)}
-    on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    on_device = [event for event in events if str(event.device_type).endswith("CUDA")]
     on_device.sort(key=lambda event: -event.self_device_time_total)
     return {"operations": sorted(names), "kernels": [event.key for event in on_device[:_KERNELS]]}
 

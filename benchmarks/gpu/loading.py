@@ -13,7 +13,7 @@ WORKERS = 4
 
 def measure(setting: Setting) -> Outcome:
     """Read each sample once in every way."""
-    options = LoaderOptions(samples=32, workers=[WORKERS], video_frames=96)
+    options = LoaderOptions(samples=24, workers=[WORKERS], video_frames=72)
     if setting.dry_run:
         options = LoaderOptions(**LoaderOptions.quick | {"workers": [1]})
     bare, ours, plain = loader_rates(options, setting.scratch)

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from callbacks.estimate.batches import Sizes, batch_of
 from datamodules.dense.batches import PairBatch
+from datamodules.dense.inputs import Prompt
 from datamodules.vista.samples import VistaBatch
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
@@ -82,11 +83,14 @@ class Batches(IterableDataset[Any]):
     Args:
         method: whose they are; its policy has read its processor, but no weights.
         count: how many there are.
+        pinned: in page-locked memory, as the loader has them for a GPU.
     """
 
-    def __init__(self, method: Method, count: int) -> None:
+    def __init__(self, method: Method, count: int, pinned: bool = False) -> None:
         self.count = count
         self.batch = filled(batch_of(method.module, method.data, method.sizes, 1))
+        if pinned:
+            self.batch.pin_memory()
 
     def __iter__(self) -> Iterator[Any]:
         """Copies, into which a step puts what it encodes."""
@@ -97,21 +101,21 @@ def filled(batch: Any) -> Any:
     """A batch of zeros as one of random numbers: a card that multiplies zeros draws less power and runs faster."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(batch, PairBatch):
-        latents = {name: torch.randn(batch.first.shape, generator=generator) for name in ("first", "second", "noise")}
-        prompts = [
+        first, second, noise = (torch.randn(batch.first.shape, generator=generator) for _ in range(3))
+        prompts: list[Prompt] = [
             {name: torch.randn(stream.shape, generator=generator) for name, stream in prompt.items()}
             for prompt in batch.prompts
         ]
-        return replace(batch, **latents, prompts=prompts)
+        return replace(batch, first=first, second=second, noise=noise, prompts=prompts)
     assert isinstance(batch, VistaBatch)
-    noise: dict[int, Tensor] = {}
+    frames: dict[int, Tensor] = {}
 
     def noisy(frame: Tensor) -> Tensor:
         # Frames that are shown twice, which their first pixels number, stay equal: a tower sees them once.
         number = int(frame[0, 0, 0]) + 256 * int(frame[0, 1, 0])
-        if number not in noise:
-            noise[number] = torch.randint(256, frame.shape, dtype=torch.uint8, generator=generator)
-        return noise[number]
+        if number not in frames:
+            frames[number] = torch.randint(256, frame.shape, dtype=torch.uint8, generator=generator)
+        return frames[number]
 
     views = [replace(view, frames=torch.stack([noisy(frame) for frame in view.frames])) for view in batch.views]
     return replace(batch, views=views)

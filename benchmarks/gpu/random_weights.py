@@ -103,7 +103,8 @@ def _write_files(stem: Path, shapes: Mapping[str, torch.Size]) -> None:
         if groups[-1] and 2 * sum(other.numel() for other in groups[-1].values()) + 2 * shape.numel() > _FILE_BYTES:
             groups.append({})
         groups[-1][name] = shape
-    drawn, where = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(0)), {}
+    drawn = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(0))
+    where: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = stem.with_name(f"{stem.name}-{number:05d}-of-{len(groups):05d}.safetensors")
         save_file({name: _random(name, shape, drawn) for name, shape in group.items()}, file, {"format": "pt"})
@@ -117,4 +118,5 @@ def _random(name: str, shape: torch.Size, drawn: Tensor) -> Tensor:
     if len(shape) < 2:
         return torch.full(shape, 1.0 if name.endswith("weight") else 0.0, dtype=torch.bfloat16)
     scaled = (drawn * shape[1:].numel() ** -0.5).bfloat16()
-    return scaled.repeat(-(-shape.numel() // len(scaled)))[: shape.numel()].view(shape).contiguous()
+    values: Tensor = scaled.repeat(-(-shape.numel() // len(scaled)))[: shape.numel()]
+    return values.view(shape).contiguous()

@@ -19,7 +19,7 @@ MOST_OFF = 0.15
 #: Rows of the table of steps.
 STEPS = ("vista", "dense", "vista-fsdp", "dense-fsdp")
 #: Facts of the machine in the page's first line, in this order.
-_FACTS = ("card", "memory_GiB", "capability", "driver", "cuda", "cudnn", "nccl", "cpu", "python")
+_FACTS = ("card", "memory_GiB", "compute_capability", "driver", "cuda", "cudnn", "nccl", "cpu", "python")
 
 
 def write_results(results: Sequence[Result], output: Path, dry_run: bool) -> None:

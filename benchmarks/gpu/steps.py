@@ -117,7 +117,7 @@ def _fit(
         use_distributed_sampler=False, default_root_dir=setting.scratch, inference_mode=False,
         callbacks=[ReferenceModel(), MatmulPrecision(), *callbacks],
     )  # fmt: skip
-    batches = Batches(method, steps)
+    batches = Batches(method, steps, pinned=not setting.dry_run)
     loader: DataLoader[Any] = DataLoader(batches, batch_size=None, collate_fn=same)
     trainer.fit(method.module, loader, ckpt_path=checkpoint, weights_only=False)
 

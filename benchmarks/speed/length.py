@@ -32,7 +32,7 @@ def length(options: LengthOptions) -> dict[str, Any]:
     Returns:
         The content of the report.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as temporary:
         part = texture_video(options.part, options.height, options.width, options.seed)
         for minutes in options.minutes:

@@ -48,5 +48,5 @@ def loaded(options: RunOptions, folder: Path) -> VistaDPO:
     """The method with weights, and with adapters that are not 0."""
     module = method(options, folder)
     module.policy.load()
-    train_a_little(module.policy, options.seed)
+    train_a_little(module, options.seed)
     return module
