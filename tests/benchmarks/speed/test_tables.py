@@ -146,8 +146,8 @@ def test_more_frames_are_a_longer_prefix() -> None:
 
 @pytest.mark.slow
 def test_the_memory_of_frames(tmp_path: Path) -> None:
-    rows = quick(tmp_path, "frames")["rows"]
-    assert [row["frames"] for row in rows] == [1, 2]
+    rows = quick(tmp_path, "frames", "--counts=[2]")["rows"]
+    assert [row["frames"] for row in rows] == [2]
     assert all(0 < row["before"] <= row["peak"] for row in rows)
 
 
@@ -172,8 +172,8 @@ def test_reading_by_key_frames_decodes_less(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 def test_the_lengths(tmp_path: Path) -> None:
-    rows = quick(tmp_path, "length")["rows"]
-    assert [(row["minutes"], row["frames"]) for row in rows] == [(0.1, 144), (0.2, 288)]
+    rows = quick(tmp_path, "length", "--minutes=[0.1]")["rows"]
+    assert [(row["minutes"], row["frames"]) for row in rows] == [(0.1, 144)]
     assert all(row[way]["cpu_seconds"] > 0 for row in rows for way in ("seek", "pass"))
 
 
