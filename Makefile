@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help install demo study-dense study-vista test test-slow test-crash lint types docs clean
+.PHONY: help install demo study-dense study-vista test test-slow test-crash gpu lint types docs clean
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-slow: $(STAMP) ## Kill and resume, two processes, whole benchmark runs, the
 
 test-crash: $(STAMP) ## Kill every command at every fsync, rename and removal, and run it again (a quarter of an hour)
 	VIDPREF_CRASH_POINTS=all $(BIN)/python -m pytest tests/test_crash_points.py
+
+gpu: $(STAMP) ## What only a GPU can show, in ten minutes, runs/gpu/gpu.md (DRY=1: every part at a small size on a CPU)
+	$(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry-run)
 
 lint: $(STAMP) ## Style
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ def dense(options: DenseOptions) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_wan(options, folder)
-        rows, product = measure(dense_rows(options, folder), options.repeats)
+        rows, product = measure(dense_rows(options, folder), options.repeats, options.clock)
         if options.memory:
             for row in rows:
                 row.before, row.peak = peak_memory(dense_rows, row.name, options, folder)

@@ -43,7 +43,7 @@ def dpo(options: DpoOptions) -> dict[str, Any]:
     Returns:
         The content of the report, see `report`.
     """
-    rows, product = measure(dpo_rows(options), options.repeats)
+    rows, product = measure(dpo_rows(options), options.repeats, options.clock)
     if options.memory:
         for row in rows:
             row.before, row.peak = peak_memory(dpo_rows, row.name, options)

@@ -20,6 +20,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from benchmarks.speed.options import Clock
+
 #: Rows and columns of the square float32 product whose rate the steps' rates are compared with.
 PRODUCT_SIZE = 4096
 #: Rows of one comparison compute the same loss within this.
@@ -44,7 +46,7 @@ class StepMeasurement:
         name: its name in the table.
         loss: the loss it computes.
         flops: floating-point operations of one step, forward and backward, as counted.
-        seconds: wall-clock time of each step.
+        seconds: time of each step.
         before: bytes of the process before the step, in memory; None = not measured.
         peak: bytes of the process at the step's highest point.
     """
@@ -67,12 +69,15 @@ class StepMeasurement:
         return self.flops / self.median
 
 
-def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[StepMeasurement], StepMeasurement]:
+def measure(
+    rows: Mapping[str, Loss], repeats: int, clock: Clock = "wall"
+) -> tuple[list[StepMeasurement], StepMeasurement]:
     """Check that all rows compute one loss, count their operations, then time them in turn.
 
     Args:
         rows: name -> loss; a step is the loss and its backward.
         repeats: timed rounds.
+        clock: what seconds are of.
 
     Returns:
         The rows, and a large matrix product that was timed in the same rounds.
@@ -94,8 +99,8 @@ def measure(rows: Mapping[str, Loss], repeats: int) -> tuple[list[StepMeasuremen
     left @ right
     for _ in track(range(repeats), "timing", console=Console(stderr=True), transient=True):
         for row in measured:
-            row.seconds.append(_timed(partial(step, rows[row.name])))
-        product.seconds.append(_timed(lambda: left @ right))
+            row.seconds.append(timed_step(rows[row.name], clock))
+        product.seconds.append(_timed(lambda: left @ right, clock))
     return measured, product
 
 
@@ -105,6 +110,11 @@ def step(loss: Loss) -> float:
     value.backward()  # type: ignore[no-untyped-call]
     loss.clear()
     return float(value.detach())
+
+
+def timed_step(loss: Loss, clock: Clock) -> float:
+    """The seconds of a step."""
+    return _timed(partial(step, loss), clock)
 
 
 def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments: Any) -> tuple[int, int]:
@@ -123,7 +133,11 @@ def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments:
 def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *arguments: Any) -> tuple[int, int]:
     """The body of `peak_memory` in the new process."""
     torch.set_num_threads(threads)
-    loss = build(*arguments)[name]
+    return peak_of(partial(step, build(*arguments)[name]))
+
+
+def peak_of(call: Callable[[], object]) -> tuple[int, int]:
+    """Bytes of this process before a call, and at its highest point during it."""
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the process's highest point to the present one
@@ -131,7 +145,7 @@ def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *ar
         before = None  # the highest point is then that of everything, loading included
     else:
         before = _status("VmRSS")
-    step(loss)
+    call()
     highest = _status("VmHWM") if before is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return before or highest, highest
 
@@ -143,11 +157,12 @@ def _status(field_name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _timed(call: Callable[[], object]) -> float:
-    """The seconds of a call."""
-    start = time.perf_counter()
+def _timed(call: Callable[[], object], clock: Clock) -> float:
+    """The seconds of a call; of the processor, all threads together."""
+    now = time.perf_counter if clock == "wall" else time.process_time
+    start = now()
     call()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def _forward_flops(query: Any, key: Any, value: Any, _: float = 0.0, causal: bool = False, **__: Any) -> int:

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+#: What seconds are of: the clock on the wall, or the processor, which other programs on the machine change little. Give
+#: --threads 1 with cpu: threads that wait for each other count.
+Clock = Literal["wall", "cpu"]
+
+
+def clock_line(clock: Clock) -> str:
+    """What seconds are of, in a line."""
+    return f"seconds are of {'the clock on the wall' if clock == 'wall' else 'the processor, all threads together'}"
 
 
 @dataclass(kw_only=True)
-class Options:
-    """Options of every comparison: sizes of the transformer, and how to measure.
+class Measuring:
+    """Options of every command.
+
+    Attributes:
+        threads: threads of torch; None = as many as torch takes by itself.
+        seed: of weights, adapters, frames and words.
+        json: also write the results to this file.
+    """
+
+    #: The sizes of `--quick`, which only shows that a command runs.
+    quick: ClassVar[dict[str, Any]] = {}
+
+    threads: int | None = None
+    seed: int = 0
+    json: Path | None = None
+
+
+@dataclass(kw_only=True)
+class Options(Measuring):
+    """Options of every comparison of steps: sizes of the transformer, and how to measure.
 
     Attributes:
         layers: transformer blocks.
@@ -17,11 +45,11 @@ class Options:
         feed_forward: width of the feed-forward layers.
         rank: LoRA rank on every linear of the blocks.
         repeats: timed rounds; every row runs once a round.
-        threads: threads of torch; None = as many as torch takes by itself.
-        seed: of weights, adapters, frames and words.
+        clock: what seconds are of.
         memory: measure every row's peak memory, each in a process of its own.
-        json: also write the results to this file.
     """
+
+    quick = {"layers": 2, "width": 64, "heads": 2, "feed_forward": 96, "rank": 4, "repeats": 1, "memory": False}  # noqa: RUF012
 
     layers: int = 6
     width: int = 512
@@ -29,10 +57,8 @@ class Options:
     feed_forward: int = 1376
     rank: int = 16
     repeats: int = 5
-    threads: int | None = None
-    seed: int = 0
+    clock: Clock = "wall"
     memory: bool = True
-    json: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -44,6 +70,8 @@ class LanguageOptions(Options):
         prefix: tokens before an answer: the prompt and, in `vista`, the video.
         answer: tokens of an answer, end of sequence included.
     """
+
+    quick = Options.quick | {"vocabulary": 300, "prefix": 40, "answer": 5}
 
     vocabulary: int = 32000
     prefix: int = 1080
@@ -61,7 +89,10 @@ class VistaOptions(LanguageOptions):
         patch_size: pixels of a patch.
         tower_layers: the tower's blocks; Video-LLaVA's own has 24.
         tower_width: its hidden size, a multiple of 64; Video-LLaVA's is 1024.
+        checkpointing: recompute the activations of blocks in backward.
     """
+
+    quick = LanguageOptions.quick | {"frames": 2, "image_size": 28, "tower_layers": 2, "tower_width": 64}
 
     tower: bool = False
     frames: int = 8
@@ -69,6 +100,7 @@ class VistaOptions(LanguageOptions):
     patch_size: int = 14
     tower_layers: int = 12
     tower_width: int = 384
+    checkpointing: bool = False
 
     @property
     def video_tokens(self) -> int:
@@ -92,7 +124,88 @@ class DenseOptions(Options):
         prompt: tokens of the prompt, padded to 512 as Wan does.
     """
 
+    quick = Options.quick | {"width": 32, "feed_forward": 48, "latent_frames": 3, "latent_height": 4, "latent_width": 6}
+
     latent_frames: int = 9
     latent_height: int = 16
     latent_width: int = 28
     prompt: int = 64
+
+
+@dataclass(kw_only=True)
+class RunOptions(VistaOptions):
+    """Options of whole runs of VistaDPO, with the vision tower and videos that are decoded.
+
+    Attributes:
+        samples: samples in an epoch.
+        epochs: how often each is seen.
+        video_frames: frames of the video, 24 a second.
+        video_size: its height and width.
+    """
+
+    quick = VistaOptions.quick | {"samples": 2, "epochs": 2, "video_frames": 12, "video_size": 32}
+
+    samples: int = 4
+    epochs: int = 3
+    video_frames: int = 96
+    video_size: int = 360
+
+
+@dataclass(kw_only=True)
+class LoaderOptions(Measuring):
+    """Options of reading VistaDPO's samples, one a batch, with all their views.
+
+    Attributes:
+        samples: how many are read; they share one video.
+        workers: numbers of processes to try.
+        frames: frames a view.
+        video_frames: frames of the video, 24 a second.
+        height: of the video.
+        width: of the video.
+    """
+
+    quick = {"samples": 3, "workers": [0, 1], "frames": 2, "video_frames": 24, "height": 36, "width": 64}  # noqa: RUF012
+
+    samples: int = 12
+    workers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    frames: int = 8
+    video_frames: int = 240
+    height: int = 1080
+    width: int = 1920
+
+
+@dataclass(kw_only=True)
+class FramesOptions(VistaOptions):
+    """Options of the memory of a step against the frames of its views; `frames` itself is not used.
+
+    Attributes:
+        counts: numbers of frames to try.
+        question: tokens of the prompt besides the video, template included.
+    """
+
+    quick = VistaOptions.quick | {"counts": [1, 2], "question": 20}
+
+    counts: list[int] = field(default_factory=lambda: [8, 16, 32, 64])
+    question: int = 104
+    checkpointing: bool = True
+
+
+@dataclass(kw_only=True)
+class LengthOptions(Measuring):
+    """Options of reading a few frames of long videos.
+
+    Attributes:
+        minutes: lengths to try.
+        frames: frames that are read, spread evenly.
+        height: of the videos.
+        width: of the videos.
+        part: frames of the part of which the videos are made, at 24 a second; each part begins with a key frame.
+    """
+
+    quick = {"minutes": [0.1, 0.2], "frames": 2, "height": 36, "width": 64, "part": 24}  # noqa: RUF012
+
+    minutes: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0])
+    frames: int = 8
+    height: int = 1080
+    width: int = 1920
+    part: int = 240

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speed.measure import StepMeasurement
-from benchmarks.speed.options import Options
+from benchmarks.speed.options import Options, clock_line
 from lightning_modules.run_facts import installed_version
 
 #: "MiB" is the process's highest point, "+ MiB" what the step added to it.
@@ -54,6 +54,7 @@ def report(
         f"{product.name}, float32: {product.rate / 1e9:.0f} GFLOP/s (median {product.median:.3f} s, "
         f"{min(product.seconds):.3f} to {max(product.seconds):.3f}); share is of this rate",
         *notes,
+        clock_line(options.clock),
         f"{machine['cpu']}, {machine['threads']} threads; "
         + ", ".join(f"{name} {installed}" for name, installed in machine["versions"].items())
         + f"; seed {options.seed}, {options.repeats} rounds",

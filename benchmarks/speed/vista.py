@@ -22,7 +22,7 @@ def vista(options: VistaOptions) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_video_llava(options, folder)
-        rows, product = measure(vista_rows(options, folder), options.repeats)
+        rows, product = measure(vista_rows(options, folder), options.repeats, options.clock)
         if options.memory:
             for row in rows:
                 row.before, row.peak = peak_memory(vista_rows, row.name, options, folder)

@@ -84,7 +84,12 @@ def build_case(options: VistaOptions, folder: Path) -> VistaCase:
 
     # Every row's own process loads the checkpoint again, and its bar would run through the table.
     disable_progress_bar()
-    policy = VideoLlavaPolicy(str(folder), lora=LoraSettings(options.rank), num_frames=options.frames)
+    policy = VideoLlavaPolicy(
+        str(folder),
+        lora=LoraSettings(options.rank),
+        num_frames=options.frames,
+        activation_checkpointing=options.checkpointing,
+    )
     policy.load()
     train_a_little(policy, options.seed)
     module = VistaDPO(policy)
@@ -123,16 +128,25 @@ def reference_scores(case: VistaCase) -> AnswerScores:
         return case.module.scores(case.batch)
 
 
-def _views(options: VistaOptions, module: VistaDPO) -> list[View]:
-    """The views that the default negatives make: a reversed video, another segment, one frame repeated."""
-    generator = torch.Generator().manual_seed(options.seed)
-    question_length = options.prefix - options.video_tokens - TEMPLATE_TOKENS
-    if question_length < 1:
+def question_length(options: VistaOptions) -> int:
+    """The tokens of a question that fills the prefix.
+
+    Raises:
+        ValueError: the video alone is longer than the prefix.
+    """
+    length = options.prefix - options.video_tokens - TEMPLATE_TOKENS
+    if length < 1:
         raise ValueError(
             f"prefix is {options.prefix}, the video alone has {options.video_tokens} tokens; give a longer prefix, "
             "fewer frames or a smaller image_size"
         )
-    question = words(question_length, options, generator)
+    return length
+
+
+def _views(options: VistaOptions, module: VistaDPO) -> list[View]:
+    """The views that the default negatives make: a reversed video, another segment, one frame repeated."""
+    generator = torch.Generator().manual_seed(options.seed)
+    question = words(question_length(options), options, generator)
     texts: dict[AnswerName, str] = {
         name: words(options.answer - 1, options, generator) for name in module.needs()["original"]
     }

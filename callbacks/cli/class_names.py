@@ -12,7 +12,7 @@ from typing import Any
 #: The packages that hold classes for configurations.
 CONFIG_PACKAGES = ("lightning_modules", "datamodules", "callbacks", "benchmarks")
 #: Packages in them to be run, not to be named: importing them costs time, or starts something.
-_PROGRAMS = frozenset({"toy", "speed", "report", "labelling", "verbs", "recipes", "estimate"})
+_PROGRAMS = frozenset({"toy", "speed", "gpu", "report", "labelling", "verbs", "recipes", "estimate"})
 #: Libraries that peft and transformers import where they are installed, and whose classes have torch's own short names
 #: (bitsandbytes.optim.AdamW); they are named by their whole paths.
 _BY_WHOLE_PATH = ("bitsandbytes.",)
