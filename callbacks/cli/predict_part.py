@@ -16,7 +16,7 @@ def add_part(parser: LightningArgumentParser) -> None:
     """Add the option."""
     parser.add_argument(
         "--part",
-        type=str | None,  # type: ignore[arg-type]
+        type=str | None,
         default=None,
         help="make this share of the samples alone, as 2/8; `vidpref prepare join` makes one result of all",
     )

@@ -74,6 +74,16 @@ def test_a_sample_that_a_kill_cut_is_made_again(cut: int, whole: Path, tmp_path:
     assert contents(tmp_path) == contents(whole)
 
 
+def test_lines_behind_a_damaged_one_are_not_trusted(whole: Path, tmp_path: Path) -> None:
+    """A power cut may leave zeros where a line was."""
+    run(tmp_path, Maker(fails_at="d"))
+    (lines,) = (tmp_path / "out.parts").glob("*.jsonl")
+    content = lines.read_bytes().split(b"\n")
+    lines.write_bytes(b"\n".join([content[0], bytes(len(content[1])), *content[2:]]))
+    assert run(tmp_path).made == KEYS[1:]
+    assert contents(tmp_path) == contents(whole)
+
+
 def test_a_tar_that_lost_its_end_has_the_samples_before_it(whole: Path, tmp_path: Path) -> None:
     """As after a power cut that kept the lines, or in an unfinished copy."""
     run(tmp_path, Maker(fails_at="d"))
