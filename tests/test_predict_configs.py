@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
 
 from callbacks.cli.parse_line import ParseLine
+from callbacks.cli.predict_part import hand_over
+from callbacks.writers.video_folder import VideoFolderWriter
 from tests.test_configs import CONFIGS
 
 ADAPTIVE = '{"class_path": "MotionAdaptiveEta", "init_args": {"flow": {"class_path": "DisFlow"}}}'
@@ -56,3 +59,26 @@ def test_a_detector_of_another_class_is_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         ParseLine(["predict", "--config", str(CONFIGS / "vista_dpo/annotate.yaml"), *flags])
     assert "detector" in capsys.readouterr().err
+
+
+def test_a_part_has_logs_and_replies_of_its_own() -> None:
+    """Parts on several machines would write over each other's."""
+    output = ["--model.replies=data/train.replies.jsonl", "--trainer.default_root_dir=runs/labels"]
+    config = parse("segment_labels", "--part", "3/8", *output)
+    assert config.trainer.default_root_dir == "runs/labels/part3of8"
+    assert config.model.init_args.replies == "data/train.replies.part3of8.jsonl"
+    whole = parse("segment_labels", *output)
+    assert (whole.part, whole.trainer.default_root_dir) == (None, "runs/labels")
+    assert whole.model.init_args.replies == "data/train.replies.jsonl"
+    with pytest.raises(ValueError, match="part is '9/8'; give its number from 1 and how many there are, as 2/8"):
+        parse("segment_labels", "--part=9/8")
+
+
+def test_the_writers_make_the_part_that_the_command_names() -> None:
+    writer, other = VideoFolderWriter("videos"), Callback()
+    hand_over({"part": "3/8"}, [other, writer])
+    assert str(writer.part) == "3/8"
+    assert not hasattr(other, "part")
+    whole = VideoFolderWriter("videos")
+    hand_over({"part": None}, [whole])
+    assert whole.part is None

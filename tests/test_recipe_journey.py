@@ -97,7 +97,7 @@ def test_killed_in_every_stage_a_recipe_comes_to_the_same_end(tmp_path: Path) ->
     # When a stage is in the midst of its work.
     moments = {
         "videos": has(out, "logs/videos.log"),
-        "pairs-1": has(out, "pairs-1.parts/*.index.json"),
+        "pairs-1": has(out, "pairs-1.parts/*.jsonl"),
         "labels-1": has(out, "labels-1.parts/settings.json"),
         "fit-1": has(out, "dense-1/checkpoints/last.ckpt"),
         "sample": has(out, "samples/*.mp4"),

@@ -28,6 +28,7 @@ from callbacks.cli.log_interval import LogInterval
 from callbacks.cli.lost_processes import lost_process
 from callbacks.cli.matmul_precision import MatmulPrecision
 from callbacks.cli.named_items import address_by_name
+from callbacks.cli.predict_part import add_part, hand_over, own_places
 from callbacks.cli.progress import Progress
 from callbacks.cli.run_record import RunRecord, checkpoint_differences
 from callbacks.metrics.throughput import Throughput
@@ -102,6 +103,8 @@ class VidprefCLI(LightningCLI):
                 user_file(value)
         self.config = parser.parse_args(with_nulls(arguments))
         own_folder_of_a_trial(self.config[self.config["subcommand"]]["trainer"])
+        if self.config["subcommand"] == "predict":
+            own_places(self.config["predict"])
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as the user gave it; Lightning would let a checkpoint's parameters beat the flags.
@@ -143,6 +146,7 @@ class VidprefCLI(LightningCLI):
                 f"nothing would write what {type(self.model).__name__} predicts; add the configuration that does "
                 "(for a method's reference scores --config configs/reference/write_cache.yaml)"
             )
+        hand_over(self.config["predict"], self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the pieces that every run gets."""
@@ -184,6 +188,8 @@ class VidprefCLI(LightningCLI):
         address_by_name(parser, "trainer.callbacks")
         if subcommand == "test":
             parser.set_defaults({"verbose": False})
+        if subcommand == "predict":
+            add_part(parser)
         return parser
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.bad_samples import skipped_samples
+from datamodules.prepare.parts import Part
 from datamodules.shards.files import write_whole
 from datamodules.shards.output_lock import LockedError, OutputLock
 from datamodules.stream.predict_outputs import SkippableData, differences, plain
@@ -34,6 +35,8 @@ class PredictWriter(Callback, ABC):
     noun = "samples"
     #: What the samples are made from, since `setup`.
     settings: Mapping[str, Any]
+    #: The part of the samples that this run makes; None = all of them. The command line sets it from ``--part``.
+    part: Part | None = None
     #: Rank 0's, so that no other command writes there meanwhile.
     _lock: OutputLock | None = None
 
@@ -55,11 +58,12 @@ class PredictWriter(Callback, ABC):
             raise OSError(fault)
         self.check(data)
         finished = trainer.strategy.broadcast(sorted(self.finished(data)) if trainer.is_global_zero else [])
-        data.skip(finished)
-        total = len(data.keys)
-        if finished:
-            rank_zero_info(f"{self.place}: {len(finished)} of {total} {self.noun} are there already")
-        if len(finished) == total:
+        mine = data.keys if self.part is None else self.part.of(data.keys)
+        done = set(finished).intersection(mine)
+        data.skip(finished if self.part is None else {*finished, *set(data.keys).difference(mine)})
+        if done:
+            rank_zero_info(f"{self.place}: {len(done)} of {len(mine)} {self.noun} are there already")
+        if len(done) == len(mine):
             # No loader is made, so the hooks of the loop are not called either.
             trainer.limit_predict_batches = 0
             self._end(trainer)
@@ -97,13 +101,43 @@ class PredictWriter(Callback, ABC):
     def _begin_fault(self, data: SkippableData) -> str:
         """Lock and prepare the folder; why that cannot be done, "" where it is done."""
         try:
-            self._lock = OutputLock(*self.locked)
+            place, is_folder = self.locked
+            self._lock = OutputLock(place, is_folder) if self.part is None else self._part_lock(str(self.part))
             self._lock.acquire()
+            if fault := self.others_fault():
+                return fault
             self.begin(data)
         except LockedError as error:
             return str(error)
         except OSError as error:
             return f"{self.place} cannot be prepared: {error}"
+        return ""
+
+    def _part_lock(self, part: str) -> OutputLock:
+        place, is_folder = self.locked
+        return OutputLock(Part.parsed(part).prefix(place / "videos" if is_folder else place))
+
+    def others_fault(self) -> str:
+        """Who else writes the output: the runs of parts, or of a part the run of all; "" = nobody.
+
+        A lock that a killed run has left is removed, as `OutputLock` does.
+        """
+        place, is_folder = self.locked
+        others = []
+        if self.part is None:
+            name = re.escape("videos" if is_folder else place.name)
+            folder = place if is_folder else place.parent
+            form = re.compile(rf"\.{name}\.part(\d+)of(\d+)\.lock", re.ASCII)
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            others = [self._part_lock(f"{match[1]}/{match[2]}") for name in names if (match := form.fullmatch(name))]
+        elif (whole := OutputLock(place, is_folder)).path.exists():
+            others = [whole]
+        try:
+            for lock in others:
+                lock.acquire()
+                lock.release()
+        except LockedError as error:
+            return str(error)
         return ""
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -118,9 +152,11 @@ class PredictWriter(Callback, ABC):
     def _end(self, trainer: Trainer) -> None:
         # A collective, so it comes first on every rank.
         skipped = skipped_samples(trainer)
+        self.close()
         trainer.strategy.barrier(f"{self.noun}: written")
         if trainer.is_global_zero:
-            self.finish(trainer.datamodule, skipped)  # type: ignore[attr-defined]
+            finish = self.finish if self.part is None else self.finish_part
+            finish(trainer.datamodule, skipped)  # type: ignore[attr-defined]
         trainer.strategy.barrier(f"{self.noun}: finished")
         rank_zero_info(f"{self.noun}: {self.place}")
 
@@ -130,6 +166,9 @@ class PredictWriter(Callback, ABC):
         """What the samples depend on: a run is continued only with the same."""
         made_from: Mapping[str, Any] = module.made_from(trainer)
         return made_from
+
+    def close(self) -> None:
+        """Close this process's files; called before rank 0 reads those of all."""
 
     def samples(self, outputs: Any, batch: Any) -> Iterable[Any]:
         """The samples in what `predict_step` returned for a batch."""
@@ -172,6 +211,10 @@ class PredictWriter(Callback, ABC):
             data: where the samples came from.
             skipped: the keys of those that could not be read (`on_bad_sample: skip`).
         """
+
+    @abstractmethod
+    def finish_part(self, data: SkippableData, skipped: Collection[str]) -> None:
+        """Note that a part is finished; in place of `finish`, with the same arguments."""
 
 
 def write_unnoticed(path: Path, content: bytes) -> None:

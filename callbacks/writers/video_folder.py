@@ -7,7 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_unnoticed
+from datamodules.prepare.parts import Part
 from datamodules.questions.folder_names import MANIFEST
 from datamodules.shards.index import digest
 from datamodules.stream.predict_outputs import SkippableData, VideoRequest, WrittenVideo, differences
@@ -36,7 +39,7 @@ class VideoFolderWriter(PredictWriter):
 
     The manifest is there from the start: {"made_from": settings, "videos": {file name: {"prompt", "index"}}}. The same
     command again makes the videos that are missing; prompts and samples may have been added, other settings need
-    another folder.
+    another folder. Runs with ``--part`` share the folder, and nothing has to be joined.
 
     Args:
         folder: where the videos go; on a file system that all ranks see.
@@ -61,8 +64,9 @@ class VideoFolderWriter(PredictWriter):
     def begin(self, data: SkippableData) -> None:
         """Write the manifest, or add to it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in [path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)]:
-            leftover.unlink()
+        if self.part is None:  # else it may be another part's, which is about to get its name
+            for leftover in [path for path in self.folder.iterdir() if PARTIAL.fullmatch(path.name)]:
+                leftover.unlink()
         manifest = self._manifest() or {"made_from": self.settings, "videos": {}}
         if not differences(manifest["made_from"], self.settings):
             requests = _requests(data)
@@ -96,6 +100,16 @@ class VideoFolderWriter(PredictWriter):
 
     def finish(self, data: SkippableData, skipped: Collection[str]) -> None:
         """Nothing is left to do: every file has its name, and the manifest all names."""
+
+    def finish_part(self, data: SkippableData, skipped: Collection[str]) -> None:
+        """Say which parts are not finished: all of them write their videos into the one folder."""
+        assert self.part is not None, "asked of a part"
+        written, count = set(self.finished(data)), self.part.count
+        parts = [Part(number, count) for number in range(1, count + 1)]
+        if missing := [str(part) for part in parts if not written.issuperset(part.of(data.keys))]:
+            rank_zero_info(f"videos of these parts are missing yet: {', '.join(missing)}")
+        else:
+            rank_zero_info(f"the videos of all {count} parts are there")
 
     def _manifest(self) -> dict[str, Any] | None:
         path = self.folder / MANIFEST

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.prepare.parts import record_path
+from datamodules.prepare.parts import record_path, require_all_parts
 from datamodules.prepare.progress import with_progress
 from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
@@ -107,19 +107,11 @@ def _finished_parts(output: Path) -> list[_Finished]:
     form = re.compile(rf"{re.escape(output.name)}\.part([1-9]\d*)of([1-9]\d*)\.json", re.ASCII)
     paths = output.parent.iterdir() if output.parent.is_dir() else ()
     numbers = [(int(match[1]), int(match[2])) for path in paths if (match := form.fullmatch(path.name))]
-    if not numbers:
-        raise ValueError(f"{output}: there is no finished part of it; `prepare ... {output} --part 1/N` makes one")
-    counts = sorted({count for _, count in numbers})
-    if len(counts) > 1:
-        listed = " and ".join(map(str, counts))
-        raise ValueError(f"{output}: there are parts of {listed}; delete those that are not meant")
-    if missing := sorted(set(range(1, counts[0] + 1)) - {number for number, _ in numbers}):
-        listed = ", ".join(f"{number}/{counts[0]}" for number in missing)
-        raise ValueError(f"{output}: parts are missing or not finished; run the same command with --part {listed}")
+    count = require_all_parts(numbers, output, "prepare")
     parts, faults = [], []
-    for number in range(1, counts[0] + 1):
+    for number in range(1, count + 1):
         try:
-            parts.append(_read_part(output.with_name(f"{output.name}.part{number}of{counts[0]}")))
+            parts.append(_read_part(output.with_name(f"{output.name}.part{number}of{count}")))
         except ValueError as error:
             faults.append(str(error))
     faults += [

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,13 +48,26 @@ class Part:
         """
         if text is None:
             return None
-        numbers = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text.strip(), re.ASCII)
-        if numbers is None or int(numbers[1]) > int(numbers[2]):
-            raise ValueError(f"part is {text!r}; give its number from 1 and how many there are, as 2/8")
+        part = cls.parsed(text)
         shared = {name: value for name, value in options.items() if name not in _OWN}
         content = [described(shared), [[row.number, row.name, row.data or row.line] for row in rows]]
         settings = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return cls(int(numbers[1]), int(numbers[2]), settings)
+        return dataclasses.replace(part, settings=settings)
+
+    @classmethod
+    def parsed(cls, text: str) -> Part:
+        """The part that ``2/8`` names.
+
+        Raises:
+            ValueError: it names none.
+        """
+        numbers = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text.strip(), re.ASCII)
+        if numbers is None or int(numbers[1]) > int(numbers[2]):
+            raise ValueError(f"part is {text!r}; give its number from 1 and how many there are, as 2/8")
+        return cls(int(numbers[1]), int(numbers[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
 
     def of(self, items: Sequence[ItemT]) -> Sequence[ItemT]:
         """Its share of the rows; parts differ by one row at most."""
@@ -81,6 +94,29 @@ class Part:
         path = record_path(prefix)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(record).encode())
+
+
+def require_all_parts(numbers: Collection[tuple[int, int]], output: Path, verb: str) -> int:
+    """How many parts there are, of which none is missing.
+
+    Args:
+        numbers: number and count of each finished part.
+        output: what they are parts of, for messages.
+        verb: what makes them, for messages.
+
+    Raises:
+        ValueError: there is none, or parts are missing, which it names, or they are of several counts.
+    """
+    if not numbers:
+        raise ValueError(f"{output}: there is no finished part of it; `{verb} ... --part 1/N` makes one")
+    counts = sorted({count for _, count in numbers})
+    if len(counts) > 1:
+        listed = " and ".join(map(str, counts))
+        raise ValueError(f"{output}: there are parts of {listed}; delete those that are not meant")
+    if missing := sorted(set(range(1, counts[0] + 1)) - {number for number, _ in numbers}):
+        listed = ", ".join(f"{number}/{counts[0]}" for number in missing)
+        raise ValueError(f"{output}: parts are missing or not finished; run the same command with --part {listed}")
+    return counts[0]
 
 
 def record_path(prefix: Path) -> Path:

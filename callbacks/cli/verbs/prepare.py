@@ -46,7 +46,7 @@ PREPARE = {
     "agreement": Prepare(
         "datamodules.prepare.label_agreement", "label_agreement", "how far two sets of labels of the same pairs agree"
     ),
-    "join": Prepare("datamodules.prepare.join", "prepare_join", "join the parts that --part 1/N ... N/N wrote"),
+    "join": Prepare("callbacks.writers.join", "join_parts", "join what --part 1/N ... N/N wrote, of `predict`, too"),
     "index": Prepare("datamodules.prepare.index", "prepare_index", "make the index for shards that others wrote"),
     "verify": Prepare("datamodules.prepare.index", "prepare_verify", "check every byte and every video of a data set"),
     "overlap": Prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,10 +12,12 @@ import pytest
 from lightning.pytorch import Trainer
 
 from callbacks.writers.shards import ShardWriter
-from datamodules.shards.index import Index
+from datamodules.schemas import write_shards
+from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import WrittenSample
 from lightning_modules.file_contents import contents_of
+from tests.support.kills import contents
 from tests.support.other_writer import other_writer
 from tests.support.predict_fakes import MEMBER, Maker, Source
 from tests.support.shard_writer_runs import KEYS, killed_when_joined, names, run
@@ -60,17 +63,55 @@ def test_a_run_that_joins_is_left_alone(whole: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == names(whole), "no lock is left"
 
 
-def test_a_sample_that_a_kill_cut_is_made_again(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_sample_that_a_kill_cut_is_made_again(cut: int, whole: Path, tmp_path: Path) -> None:
+    """Its line has no end, while its bytes are in the tar, whole or not."""
     run(tmp_path, Maker(fails_at="d"))
-    parts = tmp_path / "out.parts"
-    indexes = sorted(parts.glob("*.index.json"))
-    indexes[0].unlink()  # its shard is there, whole or not
-    (parts / f"{indexes[0].name}.tmp").write_text("{")
-    (parts / f"{'0' * 32}-000000.tar.tmp").write_text("half")
+    (lines,) = (tmp_path / "out.parts").glob("*.jsonl")
+    lines.write_bytes(lines.read_bytes()[:-cut])
     second = run(tmp_path)
-    assert len(second.made) == 3
-    assert [entry.key for entry in Index.read(tmp_path / "out.index.json").entries] == KEYS
-    assert names(tmp_path) == names(whole)
+    assert second.made == KEYS[3:]
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_lines_behind_a_damaged_one_are_not_trusted(whole: Path, tmp_path: Path) -> None:
+    """A power cut may leave zeros where a line was."""
+    run(tmp_path, Maker(fails_at="d"))
+    (lines,) = (tmp_path / "out.parts").glob("*.jsonl")
+    content = lines.read_bytes().split(b"\n")
+    lines.write_bytes(b"\n".join([content[0], bytes(len(content[1])), *content[2:]]))
+    assert run(tmp_path).made == KEYS[1:]
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_tar_that_lost_its_end_has_the_samples_before_it(whole: Path, tmp_path: Path) -> None:
+    """As after a power cut that kept the lines, or in an unfinished copy."""
+    run(tmp_path, Maker(fails_at="d"))
+    (tar,) = (tmp_path / "out.parts").glob("*.tar")
+    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
+    assert run(tmp_path).made == KEYS[2:]
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_process_keeps_two_files_however_many_samples_it_makes(tmp_path: Path) -> None:
+    run(tmp_path, Maker(fails_at="d"))
+    assert sorted(path.suffix for path in (tmp_path / "out.parts").iterdir()) == [".json", ".jsonl", ".tar"]
+    run(tmp_path, Maker(fails_at="e"), Source(KEYS, batch_size=1))
+    assert len(list((tmp_path / "out.parts").glob("*.tar"))) == 2, "a later start has files of its own"
+    with tarfile.open(next((tmp_path / "out.parts").glob("*.tar"))) as tar:
+        assert all(name.endswith(f".{MEMBER}") for name in tar.getnames())
+
+
+def test_parts_of_a_former_release_are_continued(whole: Path, tmp_path: Path) -> None:
+    """It wrote each sample as a shard of its own."""
+    run(tmp_path, Maker(fails_at="b/2"))
+    for key in KEYS[:3]:
+        sample = Maker().sample(key)
+        name = tmp_path / "out.parts" / digest(key.encode())
+        write_shards([(key, sample.members)], name, "vidpref/side", facts_of=lambda *_: {})
+    (tmp_path / "out.parts" / f"{'0' * 32}-000000.tar.tmp").write_text("half")
+    assert run(tmp_path).made == KEYS[3:]
+    assert contents(tmp_path) == contents(whole)
 
 
 def test_a_kill_while_joining_leaves_nothing_to_make(whole: Path, tmp_path: Path, monkeypatch: Any) -> None:

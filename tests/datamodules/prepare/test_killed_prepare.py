@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from datamodules.prepare.own_videos import prepare_jsonl
+from datamodules.prepare.pairs import prepare_pairs
+from datamodules.prepare.preferences import prepare_preferences
 from datamodules.prepare.toy_videos import prepare_toy_videos
 from datamodules.prepare.verify import verify
 from datamodules.prepare.videos import prepare_videos
@@ -38,6 +40,18 @@ def toy_videos(source: Path, output: Path) -> None:
     prepare_toy_videos(str(output / "train"), num_videos=1)
 
 
+def pairs(source: Path, output: Path) -> None:
+    """A shard, labels beside it and a list of skipped rows."""
+    columns = {"first_column": "a", "second_column": "b", "prompt_column": "prompt", "label_column": "better"}
+    labels = {"1": "first", "0": "second"}
+    prepare_pairs(source / "pairs.csv", output / "train", skip_bad=True, workers=1, labels=labels, **columns)  # type: ignore[arg-type]
+
+
+def preferences(source: Path, output: Path) -> None:
+    """Two shards, and a list of skipped rows."""
+    prepare_preferences(source / "rows.json", output / "train", skip_bad=True, samples_per_shard=1)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
@@ -48,11 +62,25 @@ def source(tmp_path: Path) -> Path:
     row = {"video": "films/a.mp4", "chosen": "Red.", "rejected": "Blue."}
     rows = [{**row, "question": f"What is {number}?"} for number in range(3)] + [{**row, "question": ""}]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "pairs.csv").write_text(
+        "a,b,prompt,better\nfilms/a.mp4,films/c.mp4,A square.,1\nfilms/a.mp4,x.mp4,No.,0\n"
+    )
+    answers = [("Red.", "Blue."), ("Blue.", "Red."), ("", "Red.")]
+    turns = [
+        {
+            "conversations": [{"from": "human", "value": f"<video>What is {number}?"}],
+            "chosen": {"from": "gpt", "value": chosen},
+            "rejected": {"from": "gpt", "value": rejected},
+            "videos": ["films/a.mp4"],
+        }
+        for number, (chosen, rejected) in enumerate(answers)
+    ]
+    (folder / "rows.json").write_text(json.dumps(turns))
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prepare", [jsonl, sized_videos, toy_videos])
+@pytest.mark.parametrize("prepare", [jsonl, sized_videos, toy_videos, pairs, preferences])
 def test_the_same_command_after_a_kill_at_each_moment_gives_the_same_files(
     prepare: Callable[[Path, Path], None], source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
