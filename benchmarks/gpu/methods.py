@@ -16,6 +16,7 @@ from callbacks.estimate.batches import Sizes, batch_of
 from datamodules.dense.batches import PairBatch
 from datamodules.dense.inputs import Prompt
 from datamodules.vista.samples import VistaBatch
+from datamodules.vista.shared_frames import share_frames
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.policies.adapters import LoraSettings
@@ -117,5 +118,5 @@ def filled(batch: Any) -> Any:
             frames[number] = torch.randint(256, frame.shape, dtype=torch.uint8, generator=generator)
         return frames[number]
 
-    views = [replace(view, frames=torch.stack([noisy(frame) for frame in view.frames])) for view in batch.views]
-    return replace(batch, views=views)
+    views = [view.with_frames(torch.stack([noisy(frame) for frame in view.frames])) for view in batch.views]
+    return replace(batch, views=share_frames(views))

@@ -15,7 +15,8 @@ from benchmarks.speed.options import LengthOptions
 from benchmarks.speed.table import machine_line, print_table, write_report
 from benchmarks.speed.videos import FPS, repeated, texture_video
 from datamodules.video import codec
-from datamodules.video.codec import decode_each, probe, uniform_indices
+from datamodules.video.codec import decode_each, probe
+from datamodules.video.frame_indices import uniform_indices
 
 
 class Reading(NamedTuple):
