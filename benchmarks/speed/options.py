@@ -96,3 +96,24 @@ class DenseOptions(Options):
     latent_height: int = 16
     latent_width: int = 28
     prompt: int = 64
+
+
+@dataclass(kw_only=True)
+class IndexOptions:
+    """Options of opening an index of made-up samples.
+
+    Attributes:
+        rows: samples.
+        former: also measure the format that was the only one in 0.1.0, which takes 2.5 KB of memory a sample.
+        repeats: rounds, each in a process of its own; the table has the one of the median time to open.
+        threads: threads of torch; None = as many as torch takes by itself.
+        folder: where the index is written and removed again; None = the system's folder for temporary files.
+        json: also write the results to this file.
+    """
+
+    rows: int = 300_000
+    former: bool = True
+    repeats: int = 3
+    threads: int | None = None
+    folder: Path | None = None
+    json: Path | None = None

@@ -31,10 +31,11 @@ def column_faults(table: pa.Table, samples: int, shards: Sequence[ShardEntry]) -
     if table.num_rows != samples:
         yield f"it has {table.num_rows} samples, the index says {samples}"
         return
-    if nulls := [
-        name for name in table.column_names if not name.startswith("facts.") and table.column(name).null_count
-    ]:
-        yield f"{', '.join(nulls)} have no value in some rows"
+    # Typed facts alone may be absent.
+    needed = {name: table.column(name) for name in table.column_names if not name.startswith("facts.")}
+    nulls = [name for name, column in needed.items() if column.null_count]
+    if nulls or pc.list_flatten(needed["spans"]).null_count:
+        yield f"{', '.join(nulls) or 'spans'}: some rows have no value"
         return
     keys = table.column("key")
     for key in keys.filter(pc.invert(pc.match_substring_regex(keys, _PLAIN_KEY))).to_pylist():

@@ -69,12 +69,14 @@ class ColumnEntries(LazyEntries):
     Args:
         table: the columns.
         schema: what the members mean.
-        source: the file's path, or its content where it came from a server.
+        address: of the file.
+        source: its path, or its content where it came from a server.
     """
 
-    def __init__(self, table: pa.Table, schema: str, source: str | bytes) -> None:
+    def __init__(self, table: pa.Table, schema: str, address: str, source: str | bytes) -> None:
         self._table = table
         self._schema = schema
+        self._address = address
         self._source = source
         #: Whether all facts were checked; a sample that is read alone is checked by itself until then.
         self._checked = False
@@ -90,7 +92,7 @@ class ColumnEntries(LazyEntries):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fingerprint = self._table.schema.metadata[b"fingerprint"]
-        return _reopened, (self._source, self._schema, fingerprint, self._checked)
+        return _reopened, (self._address, self._source, self._schema, fingerprint, self._checked)
 
     def entry(self, position: int) -> SampleEntry:
         """The sample.
@@ -136,7 +138,9 @@ class ColumnEntries(LazyEntries):
         except (ValueError, TypeError, RecursionError) as error:
             why = f"facts cannot be parsed: {error}"
         if why:
-            raise ValueError(f"sample {key!r}: {why}; make the index again with `vidpref prepare index`")
+            raise ValueError(
+                f"{self._address}: is damaged (sample {key!r}: {why}); make it again with `vidpref prepare index`"
+            )
         return SampleEntry(key, shard, members, facts)
 
 
@@ -185,15 +189,15 @@ def open_columns(
     except (ValueError, OSError, pa.ArrowException) as error:
         line = " ".join(str(error).split())
         raise ValueError(f"{address}: is damaged ({line}); make it again with `vidpref prepare index`") from error
-    return ColumnEntries(table, header["schema"], source)
+    return ColumnEntries(table, header["schema"], address, source)
 
 
-def _reopened(source: str | bytes, schema: str, fingerprint: bytes, checked: bool) -> ColumnEntries:
+def _reopened(address: str, source: str | bytes, schema: str, fingerprint: bytes, checked: bool) -> ColumnEntries:
     """The samples in another process; the first one has checked the file, which has the fingerprint in its name."""
     try:
-        entries = ColumnEntries(_table(_content(source), schema, fingerprint), schema, source)
+        entries = ColumnEntries(_table(_content(source), schema, fingerprint), schema, address, source)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise ValueError(f"{source!s:.200}: was changed while a run reads it ({error}); start the run again") from error
+        raise ValueError(f"{address}: was changed while a run reads it ({error}); start the run again") from error
     entries._checked = checked
     return entries
 
