@@ -85,19 +85,23 @@ class IndexMeasurement:
         format: its name in the table.
         file_bytes: of the index and its columns.
         open_seconds: of `Index.read` in a process that has read none.
+        open_cpu: of it, seconds of a processor; on a busy machine these say more.
         own_bytes: what that adds to the memory that is the process's own.
         shared_bytes: and to the pages of files, which all processes have together; they can be dropped at any time.
         worker_seconds: from starting a process by spawn with the index to a sample of it there, less what a process
             without one takes.
+        worker_cpu: seconds of a processor in both processes, likewise.
         worker_bytes: what the index adds to the worker's own memory.
     """
 
     format: str
     file_bytes: int
     open_seconds: float
+    open_cpu: float
     own_bytes: int
     shared_bytes: int
     worker_seconds: float
+    worker_cpu: float
     worker_bytes: int
 
 
@@ -145,9 +149,11 @@ def _measured(name: str, path: Path, options: IndexOptions) -> IndexMeasurement:
         name,
         sum(file.stat().st_size for file in files),
         opened["seconds"],
+        opened["cpu"],
         opened["own"],
         opened["shared"],
         opened["worker_seconds"],
+        opened["worker_cpu"],
         opened["worker_own"],
     )
 
@@ -157,31 +163,33 @@ def _opened(path: str) -> Mapping[str, Any]:
     import pyarrow  # noqa: F401 its loading is no part of opening an index: torch has loaded as much
 
     before = _memory()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     opened = Index.read(path)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     after = _memory()
     empty, sent = (_worker(given) for given in (None, opened))
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "own": after["RssAnon"] - before["RssAnon"],
         "shared": after["RssFile"] - before["RssFile"],
         "worker_seconds": sent[0] - empty[0],
-        "worker_own": sent[1] - empty[1],
+        "worker_cpu": sent[1] - empty[1],
+        "worker_own": sent[2] - empty[2],
     }
 
 
-def _worker(given: Index | None) -> tuple[float, int]:
-    """Seconds until a spawned process has read a sample, and its own memory then."""
+def _worker(given: Index | None) -> tuple[float, float, int]:
+    """Seconds until a spawned process has read a sample, of the clock and of processors, and its own memory then."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     process = context.Process(target=_read_in_worker, args=(given, sender))
     process.start()
-    own: int = receiver.recv()
-    seconds = time.perf_counter() - start
+    cpu, own = receiver.recv()
+    seconds, cpu = time.perf_counter() - start, cpu + time.process_time() - start_cpu
     process.join()
-    return seconds, own
+    return seconds, cpu, own
 
 
 def _read_in_worker(given: Index | None, sender: Any) -> None:
@@ -189,7 +197,7 @@ def _read_in_worker(given: Index | None, sender: Any) -> None:
 
     if given is not None:
         given.entries[len(given) // 2]
-    sender.send(_memory()["RssAnon"])
+    sender.send((time.process_time(), _memory()["RssAnon"]))
 
 
 def _in_new_process(work: Callable[[str], Mapping[str, Any]], path: str) -> Mapping[str, Any]:
@@ -206,7 +214,8 @@ def _memory() -> dict[str, int]:
 
 def _table(title: str, rows: Sequence[IndexMeasurement]) -> Table:
     table = Table(title=title)
-    for column in ("format", "MB", "open, s", "own MiB", "shared MiB", "spawned worker, s", "its own MiB"):
+    columns = ("format", "MB", "open, s", "CPU s", "own MiB", "shared MiB", "spawned worker, s", "CPU s", "own MiB")
+    for column in columns:
         table.add_column(column, justify="left" if column == "format" else "right")
     for row in rows:
         memory = [f"{size / 2**20:.0f}" for size in (row.own_bytes, row.shared_bytes)]
@@ -214,8 +223,10 @@ def _table(title: str, rows: Sequence[IndexMeasurement]) -> Table:
             row.format,
             f"{row.file_bytes / 1e6:.0f}",
             f"{row.open_seconds:.2f}",
+            f"{row.open_cpu:.2f}",
             *memory,
             f"{row.worker_seconds:.2f}",
+            f"{row.worker_cpu:.2f}",
             f"{row.worker_bytes / 2**20:.0f}",
         )
     return table

@@ -143,9 +143,9 @@ class VistaPairs(ContinuedData[VistaBatch]):
             self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
             self.resample_each_epoch, annotations.visible,
         )  # fmt: skip
-        # What is needed of all samples, before workers inherit the memory of what it was computed from.
         _ = annotations.levels, annotations.partners
-        annotations.facts.forget()
+        if self.num_workers:  # which would inherit the facts of all samples, and need those of a few
+            annotations.facts.forget()
         return VistaRecipe(annotations, maker, self.unusable[split])
 
     def annotations(self, split: Split) -> Annotations:
