@@ -209,3 +209,22 @@ class LengthOptions(Measuring):
     height: int = 1080
     width: int = 1920
     part: int = 240
+
+
+@dataclass(kw_only=True)
+class IndexOptions(Measuring):
+    """Options of opening an index of made-up samples.
+
+    Attributes:
+        rows: samples.
+        former: also measure the format that was the only one in 0.1.0, which takes 2.5 KB of memory a sample.
+        repeats: rounds, each in a process of its own; the table has the one of the median time to open.
+        folder: where the index is written and removed again; None = the system's folder for temporary files.
+    """
+
+    quick = {"rows": 1000, "repeats": 1}  # noqa: RUF012
+
+    rows: int = 300_000
+    former: bool = True
+    repeats: int = 3
+    folder: Path | None = None

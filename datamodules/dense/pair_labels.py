@@ -140,6 +140,8 @@ class LabelledPairs:
         undecided, tie = f"with at most {label_filter.min_decided or 0:.0%} of the segments decided", "a tie as a whole"
         left_out = dict.fromkeys((unlabelled, undrawn, undecided, tie), 0)
         labels: dict[int, FrameLabels] = {}
+        # Few labels differ from all others; one object for all that are equal is sent to a worker once.
+        distinct: dict[FrameLabels, FrameLabels] = {}
         for position, (row, label) in enumerate(self.rows):
             # Each pair is counted once, under the first reason against it.
             if label is None:
@@ -151,7 +153,8 @@ class LabelledPairs:
             else:
                 flipped = label_filter.flipped(label)
                 if flipped.preference or not label_filter.drop_whole_ties:
-                    labels[position] = frame_labels(row, flipped)
+                    own = frame_labels(row, flipped)
+                    labels[position] = distinct.setdefault(own, own)
                 else:
                     left_out[tie] += 1
         return SelectedPairs(labels, left_out)

@@ -32,8 +32,12 @@ def verify(
     """
     try:
         index = Index.read(path, reader=reader)
+        # Of the samples, whatever the file says; of one with columns this also checks every fact.
+        fingerprint = replace(index).fingerprint
     except ValueError as error:
         return [str(error)]
+    if fingerprint != index.fingerprint:
+        return [f"{path}: its fingerprint is not that of its samples; make it again with `vidpref prepare index`"]
     # Where bytes are missing, every later check would fail for the same reason.
     problems = shard_faults(index, reader)
     if problems:

@@ -1,6 +1,7 @@
 """Commit of shards, written under partial names: they become a data set at one moment, which a kill cannot split.
 
-1. The index is written as ``NAME.index.json.tmp``: it says which shards belong to the attempt.
+1. The index is written as ``NAME.index.json.tmp``: it says which shards belong to the attempt. Of a large one its
+   columns are written before it, under a name that no other content has.
 2. The shards get their names.
 3. The index gets its name. This is the commit point: without it there is no data set.
 
@@ -15,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from datamodules.shards.column_files import remove_stray_columns
 from datamodules.shards.files import sync_folder, write_whole
 from datamodules.shards.index import Index, digest
 
@@ -35,14 +37,14 @@ def commit(indexes: Mapping[Path, Index], joint: Path | None = None) -> None:
         # Before its partial index is replaced, which is all that says whose they are.
         for shard in sorted(_former_attempt(output)):
             shard.unlink()
-        write_whole(_partial_index(output), index.dumps())
+        write_whole(_partial_index(output), index.written_beside(_index_path(output)))
     for output, index in indexes.items():
         for entry in index.shards:
             Path(f"{entry.address}{PARTIAL}").replace(entry.address)
         sync_folder(output.parent)
     # Several indexes cannot get their names at one moment: the note says which ones to take back after a kill.
     if joint is not None:
-        marks = {output.name: digest(index.dumps()) for output, index in indexes.items()}
+        marks = {output.name: digest(_partial_index(output).read_bytes()) for output in indexes}
         write_whole(f"{joint}{_JOINT}", json.dumps(marks).encode())
     for output in indexes:
         _partial_index(output).replace(_index_path(output))
@@ -83,11 +85,12 @@ def undo_joint(joint: Path, outputs: Iterable[Path]) -> None:
 
 
 def remove_partials(output: Path) -> None:
-    """Remove what has a partial name; the partial index only where no shard depends on it."""
+    """Remove what has a partial name; the partial index only where no shard depends on it; columns without an index."""
     for partial in shard_files(output, f".tar{PARTIAL}"):
         partial.unlink()
     if not shard_files(output):
         _partial_index(output).unlink(missing_ok=True)
+    remove_stray_columns(_index_path(output), _index_path(output), _partial_index(output))
 
 
 def _former_attempt(output: Path) -> set[Path]:

@@ -56,9 +56,33 @@ def field_faults(schema: str, content: Mapping[str, Any]) -> str:
     return "; ".join(faults) + (f"; and {count - _LISTED} more" if count > _LISTED else "")
 
 
-def _faults(schema: str, content: Mapping[str, Any]) -> Iterator[str]:
+def header_faults(content: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of an index whose samples are columns, in one line; "" = nothing."""
+    faults = [*_made_from_faults(content)]
+    shards, columns = content.get("shards"), content.get("columns")
+    if isinstance(shards, list):
+        faults += [
+            f"shard number {number}: {why}" for number, shard in enumerate(shards) for why in _shard_faults(shard)
+        ]
+    else:
+        faults.append("shards is not a list")
+    if not isinstance(content.get("fingerprint"), str):
+        faults.append(f"fingerprint is {shortened(content.get('fingerprint'))}, not a text")
+    if not _whole(content.get("samples"), 0):
+        faults.append(f"samples is {shortened(content.get('samples'))}, not a whole number from 0 on")
+    texts = isinstance(columns, dict) and all(isinstance(columns.get(name), str) for name in ("name", "checksum"))
+    if not (isinstance(columns, dict) and texts and _whole(columns.get("bytes"), 0)):
+        faults.append(f"columns is {shortened(columns)}, not name, bytes and checksum of a file")
+    return "; ".join(faults[:_LISTED]) + (f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else "")
+
+
+def _made_from_faults(content: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(content.get("made_from", {}), dict) or deeper(content.get("made_from")):
-        yield f"made_from is {_short(content.get('made_from'))}, not an object of plain values"
+        yield f"made_from is {shortened(content.get('made_from'))}, not an object of plain values"
+
+
+def _faults(schema: str, content: Mapping[str, Any]) -> Iterator[str]:
+    yield from _made_from_faults(content)
     shards, samples = content.get("shards"), content.get("samples")
     if not isinstance(shards, list) or not isinstance(samples, list):
         yield "shards and samples are not both lists"
@@ -70,47 +94,53 @@ def _faults(schema: str, content: Mapping[str, Any]) -> Iterator[str]:
         sizes.append(0 if faults else shard["bytes"])
     for number, sample in enumerate(samples):
         if not isinstance(sample, dict) or not isinstance(sample.get("key"), str):
-            yield f"sample number {number} is {_short(sample)}, not an object with a key"
+            yield f"sample number {number} is {shortened(sample)}, not an object with a key"
             continue
-        why = _place_fault(sample, sizes) or _facts_fault(sample.get("facts"), schema)
+        why = place_fault(sample, sizes) or facts_fault(sample.get("facts"), schema)
         if why:
             yield f"sample {sample['key']!r}: {why}"
 
 
 def _shard_faults(shard: Any) -> list[str]:
     if not isinstance(shard, dict):
-        return [f"is {_short(shard)}, not an object"]
+        return [f"is {shortened(shard)}, not an object"]
     texts = [name for name in ("name", "sha256") if not isinstance(shard.get(name), str)]
     numbers = [name for name in ("bytes", "count") if not _whole(shard.get(name), 0)]
     return [
-        *(f"{name} is {_short(shard.get(name))}, not a text" for name in texts),
-        *(f"{name} is {_short(shard.get(name))}, not a whole number from 0 on" for name in numbers),
+        *(f"{name} is {shortened(shard.get(name))}, not a text" for name in texts),
+        *(f"{name} is {shortened(shard.get(name))}, not a whole number from 0 on" for name in numbers),
     ]
 
 
-def _place_fault(sample: Mapping[str, Any], sizes: Sequence[int]) -> str | None:
+def place_fault(sample: Mapping[str, Any], sizes: Sequence[int]) -> str | None:
     """What is wrong with where a sample's members lie."""
     shard: Any = sample.get("shard")
     members = sample.get("members")
     if not _whole(shard, 0):
-        return f"shard is {_short(shard)}, not a whole number from 0 on"
+        return f"shard is {shortened(shard)}, not a whole number from 0 on"
     if not isinstance(members, dict):
-        return f"members is {_short(members)}, not an object"
+        return f"members is {shortened(members)}, not an object"
     end = sizes[shard] if shard < len(sizes) else None  # another check says how many shards there are
     for suffix, member in members.items():
         if not isinstance(member, list) or len(member) != 3:
-            return f".{suffix} is {_short(member)}, not [offset, size, checksum]"
+            return f".{suffix} is {shortened(member)}, not [offset, size, checksum]"
         offset, size, checksum = member
         if not (_whole(offset, 0) and _whole(size, 0) and isinstance(checksum, str)):
-            return f".{suffix} is {_short(member)}, not two whole numbers from 0 on and a text"
+            return f".{suffix} is {shortened(member)}, not two whole numbers from 0 on and a text"
         if end is not None and offset + size > end:
             return f".{suffix} ends at byte {offset + size}, its shard has {end}"
     return None
 
 
-def _facts_fault(facts: Any, schema: str) -> str | None:
+def required_facts(schema: str) -> Sequence[str]:
+    """The facts that each sample of a schema has."""
+    return _REQUIRED.get(schema, ())
+
+
+def facts_fault(facts: Any, schema: str) -> str | None:
+    """What is wrong with a sample's facts."""
     if not isinstance(facts, dict) or deeper(facts):
-        return f"facts is {_short(facts)}, not an object of plain values"
+        return f"facts is {shortened(facts)}, not an object of plain values"
     if schema not in _REQUIRED:
         return None
     for name in _REQUIRED[schema]:
@@ -120,7 +150,7 @@ def _facts_fault(facts: Any, schema: str) -> str | None:
         if name in _CHECKS:
             good, expected = _CHECKS[name]
             if not good(value):
-                return f"{name} is {_short(value)}, not {expected}"
+                return f"{name} is {shortened(value)}, not {expected}"
     return None
 
 
@@ -211,7 +241,7 @@ def deeper(value: Any, depth: int = DEPTH) -> bool:
     return not depth or any(deeper(inner, depth - 1) for inner in value)
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
     """A value of any size and depth in a few characters."""
     if isinstance(value, dict | list) and deeper(value, 4):
         return "deeply nested"

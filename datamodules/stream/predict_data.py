@@ -23,7 +23,7 @@ class ContinuedData(PlannedData[BatchT]):
     @property
     def keys(self) -> list[str]:
         """The keys of all samples that `predict` reads, in order, whatever is skipped."""
-        return [entry.key for entry in self.index("predict").entries]
+        return self.index("predict").keys
 
     @property
     def fingerprint(self) -> str:

@@ -57,8 +57,8 @@ def video_numbers(index: Index) -> NDArray[np.int64]:
 
     A video_id is a path in the folder that the samples were prepared from, so one file may have several.
     """
-    _, name = np.unique([entry.facts["video_id"] for entry in index.entries], return_inverse=True)
-    _, file = np.unique([entry.members["mp4"].checksum for entry in index.entries], return_inverse=True)
+    _, name = np.unique(index.facts("video_id"), return_inverse=True)
+    _, file = np.unique(np.array(index.checksums("mp4"), str), return_inverse=True)
     video, before = name, np.empty(0, np.int64)
     while not np.array_equal(video, before):  # a file may have several names, each of which has several files
         before = video

@@ -143,6 +143,9 @@ class VistaPairs(ContinuedData[VistaBatch]):
             self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
             self.resample_each_epoch, annotations.visible,
         )  # fmt: skip
+        _ = annotations.levels, annotations.partners
+        if self.num_workers:  # which would inherit the facts of all samples, and need those of a few
+            annotations.facts.forget()
         resizer = getattr(self.active_trainer.lightning_module.policy, "frame_resizer", None)
         return VistaRecipe(annotations, maker, self.unusable[split], None if resizer is None else resizer())
 

@@ -132,3 +132,20 @@ class SignalRank(KillRank):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Nothing is killed."""
+
+
+class KeyProbe(Callback):
+    """Writes which samples each rank trained on, and in which optimizer step, a line for each micro-batch."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        begun = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+        keys = [key for key, real in zip(batch.keys, batch.mask.tolist(), strict=True) if real]
+        line = {"step": trainer.global_step + begun, "rank": trainer.global_rank, "keys": keys}
+        # One write, which the system appends as a whole, whichever rank's it is.
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")

@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from callbacks.cli.recipes.stage import Stage
+from datamodules.shards.column_files import column_files
 from datamodules.shards.commit import shard_files
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import digest
@@ -135,7 +136,7 @@ def set_aside(stage: Stage, folder: Path) -> list[tuple[Path, Path]]:
         if path.name.endswith(_INDEX):
             shards = path.with_name(path.name.removesuffix(_INDEX))
             parts = Path(f"{shards}.parts")
-            paths += [*shard_files(shards), *([parts] if parts.exists() else [])]
+            paths += [*shard_files(shards), *column_files(path), *([parts] if parts.exists() else [])]
     ending = next(text for text in _endings() if not any(Path(f"{path}{text}").exists() for path in paths))
     moved = [(path, Path(f"{path}{ending}")) for path in paths if path.exists()]
     for path, former in moved:

@@ -163,6 +163,16 @@ def test_causal_attention_counts_half() -> None:
 
 
 @pytest.mark.slow
+def test_an_index_is_opened_in_both_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["index", "--rows=1100", "--repeats=1", f"--folder={tmp_path}", f"--json={tmp_path / 'out.json'}"])
+    former, columns = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (former["format"], columns["format"]) == ("1, JSON", "2, columns")
+    assert all(row["open_seconds"] > 0 and row["file_bytes"] > 1100 * 200 for row in (former, columns))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"], "the indexes are removed"
+    assert "index of 1,100 samples" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_dpo_without_trl_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpo, "find_spec", lambda name: None)
     result = dpo.dpo(DpoOptions(**SIZES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.shards import index as index_module
 from datamodules.shards.byte_reader import BadSampleError, ByteReader, ReadFailedError
 from datamodules.shards.checks import load_index, shard_faults
 from datamodules.shards.index import Index
@@ -123,6 +125,21 @@ def test_samples_come_by_one_range_request_each(index: Index, server: Any) -> No
     entry = index.entries[7].members
     assert path == "/train-000001.tar"
     assert byte_range == f"bytes={entry['json'].offset}-{entry['mp4'].offset + entry['mp4'].size - 1}"
+
+
+def test_columns_are_fetched_once_and_sent_on_to_workers(
+    index: Index, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "COLUMNS_FROM", 0)
+    index.write(tmp_path / "train.index.json")
+    server.fail = drops(1)
+    remote = Index.read(server.address, reader=RETRY)
+    worker = pickle.loads(pickle.dumps(remote))  # noqa: S301 its own
+    assert (worker.entries, worker.fingerprint) == (index.entries, index.fingerprint)
+    assert [path for path, _ in server.requests if path.endswith(".arrow")] == [server.requests[-1][0]] * 2
+    server.fail = lambda path, number: 404 if path.endswith(".arrow") else None
+    with pytest.raises(ValueError, match=r"\.arrow: no such file; it belongs to http.*train\.index\.json: copy it"):
+        Index.read(server.address, reader=RETRY)
 
 
 def test_dropped_connections_are_tried_again(server: Any) -> None:

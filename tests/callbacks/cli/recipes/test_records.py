@@ -114,12 +114,13 @@ def test_hidden_files_of_a_folder_do_not_count(folder: Path) -> None:
 
 def test_what_a_stage_wrote_is_set_aside_with_its_shards(tmp_path: Path) -> None:
     names = ["train.index.json", "train-000000.tar", "train-000001.tar", "train-val-000000.tar", "train.txt"]
+    names += ["train.index-0123456789ab.arrow", "train-val.index-0123456789ab.arrow"]
     for name in names:
         (tmp_path / name).write_text(name)
     (tmp_path / "train.parts").mkdir()
     stage = Stage("pairs", ["predict"], writes=["train.index.json"])
     set_aside(stage, tmp_path)
-    kept = {"train-val-000000.tar", "train.txt"}
+    kept = {"train-val-000000.tar", "train.txt", "train-val.index-0123456789ab.arrow"}
     assert {path.name for path in tmp_path.iterdir()} == kept | {
         f"{name}.former-1" for name in [*names, "train.parts"] if name not in kept
     }
