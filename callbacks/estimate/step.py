@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from callbacks.estimate.fakes import as_values
 from callbacks.estimate.tracker import Peak, StepTracker, Work, local
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.answer_module import AnswerModule
-from lightning_modules.flow_module import FlowModule
 from lightning_modules.preference import PreferenceModule
 
 #: How the reference's scores come: by a second forward with the adapters off, of a frozen copy, from a cache, or there
@@ -111,7 +109,6 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         elif not hasattr(weight, "to_local"):
             hooks.append(_when_made(weight, tracker))
     with ExitStack() as stack:
-        stack.enter_context(_values_of_errors(module))
         # Outside of the tracker, which must see the operations before anybody makes others of them.
         stack.enter_context(run.around())
         if run.reference == "cached":
@@ -160,16 +157,6 @@ def _when_made(weight: Any, tracker: StepTracker) -> Any:
 def frozen_copy(policy: Any) -> Any:
     """A second policy for the reference, as it is before it is loaded."""
     return copy.deepcopy(policy)
-
-
-def _values_of_errors(module: PreferenceModule) -> AbstractContextManager[Any]:
-    """Let the terms of a flow model see values: which frames count depends on labels, and they are a few numbers."""
-    stack = ExitStack()
-    if isinstance(module, FlowModule):
-        errors = module.errors
-        vars(module)["errors"] = lambda *args, **kwargs: as_values(errors(*args, **kwargs))
-        stack.callback(lambda: vars(module).pop("errors"))
-    return stack
 
 
 def _as_on_a_gpu(optimizer: torch.optim.Optimizer) -> None:
