@@ -60,17 +60,24 @@ def load_fake(policy: Any, mode: FakeMode, device: str = "cpu") -> None:
                     module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
 
 
-def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy) -> None:
+def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy, replicas: int = 1) -> None:
     """The same under FSDP2, as rank 0 of the pretended process group that is running.
 
     Args:
         policy: that is not loaded.
         mode: of the fake tensors.
         precision: of the strategy.
+        replicas: groups of processes that each hold the whole policy.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    size = torch.distributed.get_world_size()
+    # As AdapterFSDP has them.
+    mesh = (
+        init_device_mesh("cpu", (size,))
+        if replicas == 1
+        else init_device_mesh("cpu", (replicas, size // replicas), mesh_dim_names=("replicate", "shard"))
+    )
     policy.load(meta=True)
     shard(policy, mesh, precision)
     with mode:

@@ -11,7 +11,7 @@ a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -79,8 +79,9 @@ class PackedViews:
 
     def sent(self, device: torch.device) -> PackedViews:
         """The same on a device, for which nothing waits."""
-        tensors = {name: value for name in self.__slots__ if isinstance(value := getattr(self, name), Tensor)}
-        return replace(self, **{name: sent(tensor, device) for name, tensor in tensors.items()})
+        tensors = (item.name for item in fields(self) if isinstance(getattr(self, item.name), Tensor))
+        moved: dict[str, Any] = {name: sent(getattr(self, name), device) for name in tensors}
+        return replace(self, **moved)
 
 
 @dataclass(slots=True)

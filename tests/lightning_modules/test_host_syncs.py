@@ -17,6 +17,7 @@ from callbacks.metrics.flow import FlowMetrics
 from callbacks.metrics.preference import PreferenceMetrics
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.logged import as_logged
 from lightning_modules.preference import PreferenceModule
 from lightning_modules.supervised_flow import SupervisedFlow
 from lightning_modules.vista_dpo import VistaDPO
@@ -132,3 +133,12 @@ def test_what_is_counted(name: str) -> None:
         else:
             (WAITS | HARMLESS)[name](values)
     assert bool(counted.syncs) == (name not in HARMLESS)
+
+
+def test_numbers_are_logged_from_the_cpu() -> None:
+    """A plain number Lightning would copy to the device of the module, in step."""
+    values = as_logged({"rate": 0.1, "items": torch.zeros((), device="meta")})
+    assert {name: value.device.type for name, value in values.items()} == {"rate": "cpu", "items": "meta"}
+    # The type in which Lightning has them, so that the logged digits stay.
+    assert values["rate"].dtype == torch.float32
+    assert values["rate"] == torch.tensor(0.1)
