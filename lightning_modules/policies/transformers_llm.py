@@ -268,7 +268,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         if packed.views == list(range(packed.ids.shape[0])):
             return features
         of_view = dict(zip(packed.views, packed.features, strict=True))
-        parts = dict(zip(of_view, features.split(list(of_view.values())), strict=True))
+        parts = dict(zip(of_view, torch.split(features, list(of_view.values())), strict=True))
         return torch.cat([parts[view] for view in packed.views])
 
     def scattered(self, ids: Tensor, features: Tensor) -> Tensor:
