@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.vista.samples import VistaBatch
+from lightning_modules.logged import as_logged
 from lightning_modules.preference import PreferenceModule
 
 #: Terms by their names in version 0.1.0 -> their names now.
@@ -181,7 +182,7 @@ class LossWeights(Callback):
         """Set and log the weights of this step; alike for all micro-batches of one optimizer step."""
         module = _with_terms(pl_module)
         self._apply(module, trainer.global_step)
-        module.log_dict({f"train/weight/{name}": value for name, value in module.weights.items()})
+        module.log_dict(as_logged({f"train/weight/{name}": value for name, value in module.weights.items()}))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Weigh `val/loss` as the checkpoint did, when one is validated outside training."""

@@ -103,43 +103,44 @@ class DenseDPO(FlowModule):
     def _preference(self, batch: PairBatch, policy: FlowErrors, reference: FlowErrors) -> Term:
         """One value for each sigmoid; its rewards are what the better and the worse video bring into it."""
         labels, form, segments = self._labels_of(batch), self.form, batch.segments
-        decided = labels != 0
+        whole, kind = self.granularity == "whole", self.items()["preference"]
         ours, theirs = self._compared(policy, batch.t), self._compared(reference, batch.t)
         errors = (ours.first, ours.second, theirs.first, theirs.second)
-        if self.granularity == "whole":
+        if whole:
             values = flow_dpo_loss(*errors, batch.preference, self.beta, reduction="none")
-            items = batch.preference != 0
         else:
             values = dense_dpo_loss(*errors, labels, self.beta, form, segments, reduction="none")
-            items = decided if form == "per_frame" else decided.any(-1)
-        samples = items.nonzero()[:, 0]
+        items = batch.items[kind]
+        times = batch.t if values.ndim == 1 else batch.t[:, None].expand_as(values)
         with torch.no_grad():
             policy_sides = _ranked(ours.first, ours.second, labels)
             sides = zip(policy_sides, _ranked(theirs.first, theirs.second, labels), strict=True)
-            if self.granularity == "whole":
+            if whole:
                 chosen, rejected = (flow_rewards(*side, self.beta) for side in sides)
             else:
-                chosen, rejected = (dense_rewards(*side, decided, self.beta, form, segments) for side in sides)
+                chosen, rejected = (dense_rewards(*side, labels != 0, self.beta, form, segments) for side in sides)
             # Logged as velocity errors, whatever the loss compares, so that runs with both can be set side by side.
-            winner, loser = _ranked(policy.first - reference.first, policy.second - reference.second, labels)
+            gaps = _ranked(policy.first - reference.first, policy.second - reference.second, labels)
+            decided = batch.items["decided_videos" if whole else "decided_frames"]
+            winner, loser = (gap[decided].flatten() if whole else _selected(gap, decided) for gap in gaps)
         return FlowTerm(
-            values=values[items],
-            samples=samples.tolist(),
-            chosen_rewards=chosen[items],
-            rejected_rewards=rejected[items],
+            values=_selected(values, items),
+            samples=batch.item_samples[kind],
+            chosen_rewards=_selected(chosen, items),
+            rejected_rewards=_selected(rejected, items),
             draw=0.5,
-            times=batch.t[samples],
-            winner_errors=winner[decided],
-            loser_errors=loser[decided],
+            times=_selected(times, items),
+            winner_errors=winner,
+            loser_errors=loser,
         )
 
     def _supervised(self, batch: PairBatch, policy: FlowErrors) -> Term:
         """The better video's velocity error: of each frame that its segment prefers, or the mean over the video."""
-        labels = self._labels_of(batch)
-        errors, items = _ranked(policy.first, policy.second, labels)[0], labels != 0
+        kind = self.items()["supervised"]
+        errors = _ranked(policy.first, policy.second, self._labels_of(batch))[0]
         if self.granularity == "whole":
-            errors, items = errors.mean(-1), items.any(-1)
-        return Term(errors[items], items.nonzero()[:, 0].tolist())
+            errors = errors.mean(-1)
+        return Term(_selected(errors, batch.items[kind]), batch.item_samples[kind])
 
     def _labels_of(self, batch: PairBatch) -> Tensor:
         """(B, F) the label that each latent frame trains on."""
@@ -155,3 +156,8 @@ class DenseDPO(FlowModule):
 def _ranked(first: Tensor, second: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The better and the worse video's (B, F) values, frame by frame; at a tie in any order."""
     return torch.where(labels > 0, first, second), torch.where(labels > 0, second, first)
+
+
+def _selected(values: Tensor, items: Tensor) -> Tensor:
+    """(n,) the items of (B,) or (B, F) values: by position, since a device would have to count those of a mask."""
+    return values.flatten()[items]

@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.inputs import Condition, Prompt
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
+from lightning_modules.policies.transfer import sent
 from lightning_modules.policies.video_flow import VideoFlow
 from lightning_modules.preference import PreferenceModule
 
@@ -77,6 +78,6 @@ class FlowModule(PreferenceModule):
         predicted_NF = torch.stack([model.predicted_frames(frames, condition) for condition in conditions])  # noqa: N806
         if predicted_NF.all():  # on the CPU: nothing waits for a GPU
             return errors_NF
-        predicted_NF = predicted_NF.to(errors_NF.device)  # noqa: N806
+        predicted_NF = sent(predicted_NF, errors_NF.device)  # noqa: N806
         mean_N1 = (errors_NF * predicted_NF).sum(1, keepdim=True) / predicted_NF.sum(1, keepdim=True)  # noqa: N806
         return torch.where(predicted_NF, errors_NF, mean_N1)

@@ -1,10 +1,21 @@
-"""Metrics of a step that has none: an empty cell in place of the last step's value."""
+"""Logged values without waits, and metrics of a step that has none: an empty cell in place of the last step's value."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
+
+
+def as_logged(values: Mapping[str, float | Tensor]) -> dict[str, Tensor]:
+    """Numbers as what Lightning makes of them, but on the CPU: it would copy each to the device, and wait for that.
+
+    Args:
+        values: metric -> its value; one that is a tensor stays where it is.
+    """
+    return {name: torch.as_tensor(value, dtype=torch.get_default_dtype()) for name, value in values.items()}
 
 
 def forget(trainer: Trainer, names: Collection[str]) -> None:

@@ -27,6 +27,7 @@ from lightning_modules.checkpoints import (
 )
 from lightning_modules.first_gradients import require_gradients
 from lightning_modules.learning_rate import LearningRateSchedule, warmup_factor
+from lightning_modules.logged import as_logged
 from lightning_modules.policy_loading import load_policy
 from lightning_modules.step_losses import StepLosses
 from lightning_modules.terms import Term
@@ -188,7 +189,8 @@ class PreferenceModule(LightningModule, ABC):
             self._unchecked_items += sum(len(term.samples) for term in terms.values())
         self._step_losses.add(self, loss, means, terms)
         self._step_losses.log(self, len(batch.keys))
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.keys))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict(as_logged({"train/lr": rate}), batch_size=len(batch.keys))
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}, "keys": batch.keys}
 
     def on_train_batch_end(self, outputs: Any, batch: StepBatch, batch_idx: int) -> None:

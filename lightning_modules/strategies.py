@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -105,18 +105,11 @@ class AdapterFSDP(ModelParallelStrategy):
         """Entered by Lightning for all micro-batches of a step but the last."""
         assert self.lightning_module is not None
         roots = [module for module in self.lightning_module.children() if isinstance(module, FSDPModule)]
-        whole = [root for root in roots if (self.accumulation or _fitting(root)) == "whole"]
-        for root in roots:
-            if root in whole:
-                root.set_requires_gradient_sync(False)
-            elif self._num_replicas() > 1:
-                root.set_requires_all_reduce(False)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for root in roots:
-                # Both kinds of reduction.
-                root.set_requires_gradient_sync(True)
+                accumulation = self.accumulation or fitting_accumulation(root)
+                stack.enter_context(waiting_gradients(root, accumulation, self._num_replicas()))
+            yield
 
     def _num_replicas(self) -> int:
         return self.num_nodes if self.replicas == "nodes" else self.replicas
@@ -128,7 +121,27 @@ class AdapterFSDP(ModelParallelStrategy):
         return get_model_state_dict(self.model, options=options)
 
 
-def _fitting(policy: FSDPModule) -> Accumulation:
+@contextmanager
+def waiting_gradients(policy: FSDPModule, accumulation: Accumulation, replicas: int) -> Generator[None, None, None]:
+    """While it is entered, a backward pass leaves gradients that wait for the optimizer step's last micro-batch.
+
+    Args:
+        policy: sharded.
+        accumulation: how they wait, see `AdapterFSDP`.
+        replicas: groups of processes that each hold the whole policy.
+    """
+    if accumulation == "whole":
+        policy.set_requires_gradient_sync(False)
+    elif replicas > 1:
+        policy.set_requires_all_reduce(False)
+    try:
+        yield
+    finally:
+        # Both kinds of reduction.
+        policy.set_requires_gradient_sync(True)
+
+
+def fitting_accumulation(policy: FSDPModule) -> Accumulation:
     """Whole gradients where they are small beside the model, which is known when it is loaded only."""
     assert isinstance(policy, torch.nn.Module)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in policy.parameters()]

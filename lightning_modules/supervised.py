@@ -40,7 +40,5 @@ class Supervised(AnswerModule):
     def terms(self, batch: VistaBatch) -> dict[str, Term]:
         """The one term: (n,) mean token negative log-likelihood of each sample's answer."""
         scores = self.scores(batch)
-        rows = batch.rows("original", "chosen")
-        samples = sorted(rows)
-        index = torch.tensor([rows[sample] for sample in samples], dtype=torch.long, device=scores.log_probs.device)
-        return {"supervised": Term(-scores.log_probs[index] / scores.num_tokens[index], samples)}
+        samples, (rows,) = batch.compared("supervised")
+        return {"supervised": Term(-scores.log_probs[rows] / scores.num_tokens[rows], samples)}

@@ -49,4 +49,4 @@ class SupervisedFlow(FlowModule):
         empty = self._empty_prompt
         prompts = [prompt if len(prompt) or empty is None else empty for prompt in batch.prompts]
         errors_BF = self.errors(batch.clean, batch.noise, batch.t, prompts, conditions=batch.conditions)  # noqa: N806
-        return {"supervised": Term(errors_BF.mean(-1)[batch.mask], batch.mask.nonzero()[:, 0].tolist())}
+        return {"supervised": Term(errors_BF.mean(-1)[batch.items["samples"]], batch.item_samples["samples"])}

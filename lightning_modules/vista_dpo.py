@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from datamodules.vista.compared import CONTRASTS
 from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.learning_rate import LearningRateSchedule
@@ -15,13 +16,6 @@ from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.video_llm import VideoLLM
 from lightning_modules.terms import Term
-
-#: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
-CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {
-    "video": ("original", "video_negative"),
-    "clip": ("clip", "clip_negative"),
-    "object": ("object", "object_negative"),
-}
 
 
 @dataclass
@@ -102,9 +96,9 @@ class VistaDPO(AnswerModule):
         active, terms = self.active(), {}
         if "response" in active:
             terms["response"] = self._response(batch, rewards)
-        for name, (positive, negative) in CONTRASTS.items():
+        for name in CONTRASTS:
             if name in active:
-                terms[name] = self._contrast(batch, rewards, positive, negative)
+                terms[name] = self._contrast(batch, rewards, name)
         if "token" in active:
             # The head of the reference, where it is a copy with one of its own.
             kl = self.policy.kl(batch.reference, policy, batch.reference_head)
@@ -113,15 +107,10 @@ class VistaDPO(AnswerModule):
 
     def _response(self, batch: VistaBatch, rewards: Tensor) -> Term:
         """The chosen answer against the weighted wrong ones; without an irrelevant answer the rejected one counts 1."""
-        chosen_rows, rejected_rows = batch.rows("original", "chosen"), batch.rows("original", "rejected")
-        irrelevant_rows = batch.rows("original", "irrelevant")
-        samples = sorted(chosen_rows.keys() & rejected_rows.keys())
-        chosen, rejected = _take(rewards, chosen_rows, samples), _take(rewards, rejected_rows, samples)
-        # A sample without an irrelevant answer takes its rejected one's place with weight 0.
-        irrelevant = _take(rewards, rejected_rows | irrelevant_rows, samples)
-        has_irrelevant = torch.tensor(
-            [sample in irrelevant_rows for sample in samples], dtype=torch.bool, device=rewards.device
-        )
+        samples, rows = batch.compared("response")
+        chosen, rejected, irrelevant = rewards[rows].unbind()
+        # A sample without an irrelevant answer has the row of its rejected one in its place, with weight 0.
+        has_irrelevant = rows[2] != rows[1]
         # Where the method scores no irrelevant answers at all, the configured weight holds for every sample.
         alone = 1.0 if self.irrelevant_weight > 0 else self.rejected_weight
         rejected_weight = torch.where(has_irrelevant, self.rejected_weight, alone)
@@ -130,27 +119,18 @@ class VistaDPO(AnswerModule):
         rejected = rejected_weight * rejected + irrelevant_weight * irrelevant
         return self._term(values, samples, chosen, rejected)
 
-    def _contrast(self, batch: VistaBatch, rewards: Tensor, positive: ViewName, negative: ViewName) -> Term:
+    def _contrast(self, batch: VistaBatch, rewards: Tensor, name: str) -> Term:
         """The chosen answer under a view against the same answer under the view's negative."""
-        positive_rows, negative_rows = batch.rows(positive, "chosen"), batch.rows(negative, "chosen")
-        samples = sorted(positive_rows.keys() & negative_rows.keys())
-        chosen, rejected = _take(rewards, positive_rows, samples), _take(rewards, negative_rows, samples)
-        values = dpo_loss(chosen, rejected, self.beta)
-        return self._term(values, samples, chosen, rejected)
+        samples, rows = batch.compared(name)
+        chosen, rejected = rewards[rows].unbind()
+        return self._term(dpo_loss(chosen, rejected, self.beta), samples, chosen, rejected)
 
     def _token(self, batch: VistaBatch, rewards: Tensor, kl: Tensor) -> Term:
         """TDPO2 on chosen and rejected; its reward adds the sequential KL, as TDPO logs it."""
-        chosen_rows, rejected_rows = batch.rows("original", "chosen"), batch.rows("original", "rejected")
-        samples = sorted(chosen_rows.keys() & rejected_rows.keys())
-        chosen, rejected = _take(rewards, chosen_rows, samples), _take(rewards, rejected_rows, samples)
-        chosen_kl, rejected_kl = _take(kl, chosen_rows, samples), _take(kl, rejected_rows, samples)
+        samples, rows = batch.compared("token")
+        (chosen, rejected), (chosen_kl, rejected_kl) = rewards[rows].unbind(), kl[rows].unbind()
         values = token_loss(chosen, rejected, chosen_kl, rejected_kl, self.beta, self.alpha)
         return self._term(values, samples, chosen + chosen_kl, rejected + rejected_kl)
 
     def _term(self, values: Tensor, samples: list[int], chosen: Tensor, rejected: Tensor) -> Term:
         return Term(values, samples, self.beta * chosen.detach(), self.beta * rejected.detach())
-
-
-def _take(values_A: Tensor, rows: dict[int, int], samples: list[int]) -> Tensor:  # noqa: N803
-    """The (n,) values of the given samples; of no sample, an empty tensor that still has a graph."""
-    return values_A[torch.tensor([rows[sample] for sample in samples], dtype=torch.long, device=values_A.device)]

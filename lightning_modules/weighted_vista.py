@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from datamodules.shards.index import Index
-from datamodules.vista.samples import AnswerName, ViewName, VistaBatch
+from datamodules.vista.samples import VistaBatch
+from lightning_modules.policies.transfer import sent
 from lightning_modules.preference import StepBatch
 from lightning_modules.terms import Term
-from lightning_modules.vista_dpo import CONTRASTS, VistaDPO
+from lightning_modules.vista_dpo import VistaDPO
 
 #: The terms whose negatives change what happens when.
 MOTION_TERMS = ("video", "clip")
@@ -53,12 +54,10 @@ class WeightedVistaDPO(VistaDPO):
         if self.weighting == "motion":
             motion = self._motion_weights() if name in MOTION_TERMS else {}
             values = [motion.get(batch.keys[sample], 1.0) for sample in term.samples]
-            return torch.tensor(values, dtype=term.values.dtype, device=term.values.device)
+            return sent(torch.tensor(values, dtype=term.values.dtype), term.values.device)
         assert batch.reference is not None
-        right, wrong = _sides(name)
-        scores = batch.reference.log_probs
-        gaps = scores[_rows(batch, right, term)] - scores[_rows(batch, wrong, term)]
-        hardness = torch.sigmoid(-gaps)
+        right, wrong = batch.reference.log_probs[batch.compared(name)[1]][:2]
+        hardness = torch.sigmoid(wrong - right)
         # Of no sample the mean is no number.
         return hardness / hardness.mean().clamp(min=torch.finfo(hardness.dtype).tiny) if len(hardness) else hardness
 
@@ -95,17 +94,3 @@ def motion_strength(facts: Mapping[str, Any]) -> float | None:
     duration: float = boxes[-1][4] - boxes[0][4]
     height: float = facts["height"]
     return math.hypot(x1 - x0, y1 - y0) / height / duration
-
-
-def _sides(name: str) -> tuple[tuple[ViewName, AnswerName], tuple[ViewName, AnswerName]]:
-    """What a term prefers, and to what: view and answer of each."""
-    if name in CONTRASTS:
-        positive, negative = CONTRASTS[name]
-        return (positive, "chosen"), (negative, "chosen")
-    return ("original", "chosen"), ("original", "rejected")
-
-
-def _rows(batch: VistaBatch, side: tuple[ViewName, AnswerName], term: Term) -> Tensor:
-    """(n,) the rows of a side's scores."""
-    rows = batch.rows(*side)
-    return torch.tensor([rows[sample] for sample in term.samples], dtype=torch.long, device=term.values.device)

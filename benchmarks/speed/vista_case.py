@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.speed.models import train_a_little, words
 from benchmarks.speed.options import VistaOptions
+from datamodules.vista.compared import CONTRASTS
 from datamodules.vista.samples import VIEW_NAMES, AnswerName, AnswerScores, View, ViewName, VistaBatch
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
@@ -17,7 +18,7 @@ from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.frames import frame_pixels
 from lightning_modules.policies.prefixes import PREFIX
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
-from lightning_modules.vista_dpo import CONTRASTS, VistaDPO
+from lightning_modules.vista_dpo import VistaDPO
 
 #: An answer under a view.
 Scored = tuple[ViewName, AnswerName]

@@ -10,14 +10,13 @@ from typing import Any
 
 from callbacks.estimate.batches import Sizes, latent_shape
 from callbacks.estimate.cards import GIB, Card
-from callbacks.estimate.estimator import SHARDED_PRECISION, Estimator
+from callbacks.estimate.estimator import Estimator, Sharding
 from callbacks.estimate.limits import Line
 from callbacks.estimate.report import Estimate, Placement
 from callbacks.estimate.run import has_index, indexed_sizes, length_of, reference_of
-from callbacks.estimate.step import StepCost
+from callbacks.estimate.step import WAITING, StepCost
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.preference import PreferenceModule
-from lightning_modules.strategies import AdapterFSDP
 
 
 def assemble(line: Any, options: argparse.Namespace, cards: Sequence[Card]) -> Estimate:
@@ -40,22 +39,25 @@ def assemble(line: Any, options: argparse.Namespace, cards: Sequence[Card]) -> E
         raise ValueError("estimate knows no compiled blocks, which take no more memory; leave policy.compile out")
     module.setup("fit")
     strategy = getattr(line.config_init["fit"]["trainer"], "strategy", None)
-    sharded_precision = strategy.mixed_precision if isinstance(strategy, AdapterFSDP) else None
+    sharding = Sharding.of(strategy, int(trainer["num_nodes"] or 1))
     reference = reference_of(line.trainer.callbacks)
     if reference == "none" and hasattr(module, "beta"):
         raise ValueError("the run has no reference: add ReferenceModel to trainer.callbacks")
     estimator = Estimator(
-        module, data, reference, line.precision, sharded_precision or SHARDED_PRECISION,
-        int(trainer["accumulate_grad_batches"]) > 1,
-    )  # fmt: skip
+        module, data, reference, line.precision, sharding, int(trainer["accumulate_grad_batches"]) > 1
+    )
     sizes = indexed_sizes(data, _asked_sizes(module, options))
     length = length_of(trainer, data, configured_gpus(trainer), options.samples)
     one = estimator.cost(sizes, data.batch_size)
+    placements = _placements(estimator, sizes, data.batch_size, options.gpus, one)
     estimate = Estimate(
         f"{type(module).__name__} on {type(module.policy).__name__} "
         f"({line.checkpoint_id or getattr(module.policy, 'path', '')})",
-        _notes(line, module, data, sizes, length.why, reference, options.gpus),
-        _placements(estimator, sizes, data.batch_size, options.gpus, one),
+        [
+            *_notes(line, module, data, sizes, length.why, reference),
+            *_strategy_notes(estimator, options.gpus, placements),
+        ],
+        placements,
         length,
     )
     if not options.quick:
@@ -88,15 +90,22 @@ def _placements(
         return placements
     # All gradients have their place in DDP's buckets throughout.
     data_parallel = one if estimator.accumulates else estimator.cost(sizes, batch_size, several[-1])
-    sharded = estimator.cost(sizes, batch_size, several[-1], sharded=True)
+    divided = _divided(several, estimator.sharding)
+    sharded = estimator.cost(sizes, batch_size, divided[-1], sharded=True) if divided else None
     for count in several:
         placements.append(Placement(count, "DDP", data_parallel))
-        placements.append(Placement(count, "FSDP2", on_other_number(sharded, several[-1], count)))
+        if sharded is not None and count in divided:
+            placements.append(Placement(count, "FSDP2", on_other_number(sharded, divided[-1], count)))
     return placements
 
 
+def _divided(gpus: Sequence[int], sharding: Sharding) -> list[int]:
+    """The numbers of GPUs, several, that the strategy's replicas divide."""
+    return [count for count in gpus if count > 1 and count % sharding.replicas == 0]
+
+
 def on_other_number(cost: StepCost, gpus: int, others: int) -> StepCost:
-    """A sharded step on another number of GPUs: its shards grow or shrink, activations do not.
+    """A sharded step on another number of GPUs: its shards grow or shrink, activations and whole gradients do not.
 
     Args:
         cost: on one of `gpus`.
@@ -104,7 +113,7 @@ def on_other_number(cost: StepCost, gpus: int, others: int) -> StepCost:
         others: how many there are instead.
     """
     share = gpus / others
-    parts = {name: int(size * share) if name != "batch" else size for name, size in cost.peak.parts.items()}
+    parts = {name: size if name in ("batch", WAITING) else int(size * share) for name, size in cost.peak.parts.items()}
     static: dict[str, Any] = {
         name: int(getattr(cost, name) * share) for name in ("weights", "trained", "gradients", "optimizer")
     }
@@ -153,9 +162,7 @@ def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str,
     return "frames (as far as the checkpoint has positions)", Line((frames, one), (frames + 2, cost)), 1
 
 
-def _notes(
-    line: Any, module: Any, data: Any, sizes: Sizes, length: str, reference: str, gpus: Sequence[int]
-) -> list[str]:
+def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, reference: str) -> list[str]:
     origin = "the training index" if has_index(data) else "assumed, the training index is not there"
     if isinstance(module, FlowModule):
         size = f"latents of {' x '.join(map(str, latent_shape(module.policy, sizes)))}"
@@ -165,13 +172,35 @@ def _notes(
     notes = [
         f"a sample: {size} ({origin})",
         f"the run: {length}; batch {data.batch_size} on a GPU, reference: {reference}",
-        "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in fsdp.yaml; hours for "
-        "the same global batch on any number of GPUs",
     ]
-    if len(several := [count for count in gpus if count > 1]) > 1:
-        notes.append(f"FSDP2 was run as on {several[-1]} GPUs; on fewer its shards are larger, within about 2%")
     if any(getattr(callback, "mode", None) == "remember" for callback in line.trainer.callbacks):
         notes.append("remembered references are counted as scored in every epoch; from the second on they are read")
     if line.checkpoint_id is not None:
         notes.append("the checkpoint's sizes are those known here; no file of it was read")
+    return notes
+
+
+def _strategy_notes(estimator: Estimator, gpus: Sequence[int], placements: Sequence[Placement]) -> list[str]:
+    """How several GPUs share the work."""
+    several, sharding = [count for count in gpus if count > 1], estimator.sharding
+    divided = _divided(several, sharding)
+    kind = "fsdp.yaml" if sharding.replicas == 1 else f"hsdp.yaml, {sharding.replicas} groups that each hold the model"
+    notes = [
+        "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in "
+        f"{kind}; hours for the same global batch on any number of GPUs"
+    ]
+    if len(divided) > 1:
+        notes.append(f"FSDP2 was run as on {divided[-1]} GPUs; on fewer its shards are larger, within about 2%")
+    if others := sorted(set(several) - set(divided)):
+        notes.append(
+            f"no FSDP2 on {', '.join(map(str, others))} GPUs, which {sharding.replicas} replicas do not divide"
+        )
+    if estimator.accumulates and divided:
+        whole = next(placement.cost.waiting for placement in placements if placement.strategy == "FSDP2") / GIB
+        notes.append(
+            "FSDP2 reduces gradients with a step's last micro-batch (accumulation: whole); until then each GPU keeps "
+            f"{whole:.2f} GiB of its own"
+            if whole
+            else "FSDP2 reduces gradients with every micro-batch (accumulation: sharded)"
+        )
     return notes

@@ -37,12 +37,13 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         return bool(super().avoid_device_init)
 
 
-def load_fake(policy: Any, mode: FakeMode) -> None:
+def load_fake(policy: Any, mode: FakeMode, device: str = "cpu") -> None:
     """Load a policy that has no weights: everything that it computes from weights is fake, the rest is real.
 
     Args:
         policy: that is not loaded.
         mode: of the fake tensors.
+        device: where they pretend to be.
     """
     policy.load(meta=True)
     made: dict[int, Any] = {}
@@ -51,25 +52,32 @@ def load_fake(policy: Any, mode: FakeMode) -> None:
             for name, weight in module._parameters.items():
                 if weight is not None:
                     if id(weight) not in made:
-                        empty = torch.empty(weight.shape, dtype=weight.dtype)
+                        empty = torch.empty(weight.shape, dtype=weight.dtype, device=device)
                         made[id(weight)] = nn.Parameter(empty, requires_grad=weight.requires_grad)
                     module._parameters[name] = made[id(weight)]  # tied weights stay tied
             for name, buffer in module._buffers.items():
                 if buffer is not None:
-                    module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+                    module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
 
 
-def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy) -> None:
+def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPolicy, replicas: int = 1) -> None:
     """The same under FSDP2, as rank 0 of the pretended process group that is running.
 
     Args:
         policy: that is not loaded.
         mode: of the fake tensors.
         precision: of the strategy.
+        replicas: groups of processes that each hold the whole policy.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    size = torch.distributed.get_world_size()
+    # As AdapterFSDP has them.
+    mesh = (
+        init_device_mesh("cpu", (size,))
+        if replicas == 1
+        else init_device_mesh("cpu", (replicas, size // replicas), mesh_dim_names=("replicate", "shard"))
+    )
     policy.load(meta=True)
     shard(policy, mesh, precision)
     with mode:
@@ -79,8 +87,9 @@ def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPoli
 class FakeOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Mode for operations that fake tensors alone cannot do.
 
-    A fake tensor that is indexed by a real mask is indexed by the places where the mask is set: how many there are is
-    known. And memory that FSDP2 gathers parameters into, which has no content, is fake like what is gathered.
+    A fake tensor that is indexed by a real mask, as Qwen3-VL's own code does with the places of the video, is indexed
+    by the places where the mask is set: how many there are is known. And memory that FSDP2 gathers parameters into,
+    which has no content, is fake like what is gathered.
 
     Args:
         mode: of the fake tensors.
@@ -119,26 +128,3 @@ def pretended_group(size: int) -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
-
-
-def as_values(tensor: Tensor) -> Tensor:
-    """A small result of a network as a tensor with values, through which gradients go back to the network.
-
-    Of a fake tensor the values are ones: what is made of them is not looked at, but it may depend on values.
-    """
-    values: Tensor = _Values.apply(tensor)
-    return values
-
-
-class _Values(torch.autograd.Function):
-    """The identity, with values where the input has none."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.mode = tensor.fake_mode if isinstance(tensor, FakeTensor) else None
-        return tensor.clone() if ctx.mode is None else torch.ones(tensor.shape, dtype=tensor.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (gradient,) = gradients
-        return gradient if ctx.mode is None else ctx.mode.from_tensor(gradient)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from callbacks.estimate.cards import GIB, Card
 from callbacks.estimate.run import RunLength
-from callbacks.estimate.step import StepCost
+from callbacks.estimate.step import WAITING, StepCost
 
 #: The order in which phases happen.
 PHASES = ("tower", "reference", "forward", "recomputation", "backward")
@@ -91,7 +91,8 @@ def _memory(placements: Sequence[Placement]) -> list[str]:
     rows = [names]
     for placement in placements:
         cost, parts = placement.cost, placement.cost.peak.parts
-        sizes = [cost.weights, cost.trained, parts["gradients"], cost.optimizer, cost.batch, cost.own, cost.peak.total]
+        gradients = parts["gradients"] + parts[WAITING]
+        sizes = [cost.weights, cost.trained, gradients, cost.optimizer, cost.batch, cost.own, cost.peak.total]
         rows.append([f"{placement.gpus} {placement.strategy}", *(f"{size / GIB:.2f}" for size in sizes)])
     peak = placements[0].cost.peak
     return [*aligned(rows), f"The peak is in the {peak.phase}: {peak.place}."]

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from callbacks.estimate.fakes import as_values
 from callbacks.estimate.tracker import Peak, StepTracker, Work, local
 from datamodules.vista.samples import VistaBatch
 from lightning_modules.answer_module import AnswerModule
-from lightning_modules.flow_module import FlowModule
 from lightning_modules.preference import PreferenceModule
 
 #: How the reference's scores come: by a second forward with the adapters off, of a frozen copy, from a cache, or there
 #: is no reference.
 Reference = Literal["adapter", "copy", "cached", "none"]
+#: The part that is gradients which FSDP2 has not reduced yet: as large on any number of GPUs.
+WAITING = "waiting gradients"
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class StepCost:
         peaks: phase -> the most bytes in it.
         flops: operations of the micro-batch.
         samples: in the micro-batch.
+        waiting: bytes of gradients that FSDP2 keeps whole until a step's last micro-batch.
     """
 
     weights: int
@@ -50,6 +51,7 @@ class StepCost:
     peaks: Counter[str]
     flops: Counter[Work] = field(default_factory=Counter)
     samples: int = 1
+    waiting: int = 0
 
     @property
     def own(self) -> int:
@@ -64,12 +66,14 @@ class StepRun:
     Attributes:
         reference: how the reference's scores come.
         accumulates: gradients of earlier micro-batches are there, or buckets for them, when the micro-batch begins.
+        earlier: makes the context of an earlier micro-batch, where its gradients wait elsewhere than in `grad`.
         precision: makes the context of a forward.
         around: makes a context of the whole step.
     """
 
     reference: Reference = "adapter"
     accumulates: bool = True
+    earlier: Callable[[], AbstractContextManager[Any]] | None = None
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
@@ -93,7 +97,7 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     # The first step makes the state.
     _give_gradients(trained)
     optimizer.step()
-    if not run.accumulates:
+    if not run.accumulates or run.earlier is not None:
         optimizer.zero_grad()
     tracker = StepTracker({part: name for name, part in policy.named_modules()})
     names = {id(weight) for weight in trained}
@@ -111,7 +115,6 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         elif not hasattr(weight, "to_local"):
             hooks.append(_when_made(weight, tracker))
     with ExitStack() as stack:
-        stack.enter_context(_values_of_errors(module))
         # Outside of the tracker, which must see the operations before anybody makes others of them.
         stack.enter_context(run.around())
         if run.reference == "cached":
@@ -119,6 +122,13 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
                 batch.reference = module.scores(batch)
             batch.encoded = None
         stack.enter_context(tracker)
+        if run.earlier is not None:
+            with run.earlier():
+                _micro_batch(module, batch, run, tracker, reference)
+            _forget_scores(batch, run)
+            tracker.claim(WAITING)
+            tracker.restart()
+        waiting = tracker.parts[WAITING]
         _micro_batch(module, batch, run, tracker, reference)
         with tracker.during("optimizer"):
             optimizer.step()
@@ -129,7 +139,7 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     gradients = sum(local(weight).numel() * weight.element_size() for weight in trained)
     return StepCost(
         **parts, gradients=gradients, peak=tracker.peak, peaks=tracker.peaks, flops=tracker.flops,
-        samples=len(batch.keys),
+        samples=len(batch.keys), waiting=waiting,
     )  # fmt: skip
 
 
@@ -152,6 +162,14 @@ def _micro_batch(module: PreferenceModule, batch: Any, run: StepRun, tracker: St
         loss.backward()  # type: ignore[no-untyped-call]
 
 
+def _forget_scores(batch: Any, run: StepRun) -> None:
+    """Let a batch be as it is when it comes from the data module."""
+    if isinstance(batch, VistaBatch):
+        batch.encoded = None
+    if run.reference in ("adapter", "copy"):
+        batch.reference = None
+
+
 def _when_made(weight: Any, tracker: StepTracker) -> Any:
     """Announce a gradient as one as soon as it is there."""
     return weight.register_post_accumulate_grad_hook(lambda weight: tracker.add([weight.grad], "gradients"))
@@ -160,16 +178,6 @@ def _when_made(weight: Any, tracker: StepTracker) -> Any:
 def frozen_copy(policy: Any) -> Any:
     """A second policy for the reference, as it is before it is loaded."""
     return copy.deepcopy(policy)
-
-
-def _values_of_errors(module: PreferenceModule) -> AbstractContextManager[Any]:
-    """Let the terms of a flow model see values: which frames count depends on labels, and they are a few numbers."""
-    stack = ExitStack()
-    if isinstance(module, FlowModule):
-        errors = module.errors
-        vars(module)["errors"] = lambda *args, **kwargs: as_values(errors(*args, **kwargs))
-        stack.callback(lambda: vars(module).pop("errors"))
-    return stack
 
 
 def _as_on_a_gpu(optimizer: torch.optim.Optimizer) -> None:

@@ -96,6 +96,18 @@ class StepTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             entry[1] = part
             self.parts[part] += entry[0]
 
+    def claim(self, part: str) -> None:
+        """Call what is alive and was not announced a part: what a micro-batch has left behind."""
+        for entry in list(self._live.values()):
+            # Empty storages wait for parameters to be gathered.
+            if entry[1] is None and entry[0] > 0:
+                entry[1] = part
+                self.parts[part] += entry[0]
+
+    def restart(self) -> None:
+        """Count operations and look for the peak from here on; what is alive stays counted."""
+        self.flops, self.peaks, self.peak = Counter(), Counter(), Peak()
+
     def _resize(self, entry: list[Any], size: int) -> None:
         change, entry[0] = size - entry[0], size
         self.now += change

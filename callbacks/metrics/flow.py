@@ -12,6 +12,7 @@ from torch import Tensor
 from callbacks.metrics.preference import reward_statistics
 from callbacks.metrics.terms import TermMetrics
 from lightning_modules.dense_dpo import FlowTerm
+from lightning_modules.policies.transfer import sent
 
 #: The quantiles of |z| that are logged, in per cent.
 PERCENTS = (50, 90, 99)
@@ -65,11 +66,11 @@ class FlowMetrics(TermMetrics):
         time_bin = (term.times * self.time_bins).long().clamp(0, self.time_bins - 1)
         bins = torch.nn.functional.one_hot(time_bin, self.time_bins).float()
         # Counts in bins add up over batches and ranks, which quantiles do not.
-        sizes = torch.bucketize(size, self._edges.to(size.device), right=True) - 1
+        sizes = torch.bucketize(size, sent(self._edges, size.device), right=True) - 1
         return torch.cat(
             [
-                torch.stack([winner.new_tensor(len(winner)), winner.sum(), loser.sum()]),
-                torch.stack([size.new_tensor(len(size)), (size > self.bound).float().sum()]),
+                torch.stack([winner.new_full((), len(winner)), winner.sum(), loser.sum()]),
+                torch.stack([size.new_full((), len(size)), (size > self.bound).float().sum()]),
                 torch.stack([bins.sum(0), term.values.detach().float() @ bins, accuracies @ bins]).flatten(),
                 torch.nn.functional.one_hot(sizes, len(self._edges)).float().sum(0),
             ]

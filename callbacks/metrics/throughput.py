@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_modules.logged import as_logged
+
 #: What `Throughput` logs; no two runs have equal values.
 SPEED_METRICS = ("train/samples_per_second", "train/step_seconds", "train/data_wait")
 
@@ -60,7 +62,7 @@ class Throughput(Callback):
             per_batch * trainer.accumulate_grad_batches,
             sum(beat.waited for beat in self.beats) / seconds,
         )
-        pl_module.log_dict(dict(zip(SPEED_METRICS, values, strict=True)), batch_size=1)
+        pl_module.log_dict(as_logged(dict(zip(SPEED_METRICS, values, strict=True))), batch_size=1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is neither work nor waiting."""

@@ -7,7 +7,7 @@ are +1 where the pair's first video is better, -1 where its second one is, 0 for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -32,6 +32,16 @@ class FlowErrors:
 
     first: Tensor
     second: Tensor
+
+
+def _items(counted: Mapping[ItemKind, Tensor]) -> tuple[dict[ItemKind, Tensor], dict[ItemKind, list[int]]]:
+    """Of every kind, which items there are in the flattened values, and the sample of each.
+
+    Args:
+        counted: (B,) or (B, F) bool, True for an item.
+    """
+    positions = {kind: each.flatten().nonzero()[:, 0] for kind, each in counted.items()}
+    return positions, {kind: each.nonzero()[:, 0].tolist() for kind, each in counted.items()}
 
 
 class _Pinned:
@@ -77,6 +87,11 @@ class PairBatch(_Pinned):
         epoch: the plan's epoch of the batch's first sample (never the trainer's: that is wrong after some resumes).
         reference: the reference's errors, put here by the `ReferenceModel` callback.
         conditions: B conditions, the same for both videos of a pair; empty = of none anything is known.
+        items: for each kind of items (n,) int64, their positions in the flattened (B,) or (B, F) values of a term.
+        item_samples: for each kind the n positions in the batch of the items' samples.
+
+    The items are worked out when the batch is made: on the CPU, where counting them waits for no device. So whoever
+    changes labels makes another batch (`dataclasses.replace`).
     """
 
     keys: list[str]
@@ -93,6 +108,16 @@ class PairBatch(_Pinned):
     epoch: int = 0
     reference: FlowErrors | None = None
     conditions: list[Condition] = field(default_factory=list)
+    # An argument only so that Lightning moves it with the rest.
+    items: dict[ItemKind, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    item_samples: dict[ItemKind, list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        frames_BF = self.labels.reshape(len(self.keys), -1) != 0  # noqa: N806
+        videos_B = self.preference != 0  # noqa: N806
+        self.items, self.item_samples = _items(
+            {"decided_frames": frames_BF, "decided_videos": videos_B, "decided_pairs": frames_BF.any(-1)}
+        )
 
 
 @dataclass(slots=True)
@@ -109,6 +134,8 @@ class LatentBatch(_Pinned):
         denominators: as in `PairBatch`.
         epoch: as in `PairBatch`.
         conditions: as in `PairBatch`.
+        items: as in `PairBatch`; the kind is "samples".
+        item_samples: as in `PairBatch`.
     """
 
     keys: list[str]
@@ -120,6 +147,11 @@ class LatentBatch(_Pinned):
     denominators: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     conditions: list[Condition] = field(default_factory=list)
+    items: dict[ItemKind, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    item_samples: dict[ItemKind, list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.items, self.item_samples = _items({"samples": self.mask})
 
 
 @dataclass(slots=True)

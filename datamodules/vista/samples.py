@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from datamodules.video.facts import Fault, VideoFacts
+from datamodules.vista.compared import ComparedRows
 from datamodules.vista.texts import is_blank, trimmed
 
 ViewName = Literal["original", "video_negative", "clip", "clip_negative", "object", "object_negative"]
@@ -242,6 +243,7 @@ class VistaBatch:
         encoded: the policy's `EncodedViews`, made once and shared by policy and reference.
         reference: the reference's scores, put here by the `ReferenceModel` callback.
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
+        index: (K,) int64, the rows of the answers that terms compare, see `compared`; always made here.
         real: `mask` as B plain bools, for code that asks sample by sample.
 
     `real` and the rows of the answers are worked out when the batch is made: on the CPU, where reading the mask waits
@@ -256,9 +258,12 @@ class VistaBatch:
     encoded: Any = None
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
+    # An argument only so that Lightning moves it with the rest.
+    index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64), repr=False, compare=False)
     # No arguments, so that Lightning keeps them as they are when it moves the batch to a device.
     real: list[bool] = field(init=False, repr=False, compare=False)
     _rows: dict[tuple[ViewName, AnswerName], dict[int, int]] = field(init=False, repr=False, compare=False)
+    _compared: ComparedRows = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.real, self._rows = self.mask.tolist(), {}
@@ -269,6 +274,16 @@ class VistaBatch:
                     self._rows.setdefault((view.name, answer), {})[view.sample] = row
                 # Masked samples' answers have rows, too: the policy scores all that is in the batch.
                 row += 1
+        self._compared, index = ComparedRows.of(self._rows)
+        self.index = index.to(self.mask.device)
+
+    def compared(self, term: str) -> tuple[list[int], Tensor]:
+        """What a term compares, see `COMPARED`: its n samples and, on the batch's device, their rows of `AnswerScores`.
+
+        Returns:
+            The samples' positions, and (sides, n) int64; a side that may be missing has the row of the one before.
+        """
+        return self._compared.samples[term], self._compared.select(self.index, term)
 
     def rows(self, view: ViewName, answer: AnswerName) -> dict[int, int]:
         """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
@@ -279,7 +294,7 @@ class VistaBatch:
         pinned = {pool: tensor.pin_memory() for pool, tensor in self._pools().items()}
         for view in self.views:
             view.pool = pinned[id(view.pool)]
-        self.mask = self.mask.pin_memory()
+        self.mask, self.index = self.mask.pin_memory(), self.index.pin_memory()
         return self
 
     def to(self, device: torch.device | str) -> VistaBatch:

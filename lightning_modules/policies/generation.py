@@ -65,7 +65,7 @@ def greedy_answers(
 
 def _from_embeddings(policy: TransformersVideoLLM, prefixes: Sequence[Prefix], max_new_tokens: int) -> list[list[int]]:
     """New ids from finished embeddings, which hold all where positions are plain and features enter at the start."""
-    packed = policy.pack(prefixes, [[] for _ in prefixes], "packed")
+    packed = policy.pack(prefixes, [[] for _ in prefixes], "packed").sent(policy.device)
     # Generation appends at the right, so that padding moves to the left.
     embeds, mask = left_padded(policy.embed(packed, policy.see(prefixes)), packed.segments != PADDING)
     ids = policy.base.generate(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.dense.inputs import Condition
+from lightning_modules.policies.transfer import sent
 
 #: none: the model takes no image. given: the image's latents are the video's first ones, which are not made.
 #: channels: the latents of the image, followed by grey, are further channels of every frame, all of which are made.
@@ -20,7 +21,7 @@ def given_frames(use: ImageUse, frames: int, conditions: Sequence[Condition], de
     images = [condition.image for condition in conditions]
     if use != "given" or all(image is None for image in images):
         return None
-    counts = torch.tensor([0 if image is None else image.shape[1] for image in images], device=device)
+    counts = sent(torch.tensor([0 if image is None else image.shape[1] for image in images]), device)
     return torch.arange(frames, device=device) < counts[:, None]
 
 

@@ -17,6 +17,7 @@ from lightning_modules.policies.flow_inputs import FlowInputs
 from lightning_modules.policies.flow_model import autoencoder_tensors, read_config
 from lightning_modules.policies.given_image import ImageUse
 from lightning_modules.policies.original_names import OriginalNames
+from lightning_modules.policies.transfer import sent
 
 
 def _statistics(path: str, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float], int, int]:
@@ -113,7 +114,7 @@ class LTXPolicy(DiffusersVideoFlow):
         frames, height, width = inputs.tokens
         time, side, _ = self.patch
         space = self.latent_space
-        fps = torch.tensor([condition.fps for condition in conditions], device=noisy.device)
+        fps = sent(torch.tensor([condition.fps for condition in conditions]), noisy.device)
         packed: Tensor = self.base(
             hidden_states=LTXPipeline._pack_latents(noisy, side, time).to(inputs.dtype),
             encoder_hidden_states=inputs.text["embeds"],

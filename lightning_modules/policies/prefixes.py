@@ -11,13 +11,14 @@ a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
+from lightning_modules.policies.transfer import sent
 
 PADDING, PREFIX = -1, 0
 
@@ -58,6 +59,7 @@ class PackedViews:
         num_tokens: (A,) int64, targets per answer.
         shared: columns that are prefix in every row: the length of the shortest prefix.
         views: the view that each of the V rows shows.
+        features: placeholders of the video in each of the V rows; [] = nobody counted them.
     """
 
     ids: Tensor
@@ -70,10 +72,19 @@ class PackedViews:
     num_tokens: Tensor
     shared: int
     views: list[int]
+    features: list[int] = field(default_factory=list)
 
     def of_rows(self, per_view: Tensor) -> Tensor:
         """What the (views, ...) of a tensor are for the V rows."""
-        return per_view if self.views == list(range(len(per_view))) else per_view[self.views]
+        if self.views == list(range(len(per_view))):
+            return per_view
+        return per_view[sent(torch.tensor(self.views), per_view.device)]
+
+    def sent(self, device: torch.device) -> PackedViews:
+        """The same on a device, for which nothing waits."""
+        tensors = (item.name for item in fields(self) if isinstance(getattr(self, item.name), Tensor))
+        moved: dict[str, Any] = {name: sent(getattr(self, name), device) for name in tensors}
+        return replace(self, **moved)
 
 
 @dataclass(slots=True)
@@ -97,17 +108,15 @@ def pack_views(
     prefixes: Sequence[Sequence[int]],
     answers: Sequence[Sequence[Sequence[int]]],
     padding_id: int,
-    device: torch.device | None = None,
     positions: Sequence[Tensor | None] | None = None,
     layout: Layout = "packed",
 ) -> PackedViews:
-    """Lay out every view's prefix and answers, answer by answer in the order given.
+    """Lay out every view's prefix and answers on the CPU, answer by answer in the order given.
 
     Args:
         prefixes: per view the token ids of its prefix, at least one.
         answers: per view and answer the token ids, the end of sequence included, at least one.
         padding_id: any id of the vocabulary; its positions are seen by nobody.
-        device: where the tensors are put.
         positions: per view those of its prefix, see `Prefix`; None = 0, 1, 2 ...
         layout: rows = every answer behind a copy of its prefix, alone in its row.
     """
@@ -134,16 +143,16 @@ def pack_views(
             num_tokens.append(len(answer))
             ids[row] += answer[:-1]
             segments[row] += [segment] * (len(answer) - 1)
-    rows, places, targets, owners = torch.tensor(predictions, dtype=torch.int64, device=device).view(-1, 4).unbind(1)
+    rows, places, targets, owners = torch.tensor(predictions, dtype=torch.int64).view(-1, 4).unbind(1)
     return PackedViews(
-        ids=_padded(ids, padding_id, device),
-        positions=_positions(starts, answers, max(map(len, ids), default=0)).to(device),
-        segments=_padded(segments, PADDING, device),
+        ids=_padded(ids, padding_id),
+        positions=_positions(starts, answers, max(map(len, ids), default=0)),
+        segments=_padded(segments, PADDING),
         rows=rows,
         columns=places,
         targets=targets,
         answers=owners,
-        num_tokens=torch.tensor(num_tokens, dtype=torch.int64, device=device),
+        num_tokens=torch.tensor(num_tokens, dtype=torch.int64),
         shared=min(map(len, prefixes), default=0),
         views=views,
     )
@@ -209,8 +218,8 @@ def _positions(starts: Sequence[Tensor], answers: Sequence[Sequence[Sequence[int
     return torch.stack(rows, dim=-2) if rows else torch.zeros(0, length, dtype=torch.int64)
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int, device: torch.device | None) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """(V, T) with the rows at the left."""
     length = max(map(len, rows), default=0)
     full = [[*row, *[value] * (length - len(row))] for row in rows]
-    return torch.tensor(full, dtype=torch.int64, device=device).view(len(rows), length)
+    return torch.tensor(full, dtype=torch.int64).view(len(rows), length)

@@ -29,6 +29,7 @@ from lightning_modules.policies.prefixes import (
     shared_prefix_mask,
 )
 from lightning_modules.policies.shared_attention import first_masked
+from lightning_modules.policies.transfer import sent
 from lightning_modules.policies.video_llm import VideoLLM, asked_views
 
 
@@ -145,17 +146,20 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         packed = self.pack(prefixes, answers)
         # Hidden states are large: only those of the answers that the token term compares are kept.
         names = [(view.name, name) for view in views for name in view.answers]
-        chosen = torch.tensor([name in keep_hidden for name in names], dtype=torch.bool, device=self.device)
+        chosen = torch.tensor([name in keep_hidden for name in names], dtype=torch.bool)
         kept = chosen[packed.answers].nonzero().squeeze(1)
-        return Encoded(packed, self.see(prefixes), kept, packed.answers[kept] if keep_hidden else None)
+        hidden_answer = sent(packed.answers[kept], self.device) if keep_hidden else None
+        return Encoded(packed.sent(self.device), self.see(prefixes), sent(kept, self.device), hidden_answer)
 
     def pack(
         self, prefixes: Sequence[Prefix], answers: Sequence[Sequence[Sequence[int]]], layout: Layout | None = None
     ) -> PackedViews:
-        """Prefixes and answers in the policy's layout, or in another, on its device."""
+        """Prefixes and answers in the policy's layout, or in another; on the CPU, where all sizes are known."""
         ids, positions = [prefix.ids for prefix in prefixes], [prefix.positions for prefix in prefixes]
         padding: int = self.processor.tokenizer.eos_token_id
-        return pack_views(ids, answers, padding, self.device, positions, layout or self._layout)
+        packed = pack_views(ids, answers, padding, positions, layout or self._layout)
+        packed.features = (packed.ids == self.video_token_id).sum(1).tolist()
+        return packed
 
     def score(self, encoded: Encoded) -> AnswerScores:
         """Log-probability of every answer given its view, from one forward."""
@@ -263,10 +267,9 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         # Packed, a view is one row, and there is nothing to repeat.
         if packed.views == list(range(packed.ids.shape[0])):
             return features
-        counts = (packed.ids == self.video_token_id).sum(1).tolist()
-        of_view = dict(zip(packed.views, counts, strict=True))
-        starts = dict(zip(of_view, torch.tensor([0, *of_view.values()]).cumsum(0).tolist(), strict=False))
-        return torch.cat([features[starts[view] : starts[view] + of_view[view]] for view in packed.views])
+        of_view = dict(zip(packed.views, packed.features, strict=True))
+        parts = dict(zip(of_view, torch.split(features, list(of_view.values())), strict=True))
+        return torch.cat([parts[view] for view in packed.views])
 
     def scattered(self, ids: Tensor, features: Tensor) -> Tensor:
         """(V, T, D) embeddings of ids (V, T) with the flat features in the placeholders."""

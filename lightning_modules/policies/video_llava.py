@@ -13,6 +13,7 @@ from lightning_modules.policies.clip_tower import freeze_unused_layers, tower_st
 from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.template_policy import TemplatePolicy
+from lightning_modules.policies.transfer import sent
 from lightning_modules.policies.video_llm import VideoLLM
 
 
@@ -93,7 +94,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, Tensor]:
         """(U, P, W) states of the distinct frames, or their pixels where the tower trains; (V, T) which is where."""
         pixels, places = self.pixels(prefixes)
-        return pixels if self.train_tower else self._states(pixels), torch.tensor(places, device=self.device)
+        return pixels if self.train_tower else self._states(pixels), sent(torch.tensor(places), self.device)
 
     def embed(self, packed: PackedViews, vision: tuple[Tensor, ...]) -> Tensor:
         """Token embeddings with projected frames in the video tokens' places.

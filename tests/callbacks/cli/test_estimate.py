@@ -37,9 +37,11 @@ def row(text: str, start: str) -> list[str]:
 
 @pytest.mark.slow
 def test_dense_dpo_on_the_shipped_pairs(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed([*DENSE, "--gpus", "1,2", "--card", "4090", "--card", "H100"], capsys)
+    halves = ["--data.batch_size", "8", "--trainer.accumulate_grad_batches", "2"]
+    text = printed([*DENSE, *halves, "--gpus", "1,2", "--card", "4090", "--card", "H100"], capsys)
     assert "a sample: latents of 16 x 9 x 4 x 4 (the training index)" in text
-    assert "the run: 100 steps of 16; batch 16 on a GPU, reference: adapter" in text
+    assert "the run: 100 steps of 16; batch 8 on a GPU, reference: adapter" in text
+    assert "with a step's last micro-batch (accumulation: whole); until then each GPU keeps 0.00 GiB" in text
     assert row(text, "GPUs  ")[1:] == [
         "frozen", "trained", "gradients", "optimizer", "batch", "activations", "peak",
     ]  # fmt: skip
@@ -49,7 +51,7 @@ def test_dense_dpo_on_the_shipped_pairs(capsys: pytest.CaptureFixture[str]) -> N
     for card in ("4090: 24 GiB, 165 TFLOP/s", "H100: 79.6 GiB, 989 TFLOP/s"):
         assert card in text
     assert len(re.findall(r"largest batch of one GPU: \d+", text)) == 2
-    assert len(re.findall(r"most latent frames at batch 16: \d+", text)) == 2
+    assert len(re.findall(r"most latent frames at batch 8: \d+", text)) == 2
     for name in ("allocator", "CUDA context", "NCCL", "workspaces"):
         assert name in text[text.index("left out") :]
 

@@ -11,21 +11,22 @@ import torch
 
 from callbacks.estimate.assemble import on_other_number
 from callbacks.estimate.batches import batch_of
-from callbacks.estimate.estimator import SHARDED_PRECISION, Estimator
+from callbacks.estimate.estimator import SHARDED_PRECISION, Estimator, Sharding
 from callbacks.estimate.fakes import load_fake_sharded, pretended_group
-from callbacks.estimate.step import StepCost, StepRun, step_cost
+from callbacks.estimate.step import WAITING, StepCost, StepRun, step_cost
 from callbacks.estimate.tracker import local
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.flow_adapters import FlowLora
+from lightning_modules.strategies import AdapterFSDP
 from tests.callbacks.estimate.test_step import SIZES, dense, vista
 
 pytestmark = pytest.mark.slow
 DATA = VistaPairs(train="train.index.json", num_frames=2)
 
 
-def sharded(module: Any, gpus: int) -> StepCost:
+def sharded(module: Any, gpus: int, **sharding: Any) -> StepCost:
     """The cost of a sharded step on fake tensors."""
-    return Estimator(module, DATA, "adapter").cost(SIZES, 1, gpus, sharded=True)
+    return Estimator(module, DATA, "adapter", sharding=Sharding(**sharding)).cost(SIZES, 1, gpus, sharded=True)
 
 
 @pytest.mark.parametrize("make", [dense, vista])
@@ -39,8 +40,10 @@ def test_fake_shards_cost_what_real_ones_do(make: Any) -> None:
         with torch.no_grad():
             for tensor in (*policy.parameters(), *policy.buffers()):
                 local(tensor).zero_()
-        real = step_cost(module, batch_of(module, DATA, SIZES, 1), StepRun())
+        earlier = Estimator(module, DATA, "adapter")._earlier(policy)
+        real = step_cost(module, batch_of(module, DATA, SIZES, 1), StepRun(earlier=earlier))
     assert asdict(fake) == asdict(real)
+    assert fake.waiting > 0
 
 
 def test_shards_are_a_share_and_activations_are_not() -> None:
@@ -57,6 +60,41 @@ def test_shards_are_a_share_and_activations_are_not() -> None:
     # A share of what is gathered from at the peak is there twice.
     assert scaled.peak.total == pytest.approx(two.peak.total, rel=0.02)
     assert scaled.weights == pytest.approx(two.weights, rel=0.05)
+
+
+def test_gradients_wait_whole_where_less_than_half_trains() -> None:
+    module = dense()
+    whole, shards = sharded(module, 4), sharded(module, 4, accumulation="sharded")
+    # Of all that trains, in float32, beside the gradients' share that comes with the last micro-batch alone.
+    trained = sum(weight.numel() for weight in loaded(dense()).trainable().values())
+    assert (whole.waiting, shards.waiting) == (4 * trained, 0)
+    assert whole.peaks["reference"] - shards.peaks["reference"] == whole.waiting - shards.gradients
+    assert whole.peak.total > shards.peak.total
+    # On another number of GPUs they are as large.
+    assert on_other_number(whole, 4, 2).peak.parts[WAITING] == whole.peak.parts[WAITING] > 0
+    assert sharded(dense(lora=None), 4).waiting == 0
+
+
+def loaded(module: Any) -> Any:
+    """A module with weights."""
+    module.policy.load(meta=True)
+    return module
+
+
+def test_replicas_hold_the_shards_of_fewer_gpus() -> None:
+    groups, one = sharded(dense(), 4, replicas=2), sharded(dense(), 2)
+    names = ("weights", "trained", "gradients", "optimizer", "waiting")
+    assert [getattr(groups, name) for name in names] == [getattr(one, name) for name in names]
+    assert groups.peak.total == pytest.approx(one.peak.total, rel=0.02)
+
+
+@pytest.mark.parametrize(("replicas", "nodes", "expected"), [(1, 2, 1), (2, 1, 2), ("nodes", 3, 3)])
+def test_replicas_are_those_of_the_strategy(replicas: Any, nodes: int, expected: int) -> None:
+    strategy = AdapterFSDP(param_dtype="bfloat16", replicas=replicas, accumulation="sharded")
+    sharding = Sharding.of(strategy, nodes)
+    assert (sharding.replicas, sharding.accumulation) == (expected, "sharded")
+    assert sharding.precision == strategy.mixed_precision
+    assert Sharding.of("ddp", nodes) == Sharding()
 
 
 def test_no_process_group_is_left() -> None:

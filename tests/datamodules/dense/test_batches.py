@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 import datamodules.dense.noise_draw
-from datamodules.dense.batches import FlowErrors, PairBatch, PairVideoBatch, VideoBatch
+from datamodules.dense.batches import FlowErrors, LatentBatch, PairBatch, PairVideoBatch, VideoBatch
 from datamodules.dense.inputs import Condition
 from datamodules.dense.latent_space import LatentSpace
 from datamodules.dense.noise_draw import FlowDraw
@@ -120,11 +120,29 @@ def test_batches_move_to_a_device_with_their_rows() -> None:
     assert (moved.keys, moved.denominators) == (["a"], {"p": 2.0})
 
 
+def test_items_are_counted_when_a_pair_batch_is_made() -> None:
+    latents, t, mask = torch.zeros(3, 4, 2, 2, 2), torch.full((3,), 0.5), torch.tensor([True, True, False])
+    labels = torch.tensor([[0, -1], [1, 1], [0, 0]], dtype=torch.int8)
+    preference = torch.tensor([-1, 0, 0], dtype=torch.int8)
+    batch = PairBatch(["a", "b", "c"], latents, latents, [], latents, t, labels, labels, preference, mask)
+    positions = {kind: places.tolist() for kind, places in batch.items.items()}
+    assert positions == {"decided_frames": [1, 2, 3], "decided_videos": [0], "decided_pairs": [0, 1]}
+    assert batch.item_samples == {"decided_frames": [0, 1, 1], "decided_videos": [0], "decided_pairs": [0, 1]}
+    moved = move_data_to_device(batch, "meta")
+    assert moved.items["decided_frames"].device.type == "meta"
+    assert moved.items["decided_frames"].shape == (3,)
+    assert moved.item_samples == batch.item_samples
+    assert replace(batch, labels=torch.zeros_like(labels)).items["decided_frames"].tolist() == []
+    videos = LatentBatch(["a", "b", "c"], latents, [], latents, t, mask)
+    assert videos.items["samples"].tolist() == videos.item_samples["samples"] == [0, 1]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_are_pinned_in_place() -> None:
     latents, mask = torch.zeros(1, 4, 4, 2, 4), torch.tensor([True])
     batch = PairBatch(["a"], latents, latents, [{"embeds": latents[0]}], latents, mask, mask, mask, mask, mask)
     assert batch.pin_memory() is batch
+    assert batch.items["decided_frames"].is_pinned()
     assert batch.first.is_pinned()
     assert batch.prompts[0]["embeds"].is_pinned()

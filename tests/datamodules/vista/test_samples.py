@@ -59,3 +59,36 @@ def test_rows_travel_from_workers() -> None:
     for other in (pickle.loads(pickle.dumps(batch)), copy.copy(batch)):  # noqa: S301
         assert other.rows("original", "chosen") == {0: 0, 2: 7}
         assert other.real == [True, False, True]
+
+
+def test_a_term_compares_the_answers_of_the_samples_that_have_both() -> None:
+    answers = {"chosen": "a", "rejected": "b"}
+    views = [
+        View(0, "original", FRAMES, "q", {"chosen": "a"}),  # row 0
+        View(0, "video_negative", FRAMES, "q", {"chosen": "a"}),
+        View(1, "original", FRAMES, "q", dict(answers)),  # rows 2 and 3
+        View(2, "original", FRAMES, "q", {**answers, "irrelevant": "c"}),  # rows 4 to 6
+        View(2, "video_negative", FRAMES, "q", {"chosen": "a"}),
+        View(3, "original", FRAMES, "q", dict(answers)),  # masked
+    ]
+    batch = VistaBatch(["s0", "s1", "s2", "s3"], views, torch.tensor([True, True, True, False]))
+    expected = {
+        "supervised": ([0, 1, 2], [[0, 2, 4]]),
+        # The rejected answer is in the place of the irrelevant one that sample 1 lacks.
+        "response": ([1, 2], [[2, 4], [3, 5], [3, 6]]),
+        "token": ([1, 2], [[2, 4], [3, 5]]),
+        "video": ([0, 2], [[0, 4], [1, 7]]),
+        "clip": ([], [[], []]),
+    }
+    for term, (samples, rows) in expected.items():
+        assert batch.compared(term)[0] == samples
+        assert batch.compared(term)[1].tolist() == rows
+    # The rows travel to a device with the batch, where nobody reads them; a batch with another mask has its own.
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert moved.compared("response")[0] == [1, 2]
+    assert moved.compared("response")[1].device.type == "meta"
+    assert moved.compared("response")[1].shape == (3, 2)
+    assert replace(batch, mask=torch.tensor([True, True, False, True])).compared("token")[1].tolist() == [
+        [2, 8],
+        [3, 9],
+    ]
