@@ -79,8 +79,9 @@ class AnswerProbe(Probe[VistaBatch]):
 
     @classmethod
     def of(cls, batch: VistaBatch) -> Self:
-        """The first real sample's first view."""
-        view = next((view for view in batch.views if batch.real[view.sample]), batch.views[0])
+        """The first real sample's first view, as the reference is shown it."""
+        views = batch.for_reference().views
+        view = next((view for view in views if batch.real[view.sample]), views[0])
         single = replace(view, sample=0, answers=dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [single], batch.mask[view.sample : view.sample + 1]))
 

@@ -65,8 +65,10 @@ class VistaRecipe(Recipe[VistaBatch]):
         """
         views: list[View] = []
         for place, sample_views in enumerate(samples):
-            for view in sample_views or [blank_view(place, self.maker.num_frames, self.maker.needs)]:
+            for view in sample_views or [blank_view(place, self.maker.frames.num_frames, self.maker.needs)]:
                 view.sample = place
+                if view.reference is not None:
+                    view.reference.sample = place
                 views.append(view)
         return VistaBatch(
             keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
@@ -75,4 +77,5 @@ class VistaRecipe(Recipe[VistaBatch]):
             denominators=dict(planned.denominators),
             # Of the first slot, as a batch may span two epochs.
             epoch=planned.slots[0].epoch,
+            reference_apart=self.maker.frames.reference_frames is not None,
         )

@@ -7,6 +7,7 @@ are nats. Batches are plain (not frozen) dataclasses, because Lightning moves th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -181,6 +182,7 @@ class View:
         times: (T,) float32, seconds from the view's own start; None = not known, which only some policies accept.
         turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
             the video is in the first.
+        reference: what the reference is shown in this view's place, with the same name and answers; None = this view.
     """
 
     sample: int
@@ -190,6 +192,7 @@ class View:
     answers: dict[AnswerName, str]
     times: Tensor | None = None
     turns: tuple[tuple[str, str], ...] = ()
+    reference: View | None = None
 
 
 @dataclass(slots=True)
@@ -224,6 +227,8 @@ class VistaBatch:
         reference: the reference's scores, put here by the `ReferenceModel` callback.
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
         real: `mask` as B plain bools, for code that asks sample by sample.
+        reference_apart: the reference has views of its own, see `View.reference`, and so an encoding of its own, on
+            every rank and in every batch.
 
     `real` and the rows of the answers are worked out when the batch is made: on the CPU, where reading the mask waits
     for no device. So whoever changes mask or views makes another batch (`dataclasses.replace`).
@@ -237,6 +242,7 @@ class VistaBatch:
     encoded: Any = None
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
+    reference_apart: bool = False
     # No arguments, so that Lightning keeps them as they are when it moves the batch to a device.
     real: list[bool] = field(init=False, repr=False, compare=False)
     _rows: dict[tuple[ViewName, AnswerName], dict[int, int]] = field(init=False, repr=False, compare=False)
@@ -255,9 +261,19 @@ class VistaBatch:
         """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
         return self._rows.get((view, answer), {})
 
+    def for_reference(self) -> VistaBatch:
+        """The batch as the reference sees it: the same samples and answers in the same rows."""
+        if not self.reference_apart:
+            return self
+        # A shallow copy: rows and mask stay as they were worked out on the CPU.
+        seen = copy(self)
+        seen.views = [view.reference or view for view in self.views]
+        seen.encoded, seen.reference_apart = None, False
+        return seen
+
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
-        for view in self.views:
+        for view in [*self.views, *(view.reference for view in self.views if view.reference is not None)]:
             view.frames = view.frames.pin_memory()
         self.mask = self.mask.pin_memory()
         return self
