@@ -135,7 +135,8 @@ class ViewMaker:
             # What the reference says of the clip and of the negative's whole video differs by their lengths alone.
             raise ValueError(
                 "data.reference_frames shows the reference the event's clip, and the video term would compare its "
-                "score of the clip with that of another whole video; give weights.video 0, or leave reference_frames out"
+                "score of the clip with that of another whole video; give weights.video 0, or leave reference_frames "
+                "out"
             )
 
     def __call__(
