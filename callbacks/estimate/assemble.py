@@ -142,7 +142,7 @@ def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str,
     # Another policy: a prompt with its placeholders is kept by one.
     longer_run = replace(estimator, module=copy.deepcopy(module), data=copy.copy(estimator.data), _whole=None)
     for holder in (longer_run.module.policy, longer_run.data):
-        if hasattr(holder, "num_frames"):
+        if getattr(holder, "num_frames", None) is not None:
             holder.num_frames = frames + 2
     try:
         cost = longer_run.cost(sizes, one.samples)

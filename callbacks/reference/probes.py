@@ -120,13 +120,15 @@ class AnswerProbe(Probe[VistaBatch]):
         """The view's fields."""
         (view,) = self.kept.views
         state = {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
-        return {**state, "times": view.times, "turns": view.turns}
+        own = {"for_reference": True} if view.for_reference else {}
+        return {**state, "times": view.times, "turns": view.turns, **own}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
         """The probe of a real sample."""
         answers, turns = dict(state["answers"]), tuple(state.get("turns", ()))
         view = View(0, state["view"], state["frames"], state["prompt"], answers, state.get("times"), turns)
+        view.for_reference = bool(state.get("for_reference", False))
         return cls(VistaBatch([state["key"]], [view], torch.ones(1, dtype=torch.bool)))
 
 

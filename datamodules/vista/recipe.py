@@ -67,15 +67,14 @@ class VistaRecipe(Recipe[VistaBatch]):
         for place, sample_views in enumerate(samples):
             for view in sample_views or [blank_view(place, self.maker.frames.num_frames, self.maker.needs)]:
                 view.sample = place
-                if view.reference is not None:
-                    view.reference.sample = place
                 views.append(view)
         return VistaBatch(
             keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
-            views=views,
+            views=[view for view in views if not view.for_reference],
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             # Of the first slot, as a batch may span two epochs.
             epoch=planned.slots[0].epoch,
             reference_apart=self.maker.frames.reference_frames is not None,
+            reference_views=[view for view in views if view.for_reference],
         )

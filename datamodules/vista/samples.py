@@ -182,7 +182,7 @@ class View:
         times: (T,) float32, seconds from the view's own start; None = not known, which only some policies accept.
         turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
             the video is in the first.
-        reference: what the reference is shown in this view's place, with the same name and answers; None = this view.
+        for_reference: the reference is shown this in the place of the view of its name, with the same answers.
     """
 
     sample: int
@@ -192,7 +192,7 @@ class View:
     answers: dict[AnswerName, str]
     times: Tensor | None = None
     turns: tuple[tuple[str, str], ...] = ()
-    reference: View | None = None
+    for_reference: bool = False
 
 
 @dataclass(slots=True)
@@ -227,8 +227,9 @@ class VistaBatch:
         reference: the reference's scores, put here by the `ReferenceModel` callback.
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
         real: `mask` as B plain bools, for code that asks sample by sample.
-        reference_apart: the reference has views of its own, see `View.reference`, and so an encoding of its own, on
-            every rank and in every batch.
+        reference_apart: the reference has views of its own, and so an encoding of its own, on every rank and in every
+            batch.
+        reference_views: these, of the samples that have one; see `View.for_reference`.
 
     `real` and the rows of the answers are worked out when the batch is made: on the CPU, where reading the mask waits
     for no device. So whoever changes mask or views makes another batch (`dataclasses.replace`).
@@ -243,6 +244,7 @@ class VistaBatch:
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
     reference_apart: bool = False
+    reference_views: list[View] = field(default_factory=list)
     # No arguments, so that Lightning keeps them as they are when it moves the batch to a device.
     real: list[bool] = field(init=False, repr=False, compare=False)
     _rows: dict[tuple[ViewName, AnswerName], dict[int, int]] = field(init=False, repr=False, compare=False)
@@ -266,14 +268,14 @@ class VistaBatch:
         if not self.reference_apart:
             return self
         # A shallow copy: rows and mask stay as they were worked out on the CPU.
-        seen = copy(self)
-        seen.views = [view.reference or view for view in self.views]
-        seen.encoded, seen.reference_apart = None, False
+        seen, own = copy(self), {(view.sample, view.name): view for view in self.reference_views}
+        seen.views = [own.get((view.sample, view.name), view) for view in self.views]
+        seen.encoded, seen.reference_apart, seen.reference_views = None, False, []
         return seen
 
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
-        for view in [*self.views, *(view.reference for view in self.views if view.reference is not None)]:
+        for view in [*self.views, *self.reference_views]:
             view.frames = view.frames.pin_memory()
         self.mask = self.mask.pin_memory()
         return self

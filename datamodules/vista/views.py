@@ -6,7 +6,7 @@ Each video is decoded once: the frames that the views of a sample show of it are
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -150,6 +150,8 @@ class ViewMaker:
     ) -> list[View]:
         """The sample's views, as sample 0 of a batch, in the order of `VIEW_NAMES`; maybe none of those needed.
 
+        A view of the reference's own is behind them.
+
         Args:
             row: the annotation.
             facts: the same sample as the index describes it.
@@ -191,12 +193,10 @@ class ViewMaker:
             times = torch.tensor(choice.times, dtype=torch.float32)
             return View(0, name, frames, row.question, self._answers(name, row), times, row.turns)
 
-        views = {
-            name: view(name, self._shown(name, frames[name], full, draw), choice) for name, choice in choices.items()
-        }
+        views = [view(name, self._shown(name, frames[name], full, draw), choice) for name, choice in choices.items()]
         if "reference" in shown:
-            views["original"].reference = view("original", frames["reference"], shown["reference"])
-        return list(views.values())
+            views.append(replace(view("original", frames["reference"], shown["reference"]), for_reference=True))
+        return views
 
     def _source(
         self,

@@ -19,6 +19,7 @@ from lightning_modules.policies.quantization import Quantization, check_quantiza
 from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.shared_attention import use_shared_prefix_attention
+from lightning_modules.policies.token_pooling import TokenPooling
 
 
 class AdaptedModel(nn.Module):
@@ -41,6 +42,8 @@ class AdaptedModel(nn.Module):
         layout: packed = a view's answers behind one prefix; rows = one row an answer, for models that mix tokens by
             more than attention. None = packed where the model's layer types allow it; packed elsewhere is an error.
         quantization: nf4 = the decoder's linears in four bits, below an adapter; wants bitsandbytes, and no sharding.
+        token_pooling: average squares of a frame's patch tokens behind the projector, by the level of the view; None =
+            every token. Families whose positions or times belong to the tokens as they are refuse it.
 
     Raises:
         ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
@@ -50,6 +53,8 @@ class AdaptedModel(nn.Module):
     kinds: ClassVar[Mapping[str, str] | None] = None
     #: The linears that get an adapter by default.
     linears: ClassVar[str] = adapters.LANGUAGE_LINEARS
+    #: Why tokens cannot be averaged; None = they can.
+    unpoolable: ClassVar[str | None] = "its family says nothing of how a frame's tokens lie"
     #: Whether the family's `hidden` takes packed views.
     packs: ClassVar[bool] = True
 
@@ -64,8 +69,11 @@ class AdaptedModel(nn.Module):
         activation_checkpointing: bool = False,
         layout: Layout | None = None,
         quantization: Quantization | None = None,
+        token_pooling: TokenPooling | None = None,
     ) -> None:
         super().__init__()
+        if token_pooling is not None and self.unpoolable is not None:
+            raise ValueError(f"policy.token_pooling is not for {type(self).__name__}: {self.unpoolable}")
         self.path = path
         self.lora = lora
         self.adapter = adapter
@@ -75,6 +83,9 @@ class AdaptedModel(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.layout = layout
         self.quantization = quantization
+        self.token_pooling = token_pooling
+        #: The same as a plain text, as which cached scores are compared by it, and a card names it.
+        self.pooled_tokens = None if token_pooling in (None, TokenPooling()) else str(token_pooling)
         check_quantization(quantization, lora is not None or adapter is not None)
         self.config = self.read_config()
         self._layout = chosen_layout(path, self.config, layout, self.packs)

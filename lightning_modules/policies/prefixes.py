@@ -32,11 +32,13 @@ class Prefix:
         positions: (L,) or (R, L) int64 as the model counts them, in R rows where a position has several coordinates;
             an answer goes on at the largest + 1, in every row. None = 0 to L - 1.
         inputs: pixels and what describes them (grids, seconds), by the model's own names.
+        pooling: side of the squares of a frame's tokens that are averaged, see `TokenPooling`.
     """
 
     ids: list[int]
     positions: Tensor | None = None
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    pooling: int = 1
 
 
 @dataclass(slots=True)

@@ -258,6 +258,10 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     # Parts
 
+    def pooling_of(self, view: View) -> int:
+        """Side of the squares of tokens that are averaged in a view."""
+        return 1 if self.token_pooling is None else self.token_pooling.of(view)
+
     def of_rows(self, packed: PackedViews, features: Tensor) -> Tensor:
         """Flat features of views -> flat features of the layout's rows, a view's as often as it has rows."""
         # Packed, a view is one row, and there is nothing to repeat.
