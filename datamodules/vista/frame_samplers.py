@@ -178,6 +178,10 @@ class MotionFrames(FrameSampler):
         return [span.first + int(place) for place in places]
 
 
+#: What `ViewFrames.describe` names where it is not the default.
+VIEW_FRAME_SETTINGS = ("num_clip_frames", "num_object_frames", "reference_frames", "frames", "clip_frames")
+
+
 @dataclass(frozen=True)
 class ViewFrames:
     """How many frames each view shows, and which.
@@ -214,8 +218,8 @@ class ViewFrames:
 
     def describe(self) -> dict[str, Any]:
         """What is not as in version 0.1.0, in plain types; that version knew the number of frames alone."""
-        numbers = ("num_clip_frames", "num_object_frames", "reference_frames")
-        settings: dict[str, Any] = {name: value for name in numbers if (value := getattr(self, name)) is not None}
+        counts = VIEW_FRAME_SETTINGS[:3]
+        settings: dict[str, Any] = {name: value for name in counts if (value := getattr(self, name)) is not None}
         chosen = {"frames": self.sampler, "clip_frames": self.clip_sampler}
         return settings | {
             name: sampler.describe() for name, sampler in chosen.items() if type(sampler) is not UniformFrames

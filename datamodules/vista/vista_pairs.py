@@ -111,6 +111,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
             "resample_each_epoch": self.resample_each_epoch,
             **({"processor": facts} if facts else {}),
             **self.view_frames.describe(),
+            **({"pooled_tokens": pooled} if (pooled := getattr(policy, "pooled_tokens", None)) else {}),
         }
 
     def setup(self, stage: str) -> None:
