@@ -44,6 +44,7 @@ def motion_sizes(packets: Sequence[Packet]) -> NDArray[np.int64] | None:
     if len(leaning) < 2:
         return None
     following = np.searchsorted(leaning, np.arange(len(sizes)))
-    motion = sizes[leaning[np.minimum(following, len(leaning) - 1)]]
+    motion: NDArray[np.int64] = sizes[leaning[np.minimum(following, len(leaning) - 1)]]
     # What every packet has, whatever it holds, would hide the motion of small pictures.
-    return motion - motion.min()
+    motion -= motion.min()
+    return motion

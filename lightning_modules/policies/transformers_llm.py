@@ -136,7 +136,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         assert self.model is not None, "load() comes first"
         prefixes, answers = [], []
         for view in views:
-            where = f"sample {view.sample} of the batch, view {view.name}"
+            where = f"sample {view.sample} of the batch, view {view.name}{' of the reference' * view.for_reference}"
             prefix = self.prefix(view, where)
             ids = [self.answer_ids(text, f"{where}, answer {name}") for name, text in view.answers.items()]
             self.check_length(len(prefix.ids) + max(map(len, ids), default=0), where)
