@@ -212,7 +212,7 @@ def _policy_rows(policy: Any) -> Iterator[tuple[str, str]]:
     lora = getattr(policy, "lora", None)
     if is_dataclass(lora) and not isinstance(lora, type):
         yield "LoRA", _json({name: value for name, value in asdict(lora).items() if value is not None})
-    for name in ("adapter", "num_frames", "frame_fit", "prompt_template", "dtype"):
+    for name in ("adapter", "num_frames", "frame_fit", "pooled_tokens", "prompt_template", "dtype"):
         value = getattr(policy, name, None)
         if value is not None:
             yield "started from the adapter" if name == "adapter" else name, _json(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from datamodules.vista.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
 from lightning_modules.policies.video_llm import EncodedViews, VideoLLM
@@ -17,6 +17,8 @@ class AnswerModule(PreferenceModule):
     """
 
     policy: VideoLLM
+    #: Whether its terms compare with a reference.
+    has_reference: ClassVar[bool] = True
 
     def configure_model(self) -> None:
         """Refuse texts that the policy cannot take, then load the weights; workers start and steps are made later.
@@ -54,6 +56,15 @@ class AnswerModule(PreferenceModule):
         scores: AnswerScores = (policy or self.policy)(self.encoded(batch))  # type: ignore[operator]
         return scores
 
+    def reference_scores(self, batch: VistaBatch, policy: VideoLLM | None = None) -> AnswerScores:
+        """The scores of what the reference is shown: the same answers in the same rows, some perhaps of other frames.
+
+        Args:
+            batch: as `scores`.
+            policy: as `scores`; the module's own must be in its reference mode.
+        """
+        return self.scores(batch.for_reference(), policy)
+
     def encoded(self, batch: VistaBatch) -> EncodedViews:
         """The policy's encoding of a batch's views, made at the first call.
 
@@ -71,4 +82,4 @@ class AnswerModule(PreferenceModule):
     def predict_step(self, batch: VistaBatch, batch_idx: int) -> AnswerScores:
         """The reference's scores, which a callback writes into side shards."""
         with self.policy.reference_mode():
-            return self.scores(batch)
+            return self.reference_scores(batch)

@@ -114,6 +114,10 @@ class PreferenceModule(LightningModule, ABC):
             policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
         """
 
+    def reference_scores(self, batch: Any, policy: Any = None) -> Any:
+        """The scores of what the reference is shown: that which the policy is shown, unless a method says otherwise."""
+        return self.scores(batch, policy)
+
     @abstractmethod
     def terms(self, batch: Any) -> dict[str, Term]:
         """The loss terms of a batch; every term in use is there, also when no sample takes part in it."""

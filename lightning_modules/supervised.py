@@ -24,6 +24,8 @@ class Supervised(AnswerModule):
         warmup: share of steps with rising learning rate (LLaVA: 0.03).
     """
 
+    has_reference = False
+
     def __init__(
         self,
         policy: VideoLLM,

@@ -28,6 +28,7 @@ from datamodules.stream.plan import EvalPlan
 from datamodules.video.facts import VideoFacts
 from datamodules.vista import views
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.object_negatives import RoiMove
 from datamodules.vista.recipe import VistaRecipe
 from datamodules.vista.samples import Needs, VistaBatch
@@ -135,7 +136,7 @@ def vista_loader(
     index = Index.read(index_file, "vidpref/vista")
     negatives = Negatives(Reverse(), RelevantSegment(), RoiMove())
     annotations = Annotations.of(index, negatives)
-    recipe = VistaRecipe(annotations, ViewMaker(needs, negatives, frames, seed))
+    recipe = VistaRecipe(annotations, ViewMaker(needs, negatives, ViewFrames(frames), seed))
     plan = EvalPlan(
         shard_counts=index.shard_counts, batch_size=1, terms=membership(annotations.levels, annotations.facts)
     )

@@ -15,6 +15,7 @@ from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.recipe import SampleRead
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.recipe import VistaRecipe
 from datamodules.vista.samples import AnswerName, View, ViewName
 from datamodules.vista.views import LEVEL_VIEWS, Negatives, ViewMaker
@@ -59,7 +60,9 @@ def sample_views(
     complete = (position for position in positions if len(annotations.levels[position]) == len(LEVEL_VIEWS))
     position = next(complete, positions[0])
 
-    return next(read_views(index, annotations, ViewMaker(ALL_NEEDS, negatives, num_frames, seed), [position]))
+    return next(
+        read_views(index, annotations, ViewMaker(ALL_NEEDS, negatives, ViewFrames(num_frames), seed), [position])
+    )
 
 
 def read_views(

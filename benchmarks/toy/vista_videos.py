@@ -15,6 +15,7 @@ from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.questions import Claim, parse_claim
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.samples import AnswerName, Needs, PreferenceRow, View
 from datamodules.vista.span_negatives import OtherVideo, Reverse, Shuffle, VideoNegative
 from datamodules.vista.views import Negatives, ViewMaker
@@ -73,7 +74,7 @@ def read_videos(index_path: Path, num_frames: int, limit: int | None = None, see
         negatives = Negatives(video=negative)
         if not originals:
             needs = {**needs, **dict.fromkeys(("clip", "clip_negative", "object", "object_negative"), ("chosen",))}
-        maker = ViewMaker(needs, negatives, num_frames, seed)
+        maker = ViewMaker(needs, negatives, ViewFrames(num_frames), seed)
         for place, views in enumerate(read_views(index, Annotations.of(index, negatives), maker, positions)):
             by_name = {view.name: view for view in views}
             if absent := needs.keys() - by_name.keys():

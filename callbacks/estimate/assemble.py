@@ -152,8 +152,9 @@ def _video_line(estimator: Estimator, sizes: Sizes, one: StepCost) -> tuple[str,
     frames = estimator.data.num_frames
     # Another policy: a prompt with its placeholders is kept by one.
     longer_run = replace(estimator, module=copy.deepcopy(module), data=copy.copy(estimator.data), _whole=None)
-    for holder in (longer_run.module.policy, longer_run.data):
-        if hasattr(holder, "num_frames"):
+    holders: list[Any] = [longer_run.module.policy, longer_run.data]
+    for holder in holders:
+        if getattr(holder, "num_frames", None) is not None:
             holder.num_frames = frames + 2
     try:
         cost = longer_run.cost(sizes, one.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -54,7 +54,7 @@ def batch_of(module: PreferenceModule, data: Any, sizes: Sizes, batch_size: int)
 
     Args:
         module: whose batch it is; of a video-language model loaded, fake or not.
-        data: the data module, of which `num_frames` and the negatives are read.
+        data: the data module, of which frames and negatives are read.
         sizes: of the samples.
         batch_size: samples.
 
@@ -119,25 +119,34 @@ def _vista_batch(module: AnswerModule, data: Any, sizes: Sizes, batch_size: int)
     question = _text(lambda text: policy.prompt_length(text, "the prompt"), sizes.question)
     answer = _text(lambda text: len(policy.answer_ids(text, "an answer")), sizes.answer)
     numbers = count(1)
+
+    def view(sample: int, name: ViewName, frames: Tensor) -> View:
+        times = torch.arange(len(frames), dtype=torch.float32)
+        return View(sample, name, frames, question, dict.fromkeys(needs[name], answer), times)
+
     views = [
-        View(
-            sample, name, frames, question, dict.fromkeys(needs[name], answer),
-            torch.arange(len(frames), dtype=torch.float32),
-        )
+        view(sample, name, frames)
         for sample in range(batch_size)
         for name, frames in _frames(needs, data, sizes, numbers).items()
-    ]  # fmt: skip
+    ]
     keys, mask = [f"{number}" for number in range(batch_size)], torch.ones(batch_size, dtype=torch.bool)
-    return VistaBatch(keys, views, mask, dict.fromkeys(module.active(), float(batch_size)))
+    batch = VistaBatch(keys, views, mask, dict.fromkeys(module.active(), float(batch_size)))
+    if (length := getattr(data, "reference_frames", None)) is not None:
+        batch.reference_apart = True
+        batch.reference_views = [
+            replace(view(sample, "original", _distinct(length, sizes, numbers)), for_reference=True)
+            for sample in range(batch_size)
+        ]
+    return batch
 
 
 def _frames(
     needs: Mapping[ViewName, tuple[AnswerName, ...]], data: Any, sizes: Sizes, numbers: Iterable[int]
 ) -> dict[ViewName, Tensor]:
     """Each view's frames; as many of them are distinct as in data, since a tower runs once over what is distinct."""
-    length = data.num_frames
     frames: dict[ViewName, Tensor] = {}
     for name in needs:
+        length = data.view_frames.count(name)
         original = frames.get("original")
         negative = type(getattr(getattr(data, "negatives", None), "video", None)).__name__
         if name == "video_negative" and original is not None and negative in _SAME_FRAMES:

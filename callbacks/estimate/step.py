@@ -119,7 +119,7 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         stack.enter_context(run.around())
         if run.reference == "cached":
             with torch.no_grad(), run.precision(), policy.reference_mode():
-                batch.reference = module.scores(batch)
+                batch.reference = module.reference_scores(batch)
             batch.encoded = None
         stack.enter_context(tracker)
         if run.earlier is not None:
@@ -151,7 +151,7 @@ def _micro_batch(module: PreferenceModule, batch: Any, run: StepRun, tracker: St
     if run.reference in ("adapter", "copy"):
         with tracker.during("reference"), torch.no_grad(), run.precision():
             with nullcontext() if reference is not None else policy.reference_mode():
-                batch.reference = module.scores(batch, reference)
+                batch.reference = module.reference_scores(batch, reference)
             if reference is not None and isinstance(batch, VistaBatch):
                 batch.reference_head = reference.logits
     with tracker.during("forward"), run.precision():

@@ -23,11 +23,14 @@ from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import differences, plain
+from datamodules.vista.frame_samplers import VIEW_FRAME_SETTINGS
 from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
 
 #: The member's suffix, and the schema of the side shards.
 SUFFIX = "reference.safetensors"
 SCHEMA = "vidpref/side"
+#: What the fingerprint of views has only where it is not the default, see `VistaPairs.views_fingerprint`.
+OPTIONAL_VIEW_FACTS = ("processor", "pooled_tokens", *VIEW_FRAME_SETTINGS)
 
 
 def answer_names(batch: VistaBatch) -> list[tuple[int, str]]:
@@ -168,10 +171,11 @@ class ReferenceCache(StoredScores):
             ValueError: says everything that does not fit.
         """
         made_from = self.index.made_from
-        faults = [
-            f"it holds scores of other views: {line}"
-            for line in differences({name: made_from.get(name) for name in views}, plain(views))
-        ]
+        # Also what the run's views do not have, as frames chosen in another way than by default.
+        stored = {name: made_from.get(name) for name in views} | {
+            name: made_from[name] for name in OPTIONAL_VIEW_FACTS if name in made_from
+        }
+        faults = [f"it holds scores of other views: {line}" for line in differences(stored, plain(views))]
         for kind, needed in (("answers", answers), ("hidden", hidden)):
             if lacking := sorted(set(needed) - set(made_from.get(kind, ()))):
                 faults.append(f"it has no {'scores' if kind == 'answers' else 'hidden states'} of {', '.join(lacking)}")

@@ -53,7 +53,7 @@ class AdapterSource(ReferenceSource):
     def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """One forward in the policy's reference mode."""
         with module.policy.reference_mode():
-            return module.scores(batch), None
+            return module.reference_scores(batch), None
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Copy the trained adapter into the reference's, or average the two."""
@@ -90,7 +90,7 @@ class CopySource(ReferenceSource):
     def scores(self, module: PreferenceModule, batch: Any, split: ReferenceSplit) -> tuple[Any, Head | None]:
         """One forward of the copy, on the encoding that it shares with the policy where the family has one."""
         # A flow model has no output head.
-        return module.scores(batch, self._copy), getattr(self._copy, "logits", None)
+        return module.reference_scores(batch, self._copy), getattr(self._copy, "logits", None)
 
     def refresh(self, module: PreferenceModule, decay: float) -> None:
         """Copy what trains, or average it."""

@@ -79,8 +79,9 @@ class AnswerProbe(Probe[VistaBatch]):
 
     @classmethod
     def of(cls, batch: VistaBatch) -> Self:
-        """The first real sample's first view."""
-        view = next((view for view in batch.views if batch.real[view.sample]), batch.views[0])
+        """The first real sample's first view, as the reference is shown it."""
+        views = batch.for_reference().views
+        view = next((view for view in views if batch.real[view.sample]), views[0])
         # Of its own frames, so that the pool of all views need not be kept.
         single = replace(view.with_frames(view.frames), sample=0, answers=dict(view.answers))
         return cls(VistaBatch([batch.keys[view.sample]], [single], batch.mask[view.sample : view.sample + 1]))
@@ -120,13 +121,15 @@ class AnswerProbe(Probe[VistaBatch]):
         """The view's fields."""
         (view,) = self.kept.views
         state = {"view": view.name, "frames": view.frames, "prompt": view.prompt, "answers": dict(view.answers)}
-        return {**state, "times": view.times, "turns": view.turns}
+        own = {"for_reference": True} if view.for_reference else {}
+        return {**state, "times": view.times, "turns": view.turns, **own}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
         """The probe of a real sample."""
         answers, turns = dict(state["answers"]), tuple(state.get("turns", ()))
         view = View(0, state["view"], state["frames"], state["prompt"], answers, state.get("times"), turns)
+        view.for_reference = bool(state.get("for_reference", False))
         return cls(VistaBatch([state["key"]], [view], torch.ones(1, dtype=torch.bool)))
 
 

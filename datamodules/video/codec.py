@@ -26,6 +26,7 @@ from datamodules.video.containers import HEAD_BYTES, container_format, file_head
 from datamodules.video.display import HD_LINES, Display
 from datamodules.video.facts import VideoFacts
 from datamodules.video.frame_places import FramePlaces, far_apart, frame_places
+from datamodules.video.packets import Packet
 
 #: Constant rate factor of the ordinary encoding: visually close to the source, a few kilobytes per toy video.
 QUALITY = 17
@@ -153,13 +154,25 @@ def _pass(
 
 def _frame_places(video: bytes | str | Path) -> FramePlaces | None:
     """Where a video's frames are, from its packets; None where that does not follow from them."""
+    packets, frames_per_tick = read_packets(video)
+    return frame_places([(packet.time, packet.key, packet.cut) for packet in packets], frames_per_tick)
+
+
+def read_packets(video: bytes | str | Path) -> tuple[list[Packet], float]:
+    """A video's packets in the order of decoding, without decoding one, and its frames a tick; 0 = unknown.
+
+    Raises:
+        ValueError: "undecodable ...": not a video.
+    """
     with _opened(video) as container:
         stream = _video_stream(container)
         rate, tick = stream.average_rate or stream.guessed_rate, stream.time_base
         packets = [
-            (packet.pts, packet.is_keyframe, packet.is_discard) for packet in container.demux(stream) if packet.size
+            Packet(packet.pts, packet.is_keyframe, packet.is_discard, packet.size)
+            for packet in container.demux(stream)
+            if packet.size
         ]
-    return frame_places(packets, float(rate * tick) if rate and tick else 0.0)
+    return packets, float(rate * tick) if rate and tick else 0.0
 
 
 def probe(video: bytes | str | Path, constant_rate: bool = False, every_frame: bool = False) -> VideoFacts:

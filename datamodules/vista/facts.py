@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,16 +30,17 @@ class FrameSpan:
         """`num` frame numbers spread evenly over the span."""
         return uniform_indices(self.first, self.last, num)
 
-    def times(self, num: int, whole: FrameSpan) -> list[float]:
-        """When each of the frames of `indices` is shown, in seconds from the span's first frame.
+    def times(self, indices: Sequence[int], whole: FrameSpan) -> list[float]:
+        """When each of some frames is shown, in seconds from the span's first frame.
 
         Args:
-            num: frames of the view.
+            indices: the frames of the view.
             whole: the sample's whole video; a single frame that is repeated is shown with its step.
         """
         if len(self) > 1:
-            return [(index - self.first) / self.fps for index in self.indices(num)]
+            return [(index - self.first) / self.fps for index in indices]
         # All at one moment would be no video to a policy that reads times.
+        num = len(indices)
         step = max(len(whole) - 1, 1) / whole.fps / max(num - 1, 1)
         return [place * step for place in range(num)]
 

@@ -70,15 +70,18 @@ class VistaRecipe(Recipe[VistaBatch]):
         """
         views: list[View] = []
         for place, sample_views in enumerate(samples):
-            for view in sample_views or [blank_view(place, self.maker.num_frames, self.maker.needs)]:
+            for view in sample_views or [blank_view(place, self.maker.frames.num_frames, self.maker.needs)]:
                 view.sample = place
                 views.append(view)
+        # Once more: samples may be questions about one video.
+        views = share_frames(views)
         return VistaBatch(
             keys=[self.annotations.index.entries[slot.position].key for slot in planned.slots],
-            # Once more: samples may be questions about one video.
-            views=share_frames(views),
+            views=[view for view in views if not view.for_reference],
             mask=torch.tensor([slot.mask for slot in planned.slots]),
             denominators=dict(planned.denominators),
             # Of the first slot, as a batch may span two epochs.
             epoch=planned.slots[0].epoch,
+            reference_apart=self.maker.frames.reference_frames is not None,
+            reference_views=[view for view in views if view.for_reference],
         )

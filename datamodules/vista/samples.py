@@ -186,6 +186,7 @@ class View:
         turns: earlier turns of the conversation, question and answer of each; the policy's template renders them, and
             the video is in the first.
         places: which T frames of the pool are shown, in this order; None = all of them, as they are.
+        for_reference: the reference is shown this in the place of the view of its name, with the same answers.
     """
 
     sample: int
@@ -196,6 +197,7 @@ class View:
     times: Tensor | None = None
     turns: tuple[tuple[str, str], ...] = ()
     places: list[int] | None = None
+    for_reference: bool = False
 
     @property
     def frames(self) -> Tensor:
@@ -245,6 +247,9 @@ class VistaBatch:
         reference_head: hidden states (N, D) -> logits (N, V) of the reference, beside `reference`.
         index: (K,) int64, the rows of the answers that terms compare, see `compared`; always made here.
         real: `mask` as B plain bools, for code that asks sample by sample.
+        reference_apart: the reference has views of its own, and so an encoding of its own, on every rank and in every
+            batch.
+        reference_views: these, of the samples that have one; see `View.for_reference`.
 
     `real` and the rows of the answers are worked out when the batch is made: on the CPU, where reading the mask waits
     for no device. So whoever changes mask or views makes another batch (`dataclasses.replace`).
@@ -258,6 +263,8 @@ class VistaBatch:
     encoded: Any = None
     reference: AnswerScores | None = None
     reference_head: Callable[[Tensor], Tensor] | None = None
+    reference_apart: bool = False
+    reference_views: list[View] = field(default_factory=list)
     # An argument only so that Lightning moves it with the rest.
     index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64), repr=False, compare=False)
     # No arguments, so that Lightning keeps them as they are when it moves the batch to a device.
@@ -289,10 +296,20 @@ class VistaBatch:
         """Sample position -> row of `AnswerScores` for one answer under one view; masked samples are left out."""
         return self._rows.get((view, answer), {})
 
+    def for_reference(self) -> VistaBatch:
+        """The batch as the reference sees it: the same samples and answers in the same rows."""
+        if not self.reference_apart:
+            return self
+        # A shallow copy: rows and mask stay as they were worked out on the CPU.
+        seen, own = copy.copy(self), {(view.sample, view.name): view for view in self.reference_views}
+        seen.views = [own.get((view.sample, view.name), view) for view in self.views]
+        seen.encoded, seen.reference_apart, seen.reference_views = None, False, []
+        return seen
+
     def pin_memory(self) -> VistaBatch:
         """Page-locked frames, for asynchronous copies to a GPU (DataLoader calls this; it ignores dataclasses)."""
         pinned = {pool: tensor.pin_memory() for pool, tensor in self._pools().items()}
-        for view in self.views:
+        for view in [*self.views, *self.reference_views]:
             view.pool = pinned[id(view.pool)]
         self.mask, self.index = self.mask.pin_memory(), self.index.pin_memory()
         return self
@@ -305,17 +322,17 @@ class VistaBatch:
         pools = {pool: move_data_to_device(tensor, device) for pool, tensor in self._pools().items()}
         # Not by `replace`, which would read the mask again, now from the device.
         batch = copy.copy(self)
-        for name in (own.name for own in fields(self) if own.init and own.name != "views"):
+        for name in (own.name for own in fields(self) if own.init and own.name not in ("views", "reference_views")):
             setattr(batch, name, move_data_to_device(getattr(self, name), device))
-        batch.views = [
-            replace(view, pool=pools[id(view.pool)], times=move_data_to_device(view.times, device))
-            for view in self.views
-        ]
+        batch.views, batch.reference_views = (
+            [replace(view, pool=pools[id(view.pool)], times=move_data_to_device(view.times, device)) for view in views]
+            for views in (self.views, self.reference_views)
+        )
         return batch
 
     def _pools(self) -> dict[int, Tensor]:
         """The views' pools, by identity."""
-        return {id(view.pool): view.pool for view in self.views}
+        return {id(view.pool): view.pool for view in [*self.views, *self.reference_views]}
 
 
 def blank_view(sample: int, num_frames: int, needs: Needs) -> View:

@@ -5,9 +5,8 @@ Each video is decoded once: the frames that the views of a sample show of it are
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.stream.draws import generator
-from datamodules.video.codec import decode_each, decode_image
 from datamodules.vista.facts import FrameSpan, SampleFacts
+from datamodules.vista.frame_choices import FrameChoice, content_of, decoded
+from datamodules.vista.frame_samplers import SampledSpan, ViewFrames
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.samples import VIEW_NAMES, AnswerName, Needs, PreferenceRow, View, ViewName
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, SpanNegative, VideoNegative
@@ -100,15 +100,6 @@ def membership(
     return terms | {term: np.array([level in has for has in levels], bool) for term, level in TERM_LEVELS.items()}
 
 
-class FrameChoice(NamedTuple):
-    """Frames of one video: the sample that has it, which member, which frames, and when each is shown in the view."""
-
-    key: str
-    member: str
-    indices: list[int]
-    times: list[float]
-
-
 @dataclass(frozen=True, slots=True)
 class ViewMaker:
     """Makes the views of a sample.
@@ -116,7 +107,7 @@ class ViewMaker:
     Attributes:
         needs: the views to make and the answers to score under each; no other view is decoded.
         negatives: the negative of each level.
-        num_frames: frames per view.
+        frames: how many frames each view shows, and which.
         seed: the run's seed.
         resample_each_epoch: draw again in every epoch; otherwise a sample's views are always the same.
         visible: what the policy sees of the frames; object negatives change only that.
@@ -124,21 +115,29 @@ class ViewMaker:
 
     needs: Needs
     negatives: Negatives
-    num_frames: int
+    frames: ViewFrames
     seed: int
     resample_each_epoch: bool = False
     visible: VisibleRegions = WHOLE_FRAMES
 
     def __post_init__(self) -> None:
         for name in self.needs:
-            negative = self._span_negative(name)
+            negative, count = self._span_negative(name), self.frames.count(name)
             # One frame backwards is the frame itself: margin and gradient would be 0 in every step.
-            if negative is not None and self.num_frames < negative.least_frames:
+            if negative is not None and count < negative.least_frames:
+                setting = "num_frames" if count == self.frames.num_frames else "num_clip_frames"
                 raise ValueError(
-                    f"data.num_frames is {self.num_frames}: {type(negative).__name__}, the {name.replace('_', ' ')}, "
+                    f"data.{setting} is {count}: {type(negative).__name__}, the {name.replace('_', ' ')}, "
                     f"would show the same as its positive; give at least {negative.least_frames}, another negative, or "
                     "its term the weight 0"
                 )
+        if self.frames.reference_frames is not None and "video_negative" in self.needs:
+            # What the reference says of the clip and of the negative's whole video differs by their lengths alone.
+            raise ValueError(
+                "data.reference_frames shows the reference the event's clip, and the video term would compare its "
+                "score of the clip with that of another whole video; give weights.video 0, or leave reference_frames "
+                "out"
+            )
 
     def __call__(
         self,
@@ -150,6 +149,8 @@ class ViewMaker:
         find_partner: Callable[[np.random.Generator], Partner],
     ) -> list[View]:
         """The sample's views, as sample 0 of a batch, in the order of `VIEW_NAMES`; maybe none of those needed.
+
+        A view of the reference's own is behind them.
 
         Args:
             row: the annotation.
@@ -175,21 +176,27 @@ class ViewMaker:
             source, span, read = self._source(name, facts, draw, find_partner)
             if read is not None:
                 videos[source, span.member] = read(span.member)
+            indices = self._indices(name, facts, span, videos)
             # A negative that reorders or alters frames keeps this clock: time belongs to the place, not to the frame.
-            times = span.times(self.num_frames, full.whole())
-            choices[name] = FrameChoice(source, span.member, span.indices(self.num_frames), times)
-        frames = _decoded(choices, videos)
+            choices[name] = FrameChoice(source, span.member, indices, span.times(indices, full.whole()))
+        shown: dict[str, FrameChoice] = {str(name): choice for name, choice in choices.items()}
+        if "original" in choices and (event := self._reference_span(facts)) is not None:
+            indices = event.indices(self.frames.reference_frames or 1)
+            shown["reference"] = FrameChoice(facts.key, event.member, indices, event.times(indices, full.whole()))
+        frames = decoded(shown, videos)
         if "object" in frames and not full.key_frame:
             height, width = frames["object"].shape[2:]
             if fault := full.video.size_fault(width, height):
                 raise ValueError(f"{full.key}.mp4: {fault}")
-        return [
-            View(
-                0, name, self._shown(name, frames[name], full, draw), row.question, self._answers(name, row),
-                torch.tensor(choice.times, dtype=torch.float32), row.turns,
-            )
-            for name, choice in choices.items()
-        ]  # fmt: skip
+
+        def view(name: ViewName, frames: Tensor, choice: FrameChoice) -> View:
+            times = torch.tensor(choice.times, dtype=torch.float32)
+            return View(0, name, frames, row.question, self._answers(name, row), times, row.turns)
+
+        views = [view(name, self._shown(name, frames[name], full, draw), choice) for name, choice in choices.items()]
+        if "reference" in shown:
+            views.append(replace(view("original", frames["reference"], shown["reference"]), for_reference=True))
+        return views
 
     def _source(
         self,
@@ -207,17 +214,40 @@ class ViewMaker:
         partner = find_partner(draw(f"{name}/partner"))
         return partner.facts.key, negative.span(partner.facts, span, draw(f"{name}/span")), partner.read
 
+    def _indices(
+        self, name: ViewName, facts: SampleFacts, span: FrameSpan, videos: Mapping[tuple[str, str], bytes]
+    ) -> list[int]:
+        """The frames of a view; one that is made of other frames than its positive has the positive's places."""
+        positive, num = self._positive(name, facts), self.frames.count(name)
+        if name.startswith("object"):
+            return span.indices(num)
+        sampler = self.frames.sampler_of(name)
+        event = None if facts.event is None else facts.span_of_event(facts.event)
+        content = content_of(videos, facts.key, positive.member) if sampler.reads_content else b""
+        try:
+            indices = sampler.indices(SampledSpan(positive, event, content, f"{facts.key}.{positive.member}"), num)
+        except ValueError as error:
+            raise ValueError(f"{facts.key}.{positive.member}: {error}") from error
+        return indices if span == positive else sampler.moved(indices, positive, span)
+
+    def _reference_span(self, facts: SampleFacts) -> FrameSpan | None:
+        """What the reference is shown in the place of the whole video; None = the same."""
+        return None if self.frames.reference_frames is None else facts.event_span()
+
     def members(self, facts: SampleFacts, levels: Collection[Level]) -> set[str]:
         """The members of a sample that its views may be made of."""
         facts = self.visible.seen(facts)
         members: set[str] = set()
         for name in self._names(levels):
             negative = self._span_negative(name)
-            if negative is None:
-                members.add(self._positive(name, facts).member)
             # A partner's members are read when it is drawn.
-            elif not negative.needs_partner:
-                members |= {self._positive(name, facts).member, *negative.members(facts)}
+            partner = negative is not None and negative.needs_partner
+            if not partner or self.frames.sampler_of(name).reads_content:
+                members.add(self._positive(name, facts).member)
+            if negative is not None and not partner:
+                members |= {*negative.members(facts)}
+            if name == "original" and (event := self._reference_span(facts)) is not None:
+                members.add(event.member)
         return members
 
     def _names(self, levels: Collection[Level]) -> list[ViewName]:
@@ -270,28 +300,3 @@ class ViewMaker:
 
     def _answers(self, name: ViewName, row: PreferenceRow) -> dict[AnswerName, str]:
         return {answer: text for answer in self.needs[name] if (text := getattr(row, answer))}
-
-
-def _decoded(
-    choices: Mapping[ViewName, FrameChoice], videos: Mapping[tuple[str, str], bytes]
-) -> dict[ViewName, Tensor]:
-    """View -> (T, 3, H, W) frames; each video is read once, for the union of what its views show."""
-    union: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for choice in choices.values():
-        union[choice.key, choice.member].update(choice.indices)
-    decoded = {}
-    for (key, member), indices in union.items():
-        if (key, member) not in videos:
-            raise ValueError(f"{key}.{member} is missing, though the index says that it is there")
-        content = videos[key, member]
-        try:
-            # A picture is a video of one frame.
-            decoded[key, member] = (
-                {0: decode_image(content)} if member.endswith("jpg") else decode_each(content, indices)
-            )
-        except ValueError as error:
-            raise ValueError(f"{key}.{member}: {error}") from error
-    return {
-        name: torch.stack([decoded[choice.key, choice.member][index] for index in choice.indices])
-        for name, choice in choices.items()
-    }

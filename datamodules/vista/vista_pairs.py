@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -11,6 +12,8 @@ from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.planned_data import Selection, TextFaults, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.facts import SampleFacts
+from datamodules.vista.frame_samplers import FrameSampler, UniformFrames, ViewFrames
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.recipe import VistaRecipe
 from datamodules.vista.samples import VistaBatch
@@ -29,7 +32,14 @@ class VistaPairs(ContinuedData[VistaBatch]):
         train: index file of the training shards (``NAME.index.json``, a path or an http(s) or s3 address), or several.
         val: likewise, of the validation shards; every sample is seen once.
         predict: likewise, of the shards whose reference scores are cached; None = the training shards.
-        num_frames: frames per view, spread evenly over the video or the clip (released code: 8).
+        num_frames: frames per view (released code: 8).
+        num_clip_frames: frames of the views of the clip; None = `num_frames`. Some policies take one number only.
+        num_object_frames: how often the boxed frame is repeated; None = `num_frames`.
+        frames: which frames of the whole video are shown; None = UniformFrames, spread evenly.
+        clip_frames: which of the clip; None = UniformFrames.
+        reference_frames: show the reference so many frames of the event's clip in the place of the whole video, which
+            the policy sees; None = it sees the same. The video term must then have the weight 0. A sample without an
+            event is shown to both as a whole.
         video_negative: the negative of the whole video; None = Reverse, the paper's best.
         clip_negative: the negative of the event clip; None = RelevantSegment, the paper's best.
         object_negative: the negative of the boxed frame; None = RoiMove, the paper's best.
@@ -46,15 +56,27 @@ class VistaPairs(ContinuedData[VistaBatch]):
         val: Paths | None = None,
         predict: Paths | None = None,
         num_frames: int = 8,
+        num_clip_frames: int | None = None,
+        num_object_frames: int | None = None,
+        frames: FrameSampler | None = None,
+        clip_frames: FrameSampler | None = None,
+        reference_frames: int | None = None,
         video_negative: VideoNegative | None = None,
         clip_negative: ClipNegative | None = None,
         object_negative: ObjectNegative | None = None,
         resample_each_epoch: bool = False,
         **options: Any,
     ) -> None:
-        require_least(num_frames=(num_frames, 1))
+        counts = {"num_clip_frames": num_clip_frames, "num_object_frames": num_object_frames}
+        counts |= {"num_frames": num_frames, "reference_frames": reference_frames}
+        require_least(**{name: (count, 1) for name, count in counts.items() if count is not None})
         super().__init__({"train": train, "val": val, "predict": predict or train}, **options)
         self.num_frames = num_frames
+        self.num_clip_frames = num_clip_frames
+        self.num_object_frames = num_object_frames
+        self.frames = frames or UniformFrames()
+        self.clip_frames = clip_frames or UniformFrames()
+        self.reference_frames = reference_frames
         self.negatives = Negatives(
             video_negative or Reverse(), clip_negative or RelevantSegment(), object_negative or RoiMove()
         )
@@ -65,6 +87,14 @@ class VistaPairs(ContinuedData[VistaBatch]):
         self.unusable: dict[Split, dict[str, str]] = {"train": {}, "val": {}, "predict": {}}
         #: The module for which the texts of a split were checked.
         self._texts_checked: dict[Split, Any] = {}
+
+    @property
+    def view_frames(self) -> ViewFrames:
+        """How many frames each view shows, and which."""
+        return ViewFrames(
+            self.num_frames, self.num_clip_frames, self.num_object_frames, self.frames, self.clip_frames,
+            self.reference_frames,
+        )  # fmt: skip
 
     def views_fingerprint(self, split: Split = "train") -> dict[str, Any]:
         """All that determines the views of a split, in plain types; equal fingerprints mean equal views.
@@ -81,6 +111,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
             "negatives": self.negatives.describe(self.annotations(split).visible),
             "resample_each_epoch": self.resample_each_epoch,
             **({"processor": facts} if facts else {}),
+            **self.view_frames.describe(),
+            **({"pooled_tokens": pooled} if (pooled := getattr(policy, "pooled_tokens", None)) else {}),
         }
 
     def setup(self, stage: str) -> None:
@@ -100,10 +132,35 @@ class VistaPairs(ContinuedData[VistaBatch]):
                 f"{self.paths[split]}: {type(others[0]).__name__} shows another video, but all samples are of one "
                 "(the same video_id or the same file); add videos or choose another negative"
             )
-        needs = self.active_trainer.lightning_module.needs()
-        remark = self.annotations(split).visible.remark(samples) if "object" in needs else None
-        if remark is not None:
+        module: Any = self.active_trainer.lightning_module
+        if self.reference_frames is not None and not getattr(module, "has_reference", True):
+            raise ValueError(
+                f"data.reference_frames is {self.reference_frames}, but {type(module).__name__} compares with no "
+                "reference; leave it out"
+            )
+        remarks = [self.annotations(split).visible.remark(samples) if "object" in module.needs() else None]
+        remarks += [self.frames.remark(samples), self._even_remark(module.policy), self._reference_remark(samples)]
+        for remark in filter(None, remarks):
             rank_zero_warn(f"{self.paths[split]}: {remark}")
+
+    def _even_remark(self, policy: Any) -> str | None:
+        """Where a policy takes frames for evenly spaced that are not."""
+        if (self.frames.even and self.clip_frames.even) or not getattr(policy, "reads_mean_step", False):
+            return None
+        return (
+            "frames are not evenly spaced in time, and the policy's positions know the mean step between frames only; "
+            "Qwen3-VL, which reads each time, fits such frames better"
+        )
+
+    def _reference_remark(self, samples: Sequence[SampleFacts]) -> str | None:
+        """How many samples have no clip for the reference."""
+        without = [facts.key for facts in samples if facts.event_span() is None]
+        if self.reference_frames is None or not without:
+            return None
+        return (
+            f"{len(without)} of {len(samples)} samples have no event: their reference sees the whole video, as the "
+            f"policy does (the first is {without[0]!r})"
+        )
 
     def text_faults(self, split: Split, faults_of: TextFaults) -> list[str]:
         """Samples that are altered or whose texts the policy cannot take: ten at most, and their number.
@@ -114,7 +171,8 @@ class VistaPairs(ContinuedData[VistaBatch]):
         if self._texts_checked.get(split) is module:
             return []
         names = sorted({name for answers in module.needs().values() for name in answers})
-        unusable = unusable_samples(self.index(split), self.reader, names, self.num_frames, faults_of)
+        most = self.view_frames.most(module.needs())
+        unusable = unusable_samples(self.index(split), self.reader, names, most, faults_of)
         count, total, lines = len(unusable), len(self.index(split)), list(unusable.values())
         title = f"{self.paths[split]}: {count} of {total} samples cannot be used"
         if count and self.on_bad_sample == "raise":
@@ -140,7 +198,7 @@ class VistaPairs(ContinuedData[VistaBatch]):
         """The views that the model needs; it says so when the loader is made, for callbacks may have added terms."""
         annotations = self.annotations(split)
         maker = ViewMaker(
-            self.active_trainer.lightning_module.needs(), self.negatives, self.num_frames, self.seed,
+            self.active_trainer.lightning_module.needs(), self.negatives, self.view_frames, self.seed,
             self.resample_each_epoch, annotations.visible,
         )  # fmt: skip
         _ = annotations.levels, annotations.partners

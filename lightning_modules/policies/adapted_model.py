@@ -22,6 +22,7 @@ from lightning_modules.policies.quantization import Quantization, check_quantiza
 from lightning_modules.policies.remote_code import load_failure
 from lightning_modules.policies.sharding import full_state_dict, is_sharded
 from lightning_modules.policies.shared_attention import use_shared_prefix_attention
+from lightning_modules.policies.token_pooling import TokenPooling
 
 
 class AdaptedModel(nn.Module):
@@ -49,6 +50,8 @@ class AdaptedModel(nn.Module):
         adapter_compute: bfloat16 = adapters are multiplied in bfloat16, which takes less memory and time; their
             weights, gradients and optimizer states stay float32.
         compile: blocks = `torch.compile` makes the kernels of each transformer block, at the first steps.
+        token_pooling: average squares of a frame's patch tokens behind the projector, by the level of the view; None =
+            every token. Families whose positions or times belong to the tokens as they are refuse it.
 
     Raises:
         ValueError: `path` holds no checkpoint of the family, or a setting contradicts another.
@@ -58,6 +61,8 @@ class AdaptedModel(nn.Module):
     kinds: ClassVar[Mapping[str, str] | None] = None
     #: The linears that get an adapter by default.
     linears: ClassVar[str] = adapters.LANGUAGE_LINEARS
+    #: Why tokens cannot be averaged; None = they can.
+    unpoolable: ClassVar[str | None] = "its family says nothing of how a frame's tokens lie"
     #: Whether the family's `hidden` takes packed views.
     packs: ClassVar[bool] = True
     # As they are where a policy is not given them.
@@ -77,8 +82,11 @@ class AdaptedModel(nn.Module):
         quantization: Quantization | None = None,
         adapter_compute: AdapterCompute = "float32",
         compile: Compile | None = None,  # as the field names it
+        token_pooling: TokenPooling | None = None,
     ) -> None:
         super().__init__()
+        if token_pooling is not None and self.unpoolable is not None:
+            raise ValueError(f"policy.token_pooling is not for {type(self).__name__}: {self.unpoolable}")
         self.path = path
         self.lora = lora
         self.adapter = adapter
@@ -88,6 +96,9 @@ class AdaptedModel(nn.Module):
         self.activation_checkpointing = activation_checkpointing
         self.layout = layout
         self.quantization = quantization
+        self.token_pooling = token_pooling
+        #: The same as a plain text, as which cached scores are compared by it, and a card names it.
+        self.pooled_tokens = None if token_pooling in (None, TokenPooling()) else str(token_pooling)
         adapted = lora is not None or adapter is not None
         check_quantization(quantization, adapted)
         check_adapter_compute(adapter_compute, adapted)

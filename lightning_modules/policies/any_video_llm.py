@@ -35,6 +35,9 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
 
     uses_times = True
     packs = False
+    unpoolable = (
+        "the model's own forward puts its tokens in their places; lower policy.max_pixels, or show fewer frames"
+    )
 
     def read_config(self) -> Any:
         """The configuration, of a class that takes the tower's outputs.

@@ -54,7 +54,7 @@ class Chat:
         self.template = template
         self.video_token = video_token
         self.video_token_id = video_token_id
-        self._video = [video_token_id] * num_video_tokens
+        self.num_video_tokens = num_video_tokens
         self.eos_token_id: int = tokenizer.eos_token_id
         self._plain = PlainText(tokenizer)
         # What the tokenizer puts before a text; some put an end behind it too, which no prompt may have.
@@ -65,13 +65,16 @@ class Chat:
         space = "" if lead_in[-1].isspace() else " "
         self._answer_ids = AnswerIds(self._plain, lead_in, space, self.eos_token_id, (video_token,))
 
-    def prompt_ids(self, question: str, where: str, turns: Sequence[tuple[str, str]] = ()) -> list[int]:
+    def prompt_ids(
+        self, question: str, where: str, turns: Sequence[tuple[str, str]] = (), num_video_tokens: int | None = None
+    ) -> list[int]:
         """The prompt's ids, with one video token for each of the video's features.
 
         Args:
             question: the question, without a video token.
             where: what to call it in an error.
             turns: earlier questions and answers; the first question has the video.
+            num_video_tokens: features of this video; None = as many as every one has.
 
         Raises:
             ValueError: the placeholder is missing or appears more than once.
@@ -79,7 +82,7 @@ class Chat:
         if turns:
             (first, answer), *others = turns
             # Earlier answers end their turn like the one that is scored.
-            ids = [*self.prompt_ids(first, where), *self.answer_ids(answer, where)]
+            ids = [*self.prompt_ids(first, where, (), num_video_tokens), *self.answer_ids(answer, where)]
             for asked, answered in [*others, (question, None)]:
                 ids += self._later_ids(asked, where)
                 ids += [] if answered is None else self.answer_ids(answered, where)
@@ -93,7 +96,8 @@ class Chat:
         ids = self._opening + self._plain.ids(self._before, question, self._after, where)
         # Only now, so that texts are tokenised once and not behind thousands of placeholders.
         place = ids.index(self.video_token_id)
-        return [*ids[:place], *self._video, *ids[place + 1 :]]
+        count = self.num_video_tokens if num_video_tokens is None else num_video_tokens
+        return [*ids[:place], *[self.video_token_id] * count, *ids[place + 1 :]]
 
     def _later_ids(self, question: str, where: str) -> list[int]:
         """The ids of a question behind the first turn: without the video, and without a system text before it."""

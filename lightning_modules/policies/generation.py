@@ -38,7 +38,7 @@ def greedy_answers(
     assert policy.model is not None, "load() comes first"
     # Sharded weights are gathered by all ranks together, so that every rank asks as often, if need be for nobody.
     most = most_of_any_rank(len(views), policy.device) if is_sharded(policy) else len(views)
-    spare = list(views[:1]) or [blank_view(0, getattr(policy, "num_frames", 2), {})]
+    spare = list(views[:1]) or [blank_view(0, getattr(policy, "num_frames", None) or 2, {})]
     calls = most if policy.asking == "one by one" else min(most, 1)
     asked = [*views, *spare * max(calls - len(views), 0)]
     prefixes = []

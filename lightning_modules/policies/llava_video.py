@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from math import isqrt
 
 import torch
 from torch import Tensor
 
+from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import distinct_units
 from lightning_modules.policies.clip_tower import tower_dtype
 from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
+from lightning_modules.policies.token_pooling import check_sides, pooled_tokens
 from lightning_modules.policies.video_llm import VideoLLM
 
 
@@ -22,6 +26,7 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
     """
 
     asking = "embeddings"
+    unpoolable = None
     kinds = {  # noqa: RUF012  # never written
         "llava_next_video": "LlavaNextVideoForConditionalGeneration",
         "llava_onevision": "LlavaOnevisionForConditionalGeneration",
@@ -40,10 +45,37 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         frames, places = distinct_units(videos)
         dtype = tower_dtype(self.base.model.vision_tower)
         features, ending = self._features(torch.stack(frames).to(self.device, dtype))
-        views = [torch.cat([features[row].flatten(0, 1), ending]) for row in places]
+        side = isqrt(features.shape[1])
+        views = [
+            torch.cat([pooled_tokens(features[row], side, side, prefix.pooling).flatten(0, 1), ending])
+            for row, prefix in zip(places, prefixes, strict=True)
+        ]
         counts = [prefix.ids.count(self.video_token_id) for prefix in prefixes]
         assert [len(view) for view in views] == counts, "features and placeholders differ in number"
         return (torch.cat(views),)
+
+    def pooled_ids(self, ids: list[int], view: View) -> list[int]:
+        """Each run of placeholders cut down: InternVL's are of one frame, the others' of all frames and a line break.
+
+        Raises:
+            ValueError: the squares do not fill a frame's tokens.
+        """
+        pooling = self.pooling_of(view)
+        if pooling == 1:
+            return ids
+        total = ids.count(self.video_token_id)
+        tokens = (total - self._line_breaks) // view.num_frames
+        check_sides([isqrt(tokens)] * 2, self.token_pooling, "the projector")
+        cut: list[int] = []
+        for placeholder, run in groupby(ids, lambda index: index == self.video_token_id):
+            length = len(own := list(run))
+            cut += own[: length // tokens * (tokens // pooling**2) + length % tokens] if placeholder else own
+        return cut
+
+    @property
+    def _line_breaks(self) -> int:
+        """OneVision puts one learned line break behind a video."""
+        return 1 if self.config.model_type == "llava_onevision" else 0
 
     def _features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(U, 3, S, S) distinct frames -> (U, P, D) features, and (e, D) what ends a video."""
@@ -52,7 +84,5 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
             features = model.get_image_features(frames, return_dict=True).pooler_output
             return features, features.new_zeros(0, features.shape[-1])
         features = model.get_video_features(frames[None], return_dict=True).pooler_output.flatten(0, 1)
-        # OneVision puts one learned line break behind a video.
-        count = 1 if self.config.model_type == "llava_onevision" else 0
-        cut = len(features) - count
+        cut = len(features) - self._line_breaks
         return features[:cut].unflatten(0, (len(frames), -1)), features[cut:]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datamodules.vista.samples import View
 from lightning_modules.policies import hub_model
 from lightning_modules.policies.clip_tower import tower_dtype, tower_states
 from lightning_modules.policies.frames import FrameFit
@@ -18,6 +19,7 @@ from lightning_modules.policies.pllava_weights import check_names, llava_configu
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.quantization import quantization_options
 from lightning_modules.policies.template_policy import TemplatePolicy
+from lightning_modules.policies.token_pooling import check_sides, pooled_tokens
 from lightning_modules.policies.video_llm import VideoLLM
 
 _VIDEO_CHATGPT = (
@@ -73,6 +75,7 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         self.pooling = tuple(self._content.get("pooling_shape", (16, 12, 12)))
         #: Frames below which a video's are repeated.
         self.num_frames = int(self._content.get("num_frames", 16))
+        check_sides(self.pooling[1:], self.token_pooling, "PLLaVA's own pooling")
 
     def read_config(self) -> Any:
         """The configuration of transformers' LLaVA, from the published one."""
@@ -91,10 +94,12 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
         return SimpleNamespace(tokenizer=tokenizer, video_processor=frames, video_token="<image>")  # noqa: S106
 
-    def num_video_tokens(self) -> int:
+    def num_video_tokens(self, view: View | None = None) -> int:
         """What pooling leaves, whatever the number of frames."""
         time, height, width = self.pooling
-        return int(time * height * width)
+        side = 1 if self.token_pooling is None else self.token_pooling.video
+        side = side if view is None else self.pooling_of(view)
+        return int(time * (height // side) * (width // side))
 
     def build(self, meta: bool) -> Any:
         """LLaVA with the merged weights, or on the meta device without them."""
@@ -130,7 +135,13 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         # The tower's class token comes first and is left out.
         projected = model.multi_modal_projector(states[:, 1:])
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
-        return (torch.cat([self._pooled(projected[row].unflatten(1, (side, side))) for row in places]),)
+        videos = [self._pooled(projected[row].unflatten(1, (side, side))) for row in places]
+        time, height, width = self.pooling
+        views = [
+            pooled_tokens(video.reshape(time, height * width, -1), height, width, prefix.pooling).flatten(0, 1)
+            for video, prefix in zip(videos, prefixes, strict=True)
+        ]
+        return (torch.cat(views),)
 
     def _pooled(self, frames: Tensor) -> Tensor:
         """(T, h, w, D) projected frames -> (t h w, D); a video shorter than the pool repeats its frames."""

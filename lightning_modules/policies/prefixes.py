@@ -36,12 +36,14 @@ class Prefix:
             an answer goes on at the largest + 1, in every row. None = 0 to L - 1.
         inputs: pixels and what describes them (grids, seconds), by the model's own names.
         view: whose frames the tower is shown, of a family that makes pixels of all views' frames together.
+        pooling: side of the squares of a frame's tokens that are averaged, see `TokenPooling`.
     """
 
     ids: list[int]
     positions: Tensor | None = None
     inputs: dict[str, Tensor] = field(default_factory=dict)
     view: View | None = None
+    pooling: int = 1
 
 
 @dataclass(slots=True)

@@ -95,11 +95,16 @@ class ProcessorPolicy(TransformersVideoLLM):
             ValueError: a text holds a video token, or the view has no times where the family uses them.
         """
         template, inputs = self.chat.parts(view, self.processor_options(view, where))
-        ids = [*self.chat.ids(template, conversation(view.prompt, view.turns), where), *start]
+        ids = self.chat.ids(template, conversation(view.prompt, view.turns), where)
+        ids = [*self.pooled_ids(ids, view), *start]
         # From our ids and not from the processor's, which would read control tokens in users' texts.
         if self.processor.return_mm_token_type_ids:
             inputs["mm_token_type_ids"] = self.chat.token_types(ids)
-        return Prefix(ids, self.positions(ids, inputs), inputs)
+        return Prefix(ids, self.positions(ids, inputs), inputs, pooling=self.pooling_of(view))
+
+    def pooled_ids(self, ids: list[int], view: View) -> list[int]:
+        """The ids with as many placeholders as pooling leaves features, of a family that pools."""
+        return ids
 
     def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor | None:
         """The positions of a prefix; None = 0, 1, 2 ..."""
@@ -145,7 +150,7 @@ class ProcessorPolicy(TransformersVideoLLM):
         video[::2] = 255
         view = View(0, "original", video, "?", {}, torch.arange(frames, dtype=torch.float32))
         template, _ = self.chat.parts(view, self.processor_options(view, "probe"))
-        return len(self.chat.ids(template, ["?"], "probe"))
+        return len(self.pooled_ids(self.chat.ids(template, ["?"], "probe"), view))
 
 
 def clock(view: View, where: str) -> Any:

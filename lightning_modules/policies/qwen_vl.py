@@ -22,11 +22,20 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
 
     uses_times = True
     asking = "inputs"
+    unpoolable = (
+        "its positions are the rows, columns and times of the tokens as its processor lays them out; lower "
+        "policy.max_pixels, which makes fewer of them"
+    )
     kinds = {  # noqa: RUF012  # never written
         "qwen2_vl": "Qwen2VLForConditionalGeneration",
         "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
         "qwen3_vl": "Qwen3VLForConditionalGeneration",
     }
+
+    @property
+    def reads_mean_step(self) -> bool:
+        """Whether positions know the mean step between frames only, and not each one's time."""
+        return bool(self.config.model_type == "qwen2_5_vl")
 
     def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor:
         """(3, L): time, row and column of every token."""

@@ -33,6 +33,7 @@ class TemplatePolicy(TransformersVideoLLM):
     """
 
     asking = "embeddings"
+    unpoolable = None
 
     def __init__(self, path: str, prompt_template: str, frame_fit: FrameFit, **options: Any) -> None:
         check_template(prompt_template)
@@ -41,8 +42,8 @@ class TemplatePolicy(TransformersVideoLLM):
         self.frame_fit: FrameFit = frame_fit
 
     @abstractmethod
-    def num_video_tokens(self) -> int:
-        """Features in the place of a video."""
+    def num_video_tokens(self, view: View | None = None) -> int:
+        """Features in the place of a view's video; of none, in the place of every video of the usual length."""
 
     @cached_property
     def chat(self) -> Chat:
@@ -61,7 +62,8 @@ class TemplatePolicy(TransformersVideoLLM):
 
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """The template around the question; the tower is shown the frames as they are."""
-        return Prefix([*self.chat.prompt_ids(view.prompt, where, view.turns), *start], view=view)
+        ids = self.chat.prompt_ids(view.prompt, where, view.turns, self.num_video_tokens(view))
+        return Prefix([*ids, *start], view=view, pooling=self.pooling_of(view))
 
     def answer_ids(self, answer: str, where: str) -> list[int]:
         """See `Chat.answer_ids`."""

@@ -137,7 +137,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         assert self.model is not None, "load() comes first"
         prefixes, answers = [], []
         for view in views:
-            where = f"sample {view.sample} of the batch, view {view.name}"
+            where = f"sample {view.sample} of the batch, view {view.name}{' of the reference' * view.for_reference}"
             prefix = self.prefix(view, where)
             ids = [self.answer_ids(text, f"{where}, answer {name}") for name, text in view.answers.items()]
             self.check_length(len(prefix.ids) + max(map(len, ids), default=0), where)
@@ -261,6 +261,10 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         self.prompt_length("?", "the prompt")
 
     # Parts
+
+    def pooling_of(self, view: View) -> int:
+        """Side of the squares of tokens that are averaged in a view."""
+        return 1 if self.token_pooling is None else self.token_pooling.of(view)
 
     def of_rows(self, packed: PackedViews, features: Tensor) -> Tensor:
         """Flat features of views -> flat features of the layout's rows, a view's as often as it has rows."""

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     settings = {name: getattr(options, name) for name in ("adapter", "num_frames")}
     policy = build_policy(options.policy, **{name: value for name, value in settings.items() if value is not None})
     # Before the weights are loaded: a mistyped name costs no minutes.
-    num_frames = options.num_frames or getattr(policy, "num_frames", DEFAULT_FRAMES)
+    num_frames = options.num_frames or getattr(policy, "num_frames", None) or DEFAULT_FRAMES
     frames, times = read_frames(options.video, num_frames)
     print(answer(policy, frames, times, options.question, options.max_new_tokens, options.device))
     return 0

@@ -188,3 +188,16 @@ def test_operations_agree_with_the_counter_of_torch() -> None:
     result = step_cost(module, batch, StepRun())
     forward = sum(count for work, count in result.flops.items() if work.phase == "forward")
     assert forward == counter.get_total_flops()
+
+
+def test_a_step_has_the_frames_of_each_view_and_the_references_own() -> None:
+    data = VistaPairs(
+        train="train.index.json", num_frames=4, num_clip_frames=2, num_object_frames=1, reference_frames=3
+    )
+    module = vista(num_frames=None)
+    module.weights["video"] = 0.0
+    batch = batch_of(module, data, SIZES, 1)
+    assert {view.name: len(view.frames) for view in batch.views} == {
+        "original": 4, "clip": 2, "clip_negative": 2, "object": 1, "object_negative": 1,
+    }  # fmt: skip
+    assert [len(view.frames) for view in batch.for_reference().views] == [3, 2, 2, 1, 1]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-import datamodules.vista.views
+import datamodules.vista.frame_choices
 from datamodules.video.codec import encode_mp4
 from datamodules.vista.facts import SampleFacts
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import RoiMask, RoiMove
 from datamodules.vista.samples import Box, PreferenceRow, View
@@ -32,7 +33,7 @@ def views_of(
     sample: tuple[PreferenceRow, dict[str, bytes]], maker: ViewMaker | None = None, epoch: int = 0
 ) -> dict[str, View]:
     row, members = sample
-    maker = maker or ViewMaker(ALL_NEEDS, Negatives(), 8, seed=0)
+    maker = maker or ViewMaker(ALL_NEEDS, Negatives(), ViewFrames(8), seed=0)
     facts = facts_of(row)
     levels = maker.negatives.levels(facts)
     read = {suffix: members[suffix] for suffix in maker.members(facts, levels)}  # nothing else may be touched
@@ -82,22 +83,22 @@ def test_a_level_without_annotation_or_room_has_no_view() -> None:
 )
 def test_one_frame_has_no_other_order(negatives: Negatives, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ViewMaker(ALL_NEEDS, negatives, 1, seed=0)
-    ViewMaker({"original": ("chosen",)}, negatives, 1, seed=0)
-    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=Noise()), 1, seed=0))
+        ViewMaker(ALL_NEEDS, negatives, ViewFrames(1), seed=0)
+    ViewMaker({"original": ("chosen",)}, negatives, ViewFrames(1), seed=0)
+    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=Noise()), ViewFrames(1), seed=0))
     assert not torch.equal(views["clip"].frames, views["clip_negative"].frames)
 
 
 def test_what_is_not_needed_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[list[int]] = []
-    original = datamodules.vista.views.decode_each
+    original = datamodules.vista.frame_choices.decode_each
 
     def counted(video: bytes, indices: Iterable[int]) -> dict[int, torch.Tensor]:
         decoded.append(sorted(indices))
         return original(video, indices)
 
-    monkeypatch.setattr(datamodules.vista.views, "decode_each", counted)
-    views = views_of(annotated("a"), ViewMaker({"original": ("chosen",)}, Negatives(), 8, seed=0))
+    monkeypatch.setattr(datamodules.vista.frame_choices, "decode_each", counted)
+    views = views_of(annotated("a"), ViewMaker({"original": ("chosen",)}, Negatives(), ViewFrames(8), seed=0))
     assert list(views) == ["original"]
     assert decoded == [[0, 4, 8, 13, 17, 22, 26, 31]]
     decoded.clear()
@@ -139,7 +140,7 @@ def test_the_boxed_frame_nearest_the_middle_of_the_event_shows_the_object(
 
 def test_only_the_boxes_of_that_frame_are_changed() -> None:
     boxes = (Box(4, 4, 8, 8, 1.5), Box(20, 20, 4, 4, 3.0), Box(30, 2, 4, 4))
-    maker = ViewMaker(ALL_NEEDS, Negatives(object=RoiMask()), 8, seed=0)
+    maker = ViewMaker(ALL_NEEDS, Negatives(object=RoiMask()), ViewFrames(8), seed=0)
     masked = views_of(annotated("a", boxes=boxes), maker)["object_negative"].frames[0, 0]
     assert (masked[4:12, 4:12] == 0).all()
     assert (masked[2:6, 30:34] == 0).all()
@@ -147,7 +148,7 @@ def test_only_the_boxes_of_that_frame_are_changed() -> None:
 
 
 def test_another_video_stands_in_at_both_levels() -> None:
-    maker = ViewMaker(ALL_NEEDS, Negatives(video=OtherVideo(), clip=OtherVideoSegment()), 8, seed=0)
+    maker = ViewMaker(ALL_NEEDS, Negatives(video=OtherVideo(), clip=OtherVideoSegment()), ViewFrames(8), seed=0)
     views = views_of(annotated("a"), maker)
     assert numbers(views["video_negative"].frames) == [40, 42, 44, 46, 48, 50, 52, 55]
     segment = numbers(views["clip_negative"].frames)
@@ -160,7 +161,7 @@ def test_views_repeat_until_drawn_anew_in_each_epoch() -> None:
     negatives = Negatives(video=Shuffle(), clip=RelevantSegment(), object=RoiMove())
 
     def frames(seed: int = 0, epoch: int = 0, resample: bool = False, key: str = "a") -> Any:
-        maker = ViewMaker(ALL_NEEDS, negatives, 8, seed, resample)
+        maker = ViewMaker(ALL_NEEDS, negatives, ViewFrames(8), seed, resample)
         views = views_of(annotated(key), maker, epoch)
         return torch.cat([views[name].frames for name in ("video_negative", "clip_negative", "object_negative")])
 
@@ -172,14 +173,14 @@ def test_views_repeat_until_drawn_anew_in_each_epoch() -> None:
 
 
 def test_one_level_draws_independently_of_the_others() -> None:
-    both = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=Noise()), 8, seed=0))
-    alone = views_of(annotated("a"), ViewMaker({"object_negative": ("chosen",)}, Negatives(), 8, seed=0))
+    both = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=Noise()), ViewFrames(8), seed=0))
+    alone = views_of(annotated("a"), ViewMaker({"object_negative": ("chosen",)}, Negatives(), ViewFrames(8), seed=0))
     assert torch.equal(both["object_negative"].frames, alone["object_negative"].frames)
 
 
 def test_faults_name_sample_and_member() -> None:
     row, members = annotated("a")
-    maker = ViewMaker(ALL_NEEDS, Negatives(), 8, seed=0)
+    maker = ViewMaker(ALL_NEEDS, Negatives(), ViewFrames(8), seed=0)
     facts = facts_of(row)
     levels = maker.negatives.levels(facts)
     with pytest.raises(ValueError, match=r"a\.mp4 is missing"):
@@ -231,7 +232,7 @@ def seconds(view: View) -> list[float]:
 
 @pytest.mark.parametrize("negative", [Reverse(), Shuffle(), Noise()])
 def test_a_negative_of_the_same_frames_keeps_the_positives_clock(negative: Any) -> None:
-    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=negative), 8, seed=0))
+    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=negative), ViewFrames(8), seed=0))
     assert seconds(views["original"]) == [0, 4, 8, 13, 17, 22, 26, 31]
     assert seconds(views["video_negative"]) == [0, 4, 8, 13, 17, 22, 26, 31]
 
@@ -246,5 +247,5 @@ def test_a_clip_starts_at_0_and_a_repeated_frame_has_the_videos_step() -> None:
 
 
 def test_another_video_has_its_own_clock() -> None:
-    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=OtherVideo()), 4, seed=0))
+    views = views_of(annotated("a"), ViewMaker(ALL_NEEDS, Negatives(video=OtherVideo()), ViewFrames(4), seed=0))
     assert seconds(views["video_negative"]) == [0, 5, 10, 15]

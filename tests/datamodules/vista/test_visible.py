@@ -14,6 +14,7 @@ import torch
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.facts import SampleFacts
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import ObjectNegative, PixelBox, RandomCrop, RoiBlur, RoiMask, RoiMove
 from datamodules.vista.samples import Box, Needs, PreferenceRow
@@ -69,7 +70,7 @@ def object_views(key: str, box: Box, negative: ObjectNegative) -> list[torch.Ten
         raise AssertionError("no other video is shown")
 
     row = PreferenceRow(key, "v", "What?", "A.", "B.", VideoFacts(2, 2.0, WIDTH, HEIGHT), boxes=(box,))
-    maker = ViewMaker(OBJECT_NEEDS, Negatives(object=negative), 1, seed=0, visible=regions())
+    maker = ViewMaker(OBJECT_NEEDS, Negatives(object=negative), ViewFrames(1), seed=0, visible=regions())
     known = SampleFacts.from_index(key, vista_facts(row))
     levels = maker.negatives.levels(maker.visible.seen(known))
     return [view.frames[0] for view in maker(row, known, levels, {"mp4": video(box)}, 0, no_partner)]
@@ -178,7 +179,7 @@ def test_a_picture_of_another_size_than_the_cropped_video_is_refused() -> None:
     size = VideoFacts(2, 2.0, 320, HEIGHT)
     row = PreferenceRow("a", "v", "What?", "A.", "B.", size, boxes=(SEEN[0],), key_frame=True)
     maker = ViewMaker(
-        OBJECT_NEEDS, Negatives(), 1, seed=0, visible=VisibleRegions({(HEIGHT, 320): PixelBox(2, 0, 9, 9)})
+        OBJECT_NEEDS, Negatives(), ViewFrames(1), seed=0, visible=VisibleRegions({(HEIGHT, 320): PixelBox(2, 0, 9, 9)})
     )
     known = replace(SampleFacts.from_index("a", vista_facts(row)), boxes=(Box(2, 0, 3, 3),))
     jpeg = cv2.imencode(".jpg", np.zeros((HEIGHT, 640, 3), np.uint8))[1].tobytes()

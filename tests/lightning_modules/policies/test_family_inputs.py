@@ -16,6 +16,7 @@ import torch
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts
 from datamodules.vista.facts import SampleFacts
+from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import ObjectNegative, RandomCrop, RoiBlur, RoiMask, RoiMove
 from datamodules.vista.samples import Box, PreferenceRow, View
@@ -45,7 +46,7 @@ def object_views(policy: Any, box: Box, negative: ObjectNegative) -> list[View]:
     row = PreferenceRow("a", "v", "What?", "A.", "B.", VideoFacts(4, 2.0, WIDTH, HEIGHT), boxes=(box,))
     facts = SampleFacts.from_index("a", vista_facts(row))
     visible = VisibleRegions.of(policy.visible, policy.frame_fit, [facts])
-    maker = ViewMaker(NEEDS, Negatives(object=negative), 4, seed=0, visible=visible)  # type: ignore[arg-type]
+    maker = ViewMaker(NEEDS, Negatives(object=negative), ViewFrames(4), seed=0, visible=visible)  # type: ignore[arg-type]
     levels = maker.negatives.levels(visible.seen(facts))
     return maker(row, facts, levels, video, 0, no_partner)
 

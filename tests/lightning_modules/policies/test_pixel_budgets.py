@@ -95,7 +95,7 @@ def test_a_cap_a_frame_leaves_fewer_tokens(
     kind: str, budget: dict[str, int], most_tokens: int, free: int, capped: int, folder: Path
 ) -> None:
     path, view = checkpoint(kind, folder), family_views()[0]
-    view = replace(view, frames=view.frames.repeat(2, 1, 1, 1), times=torch.arange(8) * 0.5)
+    view = replace(view.with_frames(view.frames.repeat(2, 1, 1, 1)), times=torch.arange(8) * 0.5)
     counts = []
     for cap in (False, True):
         policy = make_policy(path, cap_pixels_per_frame=cap, **budget)
