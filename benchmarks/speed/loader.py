@@ -26,7 +26,7 @@ from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
 from datamodules.stream.plan import EvalPlan
 from datamodules.video.facts import VideoFacts
-from datamodules.vista import views
+from datamodules.vista import frame_choices
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.object_negatives import RoiMove
@@ -181,7 +181,7 @@ def shown_frames(index_file: Path, options: LoaderOptions) -> Frames:
         asked.update(indices)
         return dict.fromkeys(indices, blank)
 
-    with mock.patch.object(views, "decode_each", noted):
+    with mock.patch.object(frame_choices, "decode_each", noted):
         for batch in vista_loader(index_file, options.frames, options.seed):
             shown[batch.keys[0]] = sorted(asked)
             asked.clear()

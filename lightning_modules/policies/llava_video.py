@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
-from datamodules.vista.shared_frames import distinct_units
+from datamodules.vista.shared_frames import ResizeFrames, distinct_units
 from lightning_modules.policies.clip_tower import tower_dtype
 from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.prefixes import Prefix
@@ -33,7 +33,7 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         "internvl": "InternVLForConditionalGeneration",
     }
 
-    def frame_resizer(self) -> FrameResizer | None:
+    def frame_resizer(self) -> ResizeFrames | None:
         """By the processor alone, since these families show every frame at one size, or InternVL's as it is asked."""
         return None if self._budget.options else FrameResizer.of(self.processor.video_processor)
 

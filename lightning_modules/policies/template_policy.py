@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.vista.samples import Box, View
-from datamodules.vista.shared_frames import distinct_frames
+from datamodules.vista.shared_frames import ResizeFrames, distinct_frames
 from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.frames import FrameFit, frame_pixels
@@ -84,13 +84,13 @@ class TemplatePolicy(TransformersVideoLLM):
         """(U, 3, S, S) float32 distinct frames of all views, and per view which of them is where."""
         # Before they are resized: equal source frames are equal pixels, and most of the six views repeat some.
         frames, places = distinct_frames([prefix.view for prefix in prefixes if prefix.view is not None])
-        pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, self._side)
+        pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, self._image_size)
         return pixels.to(self.device), places
 
-    def frame_resizer(self) -> FrameResizer | None:
+    def frame_resizer(self) -> ResizeFrames | None:
         """By the processor and `frame_fit`."""
-        return FrameResizer.of(self.processor.video_processor, self.frame_fit, self._side)
+        return FrameResizer.of(self.processor.video_processor, self.frame_fit, self._image_size)
 
     @property
-    def _side(self) -> int:
+    def _image_size(self) -> int:
         return int(self.config.vision_config.image_size)

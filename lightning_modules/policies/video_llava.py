@@ -56,7 +56,7 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         self.train_projector = train_projector
         super().__init__(path, prompt_template, frame_fit, **options)
         self.num_frames = num_frames
-        check_sides([self._side] * 2, self.token_pooling, "the tower")
+        check_sides([self._patches_a_row] * 2, self.token_pooling, "the tower")
 
     @property
     def video_token_id(self) -> int:
@@ -131,8 +131,9 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         if not shapes:
             return self.scattered(packed.ids, projected[packed.of_rows(places)].flatten(0, 2))
         videos = places.split([count for count, _ in shapes[0]])
+        side = self._patches_a_row
         features = [
-            pooled_tokens(projected[videos[view]], self._side, self._side, shapes[0][view][1], first=1).flatten(0, 1)
+            pooled_tokens(projected[videos[view]], side, side, shapes[0][view][1], first=1).flatten(0, 1)
             for view in packed.views
         ]
         return self.scattered(packed.ids, torch.cat(features))
@@ -141,10 +142,10 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         return tower_states(self.base.model.video_tower, pixels, self.config.vision_feature_layer)
 
     @property
-    def _side(self) -> int:
+    def _patches_a_row(self) -> int:
         """Patches in a row of a frame."""
         vision = self.config.vision_config
         return int(vision.image_size // vision.patch_size)
 
     def _tokens_per_frame(self, pooling: int = 1) -> int:
-        return (self._side // pooling) ** 2 + 1
+        return (self._patches_a_row // pooling) ** 2 + 1

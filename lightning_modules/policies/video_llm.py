@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from datamodules.vista.samples import AnswerName, AnswerScores, Box, View, ViewName
+from datamodules.vista.shared_frames import ResizeFrames
 from lightning_modules.policies.frames import FrameFit
 
 #: What one pass over the views shares with the next; its content is the family's own.
@@ -44,7 +45,7 @@ class VideoLLM(Protocol):
             width: of the source frame.
         """
 
-    def frame_resizer(self) -> Callable[[Sequence[Tensor]], Sequence[Tensor]] | None:
+    def frame_resizer(self) -> ResizeFrames | None:
         """Makes frames (3, H, W) uint8 as small as the tower sees them, in loader workers; it can be pickled.
 
         Only where `encode` makes the very same of them; None = frames travel at source resolution.

@@ -101,7 +101,7 @@ def test_hashing_threads_end_also_when_a_file_cannot_be_read(tmp_path: Path, mon
     def unreadable(file: Path) -> str:
         raise PermissionError(f"{file} cannot be read")
 
-    monkeypatch.setattr("lightning_modules.file_contents._file_hash", unreadable)
+    monkeypatch.setattr("lightning_modules.file_contents.file_hash", unreadable)
     with pytest.raises(PermissionError):
         contents_of(Policy(tmp_path))
     assert set(threading.enumerate()) == before

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from callbacks.reference.cache_writer import ReferenceCacheWriter
+from callbacks.reference.live_sources import AdapterSource
 from callbacks.reference.model import ReferenceModel
 from callbacks.reference.probes import AnswerProbe
-from callbacks.reference.sources import AdapterSource
 from datamodules.vista.samples import View, VistaBatch
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.adapters import LoraSettings

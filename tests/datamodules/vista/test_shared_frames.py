@@ -125,5 +125,6 @@ def test_pinning_reaches_a_shared_pool_once(monkeypatch: pytest.MonkeyPatch) -> 
     calls: list[int] = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: calls.append(tensor.numel()) or tensor.clone())
     batch = VistaBatch(["a"], share_frames(six_views()), torch.tensor([True])).pin_memory()
-    assert sorted(calls) == sorted([1, 4 * OTHER[0].numel(), 5 * VIDEO[0].numel()])
+    # Mask and rows of the answers, and a pool for each size of frames.
+    assert sorted(calls) == sorted([1, batch.index.numel(), 4 * OTHER[0].numel(), 5 * VIDEO[0].numel()])
     assert batch.views[0].pool is batch.views[1].pool

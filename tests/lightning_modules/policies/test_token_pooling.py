@@ -149,8 +149,9 @@ def test_views_of_unequal_length_are_scored_as_each_alone(checkpoint_of: Callabl
     """With as many frames as each view has: nothing of another view's number is in a score."""
     policy = build_policy(checkpoint_of(), num_frames=None, token_pooling=TokenPooling(clip=2))
     views = unequal_views()
-    views[1].frames = views[1].frames[:3]
-    views[2].name, views[2].frames = "clip", torch.cat([views[2].frames, views[2].frames[:1]])
+    views[1] = views[1].with_frames(views[1].frames[:3])
+    longer = torch.cat([views[2].frames, views[2].frames[:1]])
+    views[2] = replace(views[2].with_frames(longer), name="clip")
     with torch.no_grad():
         together = policy.score(policy.encode(views)).log_probs
         alone = torch.cat([policy.score(policy.encode([view])).log_probs for view in views])
