@@ -7,7 +7,7 @@ A study leaves its parts as `OUTPUT/page/NAME.json`, with the pictures that they
 
 - `order`: a number; parts come in its order, then by file name
 - `title`: the heading
-- `command`: the command that made it
+- `command`: the command that made it; "" where people wrote the part
 - `text`: a list of paragraphs in Markdown, above the tables
 - `conditions`: a table of what was checked before anything was fitted, or null
 - `tables`: a list of tables
@@ -102,7 +102,7 @@ class Page:
         Args:
             known: names of the parts that are there, without endings.
         """
-        blocks = [f"## {self.title}", f"```\n{self.command}\n```", *self.text]
+        blocks = [f"## {self.title}", *([f"```\n{self.command}\n```"] if self.command else []), *self.text]
         blocks += [self.conditions.markdown()] if self.conditions is not None else []
         blocks += [table.markdown() for table in self.tables]
         blocks += [self.controls.markdown()] if self.controls is not None else []
