@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from lightning_modules.logged import as_logged
 from lightning_modules.preference import PreferenceModule
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from datamodules.vista.samples import AnswerName, AnswerScores, Needs, ViewName, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerName, AnswerScores, Needs, ViewName
 from lightning_modules.policies.video_llm import EncodedViews, VideoLLM
 from lightning_modules.preference import PreferenceModule
 

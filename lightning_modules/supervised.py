@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import Needs
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.policies.video_llm import VideoLLM

@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.compared import CONTRASTS
-from datamodules.vista.samples import AnswerName, Needs, ViewName, VistaBatch
+from datamodules.vista.samples import AnswerName, Needs, ViewName
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.learning_rate import LearningRateSchedule
 from lightning_modules.losses.dpo import dpo_loss

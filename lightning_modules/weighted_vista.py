@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.shards.index import Index
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from lightning_modules.policies.transfer import sent
 from lightning_modules.preference import StepBatch
 from lightning_modules.terms import Term

@@ -18,8 +18,9 @@ import torch
 from callbacks.reference.model import ReferenceModel
 from datamodules.schemas import write_shards
 from datamodules.video.codec import probe
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.frame_samplers import EventFrames, FrameSampler, MotionFrames
-from datamodules.vista.samples import Box, PreferenceRow, VistaBatch
+from datamodules.vista.samples import Box, PreferenceRow
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.token_pooling import TokenPooling

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 from callbacks.estimate.batches import Sizes, batch_of
 from datamodules.dense.batches import PairBatch
 from datamodules.dense.inputs import Prompt
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.shared_frames import share_frames
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO

@@ -28,10 +28,11 @@ from datamodules.stream.plan import EvalPlan
 from datamodules.video.facts import VideoFacts
 from datamodules.vista import frame_choices
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.object_negatives import RoiMove
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import Needs, VistaBatch
+from datamodules.vista.samples import Needs
 from datamodules.vista.span_negatives import RelevantSegment, Reverse
 from datamodules.vista.views import Negatives, ViewMaker, membership
 

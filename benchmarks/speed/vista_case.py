@@ -10,8 +10,9 @@ from torch import Tensor
 
 from benchmarks.speed.models import train_a_little, words
 from benchmarks.speed.options import VistaOptions
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.compared import CONTRASTS
-from datamodules.vista.samples import VIEW_NAMES, AnswerName, AnswerScores, View, ViewName, VistaBatch
+from datamodules.vista.samples import VIEW_NAMES, AnswerName, AnswerScores, View, ViewName
 from lightning_modules.losses.dpo import dpo_loss
 from lightning_modules.losses.vista import response_loss, token_loss
 from lightning_modules.policies.adapters import LoraSettings

@@ -13,7 +13,8 @@ from torch import Tensor
 from datamodules.dense.batches import LatentBatch, PairBatch
 from datamodules.dense.inputs import Condition
 from datamodules.video.facts import VideoFacts
-from datamodules.vista.samples import AnswerName, View, ViewName, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerName, View, ViewName
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.flow_module import FlowModule
 from lightning_modules.policies.video_flow import VideoFlow

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from callbacks.estimate.tracker import Peak, StepTracker, Work, local
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.preference import PreferenceModule
 

@@ -10,7 +10,8 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from datamodules.vista.samples import ANSWER_NAMES, VIEW_NAMES, View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import ANSWER_NAMES, VIEW_NAMES, View
 
 
 class SampleTable(Callback):

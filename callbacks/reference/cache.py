@@ -23,8 +23,9 @@ from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import differences, plain
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.frame_samplers import VIEW_FRAME_SETTINGS
-from datamodules.vista.samples import AnswerScores, Needs, VistaBatch
+from datamodules.vista.samples import AnswerScores, Needs
 
 #: The member's suffix, and the schema of the side shards.
 SUFFIX = "reference.safetensors"

@@ -11,7 +11,8 @@ from callbacks.reference.cache import SCHEMA, SUFFIX, names_of, packed, refuse_r
 from callbacks.reference.former_cache import settings_in_current_words
 from callbacks.writers.shards import ShardWriter
 from datamodules.stream.predict_outputs import WrittenSample
-from datamodules.vista.samples import AnswerScores, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores
 from lightning_modules.policy_loading import settings_and_contents
 
 

@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 
 from callbacks.reference.cache import ReferenceCache, names_of, refuse_resampling
 from callbacks.reference.sources import ReferenceSource, ReferenceSplit
-from datamodules.vista.samples import AnswerScores, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.log_probs import Head
 from lightning_modules.preference import PreferenceModule

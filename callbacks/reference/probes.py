@@ -13,7 +13,8 @@ from torch import Tensor
 
 from datamodules.dense.batches import FlowErrors, PairBatch
 from datamodules.dense.inputs import Condition, Prompt, as_prompt
-from datamodules.vista.samples import AnswerScores, View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores, View
 
 BatchT = TypeVar("BatchT", VistaBatch, PairBatch)
 #: The reference's scores of a probe, by name, on the CPU.

@@ -30,7 +30,8 @@ from datamodules.schemas import write_shards
 from datamodules.shards.index import Index, digest
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.stream.predict_outputs import plain
-from datamodules.vista.samples import AnswerScores, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores
 from lightning_modules.answer_module import AnswerModule
 from lightning_modules.losses.log_probs import Head
 from lightning_modules.preference import PreferenceModule

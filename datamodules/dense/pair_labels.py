@@ -10,7 +10,8 @@ from datamodules.dense.batches import ItemKind
 from datamodules.dense.facts import label_row, pair_row
 from datamodules.dense.rows import LabelRow, PairRow
 from datamodules.dense.segments import decided_share, latent_segments, num_segments
-from datamodules.shards.index import Index, joined
+from datamodules.shards.index import Index
+from datamodules.shards.joined_index import joined
 from datamodules.stream.draws import generator
 
 

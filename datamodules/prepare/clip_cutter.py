@@ -14,7 +14,8 @@ from datamodules.prepare.clip_format import ClipFormat
 from datamodules.prepare.kept_results import Result
 from datamodules.prepare.selection import Reason, Trial, VideoSelection
 from datamodules.prepare.video_filters import Candidate, VideoFilter
-from datamodules.video.codec import Preset, encode_mp4, fit_frame, stream_frames
+from datamodules.video.codec import Preset, encode_mp4, stream_frames
+from datamodules.video.fit_frame import fit_frame
 from datamodules.video.frame_indices import clip_indices
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from datamodules.prepare.clip_format import RATE_SLACK
 from datamodules.prepare.imported_videos import ImportedVideo
-from datamodules.video.codec import encode_mp4, fit_frame, stream_frames
+from datamodules.video.codec import encode_mp4, stream_frames
 from datamodules.video.containers import container_format
 from datamodules.video.facts import VideoFacts
+from datamodules.video.fit_frame import fit_frame
 from datamodules.video.frame_indices import clip_indices
 
 

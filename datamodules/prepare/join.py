@@ -15,7 +15,8 @@ from datamodules.prepare.progress import with_progress
 from datamodules.schemas import FACTS
 from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
-from datamodules.shards.index import Index, joined
+from datamodules.shards.index import Index
+from datamodules.shards.joined_index import joined
 from datamodules.shards.output_lock import locks_output
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.shards.writer import TarWriter

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datamodules.shards.byte_reader import ByteReader, ReadFailedError
-from datamodules.shards.index import Index, Schemas, ShardEntry, joined
+from datamodules.shards.index import Index, Schemas, ShardEntry
+from datamodules.shards.joined_index import joined
 
 #: What is counted, how many of them are done, all of them.
 Tell = Callable[[str, int, int], None]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from datamodules.shards.byte_reader import ByteReader, check_address
 from datamodules.shards.column_files import column_file, remove_stray_columns
-from datamodules.shards.entry_sequences import JoinedEntries, checksums_of, facts_of, keys_of
+from datamodules.shards.entry_sequences import checksums_of, facts_of, keys_of
 from datamodules.shards.files import write_whole
 from datamodules.shards.index_fields import field_faults, header_faults
 
@@ -292,34 +292,3 @@ def entry_faults(shards: Sequence[ShardEntry], entries: Sequence[SampleEntry]) -
         if count != shard.count:
             faults.append(f"shard {shard.name} has {count} samples here, its own count says {shard.count}")
     return faults
-
-
-def joined(indexes: Sequence[Index]) -> Index:
-    """Several indexes of one schema as one; positions run through them in order.
-
-    Raises:
-        ValueError: different schemas, or a key that two of them have.
-    """
-    if len(indexes) == 1:
-        return indexes[0]
-    if len({index.schema for index in indexes}) != 1:
-        raise ValueError(
-            "indexes of different schemas cannot be read together: " + ", ".join(i.schema for i in indexes)
-        )
-    owners: dict[str, int] = {}
-    for number, index in enumerate(indexes):
-        keys = index.keys
-        if doubles := [key for key in keys if key in owners]:
-            other = indexes[owners[doubles[0]]]
-            first, second = (part.address(part.positions[doubles[0]]) for part in (other, index))
-            raise ValueError(
-                f"{len(doubles)} samples of two indexes have the same keys, and keys are unique: {doubles[0]!r} is in "
-                f"{first} and in {second}; name each index once, or make one of them again with other keys: `prepare` "
-                "it from a file of another name, `predict` it with --data.key_prefix"
-            )
-        owners |= dict.fromkeys(keys, number)
-    shards = tuple(shard for index in indexes for shard in index.shards)
-    entries = JoinedEntries([index.entries for index in indexes], [len(index.shards) for index in indexes])
-    # Side shards of several sources are of none of them as a whole; their readers look at each part.
-    made_from = indexes[0].made_from if all(i.made_from == indexes[0].made_from for i in indexes) else {}
-    return Index(indexes[0].schema, shards, entries, made_from, max(index.version for index in indexes))

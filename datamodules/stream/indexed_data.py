@@ -10,7 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from datamodules.shards.byte_reader import ByteReader
 from datamodules.shards.checks import load_indexes
-from datamodules.shards.index import Index, Schemas, joined
+from datamodules.shards.index import Index, Schemas
+from datamodules.shards.joined_index import joined
 
 Split = Literal["train", "val", "predict"]
 Paths = str | list[str]

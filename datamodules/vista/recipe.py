@@ -13,7 +13,8 @@ from datamodules.shards.byte_reader import BadSampleError
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.vista.annotations import Annotations
-from datamodules.vista.samples import PreferenceRow, View, VistaBatch, blank_view
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import PreferenceRow, View, blank_view
 from datamodules.vista.shared_frames import ResizeFrames, share_frames
 from datamodules.vista.views import Partner, ViewMaker
 

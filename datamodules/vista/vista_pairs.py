@@ -12,11 +12,11 @@ from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.planned_data import Selection, TextFaults, require_least
 from datamodules.stream.predict_data import ContinuedData
 from datamodules.vista.annotations import Annotations
+from datamodules.vista.batches import VistaBatch
 from datamodules.vista.facts import SampleFacts
 from datamodules.vista.frame_samplers import FrameSampler, UniformFrames, ViewFrames
 from datamodules.vista.object_negatives import ObjectNegative, RoiMove
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import VistaBatch
 from datamodules.vista.span_negatives import ClipNegative, RelevantSegment, Reverse, VideoNegative
 from datamodules.vista.text_check import listed, unusable_samples
 from datamodules.vista.views import Negatives, ViewMaker, membership

@@ -15,7 +15,8 @@ from callbacks.recovery import Recovery
 from callbacks.reference.model import ReferenceModel
 from datamodules.shards.files import replaced_folder
 from datamodules.shards.output_lock import LockedError
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.supervised import Supervised

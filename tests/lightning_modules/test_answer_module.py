@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 from lightning_modules.supervised import Supervised
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.reference.model import ReferenceModel
 from datamodules.dense.batches import PairBatch
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from lightning_modules.preference import PreferenceModule
 from lightning_modules.supervised_flow import SupervisedFlow
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerName, AnswerScores, View, ViewName
 from lightning_modules import vista_dpo
 from lightning_modules.losses import dpo, vista
 from lightning_modules.losses.log_probs import answer_kl

@@ -12,7 +12,8 @@ from torch import nn
 
 from datamodules.prepare.toy import prepare_toy
 from datamodules.shards.index import Index
-from datamodules.vista.samples import AnswerScores, View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores, View
 from lightning_modules.terms import Term
 from lightning_modules.weighted_vista import WeightedVistaDPO, motion_strength, motion_weights
 

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 
 
 @dataclass

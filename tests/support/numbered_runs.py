@@ -15,7 +15,7 @@ from datamodules.stream.indexed_data import Split
 from datamodules.stream.plan import PlannedBatch
 from datamodules.stream.planned_data import PlannedData, Selection
 from datamodules.stream.recipe import Recipe, SampleRead
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from tests.support.preference_fakes import make_batch
 
 

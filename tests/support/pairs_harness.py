@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.schemas import write_shards
-from datamodules.vista.samples import Box, Needs, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import Box, Needs
 from datamodules.vista.vista_pairs import VistaPairs
 from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video
 from tests.support.quiet_trainer import quiet_trainer

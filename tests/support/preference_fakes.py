@@ -15,7 +15,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from datamodules.vista.samples import AnswerScores, Box, View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerScores, Box, View
 from lightning_modules.losses.log_probs import answer_kl, answer_log_probs
 from lightning_modules.policies.adapters import add_adapters, reference_mode
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights

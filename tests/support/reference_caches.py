@@ -7,7 +7,7 @@ from typing import Any
 
 from callbacks.reference.cache_writer import ReferenceCacheWriter
 from callbacks.reference.model import ReferenceModel
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from tests.support.preference_fakes import FakePairs, make_batch, make_module, make_trainer
 
 

@@ -20,7 +20,8 @@ from benchmarks.gpu.marked_tests import marked_files, outcome
 from benchmarks.gpu.methods import Batches, filled
 from benchmarks.gpu.step_clock import StepClock, counted_syncs, place
 from benchmarks.gpu.steps import equal, equal_values
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 from tests.support.paths import ROOT
 
 # Killed and resumed

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import callbacks.metrics.throughput
 from callbacks.cli.progress import Progress, seconds_left
 from callbacks.metrics.throughput import Throughput, num_samples
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from tests.support.command_fakes import TinyData, TinyModule, TinyPolicy
 from tests.support.predict_fakes import Maker, Source
 from tests.support.predict_fakes import trainer_with as predict_trainer

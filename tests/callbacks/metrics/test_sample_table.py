@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
 from callbacks.metrics.sample_table import SampleTable
-from datamodules.vista.samples import AnswerName, View, ViewName, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import AnswerName, View, ViewName
 from tests.support.quiet_trainer import quiet_trainer
 
 wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")

@@ -14,7 +14,8 @@ from callbacks.reference.cache_writer import ReferenceCacheWriter
 from callbacks.reference.live_sources import AdapterSource
 from callbacks.reference.model import ReferenceModel
 from callbacks.reference.probes import AnswerProbe
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.token_pooling import TokenPooling

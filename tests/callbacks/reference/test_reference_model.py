@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from callbacks.reference.model import ReferenceModel
-from datamodules.vista.samples import VistaBatch
+from datamodules.vista.batches import VistaBatch
 from lightning_modules.vista_dpo import VistaDPO
 from tests.support.preference_fakes import FakePairs, make_batch, make_module, make_trainer
 from tests.support.reference_spy import ReferenceSpy

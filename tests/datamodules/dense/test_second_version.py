@@ -17,8 +17,9 @@ from datamodules.dense.facts import read_condition, read_prompt
 from datamodules.dense.latents import Latents
 from datamodules.dense.rows import PairRow
 from datamodules.schemas import index_shards, write_shards
-from datamodules.shards.index import Index, joined
+from datamodules.shards.index import Index
 from datamodules.shards.index_fields import version_of
+from datamodules.shards.joined_index import joined
 from tests.support.flow_harness import FlowRecorder, attached
 from tests.support.flow_shards import LABELS, SPACE, pair_row, pair_sample, write_labels, write_latents
 

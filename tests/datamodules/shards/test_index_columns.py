@@ -18,7 +18,8 @@ from datamodules.prepare.verify import verify
 from datamodules.shards import index as index_module
 from datamodules.shards.checks import load_index
 from datamodules.shards.column_files import column_files
-from datamodules.shards.index import Index, SampleEntry, ShardEntry, joined
+from datamodules.shards.index import Index, SampleEntry, ShardEntry
+from datamodules.shards.joined_index import joined
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.vista.partners import video_numbers
 from tests.support.kills import contents, killed

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.video.codec import decode_frames, decode_image, encode_mp4, fit_frame, probe, stream_frames
+from datamodules.video.codec import decode_frames, decode_image, encode_mp4, probe, stream_frames
 from datamodules.video.facts import VideoFacts
+from datamodules.video.fit_frame import fit_frame
 from tests.support.annotated_videos import timed_video
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 
 FRAMES = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
 

@@ -10,7 +10,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from datamodules.vista.samples import View, VistaBatch
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import distinct_frames, distinct_units, share_frames
 
 VIDEO = torch.arange(4 * 3 * 20 * 30).remainder(251).view(4, 3, 20, 30).to(torch.uint8)
