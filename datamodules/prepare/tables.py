@@ -101,12 +101,8 @@ def _cell(text: str) -> Any:
 
 
 def _parquet_rows(path: Path) -> Iterator[SourceRow]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: reading parquet needs pyarrow; pip install -c constraints.txt -e '.[parquet]'"
-        ) from error
+    from pyarrow import ArrowInvalid, parquet  # which takes a while to import
+
     try:
         number = 0
         # In batches, so that the pictures of a large file need not be in memory together.

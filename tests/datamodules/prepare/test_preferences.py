@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +147,6 @@ def test_every_container_gives_the_same_rows(media: Path, tmp_path: Path, name: 
     (row,) = rows_of(prepare_preferences(written(tmp_path, name, swift), tmp_path / "out", media=media))
     assert (row.question, row.chosen, row.rejected) == ("Look.\nWhat jumps?", "A dog.", "A cat.")
     assert row.video_id == "clips/dog.mp4"
-
-
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"reading parquet needs pyarrow; pip install -c constraints\.txt"):
-        prepare_preferences(FORMATS / "verl_omni.parquet", tmp_path / "out")
 
 
 def test_trl_rows_with_a_video_part_or_column(media: Path, tmp_path: Path) -> None:
