@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from datamodules.vista.samples import AnswerName, ViewName
+from datamodules.vista.samples import AnswerName, ViewName
 
-    #: An answer under a view.
-    Side = tuple[ViewName, AnswerName]
+#: An answer under a view.
+Side = tuple[ViewName, AnswerName]
 
 #: The terms that contrast the chosen answer under a view with the same answer under the view's negative.
 CONTRASTS: dict[str, tuple[ViewName, ViewName]] = {
