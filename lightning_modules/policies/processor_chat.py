@@ -32,7 +32,8 @@ class ProcessorChat:
     Args:
         processor: a transformers processor with a chat template.
         placeholder: the token of a feature.
-        template_options: variables of the chat template, as `enable_thinking`.
+        template_options: variables of chat templates, as `enable_thinking`; what this template does not name is left
+            out.
 
     Raises:
         ValueError: the checkpoint has no chat template.
@@ -45,7 +46,9 @@ class ProcessorChat:
                 "version to its folder"
             )
         self.processor = processor
-        self.template_options = template_options
+        # transformers hands a variable that no template names to the processor, and warns of it at every call.
+        named = re.findall(r"\w+", str(processor.chat_template))
+        self.template_options = {name: value for name, value in template_options.items() if name in named}
         self._plain = PlainText(processor.tokenizer)
         #: What no text may hold: it would be laid out as a video, or taken for a feature.
         self.video_tokens = tuple(dict.fromkeys([processor.video_token, placeholder]))

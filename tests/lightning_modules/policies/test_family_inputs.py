@@ -105,6 +105,17 @@ def test_thinking_is_off_unless_asked_for(policy_of: Callable[[str], Any], folde
     assert texts[1].endswith("THOUGHT")
 
 
+@pytest.mark.parametrize("kind", ["qwen3_5", "llava_next_video"])  # whose template names the variable, and does not
+def test_nothing_is_said_of_a_template_without_thinking(
+    kind: str, policy_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("transformers.processing_utils.logger.warning", lambda text, *_: warnings.append(text))
+    policy, view = policy_of(kind), family_views()[0]
+    policy.chat.parts(view, policy.processor_options(view, ""))
+    assert warnings == []
+
+
 def test_a_clip_of_irregular_times_is_told_as_it_is(policy_of: Callable[[str], Any]) -> None:
     policy, view = policy_of("qwen3_vl"), family_views()[0]
     prefix = policy.prefix(replace(view, times=torch.tensor([0.0, 1.0, 7.0, 8.2])), "here")
