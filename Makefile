@@ -34,7 +34,7 @@ test: $(STAMP) ## The tests a person runs before a commit
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(PROCESSES) --dist loadfile
 
 test-slow: $(STAMP) ## Kill and resume, two processes, whole benchmark runs, the demo
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses $(PROCESSES) --dist loadfile
 
 test-crash: $(STAMP) ## Kill every command at every fsync, rename and removal, and run it again (a quarter of an hour)
 	VIDPREF_CRASH_POINTS=all $(BIN)/python -m pytest tests/test_crash_points.py
