@@ -27,7 +27,7 @@ class FileHash(NamedTuple):
     """Hashes of a file in hex: of what it holds, and of its bytes.
 
     They differ for safetensors files with several entries of metadata, which the library writes in an order that is
-    drawn anew in every process: the same adapter, exported again, has other bytes.
+    drawn again in every process: the same adapter, exported again, has other bytes.
     """
 
     content: str

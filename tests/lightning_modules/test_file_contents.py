@@ -106,7 +106,7 @@ ONE_ORDER, OTHER_ORDER = ("format", "lora_adapter_metadata"), ("lora_adapter_met
 
 
 def test_an_adapter_that_was_exported_again_is_the_same(tmp_path: Path) -> None:
-    """safetensors draws the order of metadata anew in every process."""
+    """safetensors draws the order of metadata again in every process."""
     first, again = adapter(tmp_path / "a", ONE_ORDER), adapter(tmp_path / "b", OTHER_ORDER)
     files = [folder / "pytorch_lora_weights.safetensors" for folder in (first, again)]
     assert files[0].read_bytes() != files[1].read_bytes()
