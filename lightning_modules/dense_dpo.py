@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -51,6 +52,8 @@ class DenseDPO(FlowModule):
         form: for segments, one sigmoid for each latent frame (the paper's appendix E), or one for each pair over the
             sum of its segments, without the one-half (its equation 7).
         error_of: what the preference's errors are of; None = what the policy's family predicts.
+        videos: both videos of a pair in one forward, or one after the other: the activations of one video exist at a
+            time, and the policy's forward of the first is computed once more in backward.
         supervised_weight: weight of the term "supervised", the velocity error of the better video on its preferred
             frames, against a policy that lowers the worse video's likelihood only (paper: none).
         schedule: the learning rate after warm-up (paper: left open).
@@ -65,6 +68,7 @@ class DenseDPO(FlowModule):
         granularity: Granularity = "segments",
         form: DenseForm = "per_frame",
         error_of: Prediction | None = None,
+        videos: Literal["together", "in_turn"] = "together",
         supervised_weight: float = 0.0,
         schedule: LearningRateSchedule = "constant",
         warmup: float = 250,
@@ -79,6 +83,7 @@ class DenseDPO(FlowModule):
         self.granularity = granularity
         self.form: DenseForm = form
         self.error_of: Prediction = error_of or policy.prediction
+        self.videos_in_turn = videos == "in_turn"
 
     def items(self) -> dict[str, ItemKind]:
         """What each term's denominator counts: the values of the term."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from datamodules.dense.batches import FlowErrors, ItemKind, PairBatch
 from datamodules.dense.inputs import Condition, Prompt
@@ -26,18 +27,29 @@ class FlowModule(PreferenceModule):
     """
 
     policy: VideoFlow
+    #: Whether the videos of a pair are scored one after the other, so that the activations of one exist at a time.
+    videos_in_turn = False
 
     @abstractmethod
     def items(self) -> dict[str, ItemKind]:
         """What the denominator of each term in use counts."""
 
     def scores(self, batch: PairBatch, policy: VideoFlow | None = None) -> FlowErrors:
-        """The frame errors of both videos of every pair, alike for policy and reference, from one forward of 2B.
+        """The frame errors of both videos of every pair, alike for policy and reference.
+
+        From one forward of 2B videos, or from two of B (`videos_in_turn`). Of the two, backward keeps the second's
+        activations and computes the first's when it is done with those.
 
         Args:
             batch: the batch; both videos of a pair get its one noise and its one time.
             policy: a frozen copy to score with; None = the module's own policy, as it is switched now.
         """
+        if self.videos_in_turn:
+            shared = (batch.noise, batch.t, batch.prompts, policy, batch.conditions)
+            # Backward goes through what was computed last first.
+            return FlowErrors(
+                checkpoint(self.errors, batch.first, *shared, use_reentrant=False), self.errors(batch.second, *shared)
+            )
         clean = torch.cat([batch.first, batch.second])
         noise, t = torch.cat([batch.noise] * 2), torch.cat([batch.t] * 2)
         prompts, conditions = [*batch.prompts] * 2, [*batch.conditions] * 2

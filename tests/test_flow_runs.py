@@ -67,6 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ddp", 2, [DDP, "--trainer.devices=2"]),
         ("fsdp", 2, [FSDP, "--trainer.devices=2", FLOAT32]),
         ("fsdp_accumulated", 1, [FSDP, "--trainer.devices=2", FLOAT32, "--trainer.accumulate_grad_batches=2"]),
+        ("ddp_in_turn", 2, [DDP, "--trainer.devices=2", "--model.videos=in_turn"]),
+        ("fsdp_in_turn", 2, [FSDP, "--trainer.devices=2", FLOAT32, "--model.videos=in_turn"]),
         ("whole", 1, [DDP, "--trainer.devices=2", "--trainer.accumulate_grad_batches=2", *WHOLE]),
     ],
 )

@@ -28,7 +28,7 @@ from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.results_page import FOLDER
 from benchmarks.toy.six_views import picture, sample_views
-from benchmarks.toy.vista_methods import BASE
+from benchmarks.toy.vista_methods import BASE, Size
 from benchmarks.toy.vista_page import ABOUT, SAID, spread
 from callbacks.cli.recipes.runner import exit_status, run_stages
 from callbacks.cli.recipes.stage import PYTHON, Stage
@@ -42,8 +42,9 @@ SCORES = "said.json"
 SAID_TITLE = "VistaDPO: what sentences say of balanced videos, seed {seed}"
 #: The study's results, where it was run.
 STUDY = FOLDER / "vista.json"
-#: Split -> number of videos, each with one question pair or preference pair.
-VIDEOS = {"train": 1024, "val": 200, "test": 400, "said": 200}
+#: Split -> number of videos, each with one question pair or preference pair; "train" and "said" are as many as the
+#: study's, so that a seed's fits are the study's.
+VIDEOS = {"train": Size().rows, "val": 200, "test": 400, "said": Size().videos}
 #: Rows whose facts are as often as not the usual ones: by these, sentences are measured.
 SAID_SPLIT = ("--split", "val", "--prior", "0.5")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from lightning_modules import dense_dpo
 from lightning_modules.dense_dpo import DenseDPO, FlowTerm
 from lightning_modules.losses import flow
 from lightning_modules.losses.flow import frame_errors, interpolate, velocity_target
-from tests.support.flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, dense_module, pair_batch
+from tests.support.flow_fakes import LABELS, SEGMENTS, SHAPE, TableFlow, TinyFlow, dense_module, pair_batch
 from tests.support.goldens import golden
 
 FLOW = golden("dense_2_flow_dpo")
@@ -307,3 +308,31 @@ def test_errors_stay_in_float32_whatever_the_policy_computes_in() -> None:
     torch.testing.assert_close(scores.first, exact)
     noisy = module.policy.asked[0][0]  # type: ignore[attr-defined]
     torch.testing.assert_close(noisy[:4], interpolate(batch.first, batch.noise, batch.t))
+
+
+def note(events: list[str], _module: Any, _inputs: Any, velocity: Tensor) -> None:
+    """Write down a forward, and when backward comes to it."""
+    events.append("forward")
+    if velocity.requires_grad:
+        velocity.register_hook(lambda _gradient: events.append("backward"))
+
+
+def test_videos_in_turn_have_the_same_loss_and_gradients_with_the_activations_of_one() -> None:
+    """Of the pair's first video nothing is kept: it is computed once more when backward is through the second."""
+    gradients, passes = [], []
+    events: list[str] = []
+    for videos in ("together", "in_turn"):
+        policy = TinyFlow(start=0.3)
+        policy.load()
+        module = dense_module(policy, videos=videos)
+        batch = referenced(module, pair_batch())
+        policy.passes.clear()
+        policy.register_forward_hook(partial(note, events))
+        events.clear()
+        total(module, batch).backward()
+        gradients.append({name: value.grad for name, value in policy.named_parameters() if value.grad is not None})
+        passes.append(list(policy.passes))
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert any(gradient.abs().max() > 0 for gradient in gradients[0].values())
+    assert passes == [[8], [4, 4, 4]]
+    assert events == ["forward", "forward", "backward", "forward", "backward"]
