@@ -21,12 +21,15 @@ COUNT = 24
 
 
 def predict(folder: Path, name: str, ranks: int, maker: UnevenMaker, mode: HandOutMode = "by_need") -> None:
-    writer, strategy = (
-        ShardWriter(str(folder / name / "out"), samples_per_shard=5),
-        "ddp_spawn" if ranks > 1 else "auto",
+    trainer = quiet_trainer(
+        callbacks=[ShardWriter(str(folder / name / "out"), samples_per_shard=5)],
+        devices=ranks,
+        strategy="ddp_spawn" if ranks > 1 else "auto",
+        use_distributed_sampler=False,
     )
-    trainer = quiet_trainer(callbacks=[writer], devices=ranks, strategy=strategy, use_distributed_sampler=False)
-    data = KeyData(str(folder / "train.index.json"), batch_size=1, num_workers=ranks - 1, hand_out=mode)
+    data = KeyData(
+        str(folder / "train.index.json"), num_workers=ranks - 1, multiprocessing_context="fork", hand_out=mode
+    )
     trainer.predict(maker, data, return_predictions=False)
 
 

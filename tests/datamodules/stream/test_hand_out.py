@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch.distributed import HashStore
 
+from datamodules.annotation.answered_videos import AnsweredBatches, AnsweredLoader
+from datamodules.dense.prompts import Prompts
 from datamodules.shards.index import Index
 from datamodules.stream import hand_out
 from datamodules.stream.hand_out import HandOut, is_by_need
@@ -60,6 +64,32 @@ def test_two_ranks_read_the_batches_of_one(index: Index) -> None:
     by_first = {batch.keys[0]: batch for batch in fast + slow}
     assert [by_first[batch.keys[0]] for batch in whole] == whole
     assert [(rank.consumed, HandOut(12, store, "pass").made) for rank in ranks] == [(20, 12), (4, 12)]
+
+
+def test_prompts_and_rows_are_taken_by_need_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store, counts = HashStore(), list[int]()
+
+    def of_ranks(of: Any, batches: int) -> HandOut:
+        counts.append(batches)
+        return HandOut(batches, store, "pass")
+
+    monkeypatch.setattr(HandOut, "of_ranks", of_ranks)
+    (tmp_path / "prompts.txt").write_text("one\ntwo\nthree\nfour\n")
+    ranks = [Prompts(str(tmp_path / "prompts.txt"), num_samples=3, batch_size=2) for _ in range(2)]
+    for prompts in ranks:
+        prompts.trainer = trainer(DDPStrategy())
+        prompts.setup("predict")
+        prompts.skip(prompts.keys[:1])
+    fast, slow = taken_by([prompts.predict_dataloader() for prompts in ranks], [1, 3])
+    assert counts == [6, 6]
+    assert (len(fast), len(slow)) == (4, 2)
+    real = [key for batch in fast + slow for key, mask in zip(batch.keys, batch.mask, strict=True) if mask]
+    assert Counter(real) == Counter(ranks[0].keys[1:])
+
+    rows = AnsweredBatches([[], [], [], []], num_frames=2, skip_bad=False)
+    data: Any = SimpleNamespace(num_workers=0, bad_samples={})
+    loaders = [AnsweredLoader(rows, data, HandOut(4, store, "another pass")) for _ in range(2)]
+    assert [len(taken) for taken in taken_by(loaders, [1, 3])] == [3, 1]
 
 
 @pytest.mark.slow
