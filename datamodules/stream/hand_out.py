@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
@@ -20,6 +20,13 @@ from datamodules.stream.ranks import rank_of
 #: How the ranks of one `predict` come by their batches.
 HandOutMode = Literal["by_need", "equal_shares"]
 BatchT = TypeVar("BatchT")
+
+
+class Counters(Protocol):
+    """What a hand-out needs of a `torch.distributed` store."""
+
+    def add(self, key: str, value: int, /) -> int:
+        """Add to a counter, which begins at 0, as one atomic act; its new value."""
 
 
 class HandOut:
@@ -34,7 +41,7 @@ class HandOut:
         name: of the counters in it, the same on all ranks, and of this pass alone.
     """
 
-    def __init__(self, batches: int, store: dist.Store, name: str) -> None:
+    def __init__(self, batches: int, store: Counters, name: str) -> None:
         self.batches = batches
         self._store = store
         self._name = name
