@@ -217,7 +217,7 @@ class PlanLoader(Generic[BatchT]):
             source = DataPipeline(partial(_batch_starts, self.plan, start), map_stage(self.plan.batch), map_stage(make))
         else:
             source = _NumberedBatches(self.plan, make)
-        # What a worker prepares is taken, so that a slow rank holds up the others' end by that much: as little as goes.
+        # What a worker prepares is taken already: at the end the others wait for a slow rank's, so it is one a worker.
         ahead = self.prefetch_factor if self.hand_out is None else 1
         loader: DataLoader[_Delivery] = DataLoader(
             source,
