@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks.progress.rich_progress import (
 from rich.progress import TextColumn
 from torch import Tensor
 
+from datamodules.stream.hand_out import HandOut
+
 LOSS = "train/loss"
 SPEED = "train/samples_per_second"
 STEP = "train/step_seconds"
@@ -27,8 +29,9 @@ class Progress(RichProgressBar):
     Beside the bar of the epoch are the loss, each of its terms, samples per second and the time left for the whole
     run, from the mean step time that `Throughput` logs; losses are those of whole optimizer steps, never of the
     micro-batches so far. Where the output is no terminal (a cluster's log file) a plain line appears instead, at most
-    once in `seconds_between_lines`. The command line adds this callback by itself;
-    ``--trainer.enable_progress_bar false`` leaves it out.
+    once in `seconds_between_lines`. Where the ranks of a `predict` take batches by need, batches and the time left are
+    those of all ranks. The command line adds this callback by itself; ``--trainer.enable_progress_bar false`` leaves
+    it out.
 
     Args:
         refresh_rate: redraws per second.
@@ -82,12 +85,12 @@ class Progress(RichProgressBar):
         # Before the base class, which reads the metrics.
         self._step_ended, self._steps = trainer.global_step != self._steps, trainer.global_step
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if self._step_ended and self.is_enabled and self._console is not None and not self._console.is_terminal:
+        if self._step_ended and self._writes_lines:
             now = monotonic()
             if now >= self._next_line:
                 self._next_line = now + self.seconds_between_lines
                 metrics = " ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
-                self._console.print(f"step {trainer.global_step}: {metrics}", soft_wrap=True, highlight=False)
+                self._print(f"step {trainer.global_step}: {metrics}")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -104,18 +107,37 @@ class Progress(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Move the bar; without a terminal, write a line now and then, and the last one always."""
-        super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        if self.is_enabled and self._console is not None and not self._console.is_terminal:
-            now, done, total = monotonic(), batch_idx + 1, self.total_predict_batches_current_dataloader
+        hand_out = _hand_out(trainer)
+        # Of the other ranks' batches those are made that they have gone on from; this one is not counted yet.
+        done = batch_idx + 1 if hand_out is None else hand_out.made + 1
+        super().on_predict_batch_end(trainer, pl_module, outputs, batch, done - 1, dataloader_idx)
+        if self._writes_lines:
+            now, total = monotonic(), self.total_predict_batches_current_dataloader
             if now >= self._next_line or done == total:
                 self._next_line = now + self.seconds_between_lines
                 left = timedelta(seconds=round((now - self._started) / done * (total - done)))
-                self._console.print(f"predict: {done} of {total} batches, left {left}", soft_wrap=True, highlight=False)
+                batches = "batches" if hand_out is None else "batches of all ranks"
+                self._print(f"predict: {done} of {total} {batches}, left {left}")
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where the other ranks have batches in hand and this one has none, say so: the bar does not move any more."""
+        hand_out = _hand_out(trainer)
+        if hand_out is not None and self._writes_lines and (made := hand_out.made) < hand_out.batches:
+            self._print(f"predict: {made} of {hand_out.batches} batches of all ranks; other ranks make the last ones")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the epoch's last numbers on the screen, which are of a whole step."""
         self._next_update, self._step_ended = 0.0, True
         super().on_train_epoch_end(trainer, pl_module)
+
+    @property
+    def _writes_lines(self) -> bool:
+        """Whether this process writes lines, as there is no terminal for a bar."""
+        return self.is_enabled and self._console is not None and not self._console.is_terminal
+
+    def _print(self, line: str) -> None:
+        assert self._console is not None, "asked by who writes lines"
+        self._console.print(line, soft_wrap=True, highlight=False)
 
     def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the metrics after a whole step, no oftener than the bar is drawn: every reading waits for the device."""
@@ -128,6 +150,12 @@ class Progress(RichProgressBar):
         """As Lightning names the epoch, but for a run without a number of epochs, of which it makes ``Epoch 7/-2``."""
         description = str(super()._get_train_description(current_epoch))
         return description.replace("/-2", "  ")
+
+
+def _hand_out(trainer: Trainer) -> HandOut | None:
+    """By which the ranks of a `predict` take their batches; None where each has a share."""
+    hand_out: HandOut | None = getattr(trainer.predict_dataloaders, "hand_out", None)
+    return hand_out
 
 
 def _printed(value: Any) -> str:

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.prepare.own_videos import FIELDS, read_boxes, read_event, read_facts
 from datamodules.prepare.rows import SourceRow, read_rows, sample_key
 from datamodules.questions.files import listed
-from datamodules.stream.plan import EvalPlan
+from datamodules.stream.hand_out import HandOut, HandOutMode
 from datamodules.stream.planned_data import require_least
-from datamodules.stream.predict_data import remaining, share_of
+from datamodules.stream.predict_data import batches_of
 from datamodules.stream.worker_signals import ignore_stop_signals
 from datamodules.video.codec import decode_each, probe
 from datamodules.video.facts import VideoFacts
@@ -101,6 +101,8 @@ class AnsweredVideos(LightningDataModule):
         num_workers: processes per rank that decode.
         on_bad_sample: a faulty row or an unreadable video stops the run, or is left out, counted and listed.
         limit: only the first rows, for a quick look; null = all.
+        hand_out: by_need = each rank takes the next batch when it has room for one; equal_shares = all make the same
+            number, as always under every strategy but DDP and with `trainer.limit_predict_batches`.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class AnsweredVideos(LightningDataModule):
         num_workers: int = 0,
         on_bad_sample: Literal["raise", "skip"] = "raise",
         limit: int | None = None,
+        hand_out: HandOutMode = "by_need",
     ) -> None:
         super().__init__()
         require_least(num_frames=(num_frames, 2), batch_size=(batch_size, 1), num_workers=(num_workers, 0))
@@ -123,6 +126,7 @@ class AnsweredVideos(LightningDataModule):
         self.num_workers = num_workers
         self.on_bad_sample = on_bad_sample
         self.limit = limit
+        self.hand_out = hand_out
         #: The rows without faults, in the file's order, after `setup`.
         self.rows: list[AnsweredRow] = []
         #: key -> why, of the rows left out so far.
@@ -191,20 +195,13 @@ class AnsweredVideos(LightningDataModule):
         self._skipped = frozenset(keys)
 
     def predict_dataloader(self) -> Any:
-        """This rank's batches, as many as every rank has; an empty list where nothing is left."""
-        keep = remaining(self.keys, self._skipped)
-        if not len(keep):
+        """This rank's batches; an empty list where nothing is left for any rank."""
+        if self._skipped.issuperset(keys := self.keys):
             return []
-        share = (self.trainer.distributed_sampler_kwargs if self.trainer else None) or {"num_replicas": 1, "rank": 0}
-        plan = EvalPlan(
-            shard_counts=[len(self.rows)],
-            batch_size=self.batch_size,
-            keep=keep,
-            rank=share["rank"],
-            world=share["num_replicas"],
-        )
-        batches = [[self.rows[position] for position, mask in slots if mask] for slots in share_of(plan)]
-        return AnsweredLoader(AnsweredBatches(batches, self.num_frames, self.on_bad_sample == "skip"), self)
+        planned, hand_out = batches_of(keys, self._skipped, self.batch_size, self.trainer, self.hand_out)
+        batches = [[self.rows[position] for position, mask in slots if mask] for slots in planned]
+        decoder = AnsweredBatches(batches, self.num_frames, self.on_bad_sample == "skip")
+        return AnsweredLoader(decoder, self, hand_out)
 
 
 class AnsweredBatches(Dataset[AnsweredBatch]):
@@ -242,20 +239,33 @@ class AnsweredLoader:
     """A sized iterable over batches that notes in the data module what was skipped.
 
     Not a DataLoader itself, whose batches Lightning would split over ranks again.
+
+    Args:
+        batches: to be decoded.
+        data: theirs.
+        hand_out: which of the batches this rank makes; None = all of them.
     """
 
-    def __init__(self, batches: AnsweredBatches, data: AnsweredVideos) -> None:
+    def __init__(self, batches: AnsweredBatches, data: AnsweredVideos, hand_out: HandOut | None = None) -> None:
         self.batches = batches
         self.data = data
+        self.hand_out = hand_out
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[AnsweredBatch]:
+        workers = self.data.num_workers
         loader = DataLoader(
-            self.batches, batch_size=None, num_workers=self.data.num_workers, worker_init_fn=ignore_stop_signals
+            self.batches,
+            sampler=self.hand_out,
+            batch_size=None,
+            num_workers=workers,
+            # Of a hand-out a rank takes no more than its workers are busy with.
+            prefetch_factor=1 if workers and self.hand_out is not None else None,
+            worker_init_fn=ignore_stop_signals,
         )
-        for batch in loader:
+        for batch in loader if self.hand_out is None else self.hand_out.counted(loader):
             self.data.bad_samples.update(batch.skipped)
             yield batch
 

@@ -14,11 +14,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from datamodules.prompt_file import read_prompts
-from datamodules.stream.plan import EvalPlan
+from datamodules.stream.hand_out import HandOut, HandOutMode
 from datamodules.stream.planned_data import require_least
-from datamodules.stream.predict_data import remaining, share_of
+from datamodules.stream.predict_data import batches_of
 from datamodules.stream.predict_outputs import VideoRequest
-from datamodules.stream.ranks import rank_of
 
 
 @dataclass(slots=True)
@@ -46,9 +45,18 @@ class Prompts(LightningDataModule):
         num_samples: videos for each prompt (VBench: 5).
         batch_size: requests per rank and batch.
         limit: only the first prompts, for a quick look; null = all.
+        hand_out: by_need = each rank takes the next batch when it has made one; equal_shares = all make the same
+            number, as always under every strategy but DDP and with `trainer.limit_predict_batches`.
     """
 
-    def __init__(self, file: str, num_samples: int = 1, batch_size: int = 1, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        file: str,
+        num_samples: int = 1,
+        batch_size: int = 1,
+        limit: int | None = None,
+        hand_out: HandOutMode = "by_need",
+    ) -> None:
         super().__init__()
         require_least(num_samples=(num_samples, 1), batch_size=(batch_size, 1))
         if limit is not None:
@@ -57,6 +65,7 @@ class Prompts(LightningDataModule):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.limit = limit
+        self.hand_out = hand_out
         #: What is asked for, in the file's order, after `setup`; a prompt's samples follow one another.
         self.requests: list[VideoRequest] = []
         self._skipped: frozenset[str] = frozenset()
@@ -98,42 +107,49 @@ class Prompts(LightningDataModule):
         return [(repr(text if len(text) <= 60 else f"{text[:57]}..."), text) for text in texts]
 
     def predict_dataloader(self) -> Any:
-        """This rank's batches, as many as every rank has; an empty list where nothing is left."""
-        keep = remaining(self.keys, self._skipped)
+        """This rank's batches; an empty list where nothing is left for any rank."""
         # A plan without a sample is an error, and here it means that the run is over.
-        if not len(keep):
+        if self._skipped.issuperset(keys := self.keys):
             return []
-        rank, world = rank_of(self.trainer)
-        plan = EvalPlan(
-            # A plan counts in shards; a list of requests is one.
-            shard_counts=[len(self.requests)],
-            batch_size=self.batch_size,
-            keep=keep,
-            rank=rank,
-            world=world,
-        )
-        return PromptLoader(self.requests, share_of(plan))
+        batches, hand_out = batches_of(keys, self._skipped, self.batch_size, self.trainer, self.hand_out)
+        return PromptLoader(self.requests, batches, hand_out)
 
 
 class PromptLoader:
-    """A sized iterable over batches; not a DataLoader, whose batches Lightning would split over ranks again."""
+    """A sized iterable over batches; not a DataLoader, whose batches Lightning would split over ranks again.
 
-    def __init__(self, requests: Sequence[VideoRequest], batches: Sequence[Sequence[tuple[int, bool]]]) -> None:
+    Args:
+        requests: all of them.
+        batches: of (position, mask) pairs.
+        hand_out: which of the batches this rank makes; None = all of them.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[VideoRequest],
+        batches: Sequence[Sequence[tuple[int, bool]]],
+        hand_out: HandOut | None = None,
+    ) -> None:
         self.requests = requests
         self.batches = batches
+        self.hand_out = hand_out
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[PromptBatch]:
-        for batch in self.batches:
-            requests = [self.requests[position] for position, _ in batch]
-            yield PromptBatch(
-                [request.key for request in requests],
-                [request.prompt for request in requests],
-                [request.index for request in requests],
-                torch.tensor([mask for _, mask in batch]),
-            )
+        if self.hand_out is None:
+            return map(self._batch, self.batches)
+        return self.hand_out.counted(self._batch(self.batches[number]) for number in self.hand_out)
+
+    def _batch(self, slots: Sequence[tuple[int, bool]]) -> PromptBatch:
+        requests = [self.requests[position] for position, _ in slots]
+        return PromptBatch(
+            [request.key for request in requests],
+            [request.prompt for request in requests],
+            [request.index for request in requests],
+            torch.tensor([mask for _, mask in slots]),
+        )
 
 
 def request_key(prompt: str, index: int) -> str:

@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.shards.byte_reader import BadSampleError, ByteReader
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
+from datamodules.stream.hand_out import HandOut
 from datamodules.stream.plan import Plan, PlannedBatch, TrainPlan
 from datamodules.stream.recipe import Recipe, SampleRead
 from datamodules.stream.worker_signals import ignore_stop_signals
@@ -81,6 +82,17 @@ class _BatchMaker:
         return _Delivery(self.recipe.collate(samples, replace(planned, slots=tuple(slots))), skipped)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _NumberedBatches(Dataset[_Delivery]):
+    """Item i is the plan's i-th batch."""
+
+    plan: Plan
+    make: _BatchMaker
+
+    def __getitem__(self, number: int) -> _Delivery:
+        return self.make(self.plan.batch(number * self.plan.global_batch))
+
+
 @dataclass(eq=False, kw_only=True)
 class PlanLoader(Generic[BatchT]):
     """A sized loader of planned batches whose position is known exactly.
@@ -101,7 +113,9 @@ class PlanLoader(Generic[BatchT]):
         prefetch_factor: batches that each worker prepares ahead.
         pin_memory: page-lock batches (they need a method of that name).
         reader: fetches bytes.
-        consumed: samples handed out so far, over all ranks and passes.
+        hand_out: which of an evaluation plan's batches this rank reads, as it needs them; None = all of them. It is
+            for one pass, and `len` is then the number of batches of all ranks, of which one may read any number.
+        consumed: samples handed out so far, over all ranks and passes; with a hand-out those of this rank.
         bad_samples: key -> why, of the samples skipped so far on this rank.
     """
 
@@ -115,6 +129,7 @@ class PlanLoader(Generic[BatchT]):
     prefetch_factor: int = 2
     pin_memory: bool = False
     reader: ByteReader = field(default_factory=ByteReader)
+    hand_out: HandOut | None = None
     consumed: int = field(default=0, init=False)
     bad_samples: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -132,7 +147,7 @@ class PlanLoader(Generic[BatchT]):
             self.consumed = 0
         deliveries = self._deliveries(self.consumed)
         try:
-            for delivery in deliveries:
+            for delivery in deliveries if self.hand_out is None else self.hand_out.counted(deliveries):
                 self._count(delivery.skipped)
                 # Before the yield: a generator goes on only when the next batch is asked for, after the step.
                 self.consumed += self.plan.global_batch
@@ -196,20 +211,23 @@ class PlanLoader(Generic[BatchT]):
         from webdataset.filters import identity
         from webdataset.filters import map as map_stage
 
-        samples = SampleReader(self.index, self.reader)
-        pipeline = DataPipeline(
-            partial(_batch_starts, self.plan, start),
-            map_stage(self.plan.batch),
-            map_stage(_BatchMaker(samples, self.recipe, skip=self.on_bad_sample == "skip")),
-        )
+        make = _BatchMaker(SampleReader(self.index, self.reader), self.recipe, skip=self.on_bad_sample == "skip")
+        source: Dataset[_Delivery]
+        if self.hand_out is None:
+            source = DataPipeline(partial(_batch_starts, self.plan, start), map_stage(self.plan.batch), map_stage(make))
+        else:
+            source = _NumberedBatches(self.plan, make)
+        # What a worker prepares is taken already: at the end the others wait for a slow rank's, so it is one a worker.
+        ahead = self.prefetch_factor if self.hand_out is None else 1
         loader: DataLoader[_Delivery] = DataLoader(
-            pipeline,
-            batch_size=None,  # the pipeline yields batches, which torch's own conversion would look into
+            source,
+            sampler=self.hand_out,  # asked by this process, one number for each batch that a worker begins with
+            batch_size=None,  # the source yields batches, which torch's own conversion would look into
             collate_fn=identity,
             num_workers=self.num_workers,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
             worker_init_fn=ignore_stop_signals,
-            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            prefetch_factor=ahead if self.num_workers else None,
             pin_memory=self.pin_memory,
             # Its own, because making an iterator draws from it, and the global one belongs to the model.
             generator=torch.Generator().manual_seed(start),

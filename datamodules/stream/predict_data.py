@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from datamodules.shards.index import Index
+from datamodules.stream.hand_out import HandOut, HandOutMode, is_by_need
 from datamodules.stream.indexed_data import Paths, Split
 from datamodules.stream.plan import EvalPlan, Positions
 from datamodules.stream.planned_data import PlannedData, Selection, require_least
+from datamodules.stream.ranks import rank_of
 
 BatchT = TypeVar("BatchT")
 
 
 class ContinuedData(PlannedData[BatchT]):
-    """Data module whose `predict` split can be continued, a `SkippableData`: what is done already is left out."""
+    """Data module whose `predict` split can be continued, a `SkippableData`: what is done already is left out.
+
+    Args:
+        paths: the index file, or several, of each split that the subclass has; None = not given.
+        hand_out: how the ranks of a `predict` come by their samples. by_need: each takes the next batch when it has
+            room for one, so that a slow rank or slow samples hold up nobody. equal_shares: every rank makes the same
+            number of batches, padded; so also, whatever is set, under every strategy but DDP (the ranks of a sharded
+            model make each batch together, and would wait for each other for ever) and with
+            `trainer.limit_predict_batches`. What is made is the same.
+        options: those of `PlannedData`.
+    """
 
     _skipped: frozenset[str] = frozenset()
+
+    def __init__(self, paths: dict[Split, Paths | None], hand_out: HandOutMode = "by_need", **options: Any) -> None:
+        super().__init__(paths, **options)
+        self.hand_out = hand_out
 
     @property
     def keys(self) -> list[str]:
@@ -45,7 +62,14 @@ class ContinuedData(PlannedData[BatchT]):
     def predict_dataloader(self) -> Any:
         """Every sample that is not skipped, once; an empty list where none is left."""
         # A plan without a sample is an error, and here it means that the run is over.
-        return super().predict_dataloader() if len(self.remaining()) else []
+        if not len(self.remaining()):
+            return []
+        loader = super().predict_dataloader()
+        if is_by_need(self.trainer, self.hand_out):
+            # The batches of one rank, of which each takes some.
+            loader.plan = replace(loader.plan, rank=0, world=1)
+            loader.hand_out = HandOut.of_ranks(self.trainer, len(loader.plan))
+        return loader
 
 
 class PredictData(ContinuedData[BatchT]):
@@ -82,7 +106,27 @@ def remaining(keys: Collection[str], skipped: Collection[str]) -> Positions:
     return np.array([position for position, key in enumerate(keys) if key not in skipped], dtype=np.int64)
 
 
-def share_of(plan: EvalPlan) -> list[list[tuple[int, bool]]]:
-    """One rank's batches of a plan as (position, mask) pairs, for sources that are not shards."""
+def batches_of(
+    keys: Collection[str], skipped: Collection[str], batch_size: int, trainer: Any, mode: HandOutMode
+) -> tuple[list[list[tuple[int, bool]]], HandOut | None]:
+    """Batches of samples that are not in shards, as (position, mask) pairs.
+
+    Args:
+        keys: of all samples; at least one is not skipped.
+        skipped: those that are left out.
+        batch_size: samples per rank and batch.
+        trainer: whose ranks share them; None = there is none.
+        mode: how ranks come by their batches, see `ContinuedData`.
+
+    Returns:
+        This rank's batches, as many as every rank has, and None; or those of all ranks, and their hand-out.
+    """
+    by_need = is_by_need(trainer, mode)
+    rank, world = (0, 1) if by_need else rank_of(trainer)
+    # A plan counts in shards; a list of samples is one.
+    plan = EvalPlan(
+        shard_counts=[len(keys)], batch_size=batch_size, keep=remaining(keys, skipped), rank=rank, world=world
+    )
     starts = range(0, len(plan) * plan.global_batch, plan.global_batch)
-    return [[(slot.position, slot.mask) for slot in plan.batch(start).slots] for start in starts]
+    batches = [[(slot.position, slot.mask) for slot in plan.batch(start).slots] for start in starts]
+    return batches, HandOut.of_ranks(trainer, len(batches)) if by_need else None

@@ -11,11 +11,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from rich.console import Console
+from torch.distributed import HashStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import callbacks.metrics.throughput
 from callbacks.cli.progress import Progress, seconds_left
 from callbacks.metrics.throughput import Throughput, num_samples
+from datamodules.stream.hand_out import HandOut
 from datamodules.vista.batches import VistaBatch
 from tests.support.command_fakes import TinyData, TinyModule, TinyPolicy
 from tests.support.predict_fakes import Maker, Source
@@ -121,6 +123,31 @@ def test_predict_writes_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in written.getvalue().splitlines() if line.startswith("predict: ")]
     assert [line.partition(",")[0] for line in lines] == ["predict: 1 of 3 batches", "predict: 3 of 3 batches"]
     assert lines[-1].endswith("left 0:00:00")
+
+
+def test_batches_that_ranks_take_by_need_are_counted_over_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, store = io.StringIO(), HashStore()
+    console = Console(file=written, force_terminal=False, width=200)
+    monkeypatch.setattr("lightning.pytorch.callbacks.progress.rich_progress.get_console", lambda: console)
+
+    class Loader:
+        hand_out = HandOut(8, store, "pass")
+
+        def __len__(self) -> int:
+            return self.hand_out.batches
+
+        def __iter__(self) -> Iterator[list[str]]:
+            return self.hand_out.counted(["a"] for _ in self.hand_out)
+
+    data, other = Source([]), HandOut(8, store, "pass")
+    numbers = iter(other)
+    of_other = other.counted(numbers)
+    assert [next(of_other) for _ in range(3)] == [0, 1, 2], "two are made, the third is in its hands"
+    monkeypatch.setattr(data, "predict_dataloader", Loader)
+    predict_trainer([Progress(seconds_between_lines=1000.0)]).predict(Maker(), data, return_predictions=False)
+    lines = [line for line in written.getvalue().splitlines() if line.startswith("predict: ")]
+    assert lines[0].startswith("predict: 3 of 8 batches of all ranks, left 0:00:0")
+    assert lines[1:] == ["predict: 7 of 8 batches of all ranks; other ranks make the last ones"]
 
 
 # Throughput
