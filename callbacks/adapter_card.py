@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CARD = "README.md"
 #: Under this key a checkpoint holds what the card of its export says of the run.
 CARD_KEY = "vidpref_card"
+#: Under this key the card of a policy that was trained on averaged tokens has the sides of the squares.
+TOKEN_POOLING = "token_pooling"  # noqa: S105  # no secret
 #: A module's settings that a card names where it has them.
 _SETTINGS = ("beta", "rejected_weight", "irrelevant_weight", "alpha", "granularity", "form", "error_of")
 _ADAPTER_FILES = {"adapter_config.json": "peft", "pytorch_lora_weights.safetensors": "diffusers"}
@@ -146,6 +148,9 @@ def card(
     front: dict[str, Any] = {"library_name": library or "transformers", "tags": ["vidpref", method]}
     if _is_hub_name(base):
         front = {"base_model": base, **front}
+    # In plain form, for whoever asks the export: with other tokens it is another model.
+    if getattr(policy, "pooled_tokens", None) is not None:
+        front[TOKEN_POOLING] = policy.token_pooling.sides()
     rows = {
         "base": base,
         "licence of the base": base_licence(base, api),
@@ -168,6 +173,20 @@ def card(
         }
         parts += ["Every setting that is not the default of these versions:", _table("setting", "value", settings)]
     return without_secrets("\n\n".join(parts) + "\n")
+
+
+def card_token_pooling(folder: str | Path) -> dict[str, int] | None:
+    """The sides of `TokenPooling` that the card of an export names; None = every token, or there is no such card.
+
+    Args:
+        folder: of the export, or anything else.
+    """
+    try:
+        front = yaml.safe_load((Path(folder) / CARD).read_text(encoding="utf-8").split("---")[1])
+    except (OSError, ValueError, IndexError, yaml.YAMLError):  # no export of ours
+        return None
+    sides = front.get(TOKEN_POOLING) if isinstance(front, dict) else None
+    return dict(sides) if isinstance(sides, dict) else None
 
 
 def _is_hub_name(base: str) -> bool:

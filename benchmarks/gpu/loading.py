@@ -15,7 +15,7 @@ def measure(setting: Setting) -> Outcome:
     """Read each sample once in every way."""
     options = LoaderOptions(samples=24, workers=[WORKERS], video_frames=72)
     if setting.dry_run:
-        options = LoaderOptions(**LoaderOptions.quick | {"workers": [1]})
+        options = LoaderOptions(**LoaderOptions.quick() | {"workers": [1]})
     bare, ours, plain = loader_rates(options, setting.scratch)
     values = {rate.name: asdict(rate) | {"rate": rate.rate} for rate in (bare, ours, plain)}
     summary = (

@@ -90,7 +90,7 @@ def _command(options: type[Measuring], text: str, quick: bool) -> ArgumentParser
         command.add_argument(f"--{switch}", action=ActionYesNo(no_prefix="no_"), default=default, help=description)
     command.add_argument(QUICK, action="store_true", help="small sizes that only show that the command runs")
     if quick:
-        command.set_defaults(options.quick)
+        command.set_defaults(options.quick())
     return command
 
 

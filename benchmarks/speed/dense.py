@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed.measure import Loss, measure, peak_memory
+from benchmarks.speed.measure import Loss, measure_built
 from benchmarks.speed.models import save_wan, train_a_little
 from benchmarks.speed.options import DenseOptions
 from benchmarks.speed.report import report
@@ -31,10 +31,7 @@ def dense(options: DenseOptions) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_wan(options, folder)
-        rows, product = measure(dense_rows(options, folder), options.repeats, options.clock)
-        if options.memory:
-            for row in rows:
-                row.before, row.peak = peak_memory(dense_rows, row.name, options, folder)
+        rows, product = measure_built(dense_rows, options, folder)
     baselines = {row.name: COPY_SINGLE for row in rows}
     notes = [f"times: how many times as fast as {COPY_SINGLE!r}"]
     return report("DenseDPO: one pair of videos, one label a segment", rows, product, baselines, options, notes)

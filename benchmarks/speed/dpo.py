@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed.measure import Loss, measure, peak_memory
+from benchmarks.speed.measure import Loss, measure_built
 from benchmarks.speed.models import SPECIAL, build_tokenizer, llama_config, train_a_little, words
 from benchmarks.speed.options import DpoOptions
 from benchmarks.speed.report import report
@@ -43,10 +43,7 @@ def dpo(options: DpoOptions) -> dict[str, Any]:
     Returns:
         The content of the report, see `report`.
     """
-    rows, product = measure(dpo_rows(options), options.repeats, options.clock)
-    if options.memory:
-        for row in rows:
-            row.before, row.peak = peak_memory(dpo_rows, row.name, options)
+    rows, product = measure_built(dpo_rows, options)
     baselines = {row.name: TRL for row in rows if len(rows) > 1}
     notes = [f"times: how many times as fast as {TRL}"] if baselines else [INSTALL]
     return report("Plain DPO: one prompt, one pair", rows, product, baselines, options, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from typing import Any
 from benchmarks.speed.measure import peak_memory
 from benchmarks.speed.models import save_video_llava
 from benchmarks.speed.options import FramesOptions
-from benchmarks.speed.table import machine_line, print_table, write_report
+from benchmarks.speed.table import mebibytes, report_rows
 from benchmarks.speed.vista_rows import LIVE, WITH_TOWER, vista_rows
 
 
@@ -27,18 +28,14 @@ def frames(options: FramesOptions) -> dict[str, Any]:
             save_video_llava(sizes, Path(temporary))
             before, peak = peak_memory(vista_rows, LIVE + WITH_TOWER, sizes, Path(temporary))
         rows.append({"frames": count, "prefix": sizes.prefix, "before": before, "peak": peak})
-    cells = [
-        [
-            str(row["frames"]),
-            str(row["prefix"]),
-            f"{row['peak'] / 2**20:.0f}",
-            f"{(row['peak'] - row['before']) / 2**20:.0f}",
-        ]
-        for row in rows
-    ]
     title = f"Memory of VistaDPO's step, checkpointing {'on' if options.checkpointing else 'off'}"
-    print_table(title, ("frames a view", "tokens a view", "MiB", "+ MiB"), cells, [machine_line(options)])
-    return write_report(title, options, rows)
+    columns: dict[str, Callable[[dict[str, int]], str]] = {
+        "frames a view": lambda row: str(row["frames"]),
+        "tokens a view": lambda row: str(row["prefix"]),
+        "MiB": lambda row: mebibytes(row["peak"]),
+        "+ MiB": lambda row: mebibytes(row["peak"] - row["before"]),
+    }
+    return report_rows(title, columns, rows, options)
 
 
 def with_frames(options: FramesOptions, count: int) -> FramesOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.speed.measure import peak_of
 from benchmarks.speed.options import LengthOptions
-from benchmarks.speed.table import machine_line, print_table, write_report
+from benchmarks.speed.table import mebibytes, report_rows
 from benchmarks.speed.videos import FPS, repeated, texture_video
 from datamodules.video import codec
 from datamodules.video.codec import decode_each, probe
@@ -44,22 +45,26 @@ def length(options: LengthOptions) -> dict[str, Any]:
             seeking, passing = (in_process(file, numbers, seek) for seek in (True, False))
             rows.append({"minutes": minutes, "frames": facts.frames, "seek": seeking, "pass": passing})
             file.unlink()
-    cells = [
-        [
-            f"{row['minutes']:g}", str(row["frames"]), f"{row['seek'].cpu_seconds:.2f}",
-            f"{(row['seek'].peak - row['seek'].before) / 2**20:.0f}", f"{row['pass'].cpu_seconds:.2f}",
-            f"{(row['pass'].peak - row['pass'].before) / 2**20:.0f}",
-        ]
-        for row in rows
-    ]  # fmt: skip
     title = (
         f"{options.frames} frames of a long video of {options.height} x {options.width}, a key frame every "
         f"{min(options.part, 250) / FPS:.3g} s"
     )
-    columns = ("minutes", "frames", "CPU s", "+ MiB", "CPU s in one pass", "+ MiB in one pass")
-    print_table(title, columns, cells, [machine_line(options)])
-    named = [{**row, "seek": row["seek"]._asdict(), "pass": row["pass"]._asdict()} for row in rows]
-    return write_report(title, options, named)
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "minutes": lambda row: f"{row['minutes']:g}",
+        "frames": lambda row: str(row["frames"]),
+        "CPU s": lambda row: f"{row['seek'].cpu_seconds:.2f}",
+        "+ MiB": lambda row: mebibytes(row["seek"].peak - row["seek"].before),
+        "CPU s in one pass": lambda row: f"{row['pass'].cpu_seconds:.2f}",
+        "+ MiB in one pass": lambda row: mebibytes(row["pass"].peak - row["pass"].before),
+    }
+    readings = ("seek", "pass")
+    return report_rows(
+        title, columns, rows, options, lambda row: row | {name: row[name]._asdict() for name in readings}
+    )
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {name: row[name]._asdict() for name in ("seek", "pass")}
 
 
 def in_process(file: Path, numbers: list[int], seek: bool) -> Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.speed.options import LoaderOptions
-from benchmarks.speed.table import machine_line, print_table, write_report
+from benchmarks.speed.table import report_rows
 from benchmarks.speed.videos import FPS, write_samples
 from datamodules.shards.index import Index
 from datamodules.stream.loader import PlanLoader
@@ -32,19 +32,10 @@ from datamodules.vista.batches import VistaBatch
 from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.object_negatives import RoiMove
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import Needs
+from datamodules.vista.samples import ALL_NEEDS, Needs
 from datamodules.vista.span_negatives import RelevantSegment, Reverse
 from datamodules.vista.views import Negatives, ViewMaker, membership
 
-#: All views, as every term of VistaDPO asks for them.
-NEEDS: Needs = {
-    "original": ("chosen", "rejected", "irrelevant"),
-    "video_negative": ("chosen",),
-    "clip": ("chosen",),
-    "clip_negative": ("chosen",),
-    "object": ("chosen",),
-    "object_negative": ("chosen",),
-}
 #: Key of a sample -> the frames that its views show.
 Frames = Mapping[str, Sequence[int]]
 
@@ -84,20 +75,19 @@ def loader(options: LoaderOptions) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         rates = loader_rates(options, Path(temporary))
     bare = rates[0]
-    rows = [
-        [
-            rate.name, str(rate.workers), f"{rate.rate:.2f}", f"{rate.rate / bare.rate:.2f}",
-            f"{rate.cpu_seconds / rate.samples:.2f}", f"{bare.cpu_seconds / rate.cpu_seconds:.2f}",
-        ]
-        for rate in rates
-    ]  # fmt: skip
     title = (
         f"Loader: {options.samples} samples of {options.video_frames} frames of {options.height} x {options.width}, "
         f"six views of {options.frames}"
     )
-    columns = ("row", "workers", "samples/s", "of bare", "CPU s a sample", "of bare in CPU s")
-    print_table(title, columns, rows, [machine_line(options)])
-    return write_report(title, options, [asdict(rate) | {"rate": rate.rate} for rate in rates])
+    columns: dict[str, Callable[[Rate], str]] = {
+        "row": lambda rate: rate.name,
+        "workers": lambda rate: str(rate.workers),
+        "samples/s": lambda rate: f"{rate.rate:.2f}",
+        "of bare": lambda rate: f"{rate.rate / bare.rate:.2f}",
+        "CPU s a sample": lambda rate: f"{rate.cpu_seconds / rate.samples:.2f}",
+        "of bare in CPU s": lambda rate: f"{bare.cpu_seconds / rate.cpu_seconds:.2f}",
+    }
+    return report_rows(title, columns, rates, options, lambda rate: asdict(rate) | {"rate": rate.rate})
 
 
 def loader_rates(options: LoaderOptions, folder: Path) -> list[Rate]:
@@ -123,7 +113,7 @@ def loader_rates(options: LoaderOptions, folder: Path) -> list[Rate]:
 
 
 def vista_loader(
-    index_file: Path, frames: int, seed: int, needs: Needs = NEEDS, workers: int = 0
+    index_file: Path, frames: int, seed: int, needs: Needs = ALL_NEEDS, workers: int = 0
 ) -> PlanLoader[VistaBatch]:
     """The loader as `VistaPairs` makes it, of single samples in the index's order.
 

@@ -20,7 +20,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from benchmarks.speed.options import Clock
+from benchmarks.speed.options import Clock, Options
 
 #: Rows and columns of the square float32 product whose rate the steps' rates are compared with.
 PRODUCT_SIZE = 4096
@@ -115,6 +115,29 @@ def step(loss: Loss) -> float:
 def timed_step(loss: Loss, clock: Clock) -> float:
     """The seconds of a step."""
     return _timed(partial(step, loss), clock)
+
+
+def measure_built(
+    build: Callable[..., Mapping[str, Loss]], options: Options, *arguments: Any
+) -> tuple[list[StepMeasurement], StepMeasurement]:
+    """`measure` of the rows of a command and, where it is asked for, the memory of each.
+
+    Args:
+        build: a function of a module, which makes the rows.
+        options: of the command; the first argument of `build`.
+        *arguments: further ones.
+
+    Returns:
+        As `measure`.
+
+    Raises:
+        RuntimeError: as `measure`.
+    """
+    rows, product = measure(build(options, *arguments), options.repeats, options.clock)
+    if options.memory:
+        for row in rows:
+            row.before, row.peak = peak_memory(build, row.name, options, *arguments)
+    return rows, product
 
 
 def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments: Any) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 #: What seconds are of: the clock on the wall, or the processor, which other programs on the machine change little. Give
 #: --threads 1 with cpu: threads that wait for each other count.
@@ -14,6 +14,11 @@ Clock = Literal["wall", "cpu"]
 def clock_line(clock: Clock) -> str:
     """What seconds are of, in a line."""
     return f"seconds are of {'the clock on the wall' if clock == 'wall' else 'the processor, all threads together'}"
+
+
+def sized(default: Any, quick: Any) -> Any:
+    """A field of options that has another value with `--quick`."""
+    return field(default=default, metadata={"quick": quick})
 
 
 @dataclass(kw_only=True)
@@ -26,12 +31,14 @@ class Measuring:
         json: also write the results to this file.
     """
 
-    #: The sizes of `--quick`, which only shows that a command runs.
-    quick: ClassVar[dict[str, Any]] = {}
-
     threads: int | None = None
     seed: int = 0
     json: Path | None = None
+
+    @classmethod
+    def quick(cls) -> dict[str, Any]:
+        """The sizes of `--quick`, which only shows that a command runs."""
+        return {option.name: option.metadata["quick"] for option in fields(cls) if "quick" in option.metadata}
 
 
 @dataclass(kw_only=True)
@@ -49,16 +56,14 @@ class Options(Measuring):
         memory: measure every row's peak memory, each in a process of its own.
     """
 
-    quick = {"layers": 2, "width": 64, "heads": 2, "feed_forward": 96, "rank": 4, "repeats": 1, "memory": False}  # noqa: RUF012
-
-    layers: int = 6
-    width: int = 512
-    heads: int = 8
-    feed_forward: int = 1376
-    rank: int = 16
-    repeats: int = 5
+    layers: int = sized(6, quick=2)
+    width: int = sized(512, quick=64)
+    heads: int = sized(8, quick=2)
+    feed_forward: int = sized(1376, quick=96)
+    rank: int = sized(16, quick=4)
+    repeats: int = sized(5, quick=1)
     clock: Clock = "wall"
-    memory: bool = True
+    memory: bool = sized(True, quick=False)
 
 
 @dataclass(kw_only=True)
@@ -71,11 +76,9 @@ class LanguageOptions(Options):
         answer: tokens of an answer, end of sequence included.
     """
 
-    quick = Options.quick | {"vocabulary": 300, "prefix": 40, "answer": 5}
-
-    vocabulary: int = 32000
-    prefix: int = 1080
-    answer: int = 32
+    vocabulary: int = sized(32000, quick=300)
+    prefix: int = sized(1080, quick=40)
+    answer: int = sized(32, quick=5)
 
 
 @dataclass(kw_only=True)
@@ -92,14 +95,12 @@ class VistaOptions(LanguageOptions):
         checkpointing: recompute the activations of blocks in backward.
     """
 
-    quick = LanguageOptions.quick | {"frames": 2, "image_size": 28, "tower_layers": 2, "tower_width": 64}
-
     tower: bool = False
-    frames: int = 8
-    image_size: int = 154
+    frames: int = sized(8, quick=2)
+    image_size: int = sized(154, quick=28)
     patch_size: int = 14
-    tower_layers: int = 12
-    tower_width: int = 384
+    tower_layers: int = sized(12, quick=2)
+    tower_width: int = sized(384, quick=64)
     checkpointing: bool = False
 
     @property
@@ -124,11 +125,11 @@ class DenseOptions(Options):
         prompt: tokens of the prompt, padded to 512 as Wan does.
     """
 
-    quick = Options.quick | {"width": 32, "feed_forward": 48, "latent_frames": 3, "latent_height": 4, "latent_width": 6}
-
-    latent_frames: int = 9
-    latent_height: int = 16
-    latent_width: int = 28
+    width: int = sized(512, quick=32)
+    feed_forward: int = sized(1376, quick=48)
+    latent_frames: int = sized(9, quick=3)
+    latent_height: int = sized(16, quick=4)
+    latent_width: int = sized(28, quick=6)
     prompt: int = 64
 
 
@@ -143,12 +144,10 @@ class RunOptions(VistaOptions):
         video_size: its height and width.
     """
 
-    quick = VistaOptions.quick | {"samples": 2, "epochs": 2, "video_frames": 12, "video_size": 32}
-
-    samples: int = 4
-    epochs: int = 3
-    video_frames: int = 96
-    video_size: int = 360
+    samples: int = sized(4, quick=2)
+    epochs: int = sized(3, quick=2)
+    video_frames: int = sized(96, quick=12)
+    video_size: int = sized(360, quick=32)
 
 
 @dataclass(kw_only=True)
@@ -164,14 +163,12 @@ class LoaderOptions(Measuring):
         width: of the video.
     """
 
-    quick = {"samples": 3, "workers": [0, 1], "frames": 2, "video_frames": 24, "height": 36, "width": 64}  # noqa: RUF012
-
-    samples: int = 12
-    workers: list[int] = field(default_factory=lambda: [0, 1, 2])
-    frames: int = 8
-    video_frames: int = 240
-    height: int = 1080
-    width: int = 1920
+    samples: int = sized(12, quick=3)
+    workers: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"quick": [0, 1]})
+    frames: int = sized(8, quick=2)
+    video_frames: int = sized(240, quick=24)
+    height: int = sized(1080, quick=36)
+    width: int = sized(1920, quick=64)
 
 
 @dataclass(kw_only=True)
@@ -183,10 +180,8 @@ class FramesOptions(VistaOptions):
         question: tokens of the prompt besides the video, template included.
     """
 
-    quick = VistaOptions.quick | {"counts": [1, 2], "question": 20}
-
-    counts: list[int] = field(default_factory=lambda: [8, 16, 32, 64])
-    question: int = 104
+    counts: list[int] = field(default_factory=lambda: [8, 16, 32, 64], metadata={"quick": [1, 2]})
+    question: int = sized(104, quick=20)
     checkpointing: bool = True
 
 
@@ -202,13 +197,11 @@ class LengthOptions(Measuring):
         part: frames of the part of which the videos are made, at 24 a second; each part begins with a key frame.
     """
 
-    quick = {"minutes": [0.1, 0.2], "frames": 2, "height": 36, "width": 64, "part": 24}  # noqa: RUF012
-
-    minutes: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0])
-    frames: int = 8
-    height: int = 1080
-    width: int = 1920
-    part: int = 240
+    minutes: list[float] = field(default_factory=lambda: [1.0, 5.0, 10.0], metadata={"quick": [0.1, 0.2]})
+    frames: int = sized(8, quick=2)
+    height: int = sized(1080, quick=36)
+    width: int = sized(1920, quick=64)
+    part: int = sized(240, quick=24)
 
 
 @dataclass(kw_only=True)
@@ -222,9 +215,7 @@ class IndexOptions(Measuring):
         folder: where the index is written and removed again; None = the system's folder for temporary files.
     """
 
-    quick = {"rows": 1000, "repeats": 1}  # noqa: RUF012
-
-    rows: int = 300_000
+    rows: int = sized(300_000, quick=1000)
     former: bool = True
-    repeats: int = 3
+    repeats: int = sized(3, quick=1)
     folder: Path | None = None

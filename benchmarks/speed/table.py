@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,36 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
     for note in notes:
         console.print(note, highlight=False, markup=False)
+
+
+def report_rows(
+    title: str,
+    columns: Mapping[str, Callable[[Any], str]],
+    rows: Sequence[Any],
+    options: Measuring,
+    as_json: Callable[[Any], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Print a table of measurements and write its report.
+
+    Args:
+        title: above it.
+        columns: name -> the cell of a row.
+        rows: the measurements.
+        options: of the command.
+        as_json: what the report holds of a row.
+
+    Returns:
+        The content of the report.
+    """
+    print_table(
+        title, tuple(columns), [[cell(row) for cell in columns.values()] for row in rows], [machine_line(options)]
+    )
+    return write_report(title, options, [as_json(row) for row in rows])
+
+
+def mebibytes(size: int) -> str:
+    """Bytes as a cell."""
+    return f"{size / 2**20:.0f}"
 
 
 def machine_line(options: Measuring) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.speed.measure import measure, peak_memory
+from benchmarks.speed.measure import measure_built
 from benchmarks.speed.models import save_video_llava
 from benchmarks.speed.options import VistaOptions
 from benchmarks.speed.report import report
@@ -22,10 +22,7 @@ def vista(options: VistaOptions) -> dict[str, Any]:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_video_llava(options, folder)
-        rows, product = measure(vista_rows(options, folder), options.repeats, options.clock)
-        if options.memory:
-            for row in rows:
-                row.before, row.peak = peak_memory(vista_rows, row.name, options, folder)
+        rows, product = measure_built(vista_rows, options, folder)
     names = [row.name for row in rows]
     # A row with the tower is compared with a baseline with the tower.
     baselines = {name: RELEASED + WITH_TOWER * name.endswith(WITH_TOWER) for name in names}

@@ -17,7 +17,7 @@ from datamodules.stream.recipe import SampleRead
 from datamodules.vista.annotations import Annotations
 from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.recipe import VistaRecipe
-from datamodules.vista.samples import AnswerName, View, ViewName
+from datamodules.vista.samples import ALL_NEEDS, View, ViewName
 from datamodules.vista.views import LEVEL_VIEWS, Negatives, ViewMaker
 
 TITLES: dict[ViewName, str] = {
@@ -27,11 +27,6 @@ TITLES: dict[ViewName, str] = {
     "clip_negative": "clip, negative",
     "object": "object",
     "object_negative": "object, negative",
-}
-#: All views, with the answers that the default VistaDPO scores under them.
-ALL_NEEDS: dict[ViewName, tuple[AnswerName, ...]] = {
-    **dict.fromkeys(TITLES, ("chosen",)),
-    "original": ("chosen", "rejected", "irrelevant"),
 }
 
 

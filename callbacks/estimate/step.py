@@ -92,13 +92,37 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     policy: Any = module.policy
     policy.train()
     trained = list(module.trainable().values())
-    optimizer = module.optimizer(trained)
-    _as_on_a_gpu(optimizer)
-    # The first step makes the state.
-    _give_gradients(trained)
-    optimizer.step()
+    optimizer = _stepped_optimizer(module, trained)
     if not run.accumulates or run.earlier is not None:
         optimizer.zero_grad()
+    tracker = _tracker(policy, trained, optimizer, batch, reference)
+    static = dict(tracker.parts)
+    hooks = _track_gradients(trained, tracker)
+    waiting = _run_step(module, batch, run, tracker, optimizer, reference)
+    for hook in hooks:
+        hook.remove()
+    optimizer.zero_grad()
+    parts = {name: static.get(name, 0) for name in ("weights", "trained", "optimizer", "batch")}
+    gradients = sum(local(weight).numel() * weight.element_size() for weight in trained)
+    return StepCost(
+        **parts, gradients=gradients, peak=tracker.peak, peaks=tracker.peaks, flops=tracker.flops,
+        samples=len(batch.keys), waiting=waiting,
+    )  # fmt: skip
+
+
+def _stepped_optimizer(module: PreferenceModule, trained: list[Any]) -> torch.optim.Optimizer:
+    """The method's optimizer after its first step, which makes the state; the gradients are there."""
+    optimizer = module.optimizer(trained)
+    _as_on_a_gpu(optimizer)
+    _give_gradients(trained)
+    optimizer.step()
+    return optimizer
+
+
+def _tracker(
+    policy: Any, trained: list[Any], optimizer: torch.optim.Optimizer, batch: Any, reference: Any
+) -> StepTracker:
+    """A tracker that knows what is in memory before the step, but for gradients."""
     tracker = StepTracker({part: name for name, part in policy.named_modules()})
     names = {id(weight) for weight in trained}
     copies = [] if reference is None else [*reference.parameters(), *reference.buffers()]
@@ -107,13 +131,30 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     tracker.add(trained, "trained")
     tracker.add((leaf for leaf in _leaves(optimizer.state_dict()["state"]) if isinstance(leaf, Tensor)), "optimizer")
     tracker.add(_tensors(batch), "batch")
-    static = dict(tracker.parts)
+    return tracker
+
+
+def _track_gradients(trained: list[Any], tracker: StepTracker) -> list[Any]:
+    """Add the gradients that are there; of the others the hooks that add them."""
     hooks = []
     for weight in trained:
         if weight.grad is not None:
             tracker.add([weight.grad], "gradients")
         elif not hasattr(weight, "to_local"):
             hooks.append(_when_made(weight, tracker))
+    return hooks
+
+
+def _run_step(
+    module: PreferenceModule,
+    batch: Any,
+    run: StepRun,
+    tracker: StepTracker,
+    optimizer: torch.optim.Optimizer,
+    reference: Any,
+) -> int:
+    """The micro-batches and the optimizer step; the bytes of gradients that waited before the last micro-batch."""
+    policy: Any = module.policy
     with ExitStack() as stack:
         # Outside of the tracker, which must see the operations before anybody makes others of them.
         stack.enter_context(run.around())
@@ -132,15 +173,7 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
         _micro_batch(module, batch, run, tracker, reference)
         with tracker.during("optimizer"):
             optimizer.step()
-    for hook in hooks:
-        hook.remove()
-    optimizer.zero_grad()
-    parts = {name: static.get(name, 0) for name in ("weights", "trained", "optimizer", "batch")}
-    gradients = sum(local(weight).numel() * weight.element_size() for weight in trained)
-    return StepCost(
-        **parts, gradients=gradients, peak=tracker.peak, peaks=tracker.peaks, flops=tracker.flops,
-        samples=len(batch.keys), waiting=waiting,
-    )  # fmt: skip
+    return waiting
 
 
 def _micro_batch(module: PreferenceModule, batch: Any, run: StepRun, tracker: StepTracker, reference: Any) -> None:

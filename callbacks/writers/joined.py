@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from callbacks.writers.base import PARTIAL, PredictWriter, refuse_other_settings, write_unnoticed
 from callbacks.writers.part_records import RECORD, PartRecord, finished_records, missing_parts, source_digest
-from callbacks.writers.parts import PART_FILE
+from callbacks.writers.parts import PART_FILE, PartLines, PartShard
 from datamodules.shards.output_lock import OutputLock
 from datamodules.stream.predict_outputs import SkippableData
 
@@ -35,6 +35,7 @@ class JoinedWriter(PredictWriter):
     def __init__(self, output: str) -> None:
         self.output = Path(output)
         self.parts = Path(f"{output}.parts")
+        self._file: PartLines | PartShard | None = None
 
     @property
     def locked(self) -> tuple[Path, bool]:
@@ -81,8 +82,9 @@ class JoinedWriter(PredictWriter):
             skipped: keys of samples that could not be read.
         """
 
-    def close(self) -> None:
-        """Close this process's files."""
+    @abstractmethod
+    def part_file(self) -> PartLines | PartShard:
+        """A new file among the parts, of this process alone."""
 
     def joined_files(self) -> list[Path]:
         """What a join keeps among the parts while it lasts."""
@@ -102,6 +104,18 @@ class JoinedWriter(PredictWriter):
         """
 
     # What `PredictWriter` asks for
+
+    def append(self, sample: Any) -> None:
+        """Add what this process's file holds of a sample; the file is made with the first one."""
+        if self._file is None:
+            self._file = self.part_file()
+        self._file.append(sample)
+
+    def close(self) -> None:
+        """Close this process's file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def begin(self, data: SkippableData) -> None:
         """Make the folder of parts, and clear what a kill left half-written."""

@@ -41,7 +41,6 @@ class JsonlWriter(JoinedWriter):
             raise ValueError(f"trainer.callbacks.JsonlWriter.output is {output}; give a file that ends with .jsonl")
         self.left_out = self.output.with_suffix(".left_out.jsonl")
         self.report = self.output.with_suffix(".report.json")
-        self._lines: PartLines | None = None
 
     @property
     def place(self) -> Path:
@@ -81,16 +80,11 @@ class JsonlWriter(JoinedWriter):
 
     def write(self, sample: WrittenRow) -> None:
         """Add a row to this process's file."""
-        if self._lines is None:
-            self._lines = PartLines(self.parts)
-        content = {"key": sample.key, "row": sample.row, "outcomes": sample.outcomes, "why": sample.why}
-        self._lines.append(content)
+        self.append({"key": sample.key, "row": sample.row, "outcomes": sample.outcomes, "why": sample.why})
 
-    def close(self) -> None:
-        """Close this process's file."""
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
+    def part_file(self) -> PartLines:
+        """Lines of rows."""
+        return PartLines(self.parts)
 
     def join(self, keys: Sequence[str], skipped: Collection[str]) -> None:
         """Write the rows in the source's order, those that are left out, and the report."""

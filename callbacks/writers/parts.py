@@ -68,7 +68,7 @@ class PartShard:
         self._lines = PartLines(folder)
         self._tar: IO[bytes] | None = None
 
-    def write(self, sample: WrittenSample) -> None:
+    def append(self, sample: WrittenSample) -> None:
         """Add a sample, which is on disk when this returns.
 
         Raises:

@@ -47,7 +47,6 @@ class ShardWriter(JoinedWriter):
         self.samples_per_shard = samples_per_shard
         self.index = Path(f"{output}{_INDEX}")
         self._schema = ""
-        self._shard: PartShard | None = None
 
     @property
     def place(self) -> Path:
@@ -128,15 +127,11 @@ class ShardWriter(JoinedWriter):
         Raises:
             ValueError: it is none of its schema.
         """
-        if self._shard is None:
-            self._shard = PartShard(self.parts, self._schema)
-        self._shard.write(sample)
+        self.append(sample)
 
-    def close(self) -> None:
-        """Close this process's tar."""
-        if self._shard is not None:
-            self._shard.close()
-            self._shard = None
+    def part_file(self) -> PartShard:
+        """A tar with its lines."""
+        return PartShard(self.parts, self._schema)
 
     def join(self, keys: Sequence[str], skipped: Collection[str]) -> None:
         """Write the shards of the parts.

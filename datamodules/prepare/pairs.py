@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,12 +10,12 @@ from typing import Literal
 from datamodules.prepare.common_clip import CommonFormat
 from datamodules.prepare.imported_videos import VideoFinder
 from datamodules.prepare.kept_results import KeptResults
+from datamodules.prepare.named_columns import NamedColumns
 from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.pair_cutter import PairCutter
 from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
 from datamodules.prepare.pair_maker import PairMaker
 from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
-from datamodules.prepare.pair_verdicts import WORDS, given_words, number_words
 from datamodules.prepare.parts import Part
 from datamodules.prepare.preferences import LISTED
 from datamodules.prepare.row_writer import output_prefix, write_samples
@@ -115,20 +114,8 @@ def prepare_pairs(
     folder = videos_folder(media, path.parent.parent if path.name == "pair.json" else path.parent)
     if not 0.5 <= share < 1 or margin < 0:
         raise ValueError(f"share {share:g} is at least 0.5 and below 1, and margin {margin:g} not negative")
-    name = _layout_name(path, rows, format, first_column)
-    if name == "videofeedback2":
-        # Pairs first: the columns of a layout are those of pairs.
-        rows = score_pairs(path, rows, axis, margin, pairs_per_prompt)
-        if not rows:
-            raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
-    layout = _with_columns(
-        LAYOUTS.get(name) or PairLayout("the named columns'", "first", "second", "prompt"),
-        rows, first_column, second_column, prompt_column, label_column, score_columns, labels,
-    )  # fmt: skip
-    try:
-        read_axis = chosen_axis(layout, rows, axis)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    columns = NamedColumns(first_column, second_column, prompt_column, label_column, score_columns, labels)
+    rows, name, layout, read_axis = _laid_out(path, rows, format, columns, axis, margin, pairs_per_prompt)
     # Folders of frames say no rate; 8 a second where the user names none.
     finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
     prefix = output_prefix(output, path if path.is_file() else path / "pairs")
@@ -143,6 +130,34 @@ def prepare_pairs(
         )  # fmt: skip
     print(maker.remark(prefix))
     return index
+
+
+def _laid_out(
+    path: Path,
+    rows: list[SourceRow],
+    format_: str,
+    columns: NamedColumns,
+    axis: str | None,
+    margin: float,
+    pairs_per_prompt: int | None,
+) -> tuple[list[SourceRow], str, PairLayout, str | None]:
+    """The rows as pairs, the name of their layout, the layout itself, and the axis that is read.
+
+    Raises:
+        ValueError: no layout or axis fits, or no two single videos are apart.
+    """
+    name = _layout_name(path, rows, format_, columns.first)
+    if name == "videofeedback2":
+        # Pairs first: the columns of a layout are those of pairs.
+        rows = score_pairs(path, rows, axis, margin, pairs_per_prompt)
+        if not rows:
+            raise ValueError(f"{path}: no two videos of one prompt differ in {axis} by {margin:g} or more")
+    layout = LAYOUTS.get(name) or PairLayout("the named columns'", "first", "second", "prompt")
+    layout = columns.in_place_of(layout, rows)
+    try:
+        return rows, name, layout, chosen_axis(layout, rows, axis)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_column: str | None) -> str:
@@ -172,33 +187,3 @@ def _layout_name(path: Path, rows: Sequence[SourceRow], format_: str, first_colu
             f"the columns by --first_column, --second_column ...; the layouts are {', '.join(LAYOUTS)}"
         )
     return name
-
-
-def _with_columns(
-    layout: PairLayout,
-    rows: Sequence[SourceRow],
-    first: str | None,
-    second: str | None,
-    prompt: str | None,
-    label: str | None,
-    scores: tuple[str, str] | None,
-    labels: Mapping[str, str] | None,
-) -> PairLayout:
-    """The layout with the columns that the user named, whose labels may be spelt in any known way."""
-    given = {"first": first, "second": second, "prompt": prompt}
-    layout = replace(layout, **{name: column for name, column in given.items() if column})  # type: ignore[arg-type]
-    if labels:
-        layout = replace(layout, words={**layout.words, **given_words(labels)})
-    # The user named another source of verdicts, so what the layout says of them goes.
-    if scores:
-        return replace(layout, scores=scores, votes=None, axes={}, axis_pattern="", needs=scores)
-    if not label:
-        return layout
-    if labels:
-        words = {**WORDS, **given_words(labels)}
-    else:
-        try:
-            words = {**WORDS, **number_words(row.data.get(label) for row in rows)}
-        except ValueError as error:
-            raise ValueError(f"--label_column {label}: {error}") from error
-    return replace(layout, axes={label: label}, words=words, votes=None, axis_pattern="", needs=(label,))

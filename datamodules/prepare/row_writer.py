@@ -86,10 +86,7 @@ def write_samples(
         ValueError: lists every fault of every row, and nothing is written; or no row gives a sample.
     """
     skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
-    outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets} or {"": prefix}
-    if buckets:
-        undo_joint(prefix, outputs.values())  # what a killed run left half committed, before a writer sees it
-    kept = KeptResults.of(prefix)
+    outputs, kept = _outputs(prefix, buckets), KeptResults.of(prefix)
     if any(Path(f"{output}.index.json").exists() for output in outputs.values()):
         kept.remove()  # a run that was killed behind its commit left them
     with ExitStack() as stack:
@@ -111,6 +108,14 @@ def write_samples(
     kept.remove()
     _print_outputs({output: indexes.get(output) for output in outputs.values()}, bad, skipped)
     return joined(list(indexes.values())) if indexes else Index(schema, (), ())
+
+
+def _outputs(prefix: Path, buckets: Sequence[str]) -> dict[str, Path]:
+    """Folder and common name of each data set, after what a killed run left half committed was taken back."""
+    outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets}
+    if outputs:
+        undo_joint(prefix, outputs.values())  # before a writer sees it
+    return outputs or {"": prefix}
 
 
 def _write_skipped(path: Path, rows: Sequence[SourceRow]) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -83,8 +84,8 @@ def prepare_videos(
         ValueError: lists every fault of every video, and nothing is written; or no clip is left; or shards exist.
     """
     options = dict(locals())
-    shapes = [(height, width)] if sizes is None else parse_sizes(sizes)
     # An error in the settings comes before a folder of many videos is searched.
+    shapes = [(height, width)] if sizes is None else parse_sizes(sizes)
     formats = [ClipFormat(*shape, num_frames, fps, repeat_frames) for shape in shapes]
     buckets = [clips.size for clips in formats] if sizes is not None else []
     if clips_per_video < 1:
@@ -108,16 +109,23 @@ def prepare_videos(
             several_sizes=bool(buckets),
             workers=processes,
         )
-        try:
+        with _reported(selection, clips, report):
             return write_samples(
                 [video.row for video in captioned], origin, clips.samples, prefix, skip_bad, samples_per_shard,
                 "vidpref/videos", buckets, before_commit=partial(selection.write, report), part=share,
             )  # fmt: skip
-        except ValueError:
-            if selection.trials and clips.finished:  # nothing is left, and the report says why
-                selection.write(report)
-            raise
-        finally:
-            # A run that broke off wrote nothing, so there is nothing to say about what it kept.
-            if selection.trials and clips.finished:
-                selection.show(report)
+
+
+@contextmanager
+def _reported(selection: VideoSelection, clips: ClipSamples, report: Path) -> Iterator[None]:
+    """Show what the filters say when all videos were looked at, and write the report also where no clip is left."""
+    try:
+        yield
+    except ValueError:
+        if selection.trials and clips.finished:  # nothing is left, and the report says why
+            selection.write(report)
+        raise
+    finally:
+        # A run that broke off wrote nothing, so there is nothing to say about what it kept.
+        if selection.trials and clips.finished:
+            selection.show(report)

@@ -26,6 +26,15 @@ VIDEO_TOKEN = "<video>"  # noqa: S105
 
 #: Which answers a method scores under which view. A view that is not named is neither decoded nor encoded.
 Needs = Mapping[ViewName, tuple[AnswerName, ...]]
+#: What every term of VistaDPO together asks for.
+ALL_NEEDS: Needs = {
+    "original": ("chosen", "rejected", "irrelevant"),
+    "video_negative": ("chosen",),
+    "clip": ("chosen",),
+    "clip_negative": ("chosen",),
+    "object": ("chosen",),
+    "object_negative": ("chosen",),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.reference.model import ReferenceModel
 from tests.support.preference_fakes import Batches, FakePairs, make_batch, make_module, make_trainer
+from tests.support.two_ranks import LeaveGroup, two_ranks
 
 LOSSES = ("train/loss", "train/loss/response", "train/loss/video", "train/loss/token")
 
@@ -74,10 +75,10 @@ def test_two_ranks_exchange_one_vector_on_logged_steps(tmp_path: Path) -> None:
         views = [view for view in batches[number].views if view.name != "video_negative"]
         batches[number] = replace(batches[number], views=views)
     logger = CSVLogger(tmp_path, name="", version="run")
-    settings: dict[str, Any] = {"logger": logger, "accumulate_grad_batches": 2, "log_every_n_steps": 3, "devices": 2}
-    callbacks = [ReferenceModel(guard_every_n_steps=0), Exchanges(tmp_path)]
-    trainer = make_trainer(callbacks, steps=6, strategy="ddp_spawn", use_distributed_sampler=False, **settings)
-    trainer.fit(make_module(), RankPairs(batches))
+    settings: dict[str, Any] = {"logger": logger, "accumulate_grad_batches": 2, "log_every_n_steps": 3}
+    callbacks = [ReferenceModel(guard_every_n_steps=0), Exchanges(tmp_path), LeaveGroup()]
+    with two_ranks() as spawned:
+        make_trainer(callbacks, steps=6, **settings, **spawned).fit(make_module(), RankPairs(batches))
 
     ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     logged = {"barrier": 1, "all_reduce": 1}
@@ -102,10 +103,10 @@ class StopAt(Callback):
 def test_a_step_that_becomes_the_last_one_is_logged_with_its_own_losses(tmp_path: Path) -> None:
     batches = [make_batch([number]) for number in range(12)]
     logger = CSVLogger(tmp_path, name="", version="run")
-    settings: dict[str, Any] = {"logger": logger, "log_every_n_steps": 5, "devices": 2}
-    callbacks = [ReferenceModel(), StopAt(), Exchanges(tmp_path)]
-    trainer = make_trainer(callbacks, steps=6, strategy="ddp_spawn", use_distributed_sampler=False, **settings)
-    trainer.fit(make_module(), RankPairs(batches))
+    settings: dict[str, Any] = {"logger": logger, "log_every_n_steps": 5}
+    callbacks = [ReferenceModel(), StopAt(), Exchanges(tmp_path), LeaveGroup()]
+    with two_ranks() as spawned:
+        make_trainer(callbacks, steps=6, **settings, **spawned).fit(make_module(), RankPairs(batches))
     ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     with (tmp_path / "run" / "metrics.csv").open() as file:
         (row,) = csv.DictReader(file)

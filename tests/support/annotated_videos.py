@@ -15,16 +15,8 @@ from torch import Tensor
 
 from datamodules.video.codec import encode_mp4, probe
 from datamodules.video.facts import VideoFacts
-from datamodules.vista.samples import Box, Needs, PreferenceRow
+from datamodules.vista.samples import Box, PreferenceRow
 
-ALL_NEEDS: Needs = {
-    "original": ("chosen", "rejected", "irrelevant"),
-    "video_negative": ("chosen",),
-    "clip": ("chosen",),
-    "clip_negative": ("chosen",),
-    "object": ("chosen",),
-    "object_negative": ("chosen",),
-}
 OBJECT = Box(4, 4, 8, 8)
 EVENT = (1.0, 2.0)  # frames 8 to 15 of 32
 FPS = 8.0

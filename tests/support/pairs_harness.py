@@ -13,9 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 
 from datamodules.schemas import write_shards
 from datamodules.vista.batches import VistaBatch
-from datamodules.vista.samples import Box, Needs
+from datamodules.vista.samples import ALL_NEEDS, Box, Needs
 from datamodules.vista.vista_pairs import VistaPairs
-from tests.support.annotated_videos import ALL_NEEDS, annotated, numbered_video
+from tests.support.annotated_videos import annotated, numbered_video
 from tests.support.quiet_trainer import quiet_trainer
 
 COUNT = 11

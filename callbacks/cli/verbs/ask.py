@@ -33,7 +33,10 @@ def main(arguments: list[str]) -> int:
 
     quieten()
     settings = {name: getattr(options, name) for name in ("adapter", "num_frames")}
-    policy = build_policy(options.policy, **{name: value for name, value in settings.items() if value is not None})
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if options.token_pooling is not None:
+        settings["token_pooling"] = {"video": options.token_pooling}
+    policy = build_policy(options.policy, **settings)
     # Before the weights are loaded: a mistyped name costs no minutes.
     num_frames = options.num_frames or getattr(policy, "num_frames", None) or DEFAULT_FRAMES
     frames, times = read_frames(options.video, num_frames)
@@ -53,6 +56,13 @@ def ask_parser() -> argparse.ArgumentParser:
         type=int,
         help=f"frames shown of the video; without it the policy's own number, or {DEFAULT_FRAMES}",
     )
+    parser.add_argument(
+        "--token_pooling",
+        type=int,
+        metavar="SIDE",
+        help="average squares of SIDE x SIDE patch tokens of each frame (token_pooling.video of the policy); without "
+        "it as the YAML says, or as the card of the export",
+    )
     parser.add_argument("--max_new_tokens", type=int, default=128, help="the longest answer, in tokens (128)")
     parser.add_argument("--device", help="as torch names it, cuda or cpu; without it a GPU where there is one")
     parser.add_argument("video", help="a video file")
@@ -65,16 +75,21 @@ def build_policy(source: str, **settings: Any) -> Any:
 
     Args:
         source: a checkpoint's folder or hub id, or a YAML file that holds a policy.
-        settings: parameters of the policy; they win over those in the YAML.
+        settings: parameters of the policy; they win over those in the YAML. `token_pooling` is the sides by level;
+            where neither has it, it is that of the export's card.
 
     Raises:
         ValueError: no family of video-language models is in `source`, or a setting does not go with it.
     """
+    from callbacks.adapter_card import card_token_pooling
     from callbacks.cli.class_names import import_config_classes
 
     # Short names are known, and subclasses listed, once their modules are imported.
     import_config_classes(("lightning_modules.policies",))
+    pooling = card_token_pooling(settings.get("adapter", source))
     if not source.endswith((".yaml", ".yml")):
+        if pooling is not None:
+            settings.setdefault("token_pooling", pooling)
         return _policy_of_a_checkpoint(path=source, **settings)
     import yaml
     from jsonargparse import ArgumentError, ArgumentParser
@@ -90,6 +105,8 @@ def build_policy(source: str, **settings: Any) -> Any:
         raise ValueError(f"--policy {source}: has no model.init_args.policy; name a checkpoint's folder instead")
     # A new adapter is none yet, and beside a trained one it would have to agree with it.
     settings = {**section.get("init_args", {}), "lora": None, **settings}
+    if settings.get("token_pooling") is None and pooling is not None:  # a run's own YAML names every default
+        settings["token_pooling"] = pooling
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--policy", type=VideoLLM)
     try:
@@ -115,10 +132,14 @@ def _policy_of_a_checkpoint(**settings: Any) -> Any:
     import torch
 
     from lightning_modules.policies.hub_model import policy_class
+    from lightning_modules.policies.token_pooling import TokenPooling
 
+    pooling = settings.pop("token_pooling", None)
     family = policy_class(settings["path"])
     if "num_frames" not in inspect.signature(family).parameters:  # it takes any number
         settings.pop("num_frames", None)
+    if pooling is not None:
+        settings["token_pooling"] = TokenPooling(**pooling)
     return family(**settings, dtype="bfloat16" if torch.cuda.is_available() else "float32")
 
 

@@ -37,8 +37,8 @@ def quick(tmp_path: Path, command: str, *flags: str) -> dict[str, Any]:
 
 def test_quick_sizes_are_options_of_their_command() -> None:
     for name, (options, _, _) in COMMANDS.items():
-        assert options.quick, name
-        options(**options.quick)
+        assert options.quick(), name
+        options(**options.quick())
 
 
 def test_a_size_that_is_given_comes_before_the_quick_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_the_texture_moves() -> None:
 
 
 def test_frames_and_samples_are_the_same_in_all_rows(tmp_path: Path) -> None:
-    options = LoaderOptions(**LoaderOptions.quick)
+    options = LoaderOptions(**LoaderOptions.quick())
     index_file = write_samples(tmp_path, options.samples, FACTS, 0)
     shown = shown_frames(index_file, options)
     assert len(shown) == options.samples
@@ -120,7 +120,7 @@ def test_frames_and_samples_are_the_same_in_all_rows(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_loaders_rows(tmp_path: Path) -> None:
-    rates = loader_rates(LoaderOptions(**LoaderOptions.quick), tmp_path)
+    rates = loader_rates(LoaderOptions(**LoaderOptions.quick()), tmp_path)
     assert [(rate.name, rate.workers) for rate in rates] == [
         ("bare PyAV decoding", 0),
         ("ours", 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 import torch
 
 import vidpref
+from callbacks.adapter_card import RunNumbers, card
+from callbacks.cli.verbs import ask
 from datamodules.toy_world.render import draw_scene, render
 from datamodules.video.codec import decode_frames, encode_mp4, probe
 from datamodules.video.frame_indices import uniform_indices
 from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.token_pooling import TokenPooling
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
+from lightning_modules.vista_dpo import VistaDPO
 from tests.support.paths import ROOT
 
 CHECKPOINT = ROOT / "datamodules/toy_world/checkpoints/video_llava"
@@ -72,6 +77,42 @@ def test_the_policy_of_a_yaml(video: Path, capsys: pytest.CaptureFixture[str], m
     command = ["ask", "--policy", "configs/toy/vista.yaml", "--max_new_tokens", "32", str(video), QUESTION]
     assert vidpref.main(command) == 0
     assert capsys.readouterr().out == f"{expected(video)}\n"
+
+
+def asked_policy(monkeypatch: pytest.MonkeyPatch, video: Path, *flags: str) -> Any:
+    """The policy as `vidpref ask` makes it for its answer."""
+    seen: list[Any] = []
+    monkeypatch.setattr(ask, "answer", lambda policy, *_: seen.append(policy))
+    assert vidpref.main(["ask", "--num_frames", "4", *flags, str(video), QUESTION]) == 0
+    return seen[0]
+
+
+@pytest.mark.slow
+def test_frames_are_pooled_as_the_yaml_the_flag_or_the_exports_card_says(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 frames of 2 x 2 patches and a class token are 20 tokens, and with one average a frame 8."""
+    policy: dict[str, Any] = {"class_path": "VideoLlavaPolicy", "init_args": {"path": str(CHECKPOINT)}}
+    whole, pooled = tmp_path / "whole.yaml", tmp_path / "pooled.yaml"
+    policy["init_args"]["token_pooling"] = None
+    whole.write_text(json.dumps({"model": {"init_args": {"policy": policy}}}))
+    policy["init_args"]["token_pooling"] = {"video": 2}
+    pooled.write_text(json.dumps({"model": {"init_args": {"policy": policy}}}))
+    adapter = changed_adapter(tmp_path / "adapter")
+    module = VistaDPO(VideoLlavaPolicy(str(CHECKPOINT), token_pooling=TokenPooling(2, 1, 1)), lambda _: None)
+    (adapter / "README.md").write_text(card(adapter, module, RunNumbers(steps=1)))
+
+    def tokens(*flags: str) -> int:
+        return int(asked_policy(monkeypatch, video, *flags).num_video_tokens())
+
+    checkpoint = ("--policy", str(CHECKPOINT))
+    assert tokens(*checkpoint) == tokens("--policy", str(whole)) == 20
+    assert tokens("--policy", str(pooled)) == tokens(*checkpoint, "--token_pooling", "2") == 8
+    assert tokens(*checkpoint, "--adapter", str(adapter)) == 8
+    assert tokens("--policy", str(whole), "--adapter", str(adapter)) == 8
+    assert tokens(*checkpoint, "--adapter", str(adapter), "--token_pooling", "1") == 20
+    (adapter / "README.md").write_text("# Someone's\n---\n---")
+    assert tokens(*checkpoint, "--adapter", str(adapter)) == 20
 
 
 @pytest.mark.parametrize(

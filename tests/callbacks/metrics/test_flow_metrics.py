@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from callbacks.metrics.flow import FlowMetrics
 from lightning_modules.dense_dpo import FlowTerm
 from tests.support.preference_fakes import Batches, make_trainer
+from tests.support.two_ranks import LeaveGroup, two_ranks
 
 
 def make_term(margins: list[float], times: list[float], errors: tuple[list[float], list[float]]) -> FlowTerm:
@@ -135,9 +136,9 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
 
 @pytest.mark.slow
 def test_ranks_with_unequal_ties_log_what_one_process_does(tmp_path: Path) -> None:
-    settings = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
-    trainer = make_trainer([FlowMetrics()], steps=1, accumulate_grad_batches=2, **settings)
-    trainer.fit(Terms(str(tmp_path)), Data())
+    with two_ranks() as settings:
+        trainer = make_trainer([FlowMetrics(), LeaveGroup()], steps=1, accumulate_grad_batches=2, **settings)
+        trainer.fit(Terms(str(tmp_path)), Data())
     for rank in (0, 1):
         metrics = json.loads((tmp_path / f"{rank}.json").read_text())
         check(metrics, "train")

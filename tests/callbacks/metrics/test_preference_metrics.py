@@ -12,6 +12,7 @@ from torch import nn
 from callbacks.metrics.preference import STATISTICS, PreferenceMetrics, reward_statistics
 from lightning_modules.terms import Term
 from tests.support.preference_fakes import Batches, make_trainer
+from tests.support.two_ranks import LeaveGroup, two_ranks
 
 
 def make_term(chosen: list[float], rejected: list[float]) -> Term:
@@ -152,9 +153,9 @@ def test_a_second_fit_starts_from_nothing() -> None:
 
 @pytest.mark.slow
 def test_ranks_with_unequal_numbers_of_samples_give_the_mean_over_samples(tmp_path: Path) -> None:
-    settings = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
-    trainer = make_trainer([PreferenceMetrics()], steps=1, **settings)
-    trainer.fit(Rewards(str(tmp_path)), Terms([], []))
+    with two_ranks() as settings:
+        trainer = make_trainer([PreferenceMetrics(), LeaveGroup()], steps=1, **settings)
+        trainer.fit(Rewards(str(tmp_path)), Terms([], []))
     logged_by_rank = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     expected = rewards_under("train/rewards/video", [13 / 4, 1.0, 9 / 4, 3 / 4])
     expected |= rewards_under("val/rewards/video", [13 / 4, 1.0, 9 / 4, 3 / 4])

@@ -17,6 +17,7 @@ from datamodules.shards.index import Index
 from lightning_modules.vista_dpo import VistaWeights
 from tests.support.preference_fakes import FakePairs, make_module, make_trainer
 from tests.support.reference_caches import batches, fit_with, write_cache
+from tests.support.two_ranks import LeaveGroup, two_ranks
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +161,9 @@ def test_a_term_that_comes_late_is_refused(tmp_path: Path) -> None:
 def test_several_ranks_write_one_cache(tmp_path: Path) -> None:
     alone = Index.read(write_cache(tmp_path, "alone"))
     writer = ReferenceCacheWriter(str(tmp_path / "both"), samples_per_shard=1)
-    trainer = make_trainer([writer], strategy="ddp_spawn", devices=2, use_distributed_sampler=False)
-    trainer.predict(make_module(), FakePairs(batches(), ranks=2), return_predictions=False)
+    with two_ranks() as settings:
+        trainer = make_trainer([writer, LeaveGroup()], **settings)
+        trainer.predict(make_module(), FakePairs(batches(), ranks=2), return_predictions=False)
     both = Index.read(tmp_path / "both.index.json")
     assert both.made_from == alone.made_from
     assert {entry.key: entry.facts for entry in both.entries} == {entry.key: entry.facts for entry in alone.entries}

@@ -23,7 +23,9 @@ from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from lightning_modules.supervised import Supervised
 from lightning_modules.vista_dpo import VistaDPO, VistaWeights
 from tests.support.annotated_videos import FPS, numbers
+from tests.support.command_runs import fit, steps, write_uneven_shards
 from tests.support.pairs_harness import attached, eleven_samples, pairs
+from tests.support.paths import ROOT
 from tests.support.preference_fakes import make_trainer
 from tests.support.tiny_video_llava import save_tiny_video_llava
 
@@ -169,3 +171,24 @@ def test_training_on_cached_or_remembered_scores_is_training_on_live_ones(
     other = TokenPooling(video=2, object=2)
     with pytest.raises(ValueError, match=r"other views: pooled_tokens was .*object 1 x 1.* is .*object 2 x 2"):
         plain.fit(vista(checkpoint, token_pooling=other), data(shards))
+
+
+@pytest.mark.slow
+def test_the_ranks_of_a_sharded_model_train_as_one_process(tmp_path: Path) -> None:
+    """Three steps on two samples, one a rank: the reference of one sees its event, that of the other the whole."""
+    save_tiny_video_llava(tmp_path / "tiny")
+    write_uneven_shards(tmp_path / "train", 2)
+    weights = [f"--model.weights.{name}={weight}" for name, weight in vars(VistaWeights(1, 0, 0, 0, 1)).items()]
+    sharded = [f"{ROOT}/configs/strategy/fsdp.yaml", "--trainer.devices=2", "--trainer.strategy.param_dtype=float32"]
+
+    def run(name: str, *flags: str) -> list[dict[str, Any]]:
+        more = [f"--trainer.default_root_dir={name}", "--trainer.max_epochs=3", "--model.policy.num_frames=null"]
+        done = fit(tmp_path, *flags, *more, *weights, "--data.reference_frames=3", probe=f"{name}.jsonl")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 of 2 samples have no event" in done.stdout + done.stderr
+        return steps(tmp_path / f"{name}.jsonl")
+
+    alone, ranks = run("alone", "--data.batch_size=2"), run("ranks", *sharded, "--data.batch_size=1")
+    assert len(alone) == len(ranks) == 3
+    for name in ("loss", "norm"):
+        assert [step[name] for step in ranks] == pytest.approx([step[name] for step in alone], rel=1e-4), name

@@ -20,6 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.preference_fakes import Batches, FakePairs, make_batch, make_module, make_trainer
 from tests.support.reference_caches import batches, fit_with
 from tests.support.tiny_video_llava import save_tiny_video_llava
+from tests.support.two_ranks import LeaveGroup, two_ranks
 
 
 class Before(Callback):
@@ -182,10 +183,10 @@ class Written(Passes):
 @pytest.mark.slow
 def test_ranks_share_what_they_keep(tmp_path: Path) -> None:
     before = Before()
-    callbacks = [before, ReferenceModel("remember", str(tmp_path / "kept")), Written(before, tmp_path)]
-    settings: dict[str, Any] = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
-    trainer = make_trainer(callbacks, 4, reload_dataloaders_every_n_epochs=1, **settings)
-    trainer.fit(make_module(), Halves([make_batch([number]) for number in range(4)]))
+    callbacks = [before, ReferenceModel("remember", str(tmp_path / "kept")), Written(before, tmp_path), LeaveGroup()]
+    with two_ranks() as settings:
+        trainer = make_trainer(callbacks, 4, reload_dataloaders_every_n_epochs=1, **settings)
+        trainer.fit(make_module(), Halves([make_batch([number]) for number in range(4)]))
     for rank in range(2):
         assert json.loads((tmp_path / f"passes-{rank}.json").read_text()) == [2, 1, 0, 0]
 

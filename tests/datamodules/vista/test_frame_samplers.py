@@ -12,11 +12,11 @@ from datamodules.video.codec import encode_mp4, read_packets
 from datamodules.video.packets import Packet, motion_sizes
 from datamodules.vista.facts import FrameSpan
 from datamodules.vista.frame_samplers import EventFrames, MotionFrames, SampledSpan, UniformFrames, ViewFrames
-from datamodules.vista.samples import View
+from datamodules.vista.samples import ALL_NEEDS, View
 from datamodules.vista.span_negatives import OtherVideo, Shuffle
 from datamodules.vista.views import Negatives, ViewMaker
 from tests.datamodules.vista.test_views import views_of
-from tests.support.annotated_videos import ALL_NEEDS, EVENT, FPS, annotated, numbers
+from tests.support.annotated_videos import EVENT, FPS, annotated, numbers
 from tests.support.pairs_harness import attached, eleven_samples, pairs
 
 WHOLE, HELD = FrameSpan("mp4", 0, 599, 1.0), FrameSpan("mp4", 300, 339, 1.0)

@@ -13,10 +13,10 @@ from datamodules.vista.facts import SampleFacts
 from datamodules.vista.frame_samplers import ViewFrames
 from datamodules.vista.index_facts import vista_facts
 from datamodules.vista.object_negatives import RoiMask, RoiMove
-from datamodules.vista.samples import Box, PreferenceRow, View
+from datamodules.vista.samples import ALL_NEEDS, Box, PreferenceRow, View
 from datamodules.vista.span_negatives import Noise, OtherVideo, OtherVideoSegment, RelevantSegment, Reverse, Shuffle
 from datamodules.vista.views import Negatives, Partner, ViewMaker, membership
-from tests.support.annotated_videos import ALL_NEEDS, FPS, OBJECT, annotated, numbered_frames, numbered_video, numbers
+from tests.support.annotated_videos import FPS, OBJECT, annotated, numbered_frames, numbered_video, numbers
 
 PARTNER_ROW, PARTNER_MEMBERS = annotated("p", members={"mp4": numbered_video(40, 16)})
 

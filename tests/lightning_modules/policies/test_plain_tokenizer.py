@@ -9,7 +9,8 @@ import torch
 from transformers import T5Tokenizer
 
 from lightning_modules.policies.plain_tokenizer import PlainTokenizer
-from tests.support.tiny_flows import FAMILIES, hunyuan_video15
+from tests.support.tiny_flow_pipelines import hunyuan_video15
+from tests.support.tiny_flows import FAMILIES
 from tests.support.tiny_wan import tiny_tokenizer
 
 OPTIONS: dict[str, Any] = {
