@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from callbacks.estimate.four_bits import FourBitOperations, scales_of
 from callbacks.estimate.tracker import Peak, StepTracker, Work, local
 from datamodules.vista.batches import VistaBatch
 from lightning_modules.answer_module import AnswerModule
@@ -103,7 +104,8 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
     names = {id(weight) for weight in trained}
     copies = [] if reference is None else [*reference.parameters(), *reference.buffers()]
     frozen = [weight for weight in policy.parameters() if id(weight) not in names]
-    tracker.add([*frozen, *policy.buffers(), *copies], "weights")
+    scales = [scale for weight in frozen for scale in scales_of(weight)]
+    tracker.add([*frozen, *scales, *policy.buffers(), *copies], "weights")
     tracker.add(trained, "trained")
     tracker.add((leaf for leaf in _leaves(optimizer.state_dict()["state"]) if isinstance(leaf, Tensor)), "optimizer")
     tracker.add(_tensors(batch), "batch")
@@ -122,6 +124,9 @@ def step_cost(module: PreferenceModule, batch: Any, run: StepRun, reference: Any
                 batch.reference = module.reference_scores(batch)
             batch.encoded = None
         stack.enter_context(tracker)
+        if scales:
+            # Inside of the tracker, which then sees the operations that this makes of one.
+            stack.enter_context(FourBitOperations())
         if run.earlier is not None:
             with run.earlier():
                 _micro_batch(module, batch, run, tracker, reference)
