@@ -206,7 +206,10 @@ def _strategy_notes(estimator: Estimator, gpus: Sequence[int], placements: Seque
         "global batch on any number of GPUs"
     ]
     if len(divided) > 1:
-        notes.append(f"FSDP2 was run as on {divided[-1]} GPUs; on fewer its shards are larger, within about 2%")
+        notes.append(
+            f"FSDP2 was run as on {divided[-1]} GPUs; on fewer its shards are larger, reckoned within about 2%, "
+            "and exact for a number of GPUs that is given alone"
+        )
     if is_shardable(estimator.module.policy) and (others := sorted(set(several) - set(divided))):
         notes.append(
             f"no FSDP2 on {', '.join(map(str, others))} GPUs, which {sharding.replicas} replicas do not divide"
