@@ -1,159 +1,192 @@
-"""Memory of a LoRA step of VistaDPO, by video-language family: `python -m benchmarks.speed.families`.
+"""Memory and work of a LoRA step by family: `python -m benchmarks.speed.families [CHECKPOINT ...]`.
 
-Computed, not measured: bfloat16 weights, float32 adapters with AdamW, what activation checkpointing keeps, and the
-largest block while it is computed again. The batch is one sample: six views, eight answers.
+Estimated as `vidpref estimate` does: the method's own step, on tensors without content, of the checkpoints whose sizes
+are known in `callbacks/estimate/checkpoints`. It prints the tables of docs/families.md, a row as soon as it is known;
+all of them take about ten minutes of one core. The step is that of one GPU, in which gradients accumulate.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
 
-#: Views of a sample, and the rows that they take where every answer has one of its own.
-VIEWS, ROWS = 6, 8
-#: Tokens of a view besides the video's: template and question, and the answers behind it.
-TEXT, ANSWER = 60, 40
-RANK = 16
-GIB = 2.0**30
+from lightning.pytorch.plugins import MixedPrecision
+
+from callbacks.estimate.batches import Sizes, batch_of, latent_shape
+from callbacks.estimate.cards import GIB
+from callbacks.estimate.checkpoint_facts import facts_of, write_checkpoint
+from callbacks.estimate.estimator import Estimator
+from callbacks.estimate.step import StepCost
+from datamodules.vista.vista_pairs import VistaPairs
+from lightning_modules.dense_dpo import DenseDPO
+from lightning_modules.policies import cogvideox, ltx, mochi, wan
+from lightning_modules.policies.adapters import LoraSettings
+from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
+from lightning_modules.policies.flow_adapters import FlowLora
+from lightning_modules.policies.hub_model import policy_class
+from lightning_modules.vista_dpo import VistaDPO
+
+#: Of a video that a video-language model sees.
+FRAMES, HEIGHT, WIDTH = 8, 360, 640
+ANSWERS_HEAD = ("checkpoint", "parameters", "video tokens", "weights", "LoRA step", "with nf4", "TFLOP")
+FLOWS_HEAD = ("checkpoint", "frames x height x width", "parameters", "video tokens", "weights", "LoRA step", "TFLOP")
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
-    """The sizes of a language model, and what comes before it.
+class Row:
+    """A checkpoint whose step is estimated.
 
     Attributes:
-        width: of hidden states.
-        inner: of the feed-forward part.
-        layers: blocks.
-        heads: query heads.
-        key_heads: key and value heads.
-        head_width: of one head.
-        vocabulary: tokens.
-        vision: parameters of towers and projector, and of what else comes before the blocks.
-        video_tokens: of 8 frames of 640 x 360 (PLLaVA: of any video).
-        rows: every answer has a row of its own.
-        query_parts: outputs of the query projection for each of the queries; 2 where it makes a gate too.
-        other: inputs and outputs of the linears that a block has in the place of full attention; () = none has.
-        attending: of how many blocks the last one attends fully.
-        shared: last blocks, which take keys and values from earlier ones.
-        tied: the output head is the embedding.
+        settings: of the policy, what it cannot be made without.
+        policy: of a video diffusion model.
+        video: frames, height and width that a video diffusion model makes.
+        part: what of the checkpoint trains, where that is not all.
     """
 
-    width: int
-    inner: int
-    layers: int
-    heads: int
-    key_heads: int
-    head_width: int
-    vocabulary: int
-    vision: float
-    video_tokens: int
-    rows: bool = False
-    query_parts: int = 1
-    other: tuple[tuple[int, int], ...] = ()
-    attending: int = 1
-    shared: int = 0
-    tied: bool = False
-
-    @property
-    def linears(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of all linears of the decoder's blocks."""
-        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
-        width, inner = self.width, self.inner
-        attention = ((width, self.query_parts * queries), (width, keys), (width, keys), (queries, width))
-        every: list[tuple[int, int]] = []
-        for block in range(1, self.layers + 1):
-            mixing = self.other if block % self.attending else attention
-            # Queries and output alone, where keys and values are an earlier block's.
-            every += [mixing[0], mixing[-1]] if block > self.layers - self.shared else mixing
-            every += [(width, inner), (width, inner), (inner, width)]
-        return every
-
-    @property
-    def blocks(self) -> int:
-        """Parameters of the decoder's blocks."""
-        return sum(inputs * outputs for inputs, outputs in self.linears)
-
-    @property
-    def parameters(self) -> float:
-        """All of the model's."""
-        return self.blocks + (1 if self.tied else 2) * self.vocabulary * self.width + self.vision
-
-    @property
-    def adapter(self) -> int:
-        """Parameters of an adapter of rank `RANK` on every linear."""
-        return RANK * sum(inputs + outputs for inputs, outputs in self.linears)
-
-    @property
-    def tokens(self) -> int:
-        """Of all rows of a sample."""
-        if self.rows:
-            return ROWS * (self.video_tokens + TEXT + ANSWER)
-        return VIEWS * (self.video_tokens + TEXT) + ROWS * ANSWER
-
-    def gib(self) -> dict[str, float]:
-        """Part -> GiB."""
-        # Inside a block: normalised inputs, queries, keys, values, attention's output, three tensors of the
-        # feed-forward part, and the gradient of each.
-        inside = 2 * (4 * self.width + 2 * self.heads * self.head_width + 3 * self.inner)
-        return {
-            "weights": 2 * self.parameters / GIB,
-            "adapter": 16 * self.adapter / GIB,
-            "kept": 2 * self.tokens * self.width * self.layers / GIB,
-            "block": 2 * self.tokens * inside / GIB,
-        }
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: type[DiffusersVideoFlow] | None = None
+    video: tuple[int, int, int] = (81, 480, 832)
+    part: str = ""
 
 
-_LLAMA = (4096, 11008, 32, 32, 32, 128, 32064)
-_QWEN2 = (3584, 18944, 28, 28, 4, 128, 152064)
-#: Checkpoint -> its sizes, from its published configuration; of Qwen3.5 and GLM-4.6V-Flash transformers' defaults.
-FAMILIES: dict[str, Decoder] = {
-    "LanguageBind/Video-LLaVA-7B-hf": Decoder(*_LLAMA, vision=0.63e9, video_tokens=8 * 257),
-    "ermu2001/pllava-7b": Decoder(*_LLAMA, vision=0.33e9, video_tokens=16 * 12 * 12),
-    "llava-hf/LLaVA-NeXT-Video-7B-hf": Decoder(*_LLAMA, vision=0.33e9, video_tokens=8 * 144),
-    "llava-hf/llava-onevision-qwen2-7b-ov-hf": Decoder(*_QWEN2, vision=0.43e9, video_tokens=8 * 196 + 1),
-    "OpenGVLab/InternVL3-8B-hf": Decoder(*_QWEN2, vision=0.33e9, video_tokens=8 * 256),
-    "Qwen/Qwen2.5-VL-7B-Instruct": Decoder(*_QWEN2, vision=0.68e9, video_tokens=4 * 13 * 23),
-    "Qwen/Qwen3-VL-8B-Instruct": Decoder(4096, 12288, 36, 32, 8, 128, 151936, vision=0.58e9, video_tokens=4 * 11 * 20),
-    "Qwen/Qwen3.5-9B": Decoder(
-        4096, 12288, 32, 16, 4, 256, 248320, vision=0.46e9, video_tokens=4 * 11 * 20, rows=True, query_parts=2,
-        other=((4096, 8192), (4096, 4096), (4096, 32), (4096, 32), (4096, 4096)), attending=4,
-    ),
-    "zai-org/GLM-4.6V-Flash": Decoder(
-        4096, 13696, 40, 32, 2, 128, 151552, vision=0.88e9, video_tokens=4 * 13 * 23, rows=True
-    ),
-    # Before frames that resemble the one before lose tokens.
-    "lkhl/VideoLLaMA3-2B-Image-HF": Decoder(
-        1536, 8960, 28, 12, 2, 128, 151936, vision=0.43e9, video_tokens=8 * 13 * 23, rows=True, tied=True
-    ),
-    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Decoder(
-        2048, 8192, 24, 32, 32, 64, 49280, vision=0.43e9, video_tokens=8 * 81, rows=True
-    ),
-    # Towers for pictures and for sound, and an embedding of 256 numbers for each block with its projections.
-    "google/gemma-4-E4B-it": Decoder(
-        2560, 10240, 42, 8, 2, 512, 262144, rows=True, tied=True, video_tokens=8 * 70, attending=6, shared=18,
-        vision=0.17e9 + 0.3e9 + 42 * 256 * (262144 + 2560) + 42 * 2 * 2560 * 256,
-        other=((2560, 2048), (2560, 512), (2560, 512), (2048, 2560)),
-    ),
-}  # fmt: skip
+#: Video-language models, by their checkpoints.
+ANSWERS: dict[str, Row] = {
+    "LanguageBind/Video-LLaVA-7B-hf": Row({"num_frames": FRAMES}),
+    "ermu2001/pllava-7b": Row({"lora_alpha": 4.0}),
+    "llava-hf/LLaVA-NeXT-Video-7B-hf": Row(),
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": Row(),
+    "OpenGVLab/InternVL3-8B-hf": Row(),
+    "Qwen/Qwen2.5-VL-7B-Instruct": Row(),
+    "Qwen/Qwen3-VL-8B-Instruct": Row(),
+    "zai-org/GLM-4.6V-Flash": Row(),
+    "lkhl/VideoLLaMA3-2B-Image-HF": Row(),
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Row(),
+}
+#: Video diffusion models, by their checkpoints.
+FLOWS: dict[str, Row] = {
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": Row(policy=wan.WanPolicy),
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": Row(policy=wan.WanPolicy),
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": Row(policy=wan.WanPolicy),
+    "Wan-AI/Wan2.2-T2V-A14B-Diffusers": Row(policy=wan.WanPolicy, part="an expert"),
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers": Row(policy=wan.WanPolicy, part="an expert"),
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Row(policy=wan.WanPolicy, video=(121, 704, 1280)),
+    "Lightricks/LTX-Video": Row(policy=ltx.LTXPolicy, video=(161, 512, 704)),
+    "THUDM/CogVideoX-2b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
+    "THUDM/CogVideoX-5b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
+    "THUDM/CogVideoX1.5-5B": Row(policy=cogvideox.CogVideoXPolicy, video=(81, 768, 1360)),
+    "genmo/mochi-1-preview": Row(policy=mochi.MochiPolicy, video=(163, 480, 848)),
+}
 
 
-def table() -> str:
-    """The table of the documentation, in Markdown."""
-    lines = [
-        "| checkpoint | parameters | video tokens | weights | LoRA step | with nf4 |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for name, decoder in FAMILIES.items():
-        parts = decoder.gib()
-        total = sum(parts.values())
-        # 4.13 bits a weight with double quantisation; towers, embeddings and head stay in 16.
-        blocks = 2 * decoder.blocks / GIB
-        lines.append(
-            f"| `{name}` | {decoder.parameters / 1e9:.1f} B | {decoder.video_tokens} | {parts['weights']:.1f} GiB | "
-            f"{total:.0f} GiB | {total - blocks * (1 - 4.13 / 16):.0f} GiB |"
+@contextmanager
+def without_files(checkpoint: str) -> Iterator[str]:
+    """A folder with what a policy reads of a checkpoint before its weights.
+
+    Raises:
+        ValueError: the checkpoint's sizes are not known.
+    """
+    facts = facts_of(checkpoint)
+    if facts is None:
+        raise ValueError(f"{checkpoint}: its sizes are not known; add them to callbacks/estimate/checkpoints")
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(facts, Path(folder))
+        yield folder
+
+
+def answers_row(checkpoint: str, row: Row) -> list[str]:
+    """A line of the table of video-language models: VistaDPO, one sample, rank 16 on the decoder's linears."""
+    sizes, data = Sizes(height=HEIGHT, width=WIDTH), VistaPairs(train="train.index.json", num_frames=FRAMES)
+    costs: list[StepCost] = []
+    with without_files(checkpoint) as folder:
+        for quantization in (None, "nf4"):
+            policy: Any = policy_class(folder)(
+                folder, lora=LoraSettings(r=16, alpha=32), dtype="bfloat16", activation_checkpointing=True,
+                quantization=quantization, **row.settings,
+            )  # fmt: skip
+            module = VistaDPO(policy)
+            precision = MixedPrecision("bf16-mixed", "cpu").forward_context
+            costs.append(Estimator(module, data, "adapter", precision).cost(sizes))
+        parameters = parameters_of(policy)
+        view = batch_of(module, data, sizes, 1).views[0]
+        tokens = policy.prefix(view, "a view").ids.count(policy.video_token_id)
+    plain, packed = costs
+    return cells(checkpoint, [], parameters, tokens, plain, packed)
+
+
+def flows_row(checkpoint: str, row: Row) -> list[str]:
+    """A line of the table of video diffusion models: DenseDPO, one pair, rank 128."""
+    assert row.policy is not None
+    frames, height, width = row.video
+    sizes = Sizes(frames, height, width)
+    with without_files(checkpoint) as folder:
+        policy: Any = row.policy(
+            folder, lora=FlowLora(r=128, alpha=128), dtype="bfloat16", activation_checkpointing=True, **row.settings
         )
-    return "\n".join(lines)
+        cost = Estimator(DenseDPO(policy), None, "adapter").cost(sizes)
+        tokens = prod(size // patch for size, patch in zip(latent_shape(policy, sizes)[1:], policy.patch, strict=True))
+        parameters = parameters_of(policy)
+    name = f"`{checkpoint}`, {row.part}" if row.part else f"`{checkpoint}`"
+    return [name, *cells(checkpoint, [" x ".join(map(str, row.video))], parameters, tokens, cost)[1:]]
+
+
+def parameters_of(policy: Any) -> int:
+    """How many weights the model of a policy has, its adapter's apart; loads it without weights."""
+    policy.load(meta=True)
+    return sum(weight.numel() for name, weight in policy.named_parameters() if ".lora_" not in name)
+
+
+def cells(checkpoint: str, shape: list[str], parameters: int, tokens: int, *costs: StepCost) -> list[str]:
+    """What a table says of a checkpoint.
+
+    Args:
+        checkpoint: its id.
+        shape: of the video, where the table has it.
+        parameters: weights of the model.
+        tokens: of a video.
+        *costs: of a step in bfloat16, and in other forms.
+    """
+    flops = sum(costs[0].flops.values()) / costs[0].samples / 1e12
+    return [
+        f"`{checkpoint}`", *shape, f"{parameters / 1e9:.1f} B", str(tokens), f"{costs[0].weights / GIB:.1f} GiB",
+        *(f"{cost.peak.total / GIB:.1f} GiB" for cost in costs), f"{flops:.0f}",
+    ]  # fmt: skip
+
+
+def line(row: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(row)} |"
+
+
+def head(names: Sequence[str], left: int) -> list[str]:
+    """The first lines of a table, of which the first columns are to the left."""
+    return [line(names), f"|{'---|' * left}{'---:|' * (len(names) - left)}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables.
+
+    Args:
+        arguments: checkpoints; none = all.
+    """
+    parser = argparse.ArgumentParser("python -m benchmarks.speed.families", description=__doc__)
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="leave the others out")
+    chosen = parser.parse_args(arguments).checkpoints
+    for name in chosen:
+        if name not in ANSWERS and name not in FLOWS:
+            parser.error(f"{name}: known are {', '.join((*ANSWERS, *FLOWS))}")
+    for table, make, names, left in ((ANSWERS, answers_row, ANSWERS_HEAD, 1), (FLOWS, flows_row, FLOWS_HEAD, 2)):
+        rows = {name: row for name, row in table.items() if not chosen or name in chosen}
+        if rows:
+            print("\n".join(["", *head(names, left)]))
+        for name, row in rows.items():
+            print(line(make(name, row)), flush=True)
 
 
 if __name__ == "__main__":
-    print(table())
+    main()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lightning.pytorch.strategies import ModelParallelStrategy
+
 from callbacks.estimate.batches import Sizes, latent_shape
 from callbacks.estimate.cards import GIB, Card
 from callbacks.estimate.estimator import Estimator, Sharding
@@ -16,6 +18,7 @@ from callbacks.estimate.report import Estimate, Placement
 from callbacks.estimate.run import has_index, indexed_sizes, length_of, reference_of
 from callbacks.estimate.step import WAITING, StepCost
 from lightning_modules.flow_module import FlowModule
+from lightning_modules.policies.sharding import check_shardable, is_shardable
 from lightning_modules.preference import PreferenceModule
 
 
@@ -33,12 +36,10 @@ def assemble(line: Any, options: argparse.Namespace, cards: Sequence[Card]) -> E
     module, data, trainer = line.model, line.datamodule, line.settings["trainer"]
     if not isinstance(module, PreferenceModule):
         raise ValueError(f"estimate is for methods that train a policy, not for {type(module).__name__}")
-    if getattr(module.policy, "quantization", None) is not None:
-        raise ValueError("estimate knows no four-bit weights; leave policy.quantization out and take off what it saves")
-    if getattr(module.policy, "compiled", None) is not None:
-        raise ValueError("estimate knows no compiled blocks, which take no more memory; leave policy.compile out")
-    module.setup("fit")
     strategy = getattr(line.config_init["fit"]["trainer"], "strategy", None)
+    if isinstance(strategy, ModelParallelStrategy):
+        check_shardable(module.policy)
+    module.setup("fit")
     sharding = Sharding.of(strategy, int(trainer["num_nodes"] or 1))
     reference = reference_of(line.trainer.callbacks)
     if reference == "none" and hasattr(module, "beta"):
@@ -90,7 +91,7 @@ def _placements(
         return placements
     # All gradients have their place in DDP's buckets throughout.
     data_parallel = one if estimator.accumulates else estimator.cost(sizes, batch_size, several[-1])
-    divided = _divided(several, estimator.sharding)
+    divided = _divided(several, estimator)
     sharded = estimator.cost(sizes, batch_size, divided[-1], sharded=True) if divided else None
     for count in several:
         placements.append(Placement(count, "DDP", data_parallel))
@@ -99,9 +100,11 @@ def _placements(
     return placements
 
 
-def _divided(gpus: Sequence[int], sharding: Sharding) -> list[int]:
-    """The numbers of GPUs, several, that the strategy's replicas divide."""
-    return [count for count in gpus if count > 1 and count % sharding.replicas == 0]
+def _divided(gpus: Sequence[int], estimator: Estimator) -> list[int]:
+    """The numbers of GPUs, several, over which the policy can be sharded: those that the replicas divide."""
+    if not is_shardable(estimator.module.policy):
+        return []
+    return [count for count in gpus if count > 1 and count % estimator.sharding.replicas == 0]
 
 
 def on_other_number(cost: StepCost, gpus: int, others: int) -> StepCost:
@@ -176,6 +179,17 @@ def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, referen
     ]
     if any(getattr(callback, "mode", None) == "remember" for callback in line.trainer.callbacks):
         notes.append("remembered references are counted as scored in every epoch; from the second on they are read")
+    if getattr(module.policy, "quantization", None) is not None:
+        notes.append(
+            f"{module.policy.quantization}: weights as bitsandbytes keeps them, half a byte each with the scales of "
+            "their blocks; each layer's are unpacked while it is multiplied by"
+        )
+    if getattr(module.policy, "compiled", None) is not None:
+        notes.append(
+            "compiled blocks are counted as they run uncompiled, where every intermediate tensor is one of memory: an "
+            "upper figure by what fused kernels leave out, approximate since compiled ones may keep other tensors for "
+            "backward; what compiling takes is not in it"
+        )
     if line.checkpoint_id is not None:
         notes.append("the checkpoint's sizes are those known here; no file of it was read")
     return notes
@@ -184,15 +198,19 @@ def _notes(line: Any, module: Any, data: Any, sizes: Sizes, length: str, referen
 def _strategy_notes(estimator: Estimator, gpus: Sequence[int], placements: Sequence[Placement]) -> list[str]:
     """How several GPUs share the work."""
     several, sharding = [count for count in gpus if count > 1], estimator.sharding
-    divided = _divided(several, sharding)
+    divided = _divided(several, estimator)
     kind = "fsdp.yaml" if sharding.replicas == 1 else f"hsdp.yaml, {sharding.replicas} groups that each hold the model"
+    sharded = f"FSDP2 as in {kind}" if is_shardable(estimator.module.policy) else "no FSDP2, which shards no four bits"
     notes = [
-        "DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), FSDP2 as in "
-        f"{kind}; hours for the same global batch on any number of GPUs"
+        f"DDP as in configs/strategy/ddp.yaml (gradients are views of the buckets), {sharded}; hours for the same "
+        "global batch on any number of GPUs"
     ]
     if len(divided) > 1:
-        notes.append(f"FSDP2 was run as on {divided[-1]} GPUs; on fewer its shards are larger, within about 2%")
-    if others := sorted(set(several) - set(divided)):
+        notes.append(
+            f"FSDP2 was run as on {divided[-1]} GPUs; on fewer its shards are larger, reckoned within about 2%, "
+            "and exact for a number of GPUs that is given alone"
+        )
+    if is_shardable(estimator.module.policy) and (others := sorted(set(several) - set(divided))):
         notes.append(
             f"no FSDP2 on {', '.join(map(str, others))} GPUs, which {sharding.replicas} replicas do not divide"
         )

@@ -100,6 +100,7 @@ class Estimator:
         module, mode = copy.deepcopy(self.module), FakeMode()
         reference = frozen_copy(module.policy) if self.reference == "copy" else None
         for policy in filter(None, (module.policy, reference)):
+            policy.compiled = None  # fake tensors compile nothing
             if sharded:
                 load_fake_sharded(policy, mode, self.sharding.precision, self.sharding.replicas)
             else:

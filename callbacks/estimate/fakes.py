@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_modules.policies.sharding import shard
+from callbacks.estimate.four_bits import fake_packed, is_four_bit
+from lightning_modules.policies.sharding import check_shardable, shard
 
 #: Buffers that FSDP2 gathers into and that hold no value which anybody reads.
 _BUFFERS = (torch.ops.aten.empty.memory_format, torch.ops.aten.empty_strided.default)
@@ -51,7 +52,9 @@ def load_fake(policy: Any, mode: FakeMode, device: str = "cpu") -> None:
         for module in policy.modules():
             for name, weight in module._parameters.items():
                 if weight is not None:
-                    if id(weight) not in made:
+                    if id(weight) not in made and is_four_bit(weight):
+                        made[id(weight)] = fake_packed(weight, device)
+                    elif id(weight) not in made:
                         empty = torch.empty(weight.shape, dtype=weight.dtype, device=device)
                         made[id(weight)] = nn.Parameter(empty, requires_grad=weight.requires_grad)
                     module._parameters[name] = made[id(weight)]  # tied weights stay tied
@@ -71,6 +74,7 @@ def load_fake_sharded(policy: Any, mode: FakeMode, precision: MixedPrecisionPoli
     """
     from torch.distributed.device_mesh import init_device_mesh
 
+    check_shardable(policy)
     size = torch.distributed.get_world_size()
     # As AdapterFSDP has them.
     mesh = (

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from callbacks.estimate.four_bits import FourBitOperations, scales_of
 from callbacks.estimate.tracker import Peak, StepTracker, Work, local
 from datamodules.vista.batches import VistaBatch
 from lightning_modules.answer_module import AnswerModule
@@ -127,7 +128,8 @@ def _tracker(
     names = {id(weight) for weight in trained}
     copies = [] if reference is None else [*reference.parameters(), *reference.buffers()]
     frozen = [weight for weight in policy.parameters() if id(weight) not in names]
-    tracker.add([*frozen, *policy.buffers(), *copies], "weights")
+    scales = [scale for weight in frozen for scale in scales_of(weight)]
+    tracker.add([*frozen, *scales, *policy.buffers(), *copies], "weights")
     tracker.add(trained, "trained")
     tracker.add((leaf for leaf in _leaves(optimizer.state_dict()["state"]) if isinstance(leaf, Tensor)), "optimizer")
     tracker.add(_tensors(batch), "batch")
@@ -163,6 +165,9 @@ def _run_step(
                 batch.reference = module.reference_scores(batch)
             batch.encoded = None
         stack.enter_context(tracker)
+        if scales:
+            # Inside of the tracker, which then sees the operations that this makes of one.
+            stack.enter_context(FourBitOperations())
         if run.earlier is not None:
             with run.earlier():
                 _micro_batch(module, batch, run, tracker, reference)

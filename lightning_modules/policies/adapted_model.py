@@ -184,8 +184,6 @@ class AdaptedModel(nn.Module):
         """
         if self.model is not None:
             return
-        if meta and self.quantization is not None:
-            raise ValueError("policy.quantization is nf4: four-bit weights are not sharded; use another strategy")
         check_attn_implementation(self.attn_implementation, self._layout == "packed")
         self.check_processor()
         model = self.build(meta)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_modules.policies.quantization import Quantization, quantization_options
+from lightning_modules.policies.quantization import Quantization, quantization_options, quantize_on_meta
 from lightning_modules.policies.remote_code import load_failure
 
 #: model_type -> the policy that takes such checkpoints, where one is made for them.
@@ -135,7 +135,10 @@ def build_model(
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": attn_implementation}
     if meta:
         with torch.device("meta"):
-            return kind._from_config(config, **options)
+            model = kind._from_config(config, **options)
+        if quantization is not None:
+            quantize_on_meta(model, quantization, options["dtype"], kept_modules(kind, config))
+        return model
     if quantization is not None:
         options |= quantization_options(quantization, options["dtype"], kept_modules(kind, config))
     return kind.from_pretrained(path, trust_remote_code=False, config=config, **options)

@@ -17,7 +17,7 @@ from lightning_modules.policies.clip_tower import tower_dtype, tower_states
 from lightning_modules.policies.frames import FrameFit
 from lightning_modules.policies.pllava_weights import check_names, llava_configuration, merged_weights, weight_names
 from lightning_modules.policies.prefixes import Prefix
-from lightning_modules.policies.quantization import quantization_options
+from lightning_modules.policies.quantization import quantization_options, quantize_on_meta
 from lightning_modules.policies.template_policy import TemplatePolicy
 from lightning_modules.policies.token_pooling import check_sides, pooled_tokens
 from lightning_modules.policies.video_llm import VideoLLM
@@ -107,13 +107,14 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
 
         config, dtype = hub_model.without_dropout(self.config), getattr(torch, self.dtype)
         options: dict[str, Any] = {"dtype": dtype, "attn_implementation": self.attn_implementation}
+        kept = [] if self.quantization is None else hub_model.kept_modules(LlavaForConditionalGeneration, config)
         if meta:
             with torch.device("meta"):
-                return LlavaForConditionalGeneration._from_config(config, **options)
-        if self.quantization is not None:
-            options |= quantization_options(
-                self.quantization, dtype, hub_model.kept_modules(LlavaForConditionalGeneration, config)
-            )
+                model = LlavaForConditionalGeneration._from_config(config, **options)
+            if self.quantization is not None:
+                quantize_on_meta(model, self.quantization, dtype, kept)
+            return model
+        options |= quantization_options(self.quantization, dtype, kept)
         state = merged_weights(self.path, self.base_path, self.lora_alpha, dtype)
         model, report = LlavaForConditionalGeneration.from_pretrained(
             None, trust_remote_code=False, config=config, state_dict=state, output_loading_info=True, **options

@@ -29,6 +29,27 @@ def check_quantization(quantization: Quantization | None, adapted: bool) -> None
         raise ValueError("policy.quantization is nf4: bitsandbytes is not installed; `pip install bitsandbytes`")
 
 
+def quantize_on_meta(model: Any, quantization: Quantization, dtype: torch.dtype, kept: list[str]) -> None:
+    """Give a model on the meta device the four-bit linears that it has when its weights are read, not packed yet.
+
+    Args:
+        model: of transformers.
+        quantization: of its linears.
+        dtype: of the weights before they are packed, and in which the matrices are multiplied.
+        kept: modules that stay as they are.
+    """
+    from bitsandbytes.nn import Linear4bit
+    from transformers.quantizers import AutoHfQuantizer
+
+    config = quantization_options(quantization, dtype, kept)["quantization_config"]
+    quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
+    quantizer.preprocess_model(model, device_map=None)
+    quantizer.postprocess_model(model)
+    for linear in model.modules():
+        if isinstance(linear, Linear4bit):
+            linear.to(dtype)  # transformers makes them in torch's default type, and reads weights in this
+
+
 def quantization_options(quantization: Quantization | None, dtype: torch.dtype, kept: list[str]) -> dict[str, Any]:
     """Arguments of `from_pretrained`.
 

@@ -30,6 +30,19 @@ def mixed_precision(mesh: DeviceMesh) -> MixedPrecisionPolicy:
     return MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
 
 
+def is_shardable(policy: Any) -> bool:
+    """Whether FSDP2 can shard a policy: weights in four bits lose their scales in shards."""
+    return getattr(policy, "quantization", None) is None
+
+
+def check_shardable(policy: Any) -> None:
+    """Raise a ValueError for a policy that FSDP2 cannot shard."""
+    if not is_shardable(policy):
+        raise ValueError(
+            f"policy.quantization is {policy.quantization}: four-bit weights are not sharded; use another strategy"
+        )
+
+
 def shard(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None = None) -> None:
     """Shard a policy in place: each block its own unit, the root the rest, every entry point registered.
 
@@ -64,9 +77,13 @@ def load_sharded(policy: Any, mesh: DeviceMesh, precision: MixedPrecisionPolicy 
         policy: a `VideoLLM` or `VideoFlow` that is not loaded.
         mesh: the data-parallel ranks, in one row, or (replicate, shard): groups that each hold all of it.
         precision: None = `mixed_precision(mesh)`.
+
+    Raises:
+        ValueError: the policy cannot be sharded.
     """
     if policy.model is not None:
         return
+    check_shardable(policy)
     full: nn.Module | None = None
     if dist.get_rank() == 0:
         full = copy.deepcopy(policy)

@@ -15,6 +15,7 @@ from callbacks.estimate.checkpoint_facts import facts_of, known_checkpoints
 from tests.support.paths import ROOT
 
 DENSE = ["estimate", "--config", "configs/toy/wan_dense.yaml"]
+LORA = ["--model.policy.lora.r", "4", "--model.policy.lora.alpha", "8"]
 VISTA = ["estimate", "--config", "configs/toy/vista.yaml", "--frame", "32x32", "--data.batch_size", "2"]
 
 
@@ -84,12 +85,29 @@ def test_a_published_checkpoint_is_estimated_offline(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
+def test_four_bits_and_compiled_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("bitsandbytes")
+    line = [*VISTA, "--gpus", "1,2", "--quick"]
+    text = printed([*line, *LORA, "--model.policy.quantization", "nf4", "--model.policy.compile", "blocks"], capsys)
+    assert "nf4: weights as bitsandbytes keeps them, half a byte each" in text
+    assert "compiled blocks are counted as they run uncompiled" in text
+    assert "an upper figure by what fused kernels leave out, approximate" in text
+    assert "no FSDP2, which shards no four bits" in text
+    assert [row(text, start)[0] for start in ("1 one", "2 DDP")] == ["1 one device", "2 DDP"]
+    assert "\n2 FSDP2" not in text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([*DENSE, "--card", "H10"], "known are H100, H200, A100, 4090"),
         ([*DENSE, "--utilisation", "40"], "give a share above 0"),
         ([*VISTA, "--trainer.callbacks", "[]"], "add ReferenceModel"),
+        (
+            [*VISTA, *LORA, "--config", "configs/strategy/fsdp.yaml", "--model.policy.quantization", "nf4"],
+            "four-bit weights are not sharded",
+        ),
     ],
 )
 def test_what_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

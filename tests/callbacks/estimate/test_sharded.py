@@ -29,18 +29,18 @@ def sharded(module: Any, gpus: int, **sharding: Any) -> StepCost:
     return Estimator(module, DATA, "adapter", sharding=Sharding(**sharding)).cost(SIZES, 1, gpus, sharded=True)
 
 
-@pytest.mark.parametrize("make", [dense, vista])
-def test_fake_shards_cost_what_real_ones_do(make: Any) -> None:
+@pytest.mark.parametrize(("make", "replicas"), [(dense, 1), (vista, 1), (dense, 2)])
+def test_fake_shards_cost_what_real_ones_do(make: Any, replicas: int) -> None:
     options = {"activation_checkpointing": True, "dtype": "bfloat16"}
-    fake, module = sharded(make(**options), 2), make(**options)
+    fake, module = sharded(make(**options), 2 * replicas, replicas=replicas), make(**options)
     policy: Any = module.policy
-    with pretended_group(2):
-        # Memory of no content, but real.
-        load_fake_sharded(policy, nullcontext(), SHARDED_PRECISION)  # type: ignore[arg-type]
+    with pretended_group(2 * replicas):
+        # Memory of no content, but real; of several replicas a mesh of two dimensions.
+        load_fake_sharded(policy, nullcontext(), SHARDED_PRECISION, replicas)  # type: ignore[arg-type]
         with torch.no_grad():
             for tensor in (*policy.parameters(), *policy.buffers()):
                 local(tensor).zero_()
-        earlier = Estimator(module, DATA, "adapter")._earlier(policy)
+        earlier = Estimator(module, DATA, "adapter", sharding=Sharding(replicas=replicas))._earlier(policy)
         real = step_cost(module, batch_of(module, DATA, SIZES, 1), StepRun(earlier=earlier))
     assert asdict(fake) == asdict(real)
     assert fake.waiting > 0

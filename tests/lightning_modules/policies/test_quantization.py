@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lightning_modules.policies import quantization
+from lightning_modules.policies.sharding import check_shardable
 from tests.support.family_cases import checkpoint, family_views, loaded, make_policy
 
 
@@ -55,7 +56,7 @@ def test_what_four_bits_cannot_do_is_refused(folder: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(quantization, "find_spec", lambda name: name)  # as where the library is
     with pytest.raises(ValueError, match="four-bit weights are not sharded"):
-        make_policy(path, quantization="nf4", lora=LoraSettings()).load(meta=True)
+        check_shardable(make_policy(path, quantization="nf4", lora=LoraSettings()))
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"bitsandbytes is not installed; `pip install bitsandbytes`"):
         make_policy(path, quantization="nf4", lora=LoraSettings())
