@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks.cli.command_line import VidprefCLI
 from callbacks.cli.config_errors import error_message
 from callbacks.pass_check import check_pass
 from callbacks.run_check import RunCheck, check_run
 from datamodules.stream.planned_data import PlannedData
+from lightning_modules.policies.sharding import check_shardable
 
 
 class CheckLine(VidprefCLI):
@@ -74,12 +78,15 @@ class CheckLine(VidprefCLI):
         if subcommand == "fit":
             ranks = number_of_ranks(self.config[subcommand]["trainer"])
             self.check = check_run(self.trainer, self.model, self.datamodule, self.checkpoint(), ranks)
-            return
-        refusal = RunCheck()
-        if before := getattr(self, f"before_{subcommand}", None):
-            refusal.attempt(before)
-        self.check = check_pass(self.trainer, self.model, self.datamodule, subcommand, self.output)  # type: ignore[arg-type]
-        self.check.faults[:0] = refusal.faults
+        else:
+            refusal = RunCheck()
+            if before := getattr(self, f"before_{subcommand}", None):
+                refusal.attempt(before)
+            self.check = check_pass(self.trainer, self.model, self.datamodule, subcommand, self.output)  # type: ignore[arg-type]
+            self.check.faults[:0] = refusal.faults
+        # The trainer of the check has another strategy than the run's.
+        if isinstance(self.config_init[subcommand]["trainer"].strategy, ModelParallelStrategy):
+            self.check.attempt(partial(check_shardable, getattr(self.model, "policy", None)))
 
 
 def index_faults(data: Any) -> list[str]:
