@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -54,14 +55,14 @@ def is_four_bit(weight: Tensor) -> bool:
     return hasattr(weight, "quant_state")
 
 
-def fake_packed(weight: Any, device: str) -> nn.Parameter:
+def fake_packed(weight: Any, device: str) -> Any:
     """What bitsandbytes makes of a four-bit layer's weight when it moves to a device.
 
     Args:
         weight: on the meta device, in its shape and type before it is packed.
         device: where the fake tensors pretend to be; a mode of fake tensors is on.
     """
-    from bitsandbytes import functional
+    functional: Any = import_module("bitsandbytes.functional")
 
     if "dynamic" not in functional.name2qmap:
         # The library keeps this table for every later weight of the process, which must not be a fake one.

@@ -165,9 +165,9 @@ def _run_step(
                 batch.reference = module.reference_scores(batch)
             batch.encoded = None
         stack.enter_context(tracker)
-        if scales:
+        if any(scales_of(weight) for weight in policy.parameters()):
             # Inside of the tracker, which then sees the operations that this makes of one.
-            stack.enter_context(FourBitOperations())
+            stack.enter_context(FourBitOperations())  # type: ignore[no-untyped-call]
         if run.earlier is not None:
             with run.earlier():
                 _micro_batch(module, batch, run, tracker, reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -38,15 +39,15 @@ def quantize_on_meta(model: Any, quantization: Quantization, dtype: torch.dtype,
         dtype: of the weights before they are packed, and in which the matrices are multiplied.
         kept: modules that stay as they are.
     """
-    from bitsandbytes.nn import Linear4bit
     from transformers.quantizers import AutoHfQuantizer
 
+    linear_4bit: Any = import_module("bitsandbytes.nn").Linear4bit
     config = quantization_options(quantization, dtype, kept)["quantization_config"]
     quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
     quantizer.preprocess_model(model, device_map=None)
     quantizer.postprocess_model(model)
     for linear in model.modules():
-        if isinstance(linear, Linear4bit):
+        if isinstance(linear, linear_4bit):
             linear.to(dtype)  # transformers makes them in torch's default type, and reads weights in this
 
 

@@ -212,8 +212,10 @@ def test_a_box_outside_what_the_policy_sees_is_in_no_term(check: Check, capsys: 
     assert "train: 3 samples: response 3, video 3, clip 3, object 2, token 3" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # the CI installs the extra before its slow tests
 def test_four_bits_that_the_run_would_shard_are_a_fault(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
     """The check itself shards nothing, and so would not come across it."""
+    pytest.importorskip("bitsandbytes")
     assert check("--model.policy.quantization", "nf4", "--config", str(ROOT / "configs/strategy/fsdp.yaml")) == 1
     assert "four-bit weights are not sharded; use another strategy" in capsys.readouterr().err
 

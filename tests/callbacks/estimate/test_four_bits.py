@@ -16,6 +16,8 @@ from callbacks.estimate.tracker import StepTracker, Work
 from lightning_modules.policies.quantization import quantize_on_meta
 from tests.callbacks.estimate.test_step import cost, vista
 
+#: The CI installs the extra before its slow tests.
+pytestmark = pytest.mark.slow
 INPUTS, OUTPUTS = 192, 1024
 
 
@@ -90,7 +92,6 @@ def test_what_is_kept_is_not_packed() -> None:
     assert (attention.weight.dtype, attention.bias.dtype) == (torch.bfloat16, torch.bfloat16)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"activation_checkpointing": True, "dtype": "bfloat16"}])
 def test_fake_four_bits_cost_what_real_ones_do(options: dict[str, Any]) -> None:
     pytest.importorskip("bitsandbytes")
