@@ -57,10 +57,7 @@ def length(options: LengthOptions) -> dict[str, Any]:
         "CPU s in one pass": lambda row: f"{row['pass'].cpu_seconds:.2f}",
         "+ MiB in one pass": lambda row: mebibytes(row["pass"].peak - row["pass"].before),
     }
-    readings = ("seek", "pass")
-    return report_rows(
-        title, columns, rows, options, lambda row: row | {name: row[name]._asdict() for name in readings}
-    )
+    return report_rows(title, columns, rows, options, _as_json)
 
 
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:
