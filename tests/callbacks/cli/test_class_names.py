@@ -44,6 +44,9 @@ def test_a_library_with_torchs_names_takes_none_of_them(monkeypatch: pytest.Monk
     other = type("AdamW", (torch.optim.Optimizer,), {"__module__": "bitsandbytes.of_a_test"})
     module = ModuleType("bitsandbytes.of_a_test")
     module.AdamW = other  # type: ignore[attr-defined]
+    # The package is imported before its module, and need not be installed.
+    package = sys.modules.get("bitsandbytes", ModuleType("bitsandbytes"))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", package)
     monkeypatch.setitem(sys.modules, "bitsandbytes.of_a_test", module)
     import_config_classes(("lightning_modules.losses",))
     parser = ArgumentParser(exit_on_error=False)
