@@ -66,7 +66,7 @@ def test_vista_dpo_without_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert " h for 1,000 samples" in text
     assert "FSDP2 " not in text[text.index("GiB of each GPU") :]
     text = printed([*VISTA, "--gpus", "1", "--quick", "--samples", "500"], capsys)
-    assert "the run: 3 epochs of 500" in text
+    assert "the run: 2 epochs of 500" in text
     assert "fits" in text
 
 
