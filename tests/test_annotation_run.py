@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.toy.annotation import score, table, write
+from benchmarks.toy.vista.annotation import score, table, write
 from tests.support.answered_videos import read
 from tests.support.paths import ROOT
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.toy.demo import MARKER, SAID_TITLE, SCORES, main, stages
-from benchmarks.toy.motion_scores import score_folder
-from benchmarks.toy.vista_page import SAID
+from benchmarks.toy.dense.scores import score_folder
+from benchmarks.toy.vista.page import SAID
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, in the order of the table")
     parser.add_argument("--html", type=Path, help="write a web page here")
     parser.add_argument("--markdown", type=Path, help="write the tables in Markdown here")
-    parser.add_argument("--picture", type=Path, help="a PNG of one sample's views (python -m benchmarks.toy.six_views)")
+    parser.add_argument(
+        "--picture", type=Path, help="a PNG of one sample's views (python -m benchmarks.toy.vista.six_views)"
+    )
     parser.add_argument(
         "--paper", action="append", default=[], help="a published row below the runs, PAPER/TABLE/ROW; may be repeated"
     )

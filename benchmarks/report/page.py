@@ -51,7 +51,7 @@ class Section:
 
 
 def views_section(png: bytes) -> Section:
-    """The picture of a sample's views, see `benchmarks.toy.six_views`."""
+    """The picture of a sample's views, see `benchmarks.toy.vista.six_views`."""
     return Section(
         "The six views of one sample",
         "What VistaDPO compares: each level's view with its negative, and the answers that are scored under it.",

@@ -1,12 +1,16 @@
-"""What the commands of the demo and the studies share: the folder they run in, and their flags."""
+"""What the commands of the demo and the studies share: the folder they run in, their flags, and their console."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich.console import Console
+
 #: The repository, in which the commands run: configurations name their files from there.
 ROOT = Path(__file__).resolve().parents[2]
+#: Width of tables in characters, with the spread of several seeds.
+WIDTH = 150
 
 
 def flags(options: Mapping[str, object]) -> list[str]:
@@ -17,3 +21,8 @@ def flags(options: Mapping[str, object]) -> list[str]:
 def from_root(output: Path) -> Path:
     """A folder as the commands may name it: from the root a relative path is right, and shorter in the records."""
     return output if Path.cwd() == ROOT else output.resolve()
+
+
+def wide_console() -> Console:
+    """A console in which tables keep their lines, also where the terminal is narrower."""
+    return Console(width=max(Console().width, WIDTH))

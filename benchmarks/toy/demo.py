@@ -23,13 +23,12 @@ from benchmarks.report.page import Section, markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
 from benchmarks.report.tables import Cell, Row, Table
-from benchmarks.toy.commands import ROOT, flags, from_root
+from benchmarks.toy.commands import ROOT, flags, from_root, wide_console
 from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
-from benchmarks.toy.motion_scores import wide_console
 from benchmarks.toy.results_page import FOLDER
-from benchmarks.toy.six_views import picture, sample_views
-from benchmarks.toy.vista_methods import BASE, Size
-from benchmarks.toy.vista_page import ABOUT, SAID, spread
+from benchmarks.toy.vista.methods import BASE, Size
+from benchmarks.toy.vista.page import ABOUT, SAID, spread
+from benchmarks.toy.vista.six_views import picture, sample_views
 from callbacks.cli.recipes.runner import exit_status, run_stages
 from callbacks.cli.recipes.stage import PYTHON, Stage
 
@@ -115,7 +114,7 @@ def _tests(output: Path, seed: int) -> Iterator[Stage]:
 def _measure(output: Path, method: str) -> Stage:
     """What the sentences of a run say."""
     videos, written = output / "data" / "said.index.json", output / method / SCORES
-    command, reads = [PYTHON, "-m", "benchmarks.toy.vista_scores", str(videos), str(written)], [videos]
+    command, reads = [PYTHON, "-m", "benchmarks.toy.vista.scores", str(videos), str(written)], [videos]
     if method != BASE:
         reads.append(output / method / "exports" / "last")
         command += ["--adapter", str(reads[-1])]

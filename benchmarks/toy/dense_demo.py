@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.report.page import Section
 from benchmarks.toy.commands import ROOT, flags
-from benchmarks.toy.motion_pictures import pair_picture, samples_picture
-from benchmarks.toy.motion_scores import motion_table, score_folder, spread
+from benchmarks.toy.dense.pictures import pair_picture, samples_picture
+from benchmarks.toy.dense.scores import motion_table, score_folder, spread
 from callbacks.cli.recipes.stage import Stage
 from datamodules.shards.index import Index
 

@@ -14,8 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
-from benchmarks.toy.commands import ROOT
-from benchmarks.toy.motion_scores import wide_console
+from benchmarks.toy.commands import ROOT, wide_console
 from benchmarks.toy.rates import Tuning, at_edge, best_rates, extended
 from callbacks.cli.recipes.runner import run_stages
 from callbacks.cli.recipes.stage import Stage

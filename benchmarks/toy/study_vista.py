@@ -23,11 +23,11 @@ from benchmarks.base.results import write_json
 from benchmarks.toy.commands import from_root
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import RECORD, study_options, versions
-from benchmarks.toy.vista_conditions import records
-from benchmarks.toy.vista_methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
-from benchmarks.toy.vista_page import core_page, quick_page, rows_page, write_page
-from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
-from benchmarks.toy.vista_study import CRITERION, GRID, PACKAGES, VistaStudy
+from benchmarks.toy.vista.conditions import records
+from benchmarks.toy.vista.methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
+from benchmarks.toy.vista.page import core_page, quick_page, rows_page, write_page
+from benchmarks.toy.vista.rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
+from benchmarks.toy.vista.study import CRITERION, GRID, PACKAGES, VistaStudy
 from callbacks.cli.recipes.runner import exit_status
 
 #: Of everything just enough to run.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.toy.annotation import ANSWERED, write
+from benchmarks.toy.vista.annotation import ANSWERED, write
 from datamodules.annotation.answered_videos import AnsweredVideos
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.toy import demo
-from benchmarks.toy.vista_page import SAID
+from benchmarks.toy.vista.page import SAID
 
 
 def write_scores(output: Path, value: float) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.toy.dense_methods import CONTROLS, METHODS, DenseStages, Size
-from benchmarks.toy.dense_page import dense_page
-from benchmarks.toy.dense_rows import ROWS, core_rates
-from benchmarks.toy.dense_study import GRID, DenseStudy
-from benchmarks.toy.matched_labels import dropped_pairs, write_matched_labels
-from benchmarks.toy.motion_conditions import Condition
-from benchmarks.toy.motion_scores import COLUMNS
-from benchmarks.toy.pair_measures import PairMeasures
+from benchmarks.toy.dense.conditions import Condition
+from benchmarks.toy.dense.matched_labels import dropped_pairs, write_matched_labels
+from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
+from benchmarks.toy.dense.page import dense_page
+from benchmarks.toy.dense.pair_measures import PairMeasures
+from benchmarks.toy.dense.rows import ROWS, core_rates
+from benchmarks.toy.dense.scores import COLUMNS
+from benchmarks.toy.dense.study import GRID, DenseStudy
 from benchmarks.toy.rates import LONGEST, Tuning, at_edge, best_rates, extended
 from benchmarks.toy.results_page import read_page
 from benchmarks.toy.study_dense import QUICK_METHODS, main, run_core

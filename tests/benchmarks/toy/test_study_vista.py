@@ -17,12 +17,12 @@ from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.results_page import read_page
 from benchmarks.toy.study import RECORD
 from benchmarks.toy.study_vista import QUICK, all_stages, main, run_core, run_rows
-from benchmarks.toy.vista_conditions import Condition, records
-from benchmarks.toy.vista_measures import FACTS
-from benchmarks.toy.vista_methods import BASE, CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages, run_name
-from benchmarks.toy.vista_page import GAPS, SAID, YES_NO
-from benchmarks.toy.vista_rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS, TERMS
-from benchmarks.toy.vista_study import GRID, VistaStudy
+from benchmarks.toy.vista.conditions import Condition, records
+from benchmarks.toy.vista.measures import FACTS
+from benchmarks.toy.vista.methods import BASE, CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages, run_name
+from benchmarks.toy.vista.page import GAPS, SAID, YES_NO
+from benchmarks.toy.vista.rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS, TERMS
+from benchmarks.toy.vista.study import GRID, VistaStudy
 from callbacks.cli.recipes.stage import PYTHON, Stage, dependencies, require_inputs
 from lightning_modules.vista_dpo import VistaWeights
 

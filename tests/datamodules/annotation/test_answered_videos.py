@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.toy.annotation import ANSWERED
+from benchmarks.toy.vista.annotation import ANSWERED
 from datamodules.annotation.answered_videos import AnsweredVideos
 from datamodules.video.codec import decode_frames
 from tests.support.annotated_videos import timed_video

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 import vidpref
-from benchmarks.toy.vista_conditions import BALANCED, CHECKPOINT, NATURAL, main
+from benchmarks.toy.vista.conditions import BALANCED, CHECKPOINT, NATURAL, main
 from datamodules.prepare.verify import verify
 from datamodules.toy_world.questions import SUBSETS, is_usual, parse_claim
 from datamodules.vista.samples import PreferenceRow

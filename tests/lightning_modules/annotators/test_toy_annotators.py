@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.toy.annotation import box_iou
+from benchmarks.toy.vista.annotation import box_iou
 from datamodules.toy_world.render import FPS, SHAPES, Scene, draw_scene, render
 from datamodules.video.codec import decode_frames, encode_mp4
 from datamodules.vista.samples import Box

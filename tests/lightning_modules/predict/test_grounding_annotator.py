@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 
-from benchmarks.toy.annotation import TRUTH
+from benchmarks.toy.vista.annotation import TRUTH
 from callbacks.writers.jsonl import JsonlWriter
 from lightning_modules.annotators.base import Detection, FrameScorer, ObjectDetector
 from lightning_modules.annotators.rules import RuleAnswers

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.toy.dense_methods import BASE, LABELS, MATCHED, SECONDS, DenseStages, Method
-from benchmarks.toy.motion_conditions import (
+from benchmarks.toy.dense.conditions import (
     MARGIN,
     Condition,
     conditions_table,
     decided_shares,
     motion_conditions,
 )
-from benchmarks.toy.motion_scores import MotionScores, score_folder
-from benchmarks.toy.pair_measures import PairMeasures
+from benchmarks.toy.dense.methods import BASE, LABELS, MATCHED, SECONDS, DenseStages, Method
+from benchmarks.toy.dense.pair_measures import PairMeasures
+from benchmarks.toy.dense.scores import MotionScores, score_folder
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import Study
 from datamodules.dense.pair_labels import LabelFilter, join_labels

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.base.results import write_json
-from benchmarks.toy.dense_methods import PAIRS, DenseStages, Method, Pairs, Size
-from benchmarks.toy.dense_page import rows_page
-from benchmarks.toy.dense_study import CRITERION, PACKAGES, DenseStudy
-from benchmarks.toy.motion_conditions import MARGIN, decided_shares, preferred_motion, shared_motion
-from benchmarks.toy.pair_measures import PairMeasures
+from benchmarks.toy.dense.conditions import MARGIN, decided_shares, preferred_motion, shared_motion
+from benchmarks.toy.dense.methods import PAIRS, DenseStages, Method, Pairs, Size
+from benchmarks.toy.dense.page import rows_page
+from benchmarks.toy.dense.pair_measures import PairMeasures
+from benchmarks.toy.dense.study import CRITERION, PACKAGES, DenseStudy
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import RECORD, versions
 from datamodules.prepare.toy_videos import scene_of

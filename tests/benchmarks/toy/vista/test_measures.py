@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.toy.vista_conditions import OF_QUESTIONS, OF_ROWS, Condition, conditions
-from benchmarks.toy.vista_measures import (
+from benchmarks.toy.vista.conditions import OF_QUESTIONS, OF_ROWS, Condition, conditions
+from benchmarks.toy.vista.measures import (
     FACTS,
     auc,
     gaps,
@@ -24,7 +24,7 @@ from benchmarks.toy.vista_measures import (
     verdicts,
     yes_no,
 )
-from benchmarks.toy.vista_videos import ToyVideo, read_videos
+from benchmarks.toy.vista.videos import ToyVideo, read_videos
 from datamodules.prepare.toy import prepare_toy
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader

@@ -8,10 +8,10 @@ from typing import Any
 
 from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.results_page import PARTS, Page, PageTable
-from benchmarks.toy.vista_conditions import Condition
-from benchmarks.toy.vista_methods import BASE, CONTROLS, METHODS
-from benchmarks.toy.vista_plots import rows_plot, usual_plot
-from benchmarks.toy.vista_rows import ROWS
+from benchmarks.toy.vista.conditions import Condition
+from benchmarks.toy.vista.methods import BASE, CONTROLS, METHODS
+from benchmarks.toy.vista.plots import rows_plot, usual_plot
+from benchmarks.toy.vista.rows import ROWS
 
 #: Score -> column: what sentences say.
 SAID = {

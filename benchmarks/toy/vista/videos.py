@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.toy.six_views import read_views
+from benchmarks.toy.vista.six_views import read_views
 from datamodules.shards.index import Index
 from datamodules.shards.sample_reader import SampleReader
 from datamodules.toy_world.questions import Claim, parse_claim

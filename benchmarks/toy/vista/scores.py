@@ -1,6 +1,6 @@
 """Measures of one toy policy on videos of the toy world, into a file.
 
-python -m benchmarks.toy.vista_scores VIDEOS.index.json SCORES.json --adapter runs/toy/vista/exports/last
+python -m benchmarks.toy.vista.scores VIDEOS.index.json SCORES.json --adapter runs/toy/vista/exports/last
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.base.results import write_json
-from benchmarks.toy.vista_conditions import CHECKPOINT, NUM_FRAMES, load_base
-from benchmarks.toy.vista_measures import measure_all, stated_facts, verdicts
-from benchmarks.toy.vista_videos import read_videos
+from benchmarks.toy.vista.conditions import CHECKPOINT, NUM_FRAMES, load_base
+from benchmarks.toy.vista.measures import measure_all, stated_facts, verdicts
+from benchmarks.toy.vista.videos import read_videos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; prints the numbers."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.vista_scores", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.toy.vista.scores", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("videos", type=Path, help="the index of balanced preference rows, from `vidpref prepare toy`")
     parser.add_argument("scores", type=Path, help="the JSON file that is written")

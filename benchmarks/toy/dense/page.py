@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import Cell, Row, Table
-from benchmarks.toy.dense_methods import BASE, CONTROLS, METHODS
-from benchmarks.toy.motion_pictures import motion_plot
-from benchmarks.toy.motion_scores import COLUMNS, spread
+from benchmarks.toy.dense.methods import BASE, CONTROLS, METHODS
+from benchmarks.toy.dense.pictures import motion_plot
+from benchmarks.toy.dense.scores import COLUMNS, spread
 from benchmarks.toy.results_page import PARTS, Page, PageTable
 
 #: Numbers of one seed, see `MotionScores.numbers`.

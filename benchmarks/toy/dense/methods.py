@@ -176,7 +176,7 @@ class DenseStages:
                 options["--model.eta"] = kind.eta
             command = ["predict", *flags(options)]
             yield Stage(f"pairs-{name}", command, [videos], [index], title=f"make {name} pairs")
-            measure = [PYTHON, "-m", "benchmarks.toy.pair_measures", str(index), str(self.measures(name))]
+            measure = [PYTHON, "-m", "benchmarks.toy.dense.pair_measures", str(index), str(self.measures(name))]
             yield Stage(f"measure-{name}", measure, [index], [self.measures(name)], title=f"measure {name} pairs")
 
     def labels(self, methods: Mapping[str, Method]) -> Iterator[Stage]:
@@ -188,7 +188,7 @@ class DenseStages:
             title = f"label {pairs} pairs ({name})"
             if name == MATCHED:
                 whole, measures = self.labels_index(pairs, "whole"), self.measures(pairs)
-                matched = [PYTHON, "-m", "benchmarks.toy.matched_labels", str(whole), str(measures), str(written)]
+                matched = [PYTHON, "-m", "benchmarks.toy.dense.matched_labels", str(whole), str(measures), str(written)]
                 yield Stage(f"labels-{pairs}-{name}", matched, [whole, measures], [written], title=title)
                 continue
             options: dict[str, object] = {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.toy.vista_videos import ToyVideo, answer_scores, generated
+from benchmarks.toy.vista.videos import ToyVideo, answer_scores, generated
 from benchmarks.video_hallucer.yes_no import is_hit
 from datamodules.toy_world.questions import (
     SUBSETS,

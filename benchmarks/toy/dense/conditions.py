@@ -1,6 +1,6 @@
 """Conditions under which the motion bias of the DenseDPO paper can show: checked on pairs before anything is trained.
 
-    python -m benchmarks.toy.motion_conditions INDEPENDENT.index.json GUIDED.index.json
+    python -m benchmarks.toy.dense.conditions INDEPENDENT.index.json GUIDED.index.json
 
 Vanilla DPO loses motion where independent samples of one prompt differ in motion (C1), artifacts grow with motion (C2),
 and so the preferred one is stiller (C3). Guided pairs take the bias away where they share their motion (C4), and labels
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.report.tables import Cell, Row, Table
-from benchmarks.toy.pair_measures import PairMeasures, measured_pairs
+from benchmarks.toy.dense.pair_measures import PairMeasures, measured_pairs
 
 #: A lead in quality up to which a video or a second is a tie; that of configs/toy/wan_labels.yaml.
 MARGIN = 0.005
@@ -134,7 +134,7 @@ def _seconds_correlated(pairs: PairMeasures) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; the exit status is 1 when a condition does not hold."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.motion_conditions", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.toy.dense.conditions", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("independent", help="index of independent pairs")
     parser.add_argument("guided", help="index of guided pairs")

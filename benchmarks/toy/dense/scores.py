@@ -1,6 +1,6 @@
 """Measures of sampled toy videos against their prompts: how far shapes move, and how clean the pictures are.
 
-    python -m benchmarks.toy.motion_scores runs/demo/samples/base runs/demo/samples/dense
+    python -m benchmarks.toy.dense.scores runs/demo/samples/base runs/demo/samples/dense
 
 A folder is one that `VideoSampler` and `VideoFolderWriter` wrote: videos and their manifest. The first folder is the
 base model's: its speeds say what slow and fast are, and at which speeds the others' quality is compared.
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from benchmarks.report.charts import color_of
 from benchmarks.report.tables import Cell, Row, Table
+from benchmarks.toy.commands import wide_console
 from datamodules.toy_world.motion_measures import Measures, measure
 from datamodules.toy_world.motion_world import parse_motion
 from datamodules.video.codec import decode_frames, probe
@@ -34,8 +34,6 @@ COLUMNS: Mapping[str, str] = {
 }
 #: Parts of equal size into which the base's videos are divided by their speed.
 PARTS = 4
-#: Width of the table in characters, with the spread of several seeds.
-WIDTH = 150
 
 Numbers = npt.NDArray[np.float64]
 
@@ -114,11 +112,6 @@ def motion_table(runs: Mapping[str, Sequence[Mapping[str, float | None]]]) -> Ta
     return Table(("run", *COLUMNS.values()), rows)
 
 
-def wide_console() -> Console:
-    """A console in which the table keeps its lines, also where the terminal is narrower."""
-    return Console(width=max(Console().width, WIDTH))
-
-
 def _mean(values: Numbers) -> float | None:
     return float(values.mean()) if len(values) else None
 
@@ -153,7 +146,7 @@ def _column(values: Sequence[Sequence[float | None]]) -> list[Cell]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table of the given folders."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.motion_scores", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.toy.dense.scores", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("folders", nargs="+", type=Path, help="folders of sampled toy videos; the first is the base's")
     parser.add_argument("--markdown", type=Path, help="write the table in Markdown here")

@@ -1,6 +1,6 @@
 """Labels without the pairs that make chosen videos stiller: a control of whether that is what takes a model's motion.
 
-    python -m benchmarks.toy.matched_labels LABELS.index.json PAIRS.measures.json OUTPUT.index.json
+    python -m benchmarks.toy.dense.matched_labels LABELS.index.json PAIRS.measures.json OUTPUT.index.json
 
 Of the pairs whose chosen video moves less than the rejected one, those with the largest difference are left out, until
 chosen and rejected videos move equally on average.
@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.toy.pair_measures import PairMeasures
+from benchmarks.toy.dense.pair_measures import PairMeasures
 from datamodules.dense.rows import LabelRow
 from datamodules.schemas import write_shards
 from datamodules.shards.index import Index
@@ -66,7 +66,7 @@ def write_matched_labels(labels: Path, measures: Path, output: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the labels."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.matched_labels", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.toy.dense.matched_labels", description=(__doc__ or "").split("\n")[0]
     )
     for name in ("labels", "measures", "output"):
         parser.add_argument(name, type=Path)

@@ -1,7 +1,7 @@
 """Conditions of the VistaDPO study: the toy checkpoint answers from its language prior, though it sees the video.
 
-    python -m benchmarks.toy.vista_conditions
-    python -m benchmarks.toy.vista_conditions runs/toy/questions/exports/last
+    python -m benchmarks.toy.vista.conditions
+    python -m benchmarks.toy.vista.conditions runs/toy/questions/exports/last
 
 Printed and checked before anything is fitted. Where one fails, that is the result, and nothing is fitted.
 """
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from benchmarks.base.results import write_json
 from benchmarks.toy.commands import ROOT
-from benchmarks.toy.vista_measures import gaps, yes_no
-from benchmarks.toy.vista_videos import ToyVideo, read_videos
+from benchmarks.toy.vista.measures import gaps, yes_no
+from benchmarks.toy.vista.videos import ToyVideo, read_videos
 from lightning_modules.policies.video_llava import VideoLlavaPolicy
 
 CHECKPOINT = ROOT / "datamodules/toy_world/checkpoints/video_llava"
@@ -197,7 +197,7 @@ def load_base(path: Path = CHECKPOINT, num_frames: int = NUM_FRAMES, adapter: Pa
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the conditions; the exit status is 1 where one fails, or 0 where a file takes them."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.vista_conditions", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.toy.vista.conditions", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, help="by default the shipped one")
     parser.add_argument("--num-frames", type=int, default=NUM_FRAMES, help="frames per view")

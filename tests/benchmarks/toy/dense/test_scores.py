@@ -15,9 +15,9 @@ from matplotlib.image import imread
 
 import vidpref
 from benchmarks.report.page import web_page
+from benchmarks.toy.dense.pictures import pair_picture
+from benchmarks.toy.dense.scores import COLUMNS, MotionScores, main, motion_table, score_folder
 from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
-from benchmarks.toy.motion_pictures import pair_picture
-from benchmarks.toy.motion_scores import COLUMNS, MotionScores, main, motion_table, score_folder
 from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_measures import Measures
 from datamodules.toy_world.motion_world import draw_motion_scene, render_motion

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.toy.commands import flags
-from benchmarks.toy.vista_conditions import BALANCED, CHECKPOINT, NATURAL
+from benchmarks.toy.vista.conditions import BALANCED, CHECKPOINT, NATURAL
 from callbacks.cli.recipes.stage import PYTHON, Stage
 
 BASE = "base"
@@ -184,7 +184,7 @@ class VistaStages:
     def conditions(self) -> Stage:
         """The conditions of the base model, into the study's folder."""
         written = self.output / "conditions.json"
-        command = [PYTHON, "-m", "benchmarks.toy.vista_conditions", "--output", str(written)]
+        command = [PYTHON, "-m", "benchmarks.toy.vista.conditions", "--output", str(written)]
         return Stage("conditions", command, [CHECKPOINT, NATURAL, BALANCED], [written], title="check the conditions")
 
     def fit(self, name: str, method: Method, seed: int, rate: float) -> Stage:
@@ -232,7 +232,7 @@ class VistaStages:
             self.test_index(method.test, seed),
             self.scores(name, seed, rate),
         )
-        command = [PYTHON, "-m", "benchmarks.toy.vista_scores", str(videos), str(written)]
+        command = [PYTHON, "-m", "benchmarks.toy.vista.scores", str(videos), str(written)]
         command += ["--num-frames", str(method.num_frames), *(["--criterion"] if criterion else [])]
         command += ["--verdicts"] if method.verdicts else []
         reads = [videos]

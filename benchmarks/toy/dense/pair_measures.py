@@ -1,6 +1,6 @@
 """Motion and quality of the two videos of pairs, measured against their prompts.
 
-    python -m benchmarks.toy.pair_measures runs/study-dense/structural.index.json runs/study-dense/structural.json
+    python -m benchmarks.toy.dense.pair_measures runs/study-dense/structural.index.json runs/study-dense/structural.json
 
 The pairs' mp4s must be lossless: an ordinary mp4 is as far from a clean picture as many a sampled video is. Where they
 are not, the videos are decoded from the latents.
@@ -124,7 +124,7 @@ def _decoder(checkpoint: str | Path) -> Show:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the measures of a pairs' file."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.pair_measures", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.toy.dense.pair_measures", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("pairs", help="index of the pairs")
     parser.add_argument("output", type=Path, help="a JSON file")

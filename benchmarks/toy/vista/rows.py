@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.toy.vista_methods import Method
+from benchmarks.toy.vista.methods import Method
 
 #: The terms of VistaDPO, by their names in `VistaWeights`, with the paper's weights.
 TERMS: Mapping[str, float] = {"response": 1.0, "video": 1.0, "clip": 0.4, "object": 0.2, "token": 0.1}

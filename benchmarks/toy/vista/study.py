@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import Study
-from benchmarks.toy.vista_conditions import Condition, read_conditions, table
-from benchmarks.toy.vista_methods import BASE, Method, VistaStages
+from benchmarks.toy.vista.conditions import Condition, read_conditions, table
+from benchmarks.toy.vista.methods import BASE, Method, VistaStages
 
 #: The rates that every method is tried at first.
 GRID = (3e-4, 1e-3, 3e-3)

@@ -1,6 +1,6 @@
 """Picture of one VistaDPO sample: its six views with the answers that are scored under each.
 
-python -m benchmarks.toy.six_views SHARDS.index.json --key KEY --output six_views.png
+python -m benchmarks.toy.vista.six_views SHARDS.index.json --key KEY --output six_views.png
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def picture(views: Sequence[View]) -> bytes:
 
 def main() -> None:
     """Write the picture of one sample."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.toy.six_views", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.toy.vista.six_views", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("index", type=Path, help="the .index.json of VistaDPO shards")
     parser.add_argument("--key", help="the sample; by default the first one with all six views")
     parser.add_argument("--num-frames", type=int, default=8, help="frames per view")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from benchmarks.toy.six_views import picture, sample_views
+from benchmarks.toy.vista.six_views import picture, sample_views
 from datamodules.schemas import write_shards
 from datamodules.video.codec import encode_mp4
 from datamodules.video.facts import VideoFacts

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.toy.motion_conditions import (
+from benchmarks.toy.dense.conditions import (
     Condition,
     conditions_table,
     decided_shares,
@@ -19,8 +19,8 @@ from benchmarks.toy.motion_conditions import (
     preferred_motion,
     shared_motion,
 )
-from benchmarks.toy.pair_measures import PairMeasures, measured_pairs
-from benchmarks.toy.pair_measures import main as measure_command
+from benchmarks.toy.dense.pair_measures import PairMeasures, measured_pairs
+from benchmarks.toy.dense.pair_measures import main as measure_command
 from datamodules.dense.rows import PairRow
 from datamodules.schemas import write_shards
 from datamodules.toy_world.motion_measures import measure

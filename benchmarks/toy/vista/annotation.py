@@ -1,9 +1,9 @@
 """Proposed annotation of toy videos against their ground truth: boxes, event spans and wrong answers.
 
-python -m benchmarks.toy.annotation write runs/toy/annotation --num_videos 200
+python -m benchmarks.toy.vista.annotation write runs/toy/annotation --num_videos 200
 vidpref predict --config configs/toy/annotate.yaml
 vidpref prepare jsonl runs/toy/annotation/proposed.jsonl runs/toy/annotation/proposed --videos runs/toy/annotation
-python -m benchmarks.toy.annotation score runs/toy/annotation
+python -m benchmarks.toy.vista.annotation score runs/toy/annotation
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def table(scores: AnnotationScores) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.toy.annotation", description=(__doc__ or "").split("\n")[0]
+        prog="python -m benchmarks.toy.vista.annotation", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
         "step", choices=["write", "score"], help="write videos and questions, or score what was proposed"

@@ -1,0 +1,1 @@
+"""DenseDPO on its toy world: the methods of the study, its conditions, measures, rows and page."""
