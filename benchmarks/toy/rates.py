@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 #: The seed whose fits and samples decide.
 VALIDATION_SEED = 100
 #: A grid that has grown to this length stays as it is, whatever is best; then the page says so.
-LONGEST = 6
+LONGEST = 8
 #: The mantissas of a grid.
 _MANTISSAS = (1.0, 3.0)
 

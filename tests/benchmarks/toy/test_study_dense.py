@@ -71,7 +71,7 @@ def test_the_grid_grows_for_all_where_the_best_is_at_its_edge() -> None:
     assert extended(GRID, {"a": 3e-5}) == (1e-5, 3e-5, 1e-4, 3e-4)
     assert extended(GRID, {"a": 1e-4, "b": 1e-4}) == GRID
     assert extended(GRID, {"a": 3e-5, "b": 3e-4}) == (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
-    longest = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+    longest = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
     assert len(longest) == LONGEST
     assert extended(longest, {"a": 1e-6}) == longest
     assert best_rates({"a": {1e-4: 0.3, 3e-5: 0.3}}) == {"a": 3e-5}, "of equal ones the gentler"
