@@ -101,7 +101,7 @@ class GridResizer:
         return [self._resized(frame, number) for frame, number in zip(frames, numbers, strict=True)]
 
     def _resized(self, frame: Tensor, number: int) -> Tensor:
-        height, width = self._size(*frame.shape[1:], number)
+        height, width = self._size(frame.shape[1], frame.shape[2], number)
         if height * width >= frame.shape[1] * frame.shape[2] or self._size(height, width, number) != (height, width):
             return frame
         from transformers.image_utils import SizeDict
