@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from tests.support.annotated_videos import numbered_video
 from tests.support.crash_world import COMMANDS
 from tests.support.judged_pairs import write_judged_pairs
 from tests.support.paths import ROOT
+from tests.support.two_ranks import own_store
 
 JOB, PART, JOIN = (ROOT / f"docs/slurm/{name}.sh" for name in ("fit", "part", "join"))
 
@@ -215,22 +215,16 @@ def test_a_fit_on_two_nodes_is_one_run_of_two_ranks(tmp_path: Path, environment:
     command(tmp_path, "srun", SRUN)
     command(tmp_path, "vidpref", f'exec {sys.executable} -m vidpref "$@"')
     slurm = {
-        "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()), "SLURM_JOB_NAME": "vidpref",
+        "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_JOB_NAME": "vidpref",
     }  # fmt: skip
     environment = {**environment, **slurm, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     own = [word for word in COMMANDS["fit"].arguments[1:] if not word.startswith("--trainer.devices")]
     words = [*own, "--data.batch_size=1", "--trainer.strategy=ddp"]
-    done = subprocess.run(["bash", JOB, *words], cwd=tmp_path, env=environment, check=False)
+    with own_store() as store:
+        done = subprocess.run(["bash", JOB, *words], cwd=tmp_path, env=environment | store, check=False)
     said = [(tmp_path / f"task-{node}").read_text() for node in (0, 1)]
     assert done.returncode == 0, said
     assert "MEMBER: 1/2" in said[0]
     assert "MEMBER: 2/2" in said[1]
     assert (tmp_path / "out/checkpoints/last.ckpt").is_file()
     assert not (tmp_path / "requeued").exists()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

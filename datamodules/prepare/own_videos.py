@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.prepare.checked_mp4s import CheckedMp4s, Mp4Check
 from datamodules.prepare.kept_results import KeptResults
 from datamodules.prepare.other_formats import refuse_other_formats
-from datamodules.prepare.parts import Part
-from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
+from datamodules.prepare.row_writer import Sample, ShardOutput, write_samples
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, read_rows, sample_key
 from datamodules.prepare.templates import Texts
 from datamodules.prepare.workers import Workers
@@ -62,12 +61,9 @@ def prepare_jsonl(
     refuse_other_formats(path, output)
     unique = ("video", "question", "chosen", "rejected")
     all_rows = read_rows(path, unique, Texts(_TEXTS, strip_templates))
-    prefix, share = output_prefix(output, path), Part.named(part, all_rows, options)
-    selected: Sequence[SourceRow] = all_rows
-    if share is not None:
-        selected, prefix = share.of(all_rows), share.prefix(prefix)
-    every_frame = check == "full"
-    with Workers(Mp4Check(every_frame), KeptResults.of(prefix), workers) as processes:
+    target = ShardOutput.named(options, path, all_rows)
+    selected, every_frame = target.share(all_rows), check == "full"
+    with Workers(Mp4Check(every_frame), KeptResults.of(target.prefix), workers) as processes:
         paths = [video for row in selected if row.data and (video := _video_path(row, root)) is not None]
         facts_of = CheckedMp4s(processes, paths, every_frame)
 
@@ -76,7 +72,7 @@ def prepare_jsonl(
             if sample is not None:
                 yield sample
 
-        return write_samples(selected, path, samples_of, prefix, skip_bad, samples_per_shard, part=share)
+        return write_samples(selected, path, samples_of, target)
 
 
 def _video_path(row: SourceRow, root: Path) -> Path | None:

@@ -16,9 +16,8 @@ from datamodules.prepare.pair_cutter import PairCutter
 from datamodules.prepare.pair_layouts import LAYOUTS, PairLayout, chosen_axis, layout_of, nearest_layout
 from datamodules.prepare.pair_maker import PairMaker
 from datamodules.prepare.pair_tables import read_pair_table, score_pairs, videodpo_folders
-from datamodules.prepare.parts import Part
 from datamodules.prepare.preferences import LISTED
-from datamodules.prepare.row_writer import output_prefix, write_samples
+from datamodules.prepare.row_writer import ShardOutput, write_samples
 from datamodules.prepare.rows import SourceRow
 from datamodules.prepare.workers import Workers
 from datamodules.shards.index import Index
@@ -118,17 +117,15 @@ def prepare_pairs(
     rows, name, layout, read_axis = _laid_out(path, rows, format, columns, axis, margin, pairs_per_prompt)
     # Folders of frames say no rate; 8 a second where the user names none.
     finder = VideoFinder(folder, media_prefix, fps or 8.0, lossless, check == "full", any_container=True)
-    prefix = output_prefix(output, path if path.is_file() else path / "pairs")
-    cutter, share_of_rows = PairCutter(finder, common, lossless), Part.named(part, rows, options)
-    if share_of_rows is not None:
-        rows, prefix = list(share_of_rows.of(rows)), share_of_rows.prefix(prefix)
-    with Workers(cutter, KeptResults.of(prefix), workers) as processes:
+    target = ShardOutput.named(options, path if path.is_file() else path / "pairs", rows)
+    rows, cutter = target.share(rows), PairCutter(finder, common, lossless)
+    with Workers(cutter, KeptResults.of(target.prefix), workers) as processes:
         maker = PairMaker(path, name, layout, read_axis, margin, share, cutter, source, rows, skip_bad, processes)
         index = write_samples(
-            rows, path, maker.samples, prefix, skip_bad, samples_per_shard, "vidpref/video_pairs",
-            before_commit=partial(maker.write_labels, prefix), max_listed=LISTED, part=share_of_rows,
+            rows, path, maker.samples, target, "vidpref/video_pairs",
+            before_commit=partial(maker.write_labels, target.prefix), max_listed=LISTED,
         )  # fmt: skip
-    print(maker.remark(prefix))
+    print(maker.remark(target.prefix))
     return index
 
 

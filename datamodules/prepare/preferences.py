@@ -17,7 +17,7 @@ from datamodules.prepare.imported_videos import ImportedVideo, VideoFinder
 from datamodules.prepare.own_videos import videos_folder
 from datamodules.prepare.preference_formats import FACT_TYPES, FACTS, FORMATS, format_of, misfit
 from datamodules.prepare.preference_readers import ReadRow
-from datamodules.prepare.row_writer import Sample, output_prefix, write_samples
+from datamodules.prepare.row_writer import Sample, ShardOutput, output_prefix, write_samples
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, sample_key
 from datamodules.prepare.tables import read_table
 from datamodules.prepare.templates import Texts
@@ -88,9 +88,8 @@ def prepare_preferences(
     videos = VideoFinder(folder, media_prefix, fps, lossless, check == "full")
     importer = _Importer(path, name, source or name, videos)
     importer.read(rows, content, Texts(_TEXTS, strip_templates), strict=format == "auto")
-    index = write_samples(
-        rows, path, importer.samples, output_prefix(output, path), skip_bad, samples_per_shard, max_listed=LISTED
-    )
+    target = ShardOutput(output_prefix(output, path), skip_bad, samples_per_shard)
+    index = write_samples(rows, path, importer.samples, target, max_listed=LISTED)
     print(importer.remark(len(rows)))
     return index
 

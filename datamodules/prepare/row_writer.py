@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from datamodules.prepare.kept_results import KeptResults
 from datamodules.prepare.parts import Part
@@ -19,8 +19,10 @@ from datamodules.shards.commit import commit, undo_joint
 from datamodules.shards.files import write_whole
 from datamodules.shards.index import Index
 from datamodules.shards.joined_index import joined
-from datamodules.shards.output_lock import locks_output
+from datamodules.shards.output_lock import OutputLock
 from datamodules.shards.writer import TarWriter
+
+ItemT = TypeVar("ItemT")
 
 
 class Record(Protocol):
@@ -48,19 +50,57 @@ def output_prefix(output: str | Path, rows: Path) -> Path:
     return Path(output) / rows.stem if str(output).endswith("/") or Path(output).is_dir() else Path(output)
 
 
-@locks_output("prefix")
+@dataclass(frozen=True, slots=True)
+class ShardOutput:
+    """Shards that a preparation writes.
+
+    Attributes:
+        prefix: folder and common name of the shards; of a part, its own.
+        skip_bad: write what the good rows give, and list the bad ones.
+        samples_per_shard: samples in one tar file.
+        part: which rows these are of all, where they are not all. It may give no sample.
+    """
+
+    prefix: Path
+    skip_bad: bool
+    samples_per_shard: int
+    part: Part | None = None
+
+    @classmethod
+    def named(cls, options: Mapping[str, Any], source: Path, rows: Sequence[SourceRow]) -> ShardOutput:
+        """The output that a command's options say, `output`, `part`, `skip_bad` and `samples_per_shard` among them.
+
+        Args:
+            options: all arguments of the command.
+            source: what shards in a folder are named as.
+            rows: all rows of the source.
+
+        Raises:
+            ValueError: `part` names no part.
+        """
+        prefix, part = output_prefix(options["output"], source), Part.named(options["part"], rows, options)
+        prefix = prefix if part is None else part.prefix(prefix)
+        return cls(prefix, options["skip_bad"], options["samples_per_shard"], part)
+
+    @property
+    def skipped(self) -> Path:
+        """The list of bad rows, where there are some."""
+        return self.prefix.with_name(f"{self.prefix.name}.skipped.jsonl")
+
+    def share(self, items: Sequence[ItemT]) -> list[ItemT]:
+        """What is prepared of all rows, or of what there is for each row."""
+        return list(items if self.part is None else self.part.of(items))
+
+
 def write_samples(
     rows: Sequence[SourceRow],
     source: Path,
     samples_of: Callable[[SourceRow], Iterable[Sample]],
-    prefix: Path,
-    skip_bad: bool,
-    samples_per_shard: int,
+    output: ShardOutput,
     schema: str = "vidpref/vista",
     buckets: Sequence[str] = (),
     before_commit: Callable[[], None] = lambda: None,
     max_listed: int | None = None,
-    part: Part | None = None,
 ) -> Index:
     """Write what the good rows give to shards; bad rows that may be skipped are listed in ``PREFIX.skipped.jsonl``.
 
@@ -70,14 +110,11 @@ def write_samples(
         rows: all rows, or those of the part, with the faults found so far.
         source: the file or folder that they are from, for messages.
         samples_of: the samples of one row, any number; what it finds wrong it adds to the row's faults.
-        prefix: folder and common name of the shards.
-        skip_bad: write what the good rows give.
-        samples_per_shard: samples in one tar file.
+        output: where to, and what becomes of bad rows.
         schema: what the members mean.
         buckets: names of data sets of their own, ``PREFIX-BUCKET``, that the samples are shared among; none = one.
         before_commit: writes what belongs beside the shards, when all samples are accepted.
         max_listed: faults that the message lists, the others are counted; None = all.
-        part: which rows these are of all, where they are not all; `prefix` is the part's own. It may give no sample.
 
     Returns:
         The index, or the indexes joined.
@@ -85,37 +122,37 @@ def write_samples(
     Raises:
         ValueError: lists every fault of every row, and nothing is written; or no row gives a sample.
     """
-    skipped = prefix.with_name(f"{prefix.name}.skipped.jsonl")
-    outputs, kept = _outputs(prefix, buckets), KeptResults.of(prefix)
-    if any(Path(f"{output}.index.json").exists() for output in outputs.values()):
-        kept.remove()  # a run that was killed behind its commit left them
+    prefix, part = output.prefix, output.part
     with ExitStack() as stack:
+        stack.enter_context(OutputLock(prefix))
+        prefixes, kept = _prefixes(prefix, buckets), KeptResults.of(prefix)
+        if any(Path(f"{path}.index.json").exists() for path in prefixes.values()):
+            kept.remove()  # a run that was killed behind its commit left them
         writers = {
-            bucket: stack.enter_context(TarWriter(output, schema, FACTS[schema], samples_per_shard))
-            for bucket, output in outputs.items()
+            bucket: stack.enter_context(TarWriter(path, schema, FACTS[schema], output.samples_per_shard))
+            for bucket, path in prefixes.items()
         }
-        good = _good_samples(source, rows, samples_of, skipped, skip_bad, max_listed, may_be_empty=part is not None)
-        for bucket, key, members in good:
+        for bucket, key, members in _good_samples(source, rows, samples_of, output, max_listed):
             writers[bucket].write(key, members)
         # Accepted, but still under partial names: what follows may fail, and then nothing is left behind.
         closed = {bucket: writer.close() for bucket, writer in writers.items() if not writer.empty}
-        indexes = {outputs[bucket]: index for bucket, index in closed.items()}
-        bad = _write_skipped(skipped, rows)
+        indexes = {prefixes[bucket]: index for bucket, index in closed.items()}
+        bad = _write_skipped(output.skipped, rows)
         before_commit()
         if part is not None:
-            part.write_record(prefix, closed, samples_per_shard)
+            part.write_record(prefix, closed, output.samples_per_shard)
         commit(indexes, prefix if buckets and indexes else None)
-    kept.remove()
-    _print_outputs({output: indexes.get(output) for output in outputs.values()}, bad, skipped)
+        kept.remove()
+    _print_outputs({path: indexes.get(path) for path in prefixes.values()}, bad, output.skipped)
     return joined(list(indexes.values())) if indexes else Index(schema, (), ())
 
 
-def _outputs(prefix: Path, buckets: Sequence[str]) -> dict[str, Path]:
+def _prefixes(prefix: Path, buckets: Sequence[str]) -> dict[str, Path]:
     """Folder and common name of each data set, after what a killed run left half committed was taken back."""
-    outputs = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets}
-    if outputs:
-        undo_joint(prefix, outputs.values())  # before a writer sees it
-    return outputs or {"": prefix}
+    prefixes = {bucket: prefix.with_name(f"{prefix.name}-{bucket}") for bucket in buckets}
+    if prefixes:
+        undo_joint(prefix, prefixes.values())  # before a writer sees it
+    return prefixes or {"": prefix}
 
 
 def _write_skipped(path: Path, rows: Sequence[SourceRow]) -> int:
@@ -139,15 +176,14 @@ def _good_samples(
     path: Path,
     rows: Sequence[SourceRow],
     samples_of: Callable[[SourceRow], Iterable[Sample]],
-    skipped: Path,
-    skip_bad: bool,
+    output: ShardOutput,
     max_listed: int | None,
-    may_be_empty: bool,
 ) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Bucket, key and members of the good rows, in order; raises at the end if there were bad ones not to be skipped.
 
     So every row is checked and one run tells all faults; after the first one nothing is encoded any more.
     """
+    skip_bad, may_be_empty = output.skip_bad, output.part is not None
     selected, given = skip_bad or not any(row.faults for row in rows), False
     for row in with_progress(rows, f"preparing {path.name}"):
         for sample in samples_of(row):
@@ -160,7 +196,7 @@ def _good_samples(
         selected = selected and (skip_bad or not row.faults)
     bad = [row for row in rows if row.faults]
     if bad and ((len(bad) == len(rows) and not may_be_empty) or not skip_bad):
-        raise ValueError(_report(path, bad, len(rows), skipped, max_listed))
+        raise ValueError(_report(path, bad, len(rows), output.skipped, max_listed))
     if not given and not may_be_empty:
         raise ValueError(f"{path}: none of its {len(rows)} rows gives a sample, nothing was written")
 

@@ -13,8 +13,7 @@ from datamodules.prepare.clip_cutter import ClipCutter
 from datamodules.prepare.clip_format import ClipFormat, parse_sizes
 from datamodules.prepare.clip_samples import ClipSamples, sample_key
 from datamodules.prepare.kept_results import KeptResults
-from datamodules.prepare.parts import Part
-from datamodules.prepare.row_writer import output_prefix, write_samples
+from datamodules.prepare.row_writer import ShardOutput, write_samples
 from datamodules.prepare.selection import VideoSelection
 from datamodules.prepare.video_filters import VideoFilter
 from datamodules.prepare.workers import Workers
@@ -91,10 +90,8 @@ def prepare_videos(
     if clips_per_video < 1:
         raise ValueError(f"clips_per_video is {clips_per_video}; give 1 or more")
     captioned = read_captions(videos, captions, video_column, caption_column)
-    origin, prefix = Path(captions or videos[0]), output_prefix(output, Path(videos[0]))
-    share = Part.named(part, [video.row for video in captioned], options)
-    if share is not None:
-        captioned, prefix = list(share.of(captioned)), share.prefix(prefix)
+    target = ShardOutput.named(options, Path(videos[0]), [video.row for video in captioned])
+    captioned, prefix = target.share(captioned), target.prefix
     selection, report = VideoSelection(filters), prefix.with_name(f"{prefix.name}.report.jsonl")
     looking = [criterion for criterion in filters if criterion.looks_at in ("colours", "frames")]
     cutter = ClipCutter(looking, clips_per_video > 1, lossless, preset, check == "full")
@@ -111,8 +108,8 @@ def prepare_videos(
         )
         with _reported(selection, clips, report):
             return write_samples(
-                [video.row for video in captioned], origin, clips.samples, prefix, skip_bad, samples_per_shard,
-                "vidpref/videos", buckets, before_commit=partial(selection.write, report), part=share,
+                [video.row for video in captioned], Path(captions or videos[0]), clips.samples, target,
+                "vidpref/videos", buckets, before_commit=partial(selection.write, report),
             )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from datamodules.prepare.kept_results import KeptResults, Result, identity_of
-from datamodules.prepare.parts import Part, described
-from datamodules.prepare.row_writer import output_prefix, write_samples
+from datamodules.prepare.parts import described
+from datamodules.prepare.row_writer import ShardOutput, write_samples
 from datamodules.prepare.rows import UNKNOWN_VIDEO, SourceRow, finite, read_rows, sample_key
 from datamodules.prepare.templates import Texts
 from datamodules.prepare.worked_rows import RowTask, WorkedRows, row_result
@@ -155,14 +154,11 @@ def prepare_vistadpo(
     # The released prompts hold a video token, which is removed always and nothing to warn of.
     texts = Texts(_TEXTS, strip_templates, own_token=VIDEO_TOKEN)
     all_rows = read_rows(path, ("video", "prompt"), texts)
-    prefix, share = output_prefix(output, path), Part.named(part, all_rows, options)
-    selected: Sequence[SourceRow] = all_rows
-    if share is not None:
-        selected, prefix = share.of(all_rows), share.prefix(prefix)
-    checker = _Checker(path, videos, fps, clips, objects, lossless)
-    with Workers(checker, KeptResults.of(prefix), workers) as processes:
+    target = ShardOutput.named(options, path, all_rows)
+    selected, checker = target.share(all_rows), _Checker(path, videos, fps, clips, objects, lossless)
+    with Workers(checker, KeptResults.of(target.prefix), workers) as processes:
         samples = WorkedRows(selected, skip_bad, processes, checker.identity)
-        return write_samples(selected, path, samples, prefix, skip_bad, samples_per_shard, part=share)
+        return write_samples(selected, path, samples, target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
 
-#: U frames (3, H, W) uint8 of any sizes -> as many, smaller ones, of which the policy's scores are the same. It is run
-#: in loader workers, so it can be pickled.
-ResizeFrames = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+class ResizeFrames(Protocol):
+    """Frames made smaller, of which the policy's scores are the same. Run in loader workers, so it can be pickled."""
+
+    @property
+    def by_number(self) -> bool:
+        """Whether the size of a frame follows from how many frames its view has, too."""
+
+    def __call__(self, frames: Sequence[Tensor], numbers: Sequence[int]) -> Sequence[Tensor]:
+        """U frames (3, H, W) uint8 of any sizes, and of how many frames the view of each is -> U smaller ones."""
+
 
 #: About how many values of a unit decide whether it is compared with another.
 _SAMPLED_VALUES = 1024
@@ -32,23 +41,31 @@ def share_frames(views: Sequence[View], resize: ResizeFrames | None = None) -> l
     one_each = len({pool.shape[1:] for pool in pools}) == len(pools)
     if resize is None and one_each and all(view.places is not None for view in views):
         return list(views)  # shared already
-    units, rows = distinct_units(pools)
+    by_number = resize is not None and resize.by_number
+    # By pool, and where a view's number of frames decides their size, by that: equal frames then are not.
+    shown_in = {_shown(view, by_number): view for view in views}
+    units, rows = distinct_units([view.pool for view in shown_in.values()], [number for _, number in shown_in])
+    units_of = dict(zip(shown_in, rows, strict=True))
     if resize is not None:
-        units = list(resize(units))
+        numbers = {place: view.num_frames for view, row in zip(shown_in.values(), rows, strict=True) for place in row}
+        units = list(resize(units, [numbers[place] for place in range(len(units))]))
     # A pool for each size; where each unit is in its own.
     members: dict[torch.Size, list[int]] = defaultdict(list)
     for place, unit in enumerate(units):
         members[unit.shape].append(place)
     shared = {shape: torch.stack([units[place] for place in places]) for shape, places in members.items()}
     within = {place: position for places in members.values() for position, place in enumerate(places)}
-    units_of = {id(pool): row for pool, row in zip(pools, rows, strict=True)}
     made = []
     for view in views:
-        row = units_of[id(view.pool)]
+        row = units_of[_shown(view, by_number)]
         shown = row if view.places is None else [row[place] for place in view.places]
         pool = shared[units[shown[0]].shape]
         made.append(replace(view, pool=pool, places=[within[place] for place in shown]))
     return made
+
+
+def _shown(view: View, by_number: bool) -> tuple[int, int]:
+    return id(view.pool), view.num_frames if by_number else 0
 
 
 def distinct_frames(views: Sequence[View]) -> tuple[list[Tensor], list[list[int]]]:

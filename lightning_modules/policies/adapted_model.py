@@ -15,7 +15,7 @@ from lightning_modules.policies.adapter_compute import AdapterCompute, check_ada
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.attention import check_attn_implementation
 from lightning_modules.policies.compiled_blocks import Compile, compile_blocks
-from lightning_modules.policies.layouts import chosen_layout
+from lightning_modules.policies.layouts import chosen_layout, is_causal
 from lightning_modules.policies.lora_targets import AdapterRoom
 from lightning_modules.policies.prefixes import Layout
 from lightning_modules.policies.quantization import Quantization, check_quantization
@@ -141,6 +141,11 @@ class AdaptedModel(nn.Module):
         decoder = model.get_decoder()
         return [f"model.{name}" for name, module in model.model.named_children() if module is not decoder]
 
+    @property
+    def unmasked_rows(self) -> bool:
+        """Whether a row of one answer goes through the decoder causally, without a mask of its padding."""
+        return is_causal(self.config) and self.attn_implementation != "flex_attention"
+
     def check_processor(self) -> None:
         """Refuse a tokenizer or processor that does not fit, before weights are read.
 
@@ -189,7 +194,7 @@ class AdaptedModel(nn.Module):
         model = self.build(meta)
         # Some classes name their dropout in no configuration.
         hub_model.switch_dropout_off(model)
-        if self._layout == "packed" and self.attn_implementation != "eager":
+        if self.attn_implementation != "eager" and (self._layout == "packed" or self.unmasked_rows):
             use_shared_prefix_attention(model.get_decoder())
         if self.activation_checkpointing:
             hub_model.recompute_activations(model)

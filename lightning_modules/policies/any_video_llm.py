@@ -1,4 +1,4 @@
-"""Any other video-language model of transformers, row by row through its own forward."""
+"""Any other video-language model of transformers, row by row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from lightning_modules.policies import hub_model
+from lightning_modules.policies.attention import PLAIN
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
+from lightning_modules.policies.transfer import sent
 from lightning_modules.policies.video_llm import VideoLLM
 
 #: model_type -> the linears of its decoder's blocks, where the names of `LANGUAGE_LINEARS` are not all of them.
@@ -23,12 +25,23 @@ LINEARS: dict[str, str] = {
     "glm46v": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_up_proj|down_proj)",
     "gemma4": r".*language_model\.layers.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
 }
+#: model_type -> the configuration's name of the token in whose places features go, of the families whose decoder is
+#: given finished embeddings. In its own forward each counts placeholders, and most count positions, on the device.
+PLACEHOLDERS: dict[str, str] = {
+    "qwen3_5": "video_token_id",
+    "gemma4": "video_token_id",
+    "glm46v": "image_token_id",  # a video is shown as so many pictures
+    "glm4v": "image_token_id",
+    "smolvlm": "image_token_id",
+    "video_llama_3": "video_token_id",
+}
 
 
 class AnyVideoLLM(ProcessorPolicy, VideoLLM):
     """A video-language model of transformers for which no policy is made: one row an answer, the tower still once.
 
-    Tested are Qwen3.5, Gemma 4, GLM-4.6V and SmolVLM2. The features are handed to the model's own forward
+    Tested are Qwen3.5, Gemma 4, GLM-4.6V, SmolVLM2 and VideoLLaMA3, whose decoders are given finished embeddings and
+    positions, as `PLACEHOLDERS` says. The features of any other are handed to the model's own forward
     (`mm_encoder_outputs`), which counts positions and lets vision tokens see each other as it always does. Arguments
     as `ProcessorPolicy`; an adapter goes to all linears of the decoder, or to those in `LINEARS`.
     """
@@ -60,13 +73,34 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
         """The linears that get an adapter by default."""
         return LINEARS.get(self.config.model_type, "all-linear")
 
+    @property
+    def video_token_id(self) -> int:
+        """The placeholder of a feature."""
+        name = PLACEHOLDERS.get(self.config.model_type)
+        return super().video_token_id if name is None else int(getattr(self.config, name))
+
+    @property
+    def unmasked_rows(self) -> bool:
+        """See `AdaptedModel.unmasked_rows`; a model's own forward counts positions by the mask."""
+        return self._is_finished and super().unmasked_rows
+
     def build(self, meta: bool) -> Any:
         """See `AdaptedModel.build`."""
         options = (self.dtype, self.attn_implementation, meta, self.quantization)
         return hub_model.build_model(self.path, self.config, self._class(self.config).__name__, *options)
 
+    def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor | None:
+        """(3, L) where a token has time, row and column, counted on the CPU by the model's own rule."""
+        count = getattr(self.base.model, "get_rope_index", None)
+        if count is None or not self._is_finished:
+            return None
+        taken = inspect.signature(count).parameters
+        described = {name: value for name, value in inputs.items() if name in taken}
+        positions: Tensor = count(torch.tensor([list(ids)]), **described)[0]
+        return positions[:, 0]
+
     def see(self, prefixes: Sequence[Prefix]) -> tuple[Any, ...]:
-        """What the model's own `get_video_features` returns of every view, and the views' other inputs."""
+        """(n, D) features of every view; for a model's own forward the tower's outputs, and the views' other inputs."""
         firsts = [
             next(i for i in range(place + 1) if _same_pixels(prefixes[i], prefix))
             for place, prefix in enumerate(prefixes)
@@ -77,9 +111,35 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
         outputs = {place: self._seen(prefixes[place]) for place in distinct}
         for _ in range(spare):
             self._seen(prefixes[0])
-        return [outputs[place] for place in firsts], [prefix.inputs for prefix in prefixes]
+        if not self._is_finished:
+            return [outputs[place] for place in firsts], [prefix.inputs for prefix in prefixes]
+        features = torch.cat([_features(outputs[place], prefixes[place]) for place in firsts])
+        assert len(features) == sum(prefix.ids.count(self.video_token_id) for prefix in prefixes)
+        return (features,)
 
     def hidden(self, packed: PackedViews, vision: tuple[Any, ...], mask: Tensor) -> Tensor:
+        """As `TransformersVideoLLM.hidden`, or the model's own forward; see `PLACEHOLDERS`."""
+        if not self._is_finished:
+            return self._own_hidden(packed, vision, mask)
+        if self.config.model_type != "gemma4":
+            return super().hidden(packed, vision, mask)
+        embeds, is_video = self.embed(packed, vision), packed.ids == self.video_token_id
+        hidden: Tensor = self.decoder(
+            inputs_embeds=embeds,
+            position_ids=packed.positions,
+            use_cache=False,
+            **_inputs_of_gemma4(self.decoder, packed.ids, is_video, embeds),
+        ).last_hidden_state
+        return hidden
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether the decoder is given finished embeddings."""
+        kind = self.config.model_type
+        # Other attentions take no mask of a window in which blocks of vision tokens see each other.
+        return kind in PLACEHOLDERS and (kind != "gemma4" or self.attn_implementation in PLAIN)
+
+    def _own_hidden(self, packed: PackedViews, vision: tuple[Any, ...], mask: Tensor) -> Tensor:
         """The model's own forward over rows, with the tower's outputs in the place of pixels."""
         outputs, inputs = vision
         forward = inspect.signature(self.base.model.forward).parameters
@@ -126,6 +186,49 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
                 f"policy: the checkpoint holds a {config.model_type} model, which transformers does not list among "
                 "those that see; give a video-language model"
             ) from error
+
+
+def _features(output: Any, prefix: Prefix) -> Tensor:
+    """(n, D) features of a view as they enter its placeholders, from what the tower made of its pixels."""
+    pooled = output.pooler_output
+    features = torch.cat(tuple(pooled)) if isinstance(pooled, tuple | list) else pooled
+    kept = prefix.inputs.get("video_compression_mask")  # VideoLLaMA3 shows what changes between frames
+    return features if kept is None else features[sent(kept.nonzero().squeeze(1), features.device)]
+
+
+def _inputs_of_gemma4(decoder: Any, ids: Tensor, is_video: Tensor, embeds: Tensor) -> dict[str, Any]:
+    """What a decoder of Gemma 4 is given besides embeddings and positions.
+
+    Args:
+        decoder: the language model.
+        ids: (V, T) token ids, padded at the right, where nothing is seen.
+        is_video: (V, T) bool, where features are; side by side they see each other within the window.
+        embeds: (V, T, D) with the features.
+
+    Returns:
+        embeddings of a token's own for each layer, where the checkpoint has them, and a mask for each kind of layer.
+    """
+    from transformers.masking_utils import create_masks_for_generate
+    from transformers.models.gemma4 import modeling_gemma4
+
+    config = decoder.config
+    # Without positions, in which several sequences would be searched for.
+    options: dict[str, Any] = {
+        "config": config,
+        "inputs_embeds": embeds,
+        "attention_mask": None,
+        "past_key_values": None,
+        "position_ids": None,
+    }
+    if config.use_bidirectional_attention == "vision":
+        blocks = modeling_gemma4.get_block_sequence_ids_for_mask(is_video.long(), ids.device)
+        masks = modeling_gemma4.create_masks_for_vision_model(**options, block_sequence_ids=blocks)
+    else:
+        masks = create_masks_for_generate(**options)
+    if not config.hidden_size_per_layer_input:
+        return {"attention_mask": masks}
+    own = decoder.get_per_layer_inputs(ids.masked_fill(is_video, config.pad_token_id), None)
+    return {"attention_mask": masks, "per_layer_inputs": own}
 
 
 def _same_pixels(first: Prefix, second: Prefix) -> bool:

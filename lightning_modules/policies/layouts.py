@@ -8,6 +8,8 @@ from lightning_modules.policies.prefixes import Layout
 
 #: Layers that mix tokens by attention alone, and by nothing but the mask that they are given.
 PACKABLE = "full_attention"
+#: Layers whose tokens know all that is before them and nothing behind, without a mask.
+CAUSAL = frozenset({PACKABLE, "linear_attention"})
 
 
 def packing_faults(config: Any) -> list[str]:
@@ -23,11 +25,22 @@ def packing_faults(config: Any) -> list[str]:
     if others:
         # A state that is handed on from token to token, or a window, obeys no 4-D mask.
         faults.append(f"{sum(kind != PACKABLE for kind in kinds)} of its {len(kinds)} layers are {', '.join(others)}")
-    elif not kinds and getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
+    elif not kinds and _has_window(text):
         faults.append(f"its layers attend within a window of {text.sliding_window} tokens")
-    if getattr(text, "use_bidirectional_attention", None) not in (None, False):
+    if _looks_ahead(text):
         faults.append("the vision tokens of a block see each other")
     return faults
+
+
+def is_causal(config: Any) -> bool:
+    """Whether rows that are padded at the right need no mask: no token sees what is behind it, and each all before.
+
+    Args:
+        config: the checkpoint's configuration, with a language model's part.
+    """
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or []
+    return CAUSAL.issuperset(kinds) and (bool(kinds) or not _has_window(text)) and not _looks_ahead(text)
 
 
 def chosen_layout(path: str, config: Any, layout: Layout | None, packs: bool) -> Layout:
@@ -50,3 +63,11 @@ def chosen_layout(path: str, config: Any, layout: Layout | None, packs: bool) ->
             "see each other; leave layout out, or set it to rows"
         )
     return layout or ("packed" if packs and not faults else "rows")
+
+
+def _has_window(text: Any) -> bool:
+    return bool(getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True))
+
+
+def _looks_ahead(text: Any) -> bool:
+    return getattr(text, "use_bidirectional_attention", None) not in (None, False)

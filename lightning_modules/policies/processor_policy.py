@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
+from datamodules.vista.shared_frames import ResizeFrames
+from lightning_modules.policies.frame_resizer import GridResizer
 from lightning_modules.policies.pixel_budget import pixel_budget
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_chat import ProcessorChat, conversation
@@ -78,6 +80,10 @@ class ProcessorPolicy(TransformersVideoLLM):
         """
         placeholder = self.processor.tokenizer.convert_ids_to_tokens(self.video_token_id)
         return ProcessorChat(self.processor, placeholder, {"enable_thinking": self.enable_thinking})
+
+    def frame_resizer(self) -> ResizeFrames | None:
+        """See `VideoLLM.frame_resizer`."""
+        return GridResizer.of(self.processor.video_processor, self._budget.options)
 
     def processor_options(self, view: View, where: str) -> dict[str, Any]:
         """Options of the processor's call for a view: the pixel budget, and of a family that uses times the clock.

@@ -92,7 +92,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         Args:
             packed: the tokens.
             vision: what `see` returned.
-            mask: (V, 1, R, T) of packed views, (V, T) of rows.
+            mask: (V, 1, R, T); (V, T) of rows whose padding needs one.
         """
         hidden: Tensor = self.base.model(
             inputs_embeds=self.embed(packed, vision),
@@ -282,10 +282,13 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         return embeds.masked_scatter(here[..., None], features.to(embeds.dtype))
 
     def _mask(self, packed: PackedViews) -> Tensor:
-        if self._layout == "rows":
+        rows = self._layout == "rows"
+        if rows and not self.unmasked_rows:
             return (packed.segments != PADDING).long()
+        # No query of a row needs one. Without any transformers would search the positions for several sequences.
+        shared = packed.ids.shape[1] if rows else packed.shared
         additive = self.base.get_input_embeddings().weight.dtype if self.attn_implementation == "eager" else None
-        return shared_prefix_mask(packed.segments, first_masked(self.decoder, packed.shared), additive)
+        return shared_prefix_mask(packed.segments, first_masked(self.decoder, shared), additive)
 
     def check_length(self, length: int, where: str) -> None:
         """Raise a ValueError when a sequence is longer than the checkpoint has positions for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,16 +19,17 @@ from callbacks.metrics.preference import PreferenceMetrics
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.logged import as_logged
+from lightning_modules.policies.prefixes import PADDING
 from lightning_modules.preference import PreferenceModule
 from lightning_modules.supervised_flow import SupervisedFlow
 from lightning_modules.vista_dpo import VistaDPO
 from lightning_modules.weighted_vista import WeightedVistaDPO
 from tests.callbacks.estimate.test_step import SIZES, dense, vista
+from tests.support.family_cases import LORA, checkpoint, family_views, loaded, make_policy
 from tests.support.host_syncs import HostSyncs
+from tests.support.tiny_rows_families import ROWS_BUILDERS
 
 FINITE = "_local_scalar_dense preference.py:_require_finite"
-#: transformers asks, for each forward, whether a two-dimensional mask has padding at all.
-PADDED = "_local_scalar_dense masking_utils.py:_ignore_causal_mask_sdpa"
 
 
 def rows() -> VistaDPO:
@@ -53,12 +55,9 @@ def supervised() -> SupervisedFlow:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "of_the_library"),
-    [(vista, []), (rows, [PADDED] * 2), (weighted, []), (dense, []), (whole, []), (per_video, []), (supervised, [])],
-)
+@pytest.mark.parametrize("make", [vista, rows, weighted, dense, whole, per_video, supervised])
 def test_forward_and_terms_wait_for_nothing_but_the_finite_loss(
-    make: Callable[[], PreferenceModule], of_the_library: list[str], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], PreferenceModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes fake tensors for a trace, in which it would not ask what it asks in a step.
     monkeypatch.setattr(transformers.masking_utils, "is_tracing", lambda *tensors: False)
@@ -85,7 +84,29 @@ def test_forward_and_terms_wait_for_nothing_but_the_finite_loss(
         for metrics in (PreferenceMetrics(), FlowMetrics()):
             metrics.sums(outputs)
     assert loss.device.type == "cuda"
-    assert counted.syncs == [*of_the_library, FINITE]
+    assert counted.syncs == [FINITE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ROWS_BUILDERS)
+def test_rows_of_every_family_wait_for_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of unequal lengths, encoded for real, are scored on fake CUDA tensors."""
+    monkeypatch.setattr(transformers.masking_utils, "is_tracing", lambda *tensors: False)
+    path = checkpoint(kind, tmp_path)
+    encoded = loaded(path).encode(family_views())
+    assert (encoded.packed.segments == PADDING).any()
+    policy, mode = make_policy(path, lora=LORA), FakeMode()
+    load_fake(policy, mode, "cuda")
+    with HostSyncs(mode) as counted:
+        device = torch.device("cuda")
+        encoded.packed = encoded.packed.sent(device)
+        encoded.kept = encoded.kept.to(device)
+        # What is a tensor is there already, as the tower left it; what is not is the family's to send.
+        encoded.vision = tuple(part.to(device) if isinstance(part, Tensor) else part for part in encoded.vision)
+        counted.syncs.clear()
+        log_probs = policy.score(encoded).log_probs
+    assert log_probs.device.type == "cuda"
+    assert counted.syncs == []
 
 
 MASK = torch.tensor([True, False])

@@ -1,4 +1,4 @@
-"""Fits on two ranks that the test's own process starts."""
+"""Two ranks that meet at a store of the test's own process."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ class LeaveGroup(Callback):
 
 
 @contextmanager
-def two_ranks() -> Iterator[dict[str, Any]]:
-    """Trainer settings of two spawned ranks, which meet at a store of this process.
+def own_store() -> Iterator[dict[str, str]]:
+    """Environment of ranks that meet at a store of this process.
 
-    Lightning chooses a free port, and rank 0 listens on it when it has imported everything, which is seconds or minutes
-    later: by then the port can be another program's. The store here listens from the beginning.
+    A free port that is chosen beforehand is listened on when rank 0 has imported everything, which is seconds or
+    minutes later: by then it can be another program's. The store here listens from the beginning.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    # As torch's own launcher says that the store is its own; the fixture `_environment` takes it back.
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(store.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-    }
-    yield {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
+    # As torch's own launcher says that the store is its own.
+    yield {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+@contextmanager
+def two_ranks() -> Iterator[dict[str, Any]]:
+    """Trainer settings of two spawned ranks, which meet at a store of this process."""
+    with own_store() as environment:
+        os.environ |= environment  # the fixture `_environment` takes it back
+        yield {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lightning_modules.policies.video_llava import VideoLlavaPolicy
 from tests.callbacks.test_adapter_export import LORA, Pairs, vista
 from tests.support.preference_fakes import make_trainer
 from tests.support.tiny_video_llava import NUM_FRAMES, save_tiny_video_llava
+from tests.support.two_ranks import own_store
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +58,9 @@ def run(folder: Path, checkpoint: str, case: str, steps: int, resume: bool = Fal
     return losses.values
 
 
-def work(rank: int, port: int, folder: Path, checkpoint: str) -> None:
-    os.environ |= {
+def work(rank: int, store: dict[str, str], folder: Path, checkpoint: str) -> None:
+    os.environ |= store | {
         "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
         "WORLD_SIZE": "2",
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -82,10 +80,8 @@ def work(rank: int, port: int, folder: Path, checkpoint: str) -> None:
 
 def test_two_processes_follow_one(tmp_path: Path) -> None:
     checkpoint = str(save_tiny_video_llava(tmp_path / "tiny"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, args=(port, tmp_path, checkpoint), nprocs=2)
+    with own_store() as store:
+        mp.spawn(work, args=(store, tmp_path, checkpoint), nprocs=2)
     for case in CASES:
         mode = case.split("-")[0]
         expected = run(tmp_path / mode, checkpoint, f"{mode}-alone", STEPS)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from datamodules.vista.vista_pairs import VistaPairs
+from tests.support.halved_frames import Halved
 from tests.support.pairs_harness import COUNT, attached, eleven_samples, frames_by_key, pairs
 
 
@@ -20,14 +19,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return eleven_samples(tmp_path_factory.mktemp("shards"))
 
 
-def halved(frames: Sequence[Tensor]) -> list[Tensor]:
-    return [frame[:, ::2, ::2].clone() for frame in frames]
-
-
 def small(shards: Path, **settings: Any) -> VistaPairs:
     """For a policy that sees every second pixel."""
     data = attached(pairs(shards, batch_size=3, **settings))
-    data.active_trainer.lightning_module.policy.frame_resizer = lambda: halved
+    data.active_trainer.lightning_module.policy.frame_resizer = Halved
     return data
 
 
@@ -52,6 +47,6 @@ def test_a_batch_carries_every_distinct_frame_once(data_of: Any, shards: Path) -
 
 def test_the_resizer_goes_to_the_workers(shards: Path) -> None:
     recipe = pickle.loads(pickle.dumps(small(shards).recipe("train")))  # noqa: S301
-    assert recipe.resize is halved
+    assert recipe.resize == Halved()
     # Of a policy that says nothing of the sort, frames travel as they are.
     assert attached(pairs(shards)).recipe("train").resize is None

@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.vista.batches import VistaBatch
 from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import distinct_frames, distinct_units, share_frames
+from tests.support.halved_frames import Halved
 
 VIDEO = torch.arange(4 * 3 * 20 * 30).remainder(251).view(4, 3, 20, 30).to(torch.uint8)
 OTHER = VIDEO[:, :, :16] + 1
@@ -32,10 +33,6 @@ def six_views() -> list[View]:
     }
     answers = {"chosen": "a"}
     return [View(0, name, video, "q", dict(answers), torch.arange(4.0)) for name, video in frames.items()]  # type: ignore[arg-type]
-
-
-def halved(frames: Sequence[Tensor]) -> list[Tensor]:
-    return [frame[:, ::2, ::2].clone() for frame in frames]
 
 
 def sent(batch: VistaBatch) -> int:
@@ -79,14 +76,31 @@ def test_samples_of_one_video_share_its_frames() -> None:
 def test_resized_are_the_distinct_frames_only() -> None:
     seen: list[Tensor] = []
 
-    def resize(frames: Sequence[Tensor]) -> list[Tensor]:
-        seen.extend(frames)
-        return halved(frames)
+    class Resizer(Halved):
+        def __call__(self, frames: Sequence[Tensor], numbers: Sequence[int]) -> list[Tensor]:
+            seen.extend(frames)
+            return super().__call__(frames, numbers)
 
-    shared = share_frames(six_views(), resize)
+    shared = share_frames(six_views(), Resizer())
     assert len(seen) == 9
     for view, before in zip(shared, six_views(), strict=True):
         assert torch.equal(view.frames, before.frames[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize("shared_before", [False, True])
+def test_a_size_may_follow_from_how_many_frames_a_view_has(shared_before: bool) -> None:
+    """Two views of one video, the second with half of its frames: equal frames, but of two sizes."""
+    view = six_views()[0]
+    views = [view, view.with_frames(view.frames[:2])]
+    if shared_before:
+        views = share_frames(views)
+        assert views[0].pool is views[1].pool
+    ones = share_frames(views, Halved())
+    assert ones[0].pool is ones[1].pool
+    assert len(ones[0].pool) == 4
+    four, two = share_frames(views, Halved(by_number=True))
+    assert torch.equal(four.frames, VIDEO[:, :, ::2, ::2])
+    assert torch.equal(two.frames, VIDEO[:2, :, ::4, ::4])
 
 
 def test_a_pool_is_moved_once_and_no_value_of_it_is_read() -> None:

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from lightning_modules.policies import any_video_llm
 from tests.support.family_cases import (
     FAMILIES,
     FAMILY_PARAMS,
@@ -49,6 +50,31 @@ def test_scores_equal_the_models_own_forward_of_every_sequence(kind: str, policy
     assert policy._layout == ("rows" if kind in ROWS else "packed")
     assert (ours - own).abs().max() <= 1e-6 * own.abs().max()
     assert abs(ours[0] - ours[3]) > 1e-2  # the same answer under the reversed video
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen3_5", "gemma4"])
+def test_a_family_without_placeholders_goes_through_its_own_forward(
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every model that nobody tested: its own forward counts positions and places."""
+    monkeypatch.setattr(any_video_llm, "PLACEHOLDERS", {})
+    policy, views = loaded(checkpoint(kind, folder)), family_views(kind)
+    encoded = policy.encode(views)
+    assert not isinstance(encoded.vision[0], Tensor)
+    with torch.no_grad():
+        ours, own = policy.score(encoded).log_probs, own_log_probs(kind, policy, views)
+    assert (ours - own).abs().max() <= 1e-6 * own.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["video_llava", "gemma4", "qwen3_5", "smolvlm"])
+def test_eager_rows_equal_the_models_own(kind: str, folder: Path) -> None:
+    """Eager attention is causal by its mask alone."""
+    policy, views = loaded(checkpoint(kind, folder), layout="rows", attn_implementation="eager"), family_views(kind)
+    with torch.no_grad():
+        ours, own = policy.score(policy.encode(views)).log_probs, own_log_probs(kind, policy, views)
+    assert (ours - own).abs().max() <= 1e-6 * own.abs().max()
 
 
 @pytest.mark.parametrize("kind", FAMILY_PARAMS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import share_frames
 from lightning_modules.policies.frame_resizer import FrameResizer
 from tests.support.family_cases import checkpoint, family_views, loaded, make_policy
@@ -50,9 +52,52 @@ def test_scores_of_resized_frames_are_those_of_the_frames(name: str, tmp_path: P
         assert torch.equal(policy.score(encoded).log_probs, policy.score(before).log_probs)
 
 
-@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_5"])
-def test_frames_whose_size_follows_from_their_number_travel_as_they_are(kind: str, tmp_path: Path) -> None:
-    assert make_policy(checkpoint(kind, tmp_path)).frame_resizer() is None
+#: Families whose frames become a grid of patches, as large as a budget of pixels allows.
+GRIDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm46v", "glm4v")
+
+
+def large_views(kind: str) -> list[View]:
+    """Views of large frames, wide and tall, of which one shows fewer frames of the same video."""
+    views = family_views(kind)
+    generator = torch.Generator().manual_seed(1)
+    wide, tall = (
+        torch.randint(0, 256, (6, 3, *size), generator=generator, dtype=torch.uint8)
+        for size in ((270, 480), (333, 190))
+    )
+    shown = [(views[0], wide), (views[1], wide.flip(0)), (views[0], wide[:3]), (views[2], tall)]
+    return [replace(view, pool=frames, times=torch.arange(len(frames)) * 0.5) for view, frames in shown]
+
+
+@pytest.mark.parametrize("kind", slow_but(("qwen2_5_vl",), GRIDS))
+def test_a_grid_of_resized_frames_is_that_of_the_frames(kind: str, folder: Path) -> None:
+    policy, views = make_policy(checkpoint(kind, folder), max_pixels=28 * 28 * 12), large_views(kind)
+    resizer = pickle.loads(pickle.dumps(policy.frame_resizer()))  # noqa: S301  # as to a worker
+    small = share_frames(views, resizer)
+    assert all(view.frames.dtype == torch.uint8 for view in small)
+    assert sum(pool.numel() for pool in {id(view.pool): view.pool for view in small}.values()) < 0.2 * sum(
+        view.frames.numel() for view in views
+    )
+    for ours, theirs in zip(small, views, strict=True):
+        template, made = policy.chat.parts(ours, policy.processor_options(ours, "here"))
+        expected_template, expected = policy.chat.parts(theirs, policy.processor_options(theirs, "here"))
+        assert template == expected_template
+        assert made.keys() == expected.keys()
+        assert all(torch.equal(made[name], expected[name]) for name in made)
+
+
+def test_a_frame_that_would_be_resized_again_travels_as_it_is(folder: Path) -> None:
+    """As where a processor's rule makes of its own size another one."""
+    policy = make_policy(checkpoint("qwen2_5_vl", folder), max_pixels=28 * 28 * 12)
+    resizer, frame = policy.frame_resizer(), torch.zeros(3, 270, 480, dtype=torch.uint8)
+    ((_, height, width),) = (small.shape for small in resizer([frame], [4]))
+    assert height * width < 270 * 480
+    resizer._sizes[height, width, 4] = (28, 28)
+    assert resizer([frame], [4])[0] is frame
+
+
+@pytest.mark.parametrize("kind", slow_but(("smolvlm",), ("gemma4", "smolvlm", "video_llama_3")))
+def test_frames_of_processors_that_say_no_grid_travel_as_they_are(kind: str, folder: Path) -> None:
+    assert make_policy(checkpoint(kind, folder)).frame_resizer() is None
 
 
 def test_a_processor_that_would_resize_again_gets_no_resizer() -> None:
