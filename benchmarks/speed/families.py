@@ -25,7 +25,7 @@ from callbacks.estimate.estimator import Estimator
 from callbacks.estimate.step import StepCost
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
-from lightning_modules.policies import cogvideox, ltx, mochi, wan
+from lightning_modules.policies import cogvideox, hunyuan_video15, ltx, mochi, wan
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
 from lightning_modules.policies.flow_adapters import FlowLora
@@ -77,6 +77,9 @@ FLOWS: dict[str, Row] = {
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers": Row(policy=wan.WanPolicy, part="an expert"),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Row(policy=wan.WanPolicy, video=(121, 704, 1280)),
     "Lightricks/LTX-Video": Row(policy=ltx.LTXPolicy, video=(161, 512, 704)),
+    "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v": Row(
+        policy=hunyuan_video15.HunyuanVideo15Policy, video=(121, 480, 848)
+    ),
     "THUDM/CogVideoX-2b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
     "THUDM/CogVideoX-5b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
     "THUDM/CogVideoX1.5-5B": Row(policy=cogvideox.CogVideoXPolicy, video=(81, 768, 1360)),
