@@ -2,7 +2,7 @@
 
 Estimated as `vidpref estimate` does: the method's own step, on tensors without content, of the checkpoints whose sizes
 are known in `callbacks/estimate/checkpoints`. It prints the tables of docs/families.md, a row as soon as it is known;
-all of them take about ten minutes of one core. The step is that of one GPU, in which gradients accumulate.
+all of them take about fifteen minutes of one core. The step is that of one GPU, in which gradients accumulate.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ ANSWERS: dict[str, Row] = {
     "OpenGVLab/InternVL3-8B-hf": Row(),
     "Qwen/Qwen2.5-VL-7B-Instruct": Row(),
     "Qwen/Qwen3-VL-8B-Instruct": Row(),
+    "Qwen/Qwen3.5-9B": Row(),
+    "google/gemma-4-E4B-it": Row(),
     "zai-org/GLM-4.6V-Flash": Row(),
     "lkhl/VideoLLaMA3-2B-Image-HF": Row(),
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Row(),
