@@ -44,7 +44,7 @@ class JointAttention:
         from diffusers.models.embeddings import apply_rotary_emb
 
         def split(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(2, (attn.heads, -1))
+            return tokens.view(*tokens.shape[:2], attn.heads, -1)
 
         video, text = hidden_states, encoder_hidden_states
         query, key = (
