@@ -2,7 +2,7 @@
 
 Estimated as `vidpref estimate` does: the method's own step, on tensors without content, of the checkpoints whose sizes
 are known in `callbacks/estimate/checkpoints`. It prints the tables of docs/families.md, a row as soon as it is known;
-all of them take about ten minutes of one core. The step is that of one GPU, in which gradients accumulate.
+all of them take about fifteen minutes of one core. The step is that of one GPU, in which gradients accumulate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from callbacks.estimate.estimator import Estimator
 from callbacks.estimate.step import StepCost
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
-from lightning_modules.policies import cogvideox, ltx, mochi, wan
+from lightning_modules.policies import cogvideox, hunyuan_video15, ltx, mochi, wan
 from lightning_modules.policies.adapters import LoraSettings
 from lightning_modules.policies.diffusers_flow import DiffusersVideoFlow
 from lightning_modules.policies.flow_adapters import FlowLora
@@ -64,6 +64,8 @@ ANSWERS: dict[str, Row] = {
     "OpenGVLab/InternVL3-8B-hf": Row(),
     "Qwen/Qwen2.5-VL-7B-Instruct": Row(),
     "Qwen/Qwen3-VL-8B-Instruct": Row(),
+    "Qwen/Qwen3.5-9B": Row(),
+    "google/gemma-4-E4B-it": Row(),
     "zai-org/GLM-4.6V-Flash": Row(),
     "lkhl/VideoLLaMA3-2B-Image-HF": Row(),
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": Row(),
@@ -77,6 +79,9 @@ FLOWS: dict[str, Row] = {
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers": Row(policy=wan.WanPolicy, part="an expert"),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": Row(policy=wan.WanPolicy, video=(121, 704, 1280)),
     "Lightricks/LTX-Video": Row(policy=ltx.LTXPolicy, video=(161, 512, 704)),
+    "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v": Row(
+        policy=hunyuan_video15.HunyuanVideo15Policy, video=(121, 480, 848)
+    ),
     "THUDM/CogVideoX-2b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
     "THUDM/CogVideoX-5b": Row(policy=cogvideox.CogVideoXPolicy, video=(49, 480, 720)),
     "THUDM/CogVideoX1.5-5B": Row(policy=cogvideox.CogVideoXPolicy, video=(81, 768, 1360)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from callbacks.estimate.four_bits import fake_packed, is_four_bit
 from lightning_modules.policies.sharding import check_shardable, shard
@@ -24,6 +25,10 @@ _INDEXED = (
     torch.ops.aten.index_put.default,
     torch.ops.aten.index_put_.default,
 )
+#: Operations besides the pointwise ones that may make many elements of few.
+_COPYING = (torch.ops.aten.repeat.default, torch.ops.aten._to_copy.default)
+#: Elements from which a result that has so many times those of its operands is fake, and not computed.
+_LARGE, _TIMES = 1 << 27, 64
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -92,8 +97,9 @@ class FakeOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Mode for operations that fake tensors alone cannot do.
 
     A fake tensor that is indexed by a real mask, as Qwen3-VL's own code does with the places of the video, is indexed
-    by the places where the mask is set: how many there are is known. And memory that FSDP2 gathers parameters into,
-    which has no content, is fake like what is gathered.
+    by the places where the mask is set: how many there are is known. Memory that FSDP2 gathers parameters into, which
+    has no content, is fake like what is gathered. And a large tensor that is made of small real ones, as a mask of all
+    pairs of tokens is of a mask of tokens, is fake: it counts, but takes no gigabytes here.
 
     Args:
         mode: of the fake tensors.
@@ -113,7 +119,28 @@ class FakeOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func(*args, **kwargs)
         if func in _INDEXED:
             args = (args[0], [part for index in args[1] for part in _places(index)], *args[2:])
+        if _multiplies(func):
+            operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            if operands and not any(isinstance(operand, FakeTensor) for operand in operands):
+                with self._mode:
+                    result = func(*args, **kwargs)
+                if _LARGE < result.numel() > _TIMES * max(map(_stored, operands)):
+                    return result
         return func(*args, **kwargs)
+
+
+@cache
+def _multiplies(func: Any) -> bool:
+    """Whether an operation may make a tensor of its own that has many more elements than its operands."""
+    if func not in _COPYING and torch.Tag.pointwise not in func.tags:
+        return False
+    # Whether tensors are equal is pointwise, too, but no tensor.
+    return [(str(value.type), value.alias_info) for value in func._schema.returns] == [("Tensor", None)]
+
+
+def _stored(tensor: Tensor) -> int:
+    """How many elements a tensor has in memory; expanded, it has more."""
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _places(index: Tensor | None) -> tuple[Tensor | None, ...]:

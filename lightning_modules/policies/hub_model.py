@@ -132,7 +132,8 @@ def build_model(
 
     kind: Any = getattr(transformers, class_name)
     config = without_dropout(config)
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": attn_implementation}
+    attention = _by_part(config, attn_implementation)
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
     if meta:
         with torch.device("meta"):
             model = kind._from_config(config, **options)
@@ -142,6 +143,13 @@ def build_model(
     if quantization is not None:
         options |= quantization_options(quantization, options["dtype"], kept_modules(kind, config))
     return kind.from_pretrained(path, trust_remote_code=False, config=config, **options)
+
+
+def _by_part(config: Any, attn_implementation: str) -> str | dict[str, str]:
+    """The attention of each part; a tower for sound, as Gemma 4 has one, keeps its own: no video goes through it."""
+    if getattr(config, "audio_config", None) is None:
+        return attn_implementation
+    return {part: attn_implementation for part in ("", *config.sub_configs) if part != "audio_config"}
 
 
 def kept_modules(kind: Any, config: Any) -> list[str]:

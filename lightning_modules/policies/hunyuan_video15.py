@@ -13,6 +13,7 @@ from datamodules.dense.rows import PromptShapes
 from lightning_modules.policies.diffusers_flow import TIME_SCALE, DiffusersVideoFlow
 from lightning_modules.policies.flow_codec import CAUSAL_MARKS, CodecParts, scaled_latents
 from lightning_modules.policies.flow_inputs import FlowInputs
+from lightning_modules.policies.hunyuan_attention import JointAttention
 
 #: Tokens of the second text encoder, which reads what a prompt puts in quotation marks.
 GLYPH_TOKENS = 256
@@ -88,7 +89,9 @@ class HunyuanVideo15Policy(DiffusersVideoFlow):
         return config
 
     def prepare(self, network: Any) -> None:
-        """Let times stay float32 beside 16-bit weights; in the weights' type 731.2 would be 732."""
+        """Let times stay float32 beside 16-bit weights, where 731.2 would be 732, and attend without square masks."""
+        for block in network.transformer_blocks:
+            block.attn.set_processor(JointAttention())
         network.time_embed.timestep_embedder.register_forward_pre_hook(_in_its_type)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.estimate.batches import Sizes, batch_of
@@ -161,6 +161,22 @@ def test_a_fake_tensor_is_indexed_by_a_real_mask() -> None:
         assert values[mask, :].shape == (2, 5)
         values[mask] = changes
     assert values.shape == (3, 5)
+
+
+def test_a_large_tensor_made_of_small_real_ones_is_fake_and_counts() -> None:
+    tokens, pixels, tracker = torch.ones(12_000, dtype=torch.bool), torch.zeros(1 << 20), StepTracker()
+    tokens[7] = False
+    with FakeOperations(FakeMode()), tracker:
+        rows = tokens.repeat(12_000, 1)
+        pairs = rows & rows.T
+        broadcast = tokens[:, None] & tokens
+        assert {type(mask) for mask in (rows, pairs, broadcast)} == {FakeTensor}
+        assert tracker.now == 3 * 12_000**2 + 12_000, "and that of tokens"
+        # What is small, and what is as large as what it is made of, keeps its values.
+        small, same = tokens.repeat(2, 1), pixels + 1
+        assert small.sum() == 2 * 11_999
+        assert torch.equal(same, torch.ones(1 << 20))
+        assert tokens.nonzero().shape == (11_999, 1)
 
 
 def test_operations_are_those_of_the_formulas_by_phase_and_type() -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch import nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Gemma4Config
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lightning_modules.policies import attention
 from lightning_modules.policies.attention import check_attn_implementation, set_attention_backend
+from lightning_modules.policies.hub_model import build_model
 from tests.support.family_cases import checkpoint, family_views, loaded, make_policy
 from tests.support.tiny_wan import write_tiny_wan
 from tests.support.wan_cases import LORA, build_policy, velocity_of
@@ -113,3 +114,17 @@ class WithoutProcessors(nn.Linear):
 
     def set_attention_backend(self, name: str) -> None:
         """As diffusers' models, which look for processors and have none here."""
+
+
+def test_a_tower_for_sound_keeps_its_own_attention() -> None:
+    """Gemma 4's cannot attend by sdpa, and no video goes through it."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {**sizes, "intermediate_size": 16, "num_key_value_heads": 2, "head_dim": 8}
+    text = {**small, "vocab_size": 64, "vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8}
+    config = Gemma4Config(
+        text_config={**text, "layer_types": ["full_attention"]}, vision_config=small,
+        audio_config={**sizes, "output_proj_dims": 16, "subsampling_conv_channels": [8, 8]},
+    )  # fmt: skip
+    model = build_model("-", config, "Gemma4ForConditionalGeneration", "float32", "sdpa", meta=True)
+    used = {name: getattr(model.config, f"{name}_config")._attn_implementation for name in ("text", "vision", "audio")}
+    assert used == {"text": "sdpa", "vision": "sdpa", "audio": "eager"}

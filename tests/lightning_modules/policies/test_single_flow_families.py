@@ -1,11 +1,15 @@
-"""What single video diffusion families do for themselves: CogVideoX-1.5's first frame, Mochi's empty prompt."""
+"""What single families do for themselves: CogVideoX-1.5's first frame, Mochi's empty prompt, HunyuanVideo's mask."""
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from datamodules.dense.inputs import Condition
 from datamodules.dense.latent_space import LatentSpace
@@ -51,3 +55,30 @@ def test_mochis_empty_prompt_is_the_pipelines(tmp_path: Path) -> None:
         ).frames  # fmt: skip
     levels = policy.levels(4, 1.0, noise.shape[1:])
     assert close(policy.denoise(noise, levels, [text], [Condition(FPS)], 3.0), latents)
+
+
+@pytest.mark.slow
+def test_hunyuan_video_has_no_mask_of_every_pair_of_tokens(tmp_path: Path) -> None:
+    """Of 50,000 tokens it takes gigabytes in each block. That the velocity is the pipeline's, other tests say."""
+    family = FAMILIES["hunyuan15"]
+    policy = family.build(family.save(tmp_path))
+    noise, prompts = family.noise(policy), policy.encode_prompt([PROMPT])
+    shapes = Shapes()
+    with torch.no_grad(), shapes:
+        policy(noise, torch.tensor([0.6]), prompts, [Condition(FPS)])
+    tokens = prod(noise.shape[2:]) + 40 + 256 + 1
+    assert (1, tokens) in shapes.seen, "there is a mask of tokens"
+    assert not [shape for shape in shapes.seen if shape[-2:] == (tokens, tokens)]
+
+
+class Shapes(TorchDispatchMode):
+    """Mode that notes the shape of every result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
