@@ -119,9 +119,7 @@ def answers_row(checkpoint: str, row: Row) -> list[str]:
             costs.append(Estimator(module, data, "adapter", precision).cost(sizes))
         parameters = parameters_of(policy)
         view = batch_of(module, data, sizes, 1).views[0]
-        # GLM's processor lays a video out as images.
-        of_video = {policy.video_token_id, getattr(policy.config, "image_token_id", None)}
-        tokens = sum(token in of_video for token in policy.prefix(view, "a view").ids)
+        tokens = policy.prefix(view, "a view").ids.count(policy.video_token_id)
     plain, packed = costs
     return cells(checkpoint, [], parameters, tokens, plain, packed)
 

@@ -132,11 +132,13 @@ def rows_page(record: Mapping[str, Any], core: Mapping[str, Any], output: Path) 
 
     Args:
         record: what they wrote, `rows-NAME.json`.
-        core: the record of the core table, whose base, plain DPO and VistaDPO are the first lines.
+        core: the record of the core table, whose base, plain DPO and VistaDPO are the first lines where they compare.
         output: the study's folder, into which the plot is drawn.
     """
     name = record["rows"]
-    beside = [row for row in (BASE, "dpo", "vista") if row not in record["runs"]]
+    # Rows with a base model of their own are on videos of their own, which the core table's runs were not measured on.
+    own_base = any(method.is_base for method in ROWS[name].methods.values())
+    beside = [] if own_base else [row for row in (BASE, "dpo", "vista") if row not in record["runs"]]
     runs = {row: core["runs"][row] for row in beside} | dict(record["runs"])
     rates = {**core["rates"], **record["rates"]}
     tables = [
