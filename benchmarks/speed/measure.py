@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -12,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -26,6 +27,10 @@ from benchmarks.speed.options import Clock, Options
 PRODUCT_SIZE = 4096
 #: Rows of one comparison compute the same loss within this.
 TOLERANCE = 1e-4
+#: The variable by which glibc is told from how many bytes on a freed block goes back to the system.
+_KEPT = "MALLOC_MMAP_THRESHOLD_"
+
+Result = TypeVar("Result")
 
 
 class Loss(Protocol):
@@ -148,9 +153,27 @@ def peak_memory(build: Callable[..., Mapping[str, Loss]], name: str, *arguments:
         name: the row.
         *arguments: for `build`.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_peak, build, name, torch.get_num_threads(), *arguments).result()
+    return in_fresh_process(_peak, build, name, torch.get_num_threads(), *arguments)
+
+
+def in_fresh_process(call: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function returns in a new process, in which large blocks that are freed go back to the system at once.
+
+    By itself glibc keeps free blocks of up to 32 MiB, so that a process may stay at several times what it ever held.
+
+    Args:
+        call: a function of a module.
+        *arguments: for it.
+    """
+    before = os.environ.get(_KEPT)
+    os.environ[_KEPT] = str(1 << 20)  # read when a process starts
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(call, *arguments).result()
+    finally:
+        os.environ.pop(_KEPT)
+        if before is not None:
+            os.environ[_KEPT] = before
 
 
 def _peak(build: Callable[..., Mapping[str, Loss]], name: str, threads: int, *arguments: Any) -> tuple[int, int]:

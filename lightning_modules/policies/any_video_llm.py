@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.policies import hub_model
 from lightning_modules.policies.attention import PLAIN
+from lightning_modules.policies.gemma4_inputs import gemma4_inputs
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
@@ -128,7 +129,7 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
             inputs_embeds=embeds,
             position_ids=packed.positions,
             use_cache=False,
-            **_inputs_of_gemma4(self.decoder, packed.ids, is_video, embeds),
+            **gemma4_inputs(self.decoder, packed.ids, is_video, embeds),
         ).last_hidden_state
         return hidden
 
@@ -194,41 +195,6 @@ def _features(output: Any, prefix: Prefix) -> Tensor:
     features = torch.cat(tuple(pooled)) if isinstance(pooled, tuple | list) else pooled
     kept = prefix.inputs.get("video_compression_mask")  # VideoLLaMA3 shows what changes between frames
     return features if kept is None else features[sent(kept.nonzero().squeeze(1), features.device)]
-
-
-def _inputs_of_gemma4(decoder: Any, ids: Tensor, is_video: Tensor, embeds: Tensor) -> dict[str, Any]:
-    """What a decoder of Gemma 4 is given besides embeddings and positions.
-
-    Args:
-        decoder: the language model.
-        ids: (V, T) token ids, padded at the right, where nothing is seen.
-        is_video: (V, T) bool, where features are; side by side they see each other within the window.
-        embeds: (V, T, D) with the features.
-
-    Returns:
-        embeddings of a token's own for each layer, where the checkpoint has them, and a mask for each kind of layer.
-    """
-    from transformers.masking_utils import create_masks_for_generate
-    from transformers.models.gemma4 import modeling_gemma4
-
-    config = decoder.config
-    # Without positions, in which several sequences would be searched for.
-    options: dict[str, Any] = {
-        "config": config,
-        "inputs_embeds": embeds,
-        "attention_mask": None,
-        "past_key_values": None,
-        "position_ids": None,
-    }
-    if config.use_bidirectional_attention == "vision":
-        blocks = modeling_gemma4.get_block_sequence_ids_for_mask(is_video.long(), ids.device)
-        masks = modeling_gemma4.create_masks_for_vision_model(**options, block_sequence_ids=blocks)
-    else:
-        masks = create_masks_for_generate(**options)
-    if not config.hidden_size_per_layer_input:
-        return {"attention_mask": masks}
-    own = decoder.get_per_layer_inputs(ids.masked_fill(is_video, config.pad_token_id), None)
-    return {"attention_mask": masks, "per_layer_inputs": own}
 
 
 def _same_pixels(first: Prefix, second: Prefix) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,13 @@ def test_plain_dpo_has_trl_s_loss_and_gradient() -> None:
         assert grads[dpo.OURS].keys() == grads[trl].keys()
         for name, gradient in grads[dpo.OURS].items():
             torch.testing.assert_close(gradient, grads[trl][name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_memory_is_measured_where_freed_blocks_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "7")
+    assert measure.in_fresh_process(os.getenv, "MALLOC_MMAP_THRESHOLD_") == "1048576"
+    assert os.environ["MALLOC_MMAP_THRESHOLD_"] == "7"
 
 
 @pytest.mark.slow
