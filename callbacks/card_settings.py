@@ -21,7 +21,9 @@ def changed_settings(parser: LightningArgumentParser, config: Any) -> dict[str, 
         parser: that the configuration was read by; it has the defaults of its sections.
         config: the whole configuration of a start.
     """
-    return dict(_changed(yaml.safe_load(parser.dump(config, skip_none=False, skip_default=True)) or {}))
+    # It was validated when it was read. A worker's death that interrupts a validation would read as a wrong setting.
+    text = parser.dump(config, skip_none=False, skip_default=True, skip_validation=True)
+    return dict(_changed(yaml.safe_load(text) or {}))
 
 
 def _changed(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

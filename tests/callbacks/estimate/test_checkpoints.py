@@ -52,6 +52,7 @@ def vista_cost(path: str) -> tuple[StepCost, int]:
     module, data = VistaDPO(policy), VistaPairs(train="train.index.json", num_frames=8)
     sizes = Sizes(height=360, width=640)
     cost = Estimator(module, data, "adapter").cost(sizes)
+    policy.load(meta=True)  # positions are counted by the model's own rule
     view = batch_of(module, data, sizes, 1).views[0]
     return cost, policy.prefix(view, "a view").ids.count(policy.video_token_id)
 
