@@ -27,7 +27,7 @@ from benchmarks.speed.options import Clock, Options
 PRODUCT_SIZE = 4096
 #: Rows of one comparison compute the same loss within this.
 TOLERANCE = 1e-4
-#: The variable by which glibc is told from how many bytes on a freed block goes back to the system.
+#: glibc's variable for the size in bytes from which a freed block goes back to the system.
 _KEPT = "MALLOC_MMAP_THRESHOLD_"
 
 Result = TypeVar("Result")
