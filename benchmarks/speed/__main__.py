@@ -26,9 +26,11 @@ from benchmarks.speed.options import (
     LoaderOptions,
     Measuring,
     RunOptions,
+    SampleOptions,
     VistaOptions,
 )
 from benchmarks.speed.profile import profile, profile_dense
+from benchmarks.speed.sample import sample
 from benchmarks.speed.vista import vista
 
 COMMANDS: dict[str, tuple[type[Measuring], Callable[[Any], dict[str, Any]], str]] = {
@@ -39,6 +41,7 @@ COMMANDS: dict[str, tuple[type[Measuring], Callable[[Any], dict[str, Any]], str]
     "profile": (RunOptions, profile, "where the time of VistaDPO's step goes"),
     "profile_dense": (DenseOptions, profile_dense, "where the time of DenseDPO's step goes"),
     "loader": (LoaderOptions, loader, "the loader against bare decoding and a plain webdataset pipeline"),
+    "sample": (SampleOptions, sample, "bytes of a sample's frames on their way to the step, by family"),
     "frames": (FramesOptions, frames, "memory of VistaDPO's step against the frames of its views"),
     "length": (LengthOptions, length, "a few frames of a long video"),
     "index": (IndexOptions, index, "opening an index of many samples: time, and memory of ranks and workers"),

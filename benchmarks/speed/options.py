@@ -172,6 +172,25 @@ class LoaderOptions(Measuring):
 
 
 @dataclass(kw_only=True)
+class SampleOptions(Measuring):
+    """Options of the bytes of a sample's frames.
+
+    Attributes:
+        checkpoints: whose processors resize frames, of those in `benchmarks.speed.families`; none = all.
+        frames: frames a view.
+        video_frames: frames of the video, 24 a second.
+        height: of the video.
+        width: of the video.
+    """
+
+    checkpoints: list[str] = field(default_factory=list, metadata={"quick": ["LanguageBind/Video-LLaVA-7B-hf"]})
+    frames: int = sized(8, quick=2)
+    video_frames: int = sized(240, quick=24)
+    height: int = sized(1080, quick=270)
+    width: int = sized(1920, quick=480)
+
+
+@dataclass(kw_only=True)
 class FramesOptions(VistaOptions):
     """Options of the memory of a step against the frames of its views; `frames` itself is not used.
 

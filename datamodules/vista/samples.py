@@ -194,6 +194,7 @@ class View:
             the video is in the first.
         places: which T frames of the pool are shown, in this order; None = all of them, as they are.
         for_reference: the reference is shown this in the place of the view of its name, with the same answers.
+        is_resized: the frames have the size that the policy gives them, and are not resized again.
     """
 
     sample: int
@@ -205,6 +206,7 @@ class View:
     turns: tuple[tuple[str, str], ...] = ()
     places: list[int] | None = None
     for_reference: bool = False
+    is_resized: bool = False
 
     @property
     def frames(self) -> Tensor:
@@ -217,8 +219,8 @@ class View:
         return len(self.pool if self.places is None else self.places)
 
     def with_frames(self, frames: Tensor) -> View:
-        """The view with other frames (T, 3, H, W), which it shares with no other."""
-        return replace(self, pool=frames, places=None)
+        """The view with other frames (T, 3, H, W), which it shares with no other, and of any size."""
+        return replace(self, pool=frames, places=None, is_resized=False)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,10 @@ from datamodules.vista.samples import View
 
 
 class ResizeFrames(Protocol):
-    """Frames made smaller, of which the policy's scores are the same. Run in loader workers, so it can be pickled."""
+    """Frames made smaller, of which the policy's scores are the same. Run in loader workers, so it can be pickled.
+
+    A frame that is given back itself counts as not resized; a view's frames are resized all or none.
+    """
 
     @property
     def by_number(self) -> bool:
@@ -46,6 +49,7 @@ def share_frames(views: Sequence[View], resize: ResizeFrames | None = None) -> l
     shown_in = {_shown(view, by_number): view for view in views}
     units, rows = distinct_units([view.pool for view in shown_in.values()], [number for _, number in shown_in])
     units_of = dict(zip(shown_in, rows, strict=True))
+    originals = units
     if resize is not None:
         numbers = {place: view.num_frames for view, row in zip(shown_in.values(), rows, strict=True) for place in row}
         units = list(resize(units, [numbers[place] for place in range(len(units))]))
@@ -59,8 +63,15 @@ def share_frames(views: Sequence[View], resize: ResizeFrames | None = None) -> l
     for view in views:
         row = units_of[_shown(view, by_number)]
         shown = row if view.places is None else [row[place] for place in view.places]
-        pool = shared[units[shown[0]].shape]
-        made.append(replace(view, pool=pool, places=[within[place] for place in shown]))
+        first = shown[0]
+        made.append(
+            replace(
+                view,
+                pool=shared[units[first].shape],
+                places=[within[place] for place in shown],
+                is_resized=view.is_resized or units[first] is not originals[first],
+            )
+        )
     return made
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import ResizeFrames
-from lightning_modules.policies.frame_resizer import GridResizer
 from lightning_modules.policies.pixel_budget import pixel_budget
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_chat import ProcessorChat, conversation
+from lightning_modules.policies.processor_resizer import AS_THEY_ARE, processor_resizer
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
 
 #: Frames, height and width of the videos whose tokens a cached score is compared by: small, wide, tall, long.
@@ -83,16 +83,16 @@ class ProcessorPolicy(TransformersVideoLLM):
 
     def frame_resizer(self) -> ResizeFrames | None:
         """See `VideoLLM.frame_resizer`."""
-        return GridResizer.of(self.processor.video_processor, self._budget.options)
+        return processor_resizer(self.processor.video_processor, self._budget.options)
 
     def processor_options(self, view: View, where: str) -> dict[str, Any]:
-        """Options of the processor's call for a view: the pixel budget, and of a family that uses times the clock.
+        """Options of the processor's call for a view: pixel budget, frames that have their size, the clock of times.
 
         Raises:
             ValueError: the view has no times.
         """
         times = {"video_metadata": [clock(view, where)]} if self.uses_times else {}
-        return {**self._budget.options, **times}
+        return {**self._budget.options, **(AS_THEY_ARE if view.is_resized else {}), **times}
 
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """The chat template with the video laid out in it.

@@ -133,6 +133,17 @@ def test_the_loaders_rows(tmp_path: Path) -> None:
     assert [rate.counted for rate in rates] == [3, 3, 3, 2, 2]
 
 
+def test_the_bytes_of_a_sample(tmp_path: Path) -> None:
+    checkpoints = '["LanguageBind/Video-LLaVA-7B-hf", "google/gemma-4-E4B-it"]'
+    rows = quick(tmp_path, "sample", f"--checkpoints={checkpoints}", "--height=540", "--width=960")["rows"]
+    grid = 3 * 288 * 528  # of Gemma 4: at most 70 tokens of 48 x 48 pixels
+    sizes = [3 * 540 * 960, 3 * 540 * 960, 3 * 224 * 224, grid]
+    counts = [row["bytes"] / size for row, size in zip(rows, sizes, strict=True)]
+    assert counts[0] == 12
+    assert counts[1] < 12
+    assert counts[2:] == counts[1:2] * 2
+
+
 # Memory and length
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.vista.samples import View
 from datamodules.vista.shared_frames import share_frames
 from lightning_modules.policies.frame_resizer import FrameResizer
+from lightning_modules.policies.processor_resizer import processor_resizer
 from tests.support.family_cases import checkpoint, family_views, loaded, make_policy
 from tests.support.slow_params import slow_but
 
@@ -52,8 +53,19 @@ def test_scores_of_resized_frames_are_those_of_the_frames(name: str, tmp_path: P
         assert torch.equal(policy.score(encoded).log_probs, policy.score(before).log_probs)
 
 
-#: Families whose frames become a grid of patches, as large as a budget of pixels allows.
-GRIDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm46v", "glm4v")
+#: Families whose frames are resized by their processors, to a grid of patches as large as a budget of pixels allows or
+#: to a square, and the budget: the least of Gemma 4.
+BY_PROCESSOR = {
+    "qwen2_vl": 28 * 28 * 12,
+    "qwen2_5_vl": 28 * 28 * 12,
+    "qwen3_vl": 28 * 28 * 12,
+    "qwen3_5": 28 * 28 * 12,
+    "glm46v": 28 * 28 * 12,
+    "glm4v": 28 * 28 * 12,
+    "video_llama_3": 28 * 28 * 12,
+    "gemma4": 70 * 12 * 12,
+    "smolvlm": 200 * 200,
+}
 
 
 def large_views(kind: str) -> list[View]:
@@ -68,12 +80,12 @@ def large_views(kind: str) -> list[View]:
     return [replace(view, pool=frames, times=torch.arange(len(frames)) * 0.5) for view, frames in shown]
 
 
-@pytest.mark.parametrize("kind", slow_but(("qwen2_5_vl",), GRIDS))
-def test_a_grid_of_resized_frames_is_that_of_the_frames(kind: str, folder: Path) -> None:
-    policy, views = make_policy(checkpoint(kind, folder), max_pixels=28 * 28 * 12), large_views(kind)
+@pytest.mark.parametrize("kind", slow_but(("qwen2_5_vl", "gemma4", "smolvlm"), tuple(BY_PROCESSOR)))
+def test_a_processor_makes_the_same_of_frames_that_it_has_resized(kind: str, folder: Path) -> None:
+    policy, views = make_policy(checkpoint(kind, folder), max_pixels=BY_PROCESSOR[kind]), large_views(kind)
     resizer = pickle.loads(pickle.dumps(policy.frame_resizer()))  # noqa: S301  # as to a worker
     small = share_frames(views, resizer)
-    assert all(view.frames.dtype == torch.uint8 for view in small)
+    assert all(view.frames.dtype == torch.uint8 and view.is_resized for view in small)
     assert sum(pool.numel() for pool in {id(view.pool): view.pool for view in small}.values()) < 0.2 * sum(
         view.frames.numel() for view in views
     )
@@ -85,19 +97,21 @@ def test_a_grid_of_resized_frames_is_that_of_the_frames(kind: str, folder: Path)
         assert all(torch.equal(made[name], expected[name]) for name in made)
 
 
-def test_a_frame_that_would_be_resized_again_travels_as_it_is(folder: Path) -> None:
-    """As where a processor's rule makes of its own size another one."""
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "smolvlm"])
+def test_frames_that_would_grow_travel_as_they_are(kind: str, folder: Path) -> None:
+    policy, views = make_policy(checkpoint(kind, folder)), family_views(kind)
+    small = views[0].with_frames(torch.zeros(2, 3, 8, 10, dtype=torch.uint8))
+    (kept,) = share_frames([small], policy.frame_resizer())
+    assert kept.frames.shape == small.frames.shape
+    assert not kept.is_resized
+
+
+def test_other_frames_of_a_view_are_resized_again(folder: Path) -> None:
+    """As those of the reference's probe, which keeps every few pixels."""
     policy = make_policy(checkpoint("qwen2_5_vl", folder), max_pixels=28 * 28 * 12)
-    resizer, frame = policy.frame_resizer(), torch.zeros(3, 270, 480, dtype=torch.uint8)
-    ((_, height, width),) = (small.shape for small in resizer([frame], [4]))
-    assert height * width < 270 * 480
-    resizer._sizes[height, width, 4] = (28, 28)
-    assert resizer([frame], [4])[0] is frame
-
-
-@pytest.mark.parametrize("kind", slow_but(("smolvlm",), ("gemma4", "smolvlm", "video_llama_3")))
-def test_frames_of_processors_that_say_no_grid_travel_as_they_are(kind: str, folder: Path) -> None:
-    assert make_policy(checkpoint(kind, folder)).frame_resizer() is None
+    (resized, *_) = share_frames(large_views("qwen2_5_vl"), policy.frame_resizer())
+    assert policy.processor_options(resized, "here")["do_resize"] is False
+    assert "do_resize" not in policy.processor_options(resized.with_frames(resized.frames[..., ::3, ::3]), "here")
 
 
 def test_a_processor_that_would_resize_again_gets_no_resizer() -> None:
@@ -106,3 +120,16 @@ def test_a_processor_that_would_resize_again_gets_no_resizer() -> None:
 
     assert FrameResizer.of(VideoLlavaVideoProcessor(size={"shortest_edge": 256})) is None
     assert FrameResizer.of(VideoLlavaVideoProcessor()) is not None
+
+
+def test_a_processor_that_resizes_at_any_rate_gets_no_resizer() -> None:
+    """And does not give back what it was shown."""
+    from transformers import SmolVLMVideoProcessor
+
+    class Stubborn(SmolVLMVideoProcessor):  # type: ignore[misc]
+        def _preprocess(self, videos: list[Tensor], do_resize: bool, **options: Any) -> Any:
+            return super()._preprocess(videos, True, **options)
+
+    size = {"max_image_size": {"longest_edge": 16}}
+    assert processor_resizer(Stubborn(**size), {}) is None
+    assert processor_resizer(SmolVLMVideoProcessor(**size), {}) is not None
