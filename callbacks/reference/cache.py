@@ -26,6 +26,7 @@ from datamodules.stream.predict_outputs import differences, plain
 from datamodules.vista.batches import VistaBatch
 from datamodules.vista.frame_samplers import VIEW_FRAME_SETTINGS
 from datamodules.vista.samples import AnswerScores, Needs
+from lightning_modules.policies.transfer import sent
 
 #: The member's suffix, and the schema of the side shards.
 SUFFIX = "reference.safetensors"
@@ -85,8 +86,8 @@ class StoredScores(ABC):
         device, names = batch.mask.device, answer_names(batch)
         stored = [self._answer(batch, sample, name) for sample, name in names]
         scores = AnswerScores(
-            torch.tensor([log_prob for log_prob, _ in stored], dtype=torch.float32, device=device),
-            torch.tensor([tokens for _, tokens in stored], dtype=torch.int64, device=device),
+            sent(torch.tensor([log_prob for log_prob, _ in stored], dtype=torch.float32), device),
+            sent(torch.tensor([tokens for _, tokens in stored], dtype=torch.int64), device),
         )
         if hidden_answer is not None:
             scores.hidden, scores.hidden_answer = self._hidden(batch, hidden_answer), hidden_answer
@@ -122,7 +123,7 @@ class StoredScores(ABC):
                     f"hidden states, the policy has {len(places)} tokens: another tokenizer made them; {self.remedy}"
                 )
             hidden[places] = states
-        return hidden.to(hidden_answer.device)
+        return sent(hidden, hidden_answer.device)
 
     def _stored(self, batch: VistaBatch) -> Iterator[tuple[int, Tensor]]:
         """(row of the batch's scores, (n, D) hidden states) of every answer that has stored ones."""

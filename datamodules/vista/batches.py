@@ -111,7 +111,8 @@ class VistaBatch:
         for name in (own.name for own in fields(self) if own.init and own.name not in ("views", "reference_views")):
             setattr(batch, name, move_data_to_device(getattr(self, name), device))
         batch.views, batch.reference_views = (
-            [replace(view, pool=pools[id(view.pool)], times=move_data_to_device(view.times, device)) for view in views]
+            # Times stay on the CPU, where policies write them into positions and prompts.
+            [replace(view, pool=pools[id(view.pool)]) for view in views]
             for views in (self.views, self.reference_views)
         )
         return batch

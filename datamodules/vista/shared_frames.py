@@ -98,6 +98,36 @@ def distinct_frames(views: Sequence[View]) -> tuple[list[Tensor], list[list[int]
     return frames, rows
 
 
+def distinct_parts(
+    views: Sequence[View], videos: Sequence[Tensor], kinds: Sequence[Hashable]
+) -> tuple[list[Tensor], list[list[int]]]:
+    """The distinct units of what was made of views' frames, as `distinct_units`; of shared frames no value is read.
+
+    Args:
+        views: V views.
+        videos: (U, ...) each, a unit of a view's every frame, or of every so many frames, the last one filled up.
+        kinds: per view what else its units must agree in.
+    """
+    if any(view.places is None for view in views):
+        return distinct_units(videos, kinds)
+    units: list[Tensor] = []
+    known: dict[tuple[Hashable, int, tuple[int, ...]], int] = {}
+    rows: list[list[int]] = []
+    for view, video, kind in zip(views, videos, kinds, strict=True):
+        places = view.places or []
+        size = -(-len(places) // len(video))
+        row = []
+        for number, unit in enumerate(video):
+            shown = [*places[number * size : (number + 1) * size]]
+            key = kind, id(view.pool), (*shown, *shown[-1:] * (size - len(shown)))
+            if key not in known:
+                known[key] = len(units)
+                units.append(unit)
+            row.append(known[key])
+        rows.append(row)
+    return units, rows
+
+
 def distinct_units(
     videos: Sequence[Tensor], kinds: Sequence[Hashable] | None = None
 ) -> tuple[list[Tensor], list[list[int]]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_modules.policies import hub_model
 from lightning_modules.policies.attention import PLAIN
 from lightning_modules.policies.gemma4_inputs import gemma4_inputs
+from lightning_modules.policies.grid_inputs import grid_inputs
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.sharding import is_sharded, most_of_any_rank
@@ -88,7 +89,10 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
     def build(self, meta: bool) -> Any:
         """See `AdaptedModel.build`."""
         options = (self.dtype, self.attn_implementation, meta, self.quantization)
-        return hub_model.build_model(self.path, self.config, self._class(self.config).__name__, *options)
+        model = hub_model.build_model(self.path, self.config, self._class(self.config).__name__, *options)
+        if self.config.model_type in ("glm46v", "glm4v"):
+            model.model.visual.embeddings.register_forward_pre_hook(_sent_sizes)
+        return model
 
     def positions(self, ids: Sequence[int], inputs: dict[str, Tensor]) -> Tensor | None:
         """(3, L) where a token has time, row and column, counted on the CPU by the model's own rule."""
@@ -169,12 +173,18 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
         # Of the processor's outputs some are for the tower, others for the language model, under the model's names.
         taken = inspect.signature(features).parameters
         dtype = next(parameter.dtype for name, parameter in model.named_parameters() if "language" not in name)
-        inputs = {
-            name: value.to(self.device, dtype if value.is_floating_point() else None)
-            for name, value in prefix.inputs.items()
-            if name in taken
+        inputs = {name: value for name, value in prefix.inputs.items() if name in taken}
+        grids, more = inputs.get("video_grid_thw"), {}
+        if grids is not None and self._is_finished:
+            tower = getattr(model, "visual", None) or model.vision_model
+            more = grid_inputs(tower, grids, self.device, inputs.get("video_merge_sizes"))
+        moved = {
+            name: sent(value.to(dtype) if value.is_floating_point() else value, self.device)
+            for name, value in inputs.items()
+            # What a tower is given as `more` it would read from them.
+            if not more or name.startswith("pixel_")
         }
-        return features(**inputs, return_dict=True)
+        return features(**{**inputs, **moved}, **more, return_dict=True)
 
     @staticmethod
     def _class(config: Any) -> Any:
@@ -197,9 +207,20 @@ def _features(output: Any, prefix: Prefix) -> Tensor:
     return features if kept is None else features[sent(kept.nonzero().squeeze(1), features.device)]
 
 
+def _sent_sizes(embeddings: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Lengths and grids of GLM's videos, which stay on the CPU for the blocks, on the device of the patches."""
+    patches, *sizes = arguments
+    return patches, *(sent(size, patches.device) for size in sizes)
+
+
 def _same_pixels(first: Prefix, second: Prefix) -> bool:
     """Whether two views show the tower the same; times and texts are the language model's."""
     names = [name for name in first.inputs if name.startswith("pixel_")]
+    if any(first.inputs[name].shape != second.inputs[name].shape for name in names):
+        return False
+    one, other = first.view, second.view
+    if one.places is not None and other.places is not None:  # of shared frames no value is read
+        return one.pool is other.pool and one.places == other.places
     return all(torch.equal(first.inputs[name], second.inputs[name]) for name in names)
 
 

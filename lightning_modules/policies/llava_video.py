@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
-from datamodules.vista.shared_frames import ResizeFrames, distinct_units
+from datamodules.vista.shared_frames import ResizeFrames, distinct_parts
 from lightning_modules.policies.clip_tower import tower_dtype
 from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
 from lightning_modules.policies.token_pooling import check_sides, pooled_tokens
+from lightning_modules.policies.transfer import picked, sent
 from lightning_modules.policies.video_llm import VideoLLM
 
 
@@ -42,13 +43,14 @@ class LlavaVideoPolicy(ProcessorPolicy, VideoLLM):
         name = "pixel_values" if self.config.model_type == "internvl" else "pixel_values_videos"
         # A video is (1, T, 3, S, S), or of InternVL T pictures.
         videos = [prefix.inputs[name].reshape(-1, *prefix.inputs[name].shape[-3:]) for prefix in prefixes]
-        frames, places = distinct_units(videos)
+        kinds = [video.shape[1:] for video in videos]
+        frames, places = distinct_parts([prefix.view for prefix in prefixes], videos, kinds)
         dtype = tower_dtype(self.base.model.vision_tower)
-        features, ending = self._features(torch.stack(frames).to(self.device, dtype))
+        features, ending = self._features(sent(torch.stack(frames).to(dtype), self.device))
         side = isqrt(features.shape[1])
         views = [
-            torch.cat([pooled_tokens(features[row], side, side, prefix.pooling).flatten(0, 1), ending])
-            for row, prefix in zip(places, prefixes, strict=True)
+            torch.cat([pooled_tokens(shown, side, side, prefix.pooling).flatten(0, 1), ending])
+            for shown, prefix in zip(picked(features, places), prefixes, strict=True)
         ]
         counts = [prefix.ids.count(self.video_token_id) for prefix in prefixes]
         assert [len(view) for view in views] == counts, "features and placeholders differ in number"

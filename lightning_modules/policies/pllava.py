@@ -20,6 +20,7 @@ from lightning_modules.policies.prefixes import Prefix
 from lightning_modules.policies.quantization import quantization_options, quantize_on_meta
 from lightning_modules.policies.template_policy import TemplatePolicy
 from lightning_modules.policies.token_pooling import check_sides, pooled_tokens
+from lightning_modules.policies.transfer import picked
 from lightning_modules.policies.video_llm import VideoLLM
 
 _VIDEO_CHATGPT = (
@@ -136,7 +137,7 @@ class PllavaPolicy(TemplatePolicy, VideoLLM):
         # The tower's class token comes first and is left out.
         projected = model.multi_modal_projector(states[:, 1:])
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
-        videos = [self._pooled(projected[row].unflatten(1, (side, side))) for row in places]
+        videos = [self._pooled(torch.unflatten(frames, 1, (side, side))) for frames in picked(projected, places)]
         time, height, width = self.pooling
         views = [
             pooled_tokens(video.reshape(time, height * width, -1), height, width, prefix.pooling).flatten(0, 1)

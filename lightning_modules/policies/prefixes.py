@@ -32,17 +32,17 @@ class Prefix:
 
     Attributes:
         ids: L token ids, a placeholder for each feature of the video where the family puts it.
+        view: whose frames the tower is shown.
         positions: (L,) or (R, L) int64 as the model counts them, in R rows where a position has several coordinates;
             an answer goes on at the largest + 1, in every row. None = 0 to L - 1.
         inputs: pixels and what describes them (grids, seconds), by the model's own names.
-        view: whose frames the tower is shown, of a family that makes pixels of all views' frames together.
         pooling: side of the squares of a frame's tokens that are averaged, see `TokenPooling`.
     """
 
     ids: list[int]
+    view: View
     positions: Tensor | None = None
     inputs: dict[str, Tensor] = field(default_factory=dict)
-    view: View | None = None
     pooling: int = 1
 
 
@@ -62,6 +62,7 @@ class PackedViews:
         shared: columns that are prefix in every row: the length of the shortest prefix.
         views: the view that each of the V rows shows.
         features: placeholders of the video in each of the V rows; [] = nobody counted them.
+        places: (n,) int64, the placeholders among the V * T tokens, row by row; None = nobody looked for them.
     """
 
     ids: Tensor
@@ -75,6 +76,7 @@ class PackedViews:
     shared: int
     views: list[int]
     features: list[int] = field(default_factory=list)
+    places: Tensor | None = None
 
     def of_rows(self, per_view: Tensor) -> Tensor:
         """What the (views, ...) of a tensor are for the V rows."""

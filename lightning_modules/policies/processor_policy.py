@@ -106,7 +106,7 @@ class ProcessorPolicy(TransformersVideoLLM):
         # From our ids and not from the processor's, which would read control tokens in users' texts.
         if self.processor.return_mm_token_type_ids:
             inputs["mm_token_type_ids"] = self.chat.token_types(ids)
-        return Prefix(ids, self.positions(ids, inputs), inputs, pooling=self.pooling_of(view))
+        return Prefix(ids, view, self.positions(ids, inputs), inputs, self.pooling_of(view))
 
     def pooled_ids(self, ids: list[int], view: View) -> list[int]:
         """The ids with as many placeholders as pooling leaves features, of a family that pools."""

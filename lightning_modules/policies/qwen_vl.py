@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from datamodules.vista.shared_frames import distinct_units
+from datamodules.vista.shared_frames import distinct_parts
+from lightning_modules.policies.grid_inputs import grid_inputs
 from lightning_modules.policies.prefixes import PackedViews, Prefix
 from lightning_modules.policies.processor_policy import ProcessorPolicy
+from lightning_modules.policies.transfer import sent
+from lightning_modules.policies.transformers_llm import placed
 from lightning_modules.policies.video_llm import VideoLLM
 
 
@@ -52,14 +55,15 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
             for prefix, (time, height, width) in zip(prefixes, grids, strict=True)
         ]
         # Two pairs of equal pixels are one only in one grid: the tower knows rows and columns.
-        pairs, places = distinct_units(videos, [tuple(grid[1:]) for grid in grids])
+        views = [prefix.view for prefix in prefixes]
+        pairs, places = distinct_parts(views, videos, [tuple(grid[1:]) for grid in grids])
         shapes = dict(
             zip((place for row in places for place in row), (g for g in grids for _ in range(g[0])), strict=True)
         )
-        grid = torch.tensor([[1, *shapes[place][1:]] for place in range(len(pairs))], device=self.device)
         # Each pair as a video of its own, so that nothing of another is seen.
-        pixels = torch.cat(pairs).to(self.device, next(tower.parameters()).dtype)
-        out = tower(pixels, grid_thw=grid, return_dict=True)
+        grid = torch.tensor([[1, *shapes[place][1:]] for place in range(len(pairs))])
+        pixels = sent(torch.cat(pairs).to(next(tower.parameters()).dtype), self.device)
+        out = tower(pixels, grid_thw=grid, return_dict=True, **grid_inputs(tower, grid, self.device))
         sizes = [rows * columns // tower.spatial_merge_size**2 for _, rows, columns in grid.tolist()]
         layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
         order = [place for row in places for place in row]
@@ -70,9 +74,15 @@ class QwenVLPolicy(ProcessorPolicy, VideoLLM):
     def hidden(self, packed: PackedViews, vision: tuple[Tensor, ...], mask: Tensor) -> Tensor:
         """As `TransformersVideoLLM.hidden`; deepstack features are added behind the first layers."""
         features, *deep = [self.of_rows(packed, layer) for layer in vision]
-        more = {"visual_pos_masks": packed.ids == self.video_token_id, "deepstack_visual_embeds": deep} if deep else {}
+        embeds, more = self.scattered(packed, features), {}
+        if deep:
+            # Every row as a whole, 0 where there is no video: under a mask its places would be counted on the device.
+            more = {
+                "visual_pos_masks": torch.arange(len(embeds), device=embeds.device),
+                "deepstack_visual_embeds": [placed(torch.zeros_like(embeds), packed, layer) for layer in deep],
+            }
         hidden: Tensor = self.decoder(
-            inputs_embeds=self.scattered(packed.ids, features),
+            inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=packed.positions,
             use_cache=False,

@@ -15,6 +15,7 @@ from lightning_modules.policies.chat import Chat, check_template
 from lightning_modules.policies.frame_resizer import FrameResizer
 from lightning_modules.policies.frames import FrameFit, frame_pixels
 from lightning_modules.policies.prefixes import Prefix
+from lightning_modules.policies.transfer import sent
 from lightning_modules.policies.transformers_llm import TransformersVideoLLM
 
 
@@ -63,7 +64,7 @@ class TemplatePolicy(TransformersVideoLLM):
     def prefix(self, view: View, where: str, start: Sequence[int] = ()) -> Prefix:
         """The template around the question; the tower is shown the frames as they are."""
         ids = self.chat.prompt_ids(view.prompt, where, view.turns, self.num_video_tokens(view))
-        return Prefix([*ids, *start], view=view, pooling=self.pooling_of(view))
+        return Prefix([*ids, *start], view, pooling=self.pooling_of(view))
 
     def answer_ids(self, answer: str, where: str) -> list[int]:
         """See `Chat.answer_ids`."""
@@ -83,9 +84,9 @@ class TemplatePolicy(TransformersVideoLLM):
     def pixels(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, list[list[int]]]:
         """(U, 3, S, S) float32 distinct frames of all views, and per view which of them is where."""
         # Before they are resized: equal source frames are equal pixels, and most of the six views repeat some.
-        frames, places = distinct_frames([prefix.view for prefix in prefixes if prefix.view is not None])
+        frames, places = distinct_frames([prefix.view for prefix in prefixes])
         pixels = frame_pixels(self.processor.video_processor, frames, self.frame_fit, self._image_size)
-        return pixels.to(self.device), places
+        return sent(pixels, self.device), places
 
     def frame_resizer(self) -> ResizeFrames | None:
         """By the processor and `frame_fit`."""

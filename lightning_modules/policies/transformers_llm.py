@@ -104,7 +104,7 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
 
     def embed(self, packed: PackedViews, vision: tuple[Any, ...]) -> Tensor:
         """(V, T, D) token embeddings with the features in the placeholders."""
-        return self.scattered(packed.ids, self.of_rows(packed, vision[0]))
+        return self.scattered(packed, self.of_rows(packed, vision[0]))
 
     @property
     def video_token_id(self) -> int:
@@ -158,7 +158,8 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         ids, positions = [prefix.ids for prefix in prefixes], [prefix.positions for prefix in prefixes]
         padding: int = self.processor.tokenizer.eos_token_id
         packed = pack_views(ids, answers, padding, positions, layout or self._layout)
-        packed.features = (packed.ids == self.video_token_id).sum(1).tolist()
+        here = packed.ids == self.video_token_id
+        packed.features, packed.places = here.sum(1).tolist(), here.flatten().nonzero().squeeze(1)
         return packed
 
     def score(self, encoded: Encoded) -> AnswerScores:
@@ -275,11 +276,9 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
         parts = dict(zip(of_view, torch.split(features, list(of_view.values())), strict=True))
         return torch.cat([parts[view] for view in packed.views])
 
-    def scattered(self, ids: Tensor, features: Tensor) -> Tensor:
-        """(V, T, D) embeddings of ids (V, T) with the flat features in the placeholders."""
-        embeds: Tensor = self.base.get_input_embeddings()(ids)
-        here = ids == self.video_token_id
-        return embeds.masked_scatter(here[..., None], features.to(embeds.dtype))
+    def scattered(self, packed: PackedViews, features: Tensor) -> Tensor:
+        """(V, T, D) embeddings of the tokens with the flat features (n, D) in the placeholders."""
+        return placed(self.base.get_input_embeddings()(packed.ids), packed, features)
 
     def _mask(self, packed: PackedViews) -> Tensor:
         rows = self._layout == "rows"
@@ -297,3 +296,12 @@ class TransformersVideoLLM(AdaptedModel, VideoLLM):
             raise ValueError(
                 f"{where}: {length} tokens, the checkpoint has {limit} positions; use fewer frames or shorter texts"
             )
+
+
+def placed(tokens: Tensor, packed: PackedViews, features: Tensor) -> Tensor:
+    """(V, T, D) values of tokens with flat features (n, D) in the placeholders.
+
+    By places that are known beforehand: backward of a mask would count on the device what it has to give back.
+    """
+    assert packed.places is not None, "pack() looks for them"
+    return tokens.flatten(0, 1).index_copy(0, packed.places, features.to(tokens.dtype)).view_as(tokens)

@@ -123,20 +123,19 @@ class VideoLlavaPolicy(TemplatePolicy, VideoLLM):
         """
         frames, places, *shapes = vision
         states = self._states(frames) if self.train_tower else frames
-        # masked_scatter is silent about features that are left over.
         assert states.shape[1] == self._tokens_per_frame(), "the processor's crop_size is not the tower's image_size"
         projector = self.base.model.multi_modal_projector
         # A projector that trains beside adapters is float32 like them, whatever the model is.
         projected = projector(states.to(projector.linear_1.weight.dtype))
         if not shapes:
-            return self.scattered(packed.ids, projected[packed.of_rows(places)].flatten(0, 2))
+            return self.scattered(packed, projected[packed.of_rows(places)].flatten(0, 2))
         videos = places.split([count for count, _ in shapes[0]])
         side = self._patches_a_row
         features = [
             pooled_tokens(projected[videos[view]], side, side, shapes[0][view][1], first=1).flatten(0, 1)
             for view in packed.views
         ]
-        return self.scattered(packed.ids, torch.cat(features))
+        return self.scattered(packed, torch.cat(features))
 
     def _states(self, pixels: Tensor) -> Tensor:
         return tower_states(self.base.model.video_tower, pixels, self.config.vision_feature_layer)

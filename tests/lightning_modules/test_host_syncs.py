@@ -16,6 +16,8 @@ from callbacks.estimate.batches import batch_of
 from callbacks.estimate.fakes import FakeMode, load_fake
 from callbacks.metrics.flow import FlowMetrics
 from callbacks.metrics.preference import PreferenceMetrics
+from datamodules.vista.batches import VistaBatch
+from datamodules.vista.shared_frames import share_frames
 from datamodules.vista.vista_pairs import VistaPairs
 from lightning_modules.dense_dpo import DenseDPO
 from lightning_modules.logged import as_logged
@@ -25,8 +27,9 @@ from lightning_modules.supervised_flow import SupervisedFlow
 from lightning_modules.vista_dpo import VistaDPO
 from lightning_modules.weighted_vista import WeightedVistaDPO
 from tests.callbacks.estimate.test_step import SIZES, dense, vista
-from tests.support.family_cases import LORA, checkpoint, family_views, loaded, make_policy
+from tests.support.family_cases import FAMILIES, LORA, checkpoint, family_views, loaded, make_policy
 from tests.support.host_syncs import HostSyncs
+from tests.support.slow_params import slow_but
 from tests.support.tiny_rows_families import ROWS_BUILDERS
 
 FINITE = "_local_scalar_dense preference.py:_require_finite"
@@ -67,9 +70,9 @@ def test_forward_and_terms_wait_for_nothing_but_the_finite_loss(
     batch: Any = batch_of(module, VistaPairs(train="train.index.json", num_frames=2), SIZES, 2)
     with HostSyncs(mode) as counted:
         if isinstance(module, VistaDPO):
-            # From the CPU: fake frames cannot be compared with each other. The pixels then go to the device.
+            # From the CPU: fake frames cannot be compared with each other.
             module.encoded(batch)
-            assert counted.syncs == ["_to_copy template_policy.py:pixels"]
+            assert counted.syncs == []
         batch = move_data_to_device(batch, torch.device("cuda"))
         counted.syncs.clear()
         if not isinstance(module, SupervisedFlow):
@@ -104,6 +107,33 @@ def test_rows_of_every_family_wait_for_nothing(kind: str, tmp_path: Path, monkey
         # What is a tensor is there already, as the tower left it; what is not is the family's to send.
         encoded.vision = tuple(part.to(device) if isinstance(part, Tensor) else part for part in encoded.vision)
         counted.syncs.clear()
+        log_probs = policy.score(encoded).log_probs
+    assert log_probs.device.type == "cuda"
+    assert counted.syncs == []
+
+
+#: Those in whose towers or processors transformers reads values from the device.
+READING = ("gemma4", "smolvlm", "llava_next_video", "video_llama_3")
+NOT_READING = tuple(kind for kind in FAMILIES if kind not in READING)
+
+
+@pytest.mark.parametrize("kind", slow_but(("video_llava", "qwen2_5_vl", "qwen3_vl"), NOT_READING))
+def test_encoding_and_scores_of_every_family_wait_for_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a run: a worker has resized the frames, which go to the GPU as a batch."""
+    monkeypatch.setattr(transformers.masking_utils, "is_tracing", lambda *tensors: False)
+    policy, mode = make_policy(checkpoint(kind, tmp_path), lora=LORA), FakeMode()
+    load_fake(policy, mode, "cuda")
+    views = share_frames(family_views(kind), policy.frame_resizer())
+    samples = 1 + max(view.sample for view in views)
+    batch = VistaBatch([f"s{sample}" for sample in range(samples)], views, torch.ones(samples, dtype=torch.bool))
+    with HostSyncs(mode) as counted:
+        batch = batch.to("cuda")
+        policy.encode(batch.views)  # a processor keeps its mean and deviation on the device from the first batch on
+        counted.syncs.clear()
+        encoded = policy.encode(batch.views)
+        assert counted.syncs == []
         log_probs = policy.score(encoded).log_probs
     assert log_probs.device.type == "cuda"
     assert counted.syncs == []

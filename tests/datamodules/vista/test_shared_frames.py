@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.vista.batches import VistaBatch
 from datamodules.vista.samples import View
-from datamodules.vista.shared_frames import distinct_frames, distinct_units, share_frames
+from datamodules.vista.shared_frames import distinct_frames, distinct_parts, distinct_units, share_frames
 from tests.support.halved_frames import Halved
 
 VIDEO = torch.arange(4 * 3 * 20 * 30).remainder(251).view(4, 3, 20, 30).to(torch.uint8)
@@ -108,7 +108,8 @@ def test_a_pool_is_moved_once_and_no_value_of_it_is_read() -> None:
     batch = VistaBatch(["a"], share_frames(six_views()), torch.tensor([True]))
     moved = move_data_to_device(batch, torch.device("meta"))
     assert moved.views[0].pool is moved.views[1].pool
-    assert moved.views[0].pool.device.type == moved.views[0].times.device.type == moved.mask.device.type == "meta"
+    assert moved.views[0].pool.device.type == moved.mask.device.type == "meta"
+    assert moved.views[0].times.device.type == "cpu"  # where policies write them into positions
     assert moved.real == [True]
     assert batch.views[0].pool.device.type == "cpu"
     frames, places = distinct_frames(moved.views)
@@ -126,6 +127,29 @@ def test_distinct_frames_are_those_of_the_views_as_they_are_shown(share: bool) -
     assert places == rows
     assert len(frames) == 7
     assert all(torch.equal(a, b) for a, b in zip(frames, expected, strict=True))
+
+
+def pairs_of(view: View) -> Tensor:
+    """(U, 2, ...) pairs of frames, the last one filled up with its frame, as processors make them."""
+    frames = torch.cat([view.frames, view.frames[-1:]]) if view.num_frames % 2 else view.frames
+    return frames.unflatten(0, (-1, 2)).float()
+
+
+def test_pairs_are_distinct_by_what_they_show_without_a_look_at_their_values() -> None:
+    views = share_frames([*six_views(), View(0, "clip", VIDEO[[1, 1, 2]], "q", {})])
+    videos = [pairs_of(view) for view in views]
+    kinds = [video.shape[1:] for video in videos]
+    units, places = distinct_parts(views, [torch.empty_like(video, device="meta") for video in videos], kinds)
+    expected, rows = distinct_units(videos, kinds)
+    assert places == rows
+    assert len(units) == len(expected)
+    # The clip's second pair, (2, 2), is the object's and the shorter clip's.
+    assert places[6] == places[2]
+    assert places[4] == places[2][1:] * 2
+    # Of views that do not share their frames the values say it.
+    assert distinct_parts(six_views(), videos[:6], kinds[:6])[1] == rows[:6]
+    # What else tells units apart does.
+    assert len(distinct_parts(views[:1] * 2, videos[:1] * 2, ["a", "b"])[0]) == 4
 
 
 def test_other_frames_are_a_view_s_own() -> None:
