@@ -174,17 +174,16 @@ class AnyVideoLLM(ProcessorPolicy, VideoLLM):
         taken = inspect.signature(features).parameters
         dtype = next(parameter.dtype for name, parameter in model.named_parameters() if "language" not in name)
         inputs = {name: value for name, value in prefix.inputs.items() if name in taken}
-        grids, more = inputs.get("video_grid_thw"), {}
-        if grids is not None and self._is_finished:
+        described: dict[str, Any] = {}
+        if self._is_finished and "video_grid_thw" in inputs:
             tower = getattr(model, "visual", None) or model.vision_model
-            more = grid_inputs(tower, grids, self.device, inputs.get("video_merge_sizes"))
-        moved = {
-            name: sent(value.to(dtype) if value.is_floating_point() else value, self.device)
-            for name, value in inputs.items()
-            # What a tower is given as `more` it would read from them.
-            if not more or name.startswith("pixel_")
-        }
-        return features(**{**inputs, **moved}, **more, return_dict=True)
+            merge_sizes = inputs.get("video_merge_sizes")
+            described = grid_inputs(tower, inputs["video_grid_thw"], self.device, merge_sizes)
+        for name, value in inputs.items():
+            # Grids stay on the CPU where the tower is given what it would work out of them.
+            if name.startswith("pixel_") or not described:
+                inputs[name] = sent(value.to(dtype) if value.is_floating_point() else value, self.device)
+        return features(**inputs, **described, return_dict=True)
 
     @staticmethod
     def _class(config: Any) -> Any:
