@@ -54,7 +54,7 @@ def object_views(policy: Any, box: Box, negative: ObjectNegative) -> list[View]:
 def tower_pixels(policy: Any, view: View) -> torch.Tensor:
     """What the tower is shown of a view."""
     prefix = policy.prefix(view, "here")
-    if prefix.view is not None:
+    if not prefix.inputs:
         return policy.pixels([prefix])[0]
     return next(value for name, value in prefix.inputs.items() if name.startswith("pixel_values"))
 
