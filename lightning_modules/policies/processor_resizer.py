@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.vista.shared_frames import ResizeFrames
 from lightning_modules.policies.frame_resizer import TRIED_SIZES
 
-#: What a processor is told of frames that have their size.
+#: Options of a processor's call for frames that have their size already.
 AS_THEY_ARE: Mapping[str, Any] = {"do_resize": False}
 
 
