@@ -177,6 +177,7 @@ class SampleOptions(Measuring):
 
     Attributes:
         checkpoints: whose processors resize frames, of those in `benchmarks.speed.families`; none = all.
+        max_pixels: `policy.max_pixels` of those checkpoints, which must have such a bound; None = their own.
         frames: frames a view.
         video_frames: frames of the video, 24 a second.
         height: of the video.
@@ -184,6 +185,7 @@ class SampleOptions(Measuring):
     """
 
     checkpoints: list[str] = field(default_factory=list, metadata={"quick": ["LanguageBind/Video-LLaVA-7B-hf"]})
+    max_pixels: int | None = None
     frames: int = sized(8, quick=2)
     video_frames: int = sized(240, quick=24)
     height: int = sized(1080, quick=270)

@@ -32,9 +32,10 @@ def sample(options: SampleOptions) -> dict[str, Any]:
     shown = sum(view.num_frames * view.pool[0].nbytes for view in views)
     rows = [{"row": "frames as views show them", "bytes": shown, "cpu_seconds": 0.0}]
     rows.append(of_frames("distinct frames", views))
+    budget = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     for checkpoint in options.checkpoints or ANSWERS:
         with without_files(checkpoint) as folder:
-            resizer = policy_class(folder)(folder, **ANSWERS[checkpoint].settings).frame_resizer()
+            resizer = policy_class(folder)(folder, **ANSWERS[checkpoint].settings, **budget).frame_resizer()
         rows.append(of_frames(checkpoint, views, resizer))
     title = f"Bytes of a sample: six views of {options.frames} frames of {options.height} x {options.width}"
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
