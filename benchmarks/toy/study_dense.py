@@ -3,11 +3,11 @@
     python -m benchmarks.toy.study_dense --output runs/study-dense
 
 Pairs are made once from the same real videos, and labelled by the toy world's judge, which knows the truth and is blind
-to motion. Then the conditions C1 to C5 are checked (`motion_conditions`); where one fails, that is the result, and
+to motion. Then the conditions C1 to C5 are checked (`dense.conditions`); where one fails, that is the result, and
 nothing is fitted. Every method's learning rate is chosen on a validation seed (`rates`) and written down before the
 first fit of a test seed. What is done is passed over, so that the same command goes on after an interruption.
 
-`--rows NAME` runs an ablation or an open question (`dense_rows`) in the same folder; `--quick` checks the conditions on
+`--rows NAME` runs an ablation or an open question (`dense.rows`) in the same folder; `--quick` checks the conditions on
 the pairs that are shipped, and runs every kind of stage once, far too small to say anything of an order.
 """
 

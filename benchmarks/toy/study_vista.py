@@ -2,11 +2,11 @@
 
     python -m benchmarks.toy.study_vista --output runs/study-vista
 
-The conditions of the base model are checked first (`vista_conditions`); where one fails, that is the result, and
+The conditions of the base model are checked first (`vista.conditions`); where one fails, that is the result, and
 nothing is fitted. Every method's learning rate is chosen on a validation seed and written down before the first fit of
 a test seed. What is done is passed over, so that the same command goes on after an interruption.
 
-`--rows NAME` runs an ablation or an open question (`vista_rows`) in the same folder, with the rates of the core table;
+`--rows NAME` runs an ablation or an open question (`vista.rows`) in the same folder, with the rates of the core table;
 `--quick` checks the conditions and runs every kind of stage once, far too small to say anything of an order.
 """
 

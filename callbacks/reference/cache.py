@@ -1,6 +1,6 @@
 """The reference's scores, computed once by `predict` and read by every training run that shows the same views.
 
-`reference_cache_writer` writes what is read here.
+`cache_writer` writes what is read here.
 
 A cache is a set of side shards (schema ``vidpref/side``), one member ``key.reference.safetensors`` a sample:
 ``log_probs`` (A,) float32, ``num_tokens`` (A,) int64 and, when the token term asks, ``hidden`` (N, D) with

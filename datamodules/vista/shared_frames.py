@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from datamodules.vista.samples import View
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class ResizeFrames(Protocol):
@@ -83,19 +85,10 @@ def distinct_frames(views: Sequence[View]) -> tuple[list[Tensor], list[list[int]
     """The distinct frames of views, as `distinct_units`; of views that share theirs no value is read."""
     if any(view.places is None for view in views):
         return distinct_units([view.frames for view in views])
-    frames: list[Tensor] = []
-    known: dict[tuple[int, int], int] = {}
-    rows: list[list[int]] = []
-    for view in views:
-        row = []
-        for place in view.places or ():
-            key = (id(view.pool), place)
-            if key not in known:
-                known[key] = len(frames)
-                frames.append(view.pool[place])
-            row.append(known[key])
-        rows.append(row)
-    return frames, rows
+    shown = [[(id(view.pool), place) for place in view.places or ()] for view in views]
+    pools = {id(view.pool): view.pool for view in views}
+    frames, rows = _numbered(shown)
+    return [pools[pool][place] for pool, place in frames], rows
 
 
 def distinct_parts(
@@ -110,22 +103,28 @@ def distinct_parts(
     """
     if any(view.places is None for view in views):
         return distinct_units(videos, kinds)
-    units: list[Tensor] = []
-    known: dict[tuple[Hashable, int, tuple[int, ...]], int] = {}
-    rows: list[list[int]] = []
+    shown: list[list[tuple[Hashable, int, tuple[int, ...]]]] = []
+    made: dict[Hashable, Tensor] = {}
     for view, video, kind in zip(views, videos, kinds, strict=True):
-        places = view.places or []
-        size = -(-len(places) // len(video))
-        row = []
-        for number, unit in enumerate(video):
-            shown = [*places[number * size : (number + 1) * size]]
-            key = kind, id(view.pool), (*shown, *shown[-1:] * (size - len(shown)))
-            if key not in known:
-                known[key] = len(units)
-                units.append(unit)
-            row.append(known[key])
-        rows.append(row)
-    return units, rows
+        shown.append([(kind, id(view.pool), part) for part in _parts(view.places or [], len(video))])
+        for key, unit in zip(shown[-1], video, strict=True):
+            made.setdefault(key, unit)
+    units, rows = _numbered(shown)
+    return [made[unit] for unit in units], rows
+
+
+def _parts(places: Sequence[int], number: int) -> list[tuple[int, ...]]:
+    """Places in `number` parts of one length, filled up with the last place."""
+    size = -(-len(places) // number)
+    filled = [*places, *places[-1:] * (number * size - len(places))]
+    return [tuple(filled[start : start + size]) for start in range(0, len(filled), size)]
+
+
+def _numbered(rows: Sequence[Sequence[Key]]) -> tuple[list[Key], list[list[int]]]:
+    """The distinct keys of rows in their order, and per row which of them is where."""
+    numbers: dict[Key, int] = {}
+    numbered = [[numbers.setdefault(key, len(numbers)) for key in row] for row in rows]
+    return list(numbers), numbered
 
 
 def distinct_units(
