@@ -30,7 +30,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,20 @@ class Page:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asdict(self))
         return path
+
+
+def made_with(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How a study's record was made."""
+    seeds, minutes = record["plan"]["seeds"], record.get("minutes", {})
+    return {"seeds": seeds, **record["size"], **record["versions"], "minutes": minutes}
+
+
+def written_picture(output: Path, name: str, content: bytes) -> str:
+    """Write a part's PNG into the study's folder; its file name."""
+    picture = output / PARTS / f"{name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(content)
+    return picture.name
 
 
 def read_page(path: Path) -> Page:

@@ -10,7 +10,7 @@ from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.dense.methods import BASE, CONTROLS, METHODS
 from benchmarks.toy.dense.pictures import motion_plot
 from benchmarks.toy.dense.scores import COLUMNS, spread
-from benchmarks.toy.results_page import PARTS, Page, PageTable
+from benchmarks.toy.results_page import Page, PageTable, made_with, written_picture
 
 #: Numbers of one seed, see `MotionScores.numbers`.
 Numbers = Mapping[str, float | None]
@@ -48,12 +48,7 @@ def dense_page(record: Mapping[str, Any], output: Path, rows: Mapping[str, str] 
         "text": list(ABOUT),
         "conditions": conditions,
         "rows": dict(rows or {}),
-        "made_with": {
-            "seeds": record["plan"]["seeds"],
-            **record["size"],
-            **record["versions"],
-            "minutes": record.get("minutes", {}),
-        },
+        "made_with": made_with(record),
         "data": {key: value for key, value in record.items() if key != "commands"},
     }
     if "runs" not in record:
@@ -63,12 +58,6 @@ def dense_page(record: Mapping[str, Any], output: Path, rows: Mapping[str, str] 
     titles = {name: run["title"] for name, run in runs.items()}
     core = [name for name in (BASE, *METHODS) if name in runs]
     controls = [name for name in CONTROLS if name in runs]
-    picture = output / PARTS / "dense.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    points = {
-        titles[name]: [(seed["motion"], seed["quality"]) for seed in runs[name]["seeds"]] for name in (*core, *controls)
-    }
-    picture.write_bytes(motion_plot(points))
     changes = change_table({titles[name]: runs[name]["seeds"] for name in core}, runs[BASE]["seeds"])
     return Page(
         **common,
@@ -81,9 +70,16 @@ def dense_page(record: Mapping[str, Any], output: Path, rows: Mapping[str, str] 
             "Controls: change against the base, each test seed",
             change_table({titles[name]: runs[name]["seeds"] for name in controls}, runs[BASE]["seeds"]),
         ),
-        pictures=[{"file": picture.name, "text": "Motion against quality: a point a seed, a cross the mean of a run"}],
+        pictures=[motion_picture(output, "dense", {name: runs[name] for name in (*core, *controls)})],
         notes=[*notes, *run_notes(record, titles)],
     )
+
+
+def motion_picture(output: Path, name: str, runs: Mapping[str, Any]) -> dict[str, str]:
+    """Draw runs' motion against their quality into the study's folder; the picture as a page names it."""
+    points = {run["title"]: [(seed["motion"], seed["quality"]) for seed in run["seeds"]] for run in runs.values()}
+    file = written_picture(output, name, motion_plot(points))
+    return {"file": file, "text": "Motion against quality: a point a seed, a cross the mean of a run"}
 
 
 def conditions_rows(conditions: Sequence[Mapping[str, Any]]) -> PageTable:
@@ -203,12 +199,13 @@ def quick_page(conditions: Sequence[Mapping[str, Any]], margins: Mapping[str, Se
     )
 
 
-def rows_page(name: str, record: Mapping[str, Any]) -> Page:
+def rows_page(name: str, record: Mapping[str, Any], output: Path) -> Page:
     """The page's part of an ablation or open question.
 
     Args:
         name: of the rows.
         record: what they wrote, `rows-NAME.json`.
+        output: the study's folder, into which the plot is drawn.
     """
     runs: Mapping[str, Any] = record["runs"]
     titles = {run_name: run["title"] for run_name, run in runs.items()}
@@ -228,12 +225,13 @@ def rows_page(name: str, record: Mapping[str, Any]) -> Page:
         tables.append(PageTable.of(heading, tuning_table(record["tuning"], titles)))
         notes = [f"Learning rates: {record['plan']['criterion']}, seed {record['plan']['validation_seed']}."]
     return Page(
-        title=record["title"],
+        title=f"DenseDPO: {record['title'][0].lower()}{record['title'][1:]}",
         command=f"python -m benchmarks.toy.study_dense --rows {name}",
         order=20,
         tables=tables,
+        pictures=[motion_picture(output, f"dense-{name}", runs)],
         notes=[*notes, *few_pairs(runs)],
-        made_with={"seeds": record["plan"]["seeds"], **record["versions"], "minutes": record.get("minutes", {})},
+        made_with=made_with(record),
         data={key: value for key, value in record.items() if key != "commands"},
     )
 

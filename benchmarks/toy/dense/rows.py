@@ -65,7 +65,7 @@ _ETA = {
 
 ROWS: Mapping[str, Rows] = {
     "segment-length": Rows(
-        "Ablation: segment length, all pairs",
+        "Segment length, all pairs",
         {
             "segment-half": Method("half a second", labels="half", rate_of="dense-all"),
             "segment-one": Method("one second", rate_of="dense-all"),
@@ -74,7 +74,7 @@ ROWS: Mapping[str, Rows] = {
         },
     ),
     "label-noise": Rows(
-        "Ablation: labels turned round",
+        "Labels turned round",
         {
             f"noise-{name}-{flip:g}": Method(
                 f"{title}, {flip:.0%} turned", pairs, labels, share, flip=flip, rate_of=name
@@ -86,9 +86,9 @@ ROWS: Mapping[str, Rows] = {
             for flip in (0.0, 0.1, 0.2, 0.4)
         },
     ),
-    "eta": Rows("Ablation: the noise level of guided pairs", _ETA, _eta_kinds()),
+    "eta": Rows("The noise level of guided pairs", _ETA, _eta_kinds()),
     "full": Rows(
-        "Open question: the whole transformer against LoRA, equal data, rates chosen for each",
+        "The whole transformer against LoRA, equal data, rates chosen for each",
         {
             "full-dense": Method("DenseDPO, whole transformer", share=QUARTER, full=True),
             "lora-dense": Method("DenseDPO, LoRA", share=QUARTER),
@@ -96,7 +96,7 @@ ROWS: Mapping[str, Rows] = {
         grid=(3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
     ),
     "longer": Rows(
-        "Open question: longer videos, a label a second",
+        "Longer videos, a label a second",
         {
             f"seconds-{seconds}": Method(f"DenseDPO, {seconds} s", f"seconds-{seconds}", rate_of="dense")
             for seconds in (4, 8, 16)
@@ -140,7 +140,7 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
     record["runs"] = study.record(rows.methods, chosen, seeds)
     record |= study.timed(started)
     write_json(output / f"rows-{name}.json", record)
-    page = rows_page(name, record)
+    page = rows_page(name, record, output)
     written = page.write(output, f"dense-{name}")
     study.console.print(page.markdown(), markup=False)
     study.console.print(f"{name}: {record['minutes']['this run']} minutes; part of the results page: {written}")

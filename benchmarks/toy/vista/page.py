@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import Cell, Row, Table
-from benchmarks.toy.results_page import PARTS, Page, PageTable
+from benchmarks.toy.results_page import Page, PageTable, made_with, written_picture
 from benchmarks.toy.vista.conditions import Condition
 from benchmarks.toy.vista.methods import BASE, CONTROLS, METHODS
 from benchmarks.toy.vista.plots import rows_plot, usual_plot
@@ -165,12 +165,6 @@ def rows_page(record: Mapping[str, Any], core: Mapping[str, Any], output: Path) 
     )
 
 
-def made_with(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How a record was made, in one line."""
-    seeds, minutes = record["plan"]["seeds"], record.get("minutes", {})
-    return {"seeds": seeds, **record["size"], **record["versions"], "minutes": minutes}
-
-
 def conditions_table(conditions: Sequence[Mapping[str, Any]]) -> PageTable:
     """The conditions of the base model."""
     rows = []
@@ -243,14 +237,6 @@ def spread(seeds: Sequence[Mapping[str, float]], key: str) -> str:
     if not values:
         return "-"
     return f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
-def written_picture(output: Path, name: str, content: bytes) -> str:
-    """Write a part's PNG into the study's folder; its file name."""
-    picture = output / PARTS / f"{name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(content)
-    return picture.name
 
 
 def write_page(page: Page, output: Path, name: str) -> Path:

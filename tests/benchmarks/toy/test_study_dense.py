@@ -12,7 +12,7 @@ import pytest
 from benchmarks.toy.dense.conditions import Condition
 from benchmarks.toy.dense.matched_labels import dropped_pairs, write_matched_labels
 from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
-from benchmarks.toy.dense.page import dense_page
+from benchmarks.toy.dense.page import dense_page, rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
 from benchmarks.toy.dense.rows import ROWS, core_rates
 from benchmarks.toy.dense.scores import COLUMNS
@@ -156,6 +156,38 @@ def test_the_page_has_every_seed_every_try_and_few_pairs(tmp_path: Path) -> None
     assert any(note.startswith("At the edge of the longest grid") for note in page.notes)
     assert (tmp_path / "page" / "dense.png").read_bytes().startswith(b"\x89PNG")
     assert core_rates_of(tmp_path, record) == tuning.best
+
+
+def test_a_page_of_rows_has_their_pairs_and_compares_each_length_with_its_own_base(tmp_path: Path) -> None:
+    def run(title: str, motion: float, base: str = "") -> dict[str, object]:
+        given = {"base": base, "rate": 3e-4} if base else {"rate": None}
+        return {"title": title, "pairs": [480] if base else [], "seeds": [numbers(motion, 0.9)], **given}
+
+    runs = {
+        "base": run("the base model", 1.0),
+        "base-8s": run("the base model, 8 s", 2.0),
+        "seconds-4": run("DenseDPO, 4 s", 1.5, "base"),
+        "seconds-8": run("DenseDPO, 8 s", 1.5, "base-8s"),
+    }
+    pairs = {"seconds-4": {"motion": 0.5}, "seconds-8, slow half": {"motion": 0.25}}
+    record = {**RECORD, "title": "Longer videos, a label a second", "pairs": pairs, "runs": runs}
+    page = rows_page("longer", record, tmp_path)
+    text = page.markdown()
+    assert text.startswith("## DenseDPO: longer videos, a label a second\n")
+    assert "| seconds-8, slow half | 0.25 |" in text
+    assert "| DenseDPO, 4 s | +0.500 (+0.500) |" in text
+    assert "| DenseDPO, 8 s | -0.500 (-0.500) |" in text
+    assert "Learning rates are those that the core table chose for the same labels." in page.notes
+    assert page.made_with == {"seeds": [0, 1], "pairs": 8, "torch": "2", "minutes": {}}
+    path = page.write(tmp_path, "dense-longer")
+    # Its picture is beside it.
+    assert read_page(path).pictures[0]["file"] == "dense-longer.png"
+    tries = {"lora-dense": {1e-4: numbers(1.0, 0.9)}}
+    tuned = Tuning({"lora-dense": 1e-4}, [1e-4], tries).json()
+    own = {"base": runs["base"], "lora-dense": run("DenseDPO, LoRA", 1.5, "base")}
+    page = rows_page("full", {**record, "pairs": {}, "tuning": tuned, "runs": own}, tmp_path)
+    assert page.notes == ["Learning rates: quality, seed 100."]
+    assert "| DenseDPO, LoRA | **0.9000 (1.000)** |" in page.markdown()
 
 
 def core_rates_of(folder: Path, record: dict[str, object]) -> dict[str, float]:
