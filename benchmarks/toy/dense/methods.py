@@ -27,6 +27,7 @@ class Method:
         flip: the share of labels that is turned round; 0.5 are random signs.
         full: the whole transformer is trained, not a LoRA.
         rate_of: the method whose learning rate it takes; "" = it is tuned itself.
+        same_as: the core table's run that it is; "" = it has a fit of its own.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Method:
     flip: float = 0.0
     full: bool = False
     rate_of: str = ""
+    same_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.toy.study_dense --output runs/study-dense --rows NAME
 
-Rows are run after the core table, whose conditions and learning rates they take: only what is marked as tuned itself
-has a grid of its own. Each prints how long it took; the page lists those that were not run.
+Rows are run after the core table, whose conditions, learning rates and runs they take: only what is marked as tuned
+itself has a grid of its own. Each prints how long it took; the page lists those that were not run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.base.results import write_json
 from benchmarks.toy.dense.conditions import MARGIN, decided_shares, preferred_motion, shared_motion
-from benchmarks.toy.dense.methods import PAIRS, DenseStages, Method, Pairs, Size
+from benchmarks.toy.dense.methods import METHODS, PAIRS, DenseStages, Method, Pairs, Size
 from benchmarks.toy.dense.page import rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
 from benchmarks.toy.dense.study import CRITERION, PACKAGES, DenseStudy
@@ -68,21 +68,22 @@ ROWS: Mapping[str, Rows] = {
         "Segment length, all pairs",
         {
             "segment-half": Method("half a second", labels="half", rate_of="dense-all"),
-            "segment-one": Method("one second", rate_of="dense-all"),
+            "segment-one": Method("one second", same_as="dense-all"),
             "segment-two": Method("two seconds", labels="two", rate_of="dense-all"),
-            "segment-whole": Method("the whole video", labels="whole", rate_of="structural"),
+            "segment-whole": Method("the whole video", labels="whole", same_as="structural"),
         },
     ),
     "label-noise": Rows(
         "Labels turned round",
         {
-            f"noise-{name}-{flip:g}": Method(
-                f"{title}, {flip:.0%} turned", pairs, labels, share, flip=flip, rate_of=name
+            f"noise-{name}-{flip:g}": replace(
+                METHODS[name],
+                title=f"{METHODS[name].title}, {flip:.0%} turned",
+                flip=flip,
+                rate_of=name,
+                same_as="" if flip else name,
             )
-            for name, title, pairs, labels, share in (
-                ("vanilla", "vanilla DPO", "vanilla", "whole", 1.0),
-                ("dense", "DenseDPO, as many labels", "structural", "segments", QUARTER),
-            )
+            for name in ("vanilla", "dense")
             for flip in (0.0, 0.1, 0.2, 0.4)
         },
     ),
@@ -117,12 +118,13 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
         jobs: stages side by side.
 
     Raises:
-        ValueError: the core table has no learning rates yet, or its conditions fail.
+        ValueError: the core table is not done yet, or its conditions fail.
     """
     started = time.time()
-    rows, rates = ROWS[name], core_rates(output)
+    rows, core = ROWS[name], core_record(output)
     study = DenseStudy(DenseStages(output, size, {**PAIRS, **rows.kinds}), jobs)
-    study.run(study.make.data(rows.methods), f"{rows.title}: pairs and labels")
+    fitted = {run: method for run, method in rows.methods.items() if not method.same_as}
+    study.run(study.make.data(fitted), f"{rows.title}: pairs and labels")
     record: dict[str, Any] = {
         "title": rows.title,
         "size": asdict(size),
@@ -130,14 +132,13 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
         "plan": {"criterion": CRITERION, "validation_seed": VALIDATION_SEED, "seeds": list(seeds), "grid": rows.grid},
         "pairs": {part: values for kind in rows.kinds for part, values in described_pairs(study, kind).items()},
     }
-    chosen = {run: rates[method.rate_of] for run, method in rows.methods.items() if method.rate_of}
-    own = {run: method for run, method in rows.methods.items() if not method.rate_of}
-    if own:
+    chosen = {run: core["tuning"]["best"][method.rate_of] for run, method in fitted.items() if method.rate_of}
+    if own := {run: method for run, method in fitted.items() if not method.rate_of}:
         tuning = study.tuned(own, rows.grid)
         record["tuning"] = tuning.json()
         chosen |= tuning.best
     write_json(output / f"rows-{name}.json", record)
-    record["runs"] = study.record(rows.methods, chosen, seeds)
+    record["runs"] = in_order(rows.methods, study.record(fitted, chosen, seeds), core["runs"])
     record |= study.timed(started)
     write_json(output / f"rows-{name}.json", record)
     page = rows_page(name, record, output)
@@ -146,20 +147,33 @@ def run_rows(name: str, output: Path, size: Size, seeds: Sequence[int], jobs: in
     study.console.print(f"{name}: {record['minutes']['this run']} minutes; part of the results page: {written}")
 
 
-def core_rates(output: Path) -> dict[str, float]:
-    """The learning rates that the core table chose.
+def core_record(output: Path) -> dict[str, Any]:
+    """What the core table wrote.
 
     Raises:
-        ValueError: there are none.
+        ValueError: it is not done, or nothing was fitted, as its conditions fail.
     """
     path = output / RECORD
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if failed := [item["name"] for item in record.get("conditions", []) if not item["holds"]]:
         raise ValueError(f"{path}: conditions {', '.join(failed)} fail, and nothing is fitted in this world")
-    if "tuning" not in record:
-        raise ValueError(f"{path} has no learning rates; run the core table first, without --rows")
-    best: dict[str, float] = record["tuning"]["best"]
-    return best
+    if "runs" not in record:
+        raise ValueError(f"{path} has no runs; let the core table come to its end first, without --rows")
+    return record
+
+
+def in_order(methods: Mapping[str, Method], made: Mapping[str, Any], core: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs in the order of a table: base models, then each method's, which the core table may have made.
+
+    Args:
+        methods: run -> method.
+        made: the runs with a fit of their own, and base models.
+        core: the core table's runs.
+    """
+    runs = {run: content for run, content in made.items() if run not in methods}
+    for run, method in methods.items():
+        runs[run] = made[run] if run in made else {**core[method.same_as], "title": method.title}
+    return runs
 
 
 def described_pairs(study: DenseStudy, kind: str) -> dict[str, dict[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmarks.toy.dense.matched_labels import dropped_pairs, write_matched_lab
 from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
 from benchmarks.toy.dense.page import dense_page, rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
-from benchmarks.toy.dense.rows import ROWS, core_rates
+from benchmarks.toy.dense.rows import ROWS, core_record, in_order
 from benchmarks.toy.dense.scores import COLUMNS
 from benchmarks.toy.dense.study import GRID, DenseStudy
 from benchmarks.toy.rates import LONGEST, Tuning, at_edge, best_rates, extended
@@ -57,7 +58,9 @@ def test_every_stage_of_the_rows_has_a_name_and_a_rate(make: DenseStages) -> Non
         maker = DenseStages(make.output, make.size, {**make.kinds, **rows.kinds})
         stages = [*maker.data(rows.methods), *maker.runs(rows.methods, {name: [1e-4] for name in rows.methods}, [0])]
         assert len({stage.name for stage in stages}) == len(stages)
-        assert all(method.rate_of in METHODS or (not method.rate_of and rows.grid) for method in rows.methods.values())
+        for method in rows.methods.values():
+            known = method.same_as or method.rate_of
+            assert known in METHODS or (not known and rows.grid)
     assert {"segment-length", "label-noise", "eta", "full", "longer"} <= set(ROWS)
     assert set(QUICK_METHODS) <= set(METHODS) | set(CONTROLS)
 
@@ -126,7 +129,7 @@ def test_failed_conditions_are_the_published_result(tmp_path: Path) -> None:
     assert "| C3 text | 0.50 | < 0.3 | **no** | > 0.6 |" in page.markdown()
     (tmp_path / "study.json").write_text(json.dumps(failed))
     with pytest.raises(ValueError, match="conditions C3 fail, and nothing is fitted"):
-        core_rates(tmp_path)
+        core_record(tmp_path)
 
 
 def test_the_page_has_every_seed_every_try_and_few_pairs(tmp_path: Path) -> None:
@@ -155,7 +158,8 @@ def test_the_page_has_every_seed_every_try_and_few_pairs(tmp_path: Path) -> None
     assert any("Fewer than 400 pairs: SFT 399" in note for note in page.notes)
     assert any(note.startswith("At the edge of the longest grid") for note in page.notes)
     assert (tmp_path / "page" / "dense.png").read_bytes().startswith(b"\x89PNG")
-    assert core_rates_of(tmp_path, record) == tuning.best
+    (tmp_path / "study.json").write_text(json.dumps({**record, "runs": runs}))
+    assert core_record(tmp_path)["tuning"]["best"] == tuning.best
 
 
 def test_a_page_of_rows_has_their_pairs_and_compares_each_length_with_its_own_base(tmp_path: Path) -> None:
@@ -190,14 +194,27 @@ def test_a_page_of_rows_has_their_pairs_and_compares_each_length_with_its_own_ba
     assert "| DenseDPO, LoRA | **0.9000 (1.000)** |" in page.markdown()
 
 
-def core_rates_of(folder: Path, record: dict[str, object]) -> dict[str, float]:
-    (folder / "study.json").write_text(json.dumps(record))
-    return core_rates(folder)
-
-
 def test_rows_wait_for_the_core_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--output", str(tmp_path), "--rows", "eta"]) == 1
-    assert "run the core table first, without --rows" in capsys.readouterr().err
+    assert "let the core table come to its end first, without --rows" in capsys.readouterr().err
+
+
+def test_rows_take_from_the_core_table_what_it_has_fitted() -> None:
+    methods = ROWS["label-noise"].methods
+    same = {name: method.same_as for name, method in methods.items() if method.same_as}
+    assert same == {"noise-vanilla-0": "vanilla", "noise-dense-0": "dense"}
+    # Each differs from the method that it is compared with in its labels alone.
+    for name, method in methods.items():
+        of = METHODS["vanilla" if "vanilla" in name else "dense"]
+        assert replace(method, title=of.title, flip=0.0, rate_of="", same_as="") == of
+    for name, method in ROWS["segment-length"].methods.items():
+        if method.same_as:
+            assert replace(method, title="", same_as="") == replace(METHODS[method.same_as], title=""), name
+    made = {"base": {"title": "the base model"}} | {name: {"title": name} for name in methods if name not in same}
+    runs = in_order(methods, made, {"vanilla": {"title": "vanilla DPO", "rate": 1e-3}, "dense": {"title": "-"}})
+    assert list(runs) == ["base", *methods]
+    assert runs["noise-vanilla-0"] == {"title": "vanilla DPO, 0% turned", "rate": 1e-3}
+    assert runs["noise-vanilla-0.1"] == {"title": "noise-vanilla-0.1"}
 
 
 class FailingStudy(DenseStudy):
