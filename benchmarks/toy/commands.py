@@ -12,6 +12,15 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Width of tables in characters, with the spread of several seeds.
 WIDTH = 150
 
+#: What nearly every stage imports: seven of the half minute that a fit takes.
+PRELOAD = (
+    "callbacks.cli.command_line",
+    "peft",
+    "transformers.models.video_llava.modeling_video_llava",
+    "diffusers.models.autoencoders.autoencoder_kl_wan",
+    "diffusers.models.transformers.transformer_wan",
+)
+
 
 def flags(options: Mapping[str, object]) -> list[str]:
     """Option -> value, as arguments of a command line."""

@@ -23,7 +23,7 @@ from benchmarks.report.page import Section, markdown, views_section, web_page
 from benchmarks.report.runs import read_run
 from benchmarks.report.score_tables import main_table, notes
 from benchmarks.report.tables import Cell, Row, Table
-from benchmarks.toy.commands import ROOT, flags, from_root, wide_console
+from benchmarks.toy.commands import PRELOAD, ROOT, flags, from_root, wide_console
 from benchmarks.toy.dense_demo import dense_sections, dense_stages, study_line
 from benchmarks.toy.results_page import FOLDER
 from benchmarks.toy.vista.methods import BASE, Size
@@ -136,7 +136,7 @@ def run_demo(output: Path, seed: int, videos: Mapping[str, int] = VIDEOS) -> Non
     console = Console()
     commands = stages(output, seed, videos)
     # Two at a time: the models are so small that more threads would wait for each other.
-    seconds = run_stages(commands, output, jobs=2, folder=ROOT, console=console)
+    seconds = run_stages(commands, output, jobs=2, folder=ROOT, console=console, preload=PRELOAD)
     write_json(output / MARKER, {"seed": seed, "commands": [stage.line for stage in commands], "seconds": seconds})
     runs = [read_run(output / name) for name in TITLES]
     views = picture(sample_views(output / "data" / "val.index.json", seed=seed))

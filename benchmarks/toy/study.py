@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
-from benchmarks.toy.commands import ROOT, wide_console
+from benchmarks.toy.commands import PRELOAD, ROOT, wide_console
 from benchmarks.toy.rates import Tuning, at_edge, best_rates, extended
 from callbacks.cli.recipes.runner import run_stages
 from callbacks.cli.recipes.stage import Stage
@@ -61,7 +61,8 @@ class Study(ABC, Generic[Stages, Method, Tried]):
         """Run the stages of a phase."""
         self.console.rule(title)
         self.commands |= {stage.name: stage.line for stage in stages}
-        self.seconds |= run_stages(stages, self.make.output, jobs=self.jobs, folder=ROOT, console=self.console)
+        output, console = self.make.output, self.console
+        self.seconds |= run_stages(stages, output, jobs=self.jobs, folder=ROOT, console=console, preload=PRELOAD)
 
     def tuned(self, methods: Mapping[str, Method], grid: Sequence[float]) -> Tuning[Tried]:
         """Choose each method's learning rate; all are tried at all rates of one grid, which grows for all of them.

@@ -116,7 +116,7 @@ def distinct_parts(
 def _parts(places: Sequence[int], number: int) -> list[tuple[int, ...]]:
     """Places in `number` parts of one length, filled up with the last place."""
     size = -(-len(places) // number)
-    filled = [*places, *places[-1:] * (number * size - len(places))]
+    filled = [*places, *[places[-1]] * (number * size - len(places))]
     return [tuple(filled[start : start + size]) for start in range(0, len(filled), size)]
 
 

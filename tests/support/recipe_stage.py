@@ -1,13 +1,16 @@
 """A stage for tests of the runner: ``python -m tests.support.recipe_stage OUTPUT [SECONDS] [STATUS]``.
 
-It writes which environment it has, when it began and when it ended; SIGTERM makes it write that, and end with 143.
+It writes which environment and process it has, when it began and when it ended; SIGTERM makes it write that it came,
+and end with 143.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,7 +35,16 @@ def main() -> None:
         print(f"{output.name}: error: no such luck")
         raise SystemExit(int(status))
     environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
-    output.write_text(json.dumps({"began": began, "ended": time.time()} | environment))
+    process = {
+        "pid": os.getpid(),
+        "leads a session": os.getsid(0) == os.getpid(),
+        "main": sys.modules["__main__"].__spec__.name,
+        "imported": "wave" in sys.modules,
+    }
+    output.write_text(json.dumps({"began": began, "ended": time.time()} | environment | process))
+    # A child of its own has an end that it can wait for.
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    atexit.register(output.with_name(f"{output.name}.exited").touch)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,22 @@ import sys
 _SIGNAL_AT_PARENTS_END = 1
 
 
-def main() -> None:
-    """Become the command, which gets SIGTERM when the process `PID` ends; elsewhere than on Linux it lives on."""
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+def end_with(parent: int) -> None:
+    """Get SIGTERM when the parent ends; elsewhere than on Linux this process lives on.
+
+    Args:
+        parent: its process.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_END, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before it was listened for
             raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Become the command, which ends with the process `PID`."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    end_with(parent)
     os.execvp(command[0], command)  # noqa: S606 the command is the recipe's
 
 

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
+from callbacks.cli.recipes.preloaded import Preloaded
 from callbacks.cli.recipes.stage import PYTHON, Stage
 
 #: A line of a running fit or predict: "step 120: loss 1.234 ... left 0:00:42".
@@ -32,28 +34,28 @@ class StageProcess:
         log: the file for its output, which is appended to.
         threads: in which it computes, unless the environment has OMP_NUM_THREADS.
         ended: called with the stage's name when the process has ended, in a thread of its own.
+        preloaded: makes the process; None, or one that has ended = it is started.
     """
 
-    def __init__(self, stage: Stage, folder: Path, log: Path, threads: int, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        folder: Path,
+        log: Path,
+        threads: int,
+        ended: Callable[[str], None],
+        preloaded: Preloaded | None = None,
+    ) -> None:
         self.stage, self.log = stage, log
         self.started = time.monotonic()
-        words = stage.words
-        command = [sys.executable, *(words[1:] if words[0] == PYTHON else ["-m", "vidpref", *words])]
-        bound = [sys.executable, "-m", "callbacks.cli.recipes.bound", str(os.getpid())]
+        words = stage.words[1:] if stage.words[0] == PYTHON else ["-m", "vidpref", *stage.words]
         # A file and no pipe: when this process is killed, the stage still has to write how it stopped.
         with log.open("ab") as file:
             self._begin = file.tell()
             file.write(f"$ {stage.line}\n".encode())
             file.flush()
-            self._process = subprocess.Popen(
-                [*bound, *command],
-                cwd=folder,
-                env=environment(threads),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the recipe alone, which ends its stages in order
-            )
+            forked = preloaded.start(words[1], words[2:], file) if preloaded and words[0] == "-m" else None
+            self._process = forked or _started(words, folder, threads, file)
         threading.Thread(target=self._wait, args=(ended,), daemon=True).start()
 
     @property
@@ -83,11 +85,23 @@ class StageProcess:
             if signum == signal.SIGKILL:
                 os.killpg(self._process.pid, signum)
             elif self._process.poll() is None:
-                self._process.send_signal(signum)
+                os.kill(self._process.pid, signum)
 
     def _wait(self, ended: Callable[[str], None]) -> None:
         self._process.wait()
         ended(self.stage.name)
+
+
+def _started(words: Sequence[str], folder: Path, threads: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "callbacks.cli.recipes.bound", str(os.getpid()), sys.executable, *words],
+        cwd=folder,
+        env=environment(threads),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches the recipe alone, which ends its stages in order
+    )
 
 
 def environment(threads: int) -> dict[str, str]:

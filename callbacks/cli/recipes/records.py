@@ -167,3 +167,27 @@ def _endings() -> Iterable[str]:
 
 def _is_whole_index(path: Path) -> bool:
     return path.name.endswith(_INDEX) and path.is_file()
+
+
+class Place:
+    """Place of a recipe's records and logs.
+
+    Args:
+        output: the folder that holds them.
+        folder: where stages run.
+    """
+
+    def __init__(self, output: Path, folder: Path) -> None:
+        self.output, self.folder = output, folder
+
+    def record(self, name: str) -> Path:
+        """A stage's record."""
+        return self.output / "stages" / f"{name}.json"
+
+    def log(self, name: str) -> Path:
+        """A stage's log."""
+        return self.output / "logs" / f"{name}.log"
+
+    def why_unfinished(self, stage: Stage) -> str:
+        """Why a stage has to be run now; "" = it is done."""
+        return why_unfinished(stage, self.folder, Record.read(self.record(stage.name)))

@@ -15,8 +15,9 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from callbacks.cli.recipes.process import StageProcess, threads_each
-from callbacks.cli.recipes.records import Record, has_changed, new_record, set_aside, why_unfinished
+from callbacks.cli.recipes.preloaded import Preloaded
+from callbacks.cli.recipes.process import StageProcess, environment, threads_each
+from callbacks.cli.recipes.records import Place, Record, has_changed, new_record, set_aside, why_unfinished
 from callbacks.cli.recipes.stage import Stage, dependencies, require_inputs
 from datamodules.shards.output_lock import LockedError, OutputLock
 
@@ -51,6 +52,7 @@ def run_stages(
     folder: Path = Path(),
     selected: Collection[str] | None = None,
     console: Console | None = None,
+    preload: Sequence[str] = (),
 ) -> dict[str, float]:
     """Run what is not done yet, each stage in a process of its own; records and logs lie in the output.
 
@@ -64,6 +66,8 @@ def run_stages(
         folder: where they run, and what their paths are relative to.
         selected: names of those that are looked at; the others count as done. None = all.
         console: what is printed on.
+        preload: modules that the stages import, none of which starts threads or CUDA: on Linux one process imports
+            them, and makes the stages from itself; () = each stage imports for itself.
 
     Returns:
         stage name -> seconds, of those passed over from their records.
@@ -80,32 +84,8 @@ def run_stages(
     names = [stage.name for stage in stages if selected is None or stage.name in selected]
     require_inputs(stages, graph, folder, names)
     with OutputLock(output):
-        run = _Run(stages, graph, names, Place(output, folder), jobs, console or Console())
+        run = _Run(stages, graph, names, Place(output, folder), jobs, console or Console(), preload)
         return run.all()
-
-
-class Place:
-    """Place of a recipe's records and logs.
-
-    Args:
-        output: the folder that holds them.
-        folder: where stages run.
-    """
-
-    def __init__(self, output: Path, folder: Path) -> None:
-        self.output, self.folder = output, folder
-
-    def record(self, name: str) -> Path:
-        """A stage's record."""
-        return self.output / "stages" / f"{name}.json"
-
-    def log(self, name: str) -> Path:
-        """A stage's log."""
-        return self.output / "logs" / f"{name}.log"
-
-    def why_unfinished(self, stage: Stage) -> str:
-        """Why a stage has to be run now; "" = it is done."""
-        return why_unfinished(stage, self.folder, Record.read(self.record(stage.name)))
 
 
 class _Run:
@@ -119,12 +99,15 @@ class _Run:
         place: Place,
         jobs: int,
         console: Console,
+        preload: Sequence[str],
     ) -> None:
         self.place, self.jobs, self.graph = place, jobs, graph
         self.waiting = [stage for stage in stages if stage.name in names]
         self.done = {stage.name for stage in stages if stage.name not in names}
         self.total = len(self.waiting)
         self.threads = threads_each(jobs)
+        self.preload = preload if sys.platform == "linux" else ()
+        self.preloaded: Preloaded | None = None
         self.running: dict[str, StageProcess] = {}
         self.records: dict[str, Record] = {}
         self.seconds: dict[str, float] = {}
@@ -152,6 +135,8 @@ class _Run:
         finally:  # an error of this process itself leaves none of them running
             for process in self.running.values():
                 process.stop(signal.SIGKILL)
+            if self.preloaded is not None:
+                self.preloaded.close()
         if self.failures:
             raise StageError("\n".join([*self.failures, f"To go on:  {own_command()}"]))
         return self.seconds
@@ -185,8 +170,11 @@ class _Run:
         record = new_record(stage, self.place.folder, former)
         record.write(path)
         self.records[stage.name] = record
-        log = self.place.log(stage.name)
-        self.running[stage.name] = StageProcess(stage, self.place.folder, log, self.threads, self.events.put)
+        folder, log = self.place.folder, self.place.log(stage.name)
+        if self.preload and self.preloaded is None:
+            own_log = self.place.log("preloaded")
+            self.preloaded = Preloaded(self.preload, folder, environment(self.threads), own_log)
+        self.running[stage.name] = StageProcess(stage, folder, log, self.threads, self.events.put, self.preloaded)
 
     def _take_event(self) -> None:
         """Wait for the next end of a stage, or a signal; meanwhile show how far they are."""

@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
     """
     options = run_parser().parse_args(arguments[1:])
     from callbacks.cli.recipes.recipe import read_recipe
-    from callbacks.cli.recipes.runner import Place, exit_status, run_stages
+    from callbacks.cli.recipes.records import Place
+    from callbacks.cli.recipes.runner import exit_status, run_stages
     from callbacks.cli.recipes.stage import dependencies, require_inputs
     from callbacks.cli.verbs import VERBS
 
