@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Width of tables in characters, with the spread of several seeds.
 WIDTH = 150
 
-#: What nearly every stage imports: seven of the half minute that a fit takes.
+#: What nearly every stage imports, for a good part of the time that a short one takes.
 PRELOAD = (
     "callbacks.cli.command_line",
     "peft",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,6 +18,7 @@ from callbacks.cli.recipes.process import StageProcess, environment
 from callbacks.cli.recipes.runner import StageError, run_stages
 from callbacks.cli.recipes.stage import Stage
 from tests.support.paths import ROOT
+from tests.support.stage_runs import is_running, result, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every stage imports for itself")
 
@@ -42,17 +40,6 @@ def run(folder: Path, stages: list[Stage], *preload: str) -> str:
     said = io.StringIO()
     run_stages(stages, folder / "out", folder=folder, console=Console(file=said, width=200), preload=preload)
     return said.getvalue()
-
-
-def result(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())  # type: ignore[no-any-return]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_fork_is_its_command_without_the_imports(tmp_path: Path) -> None:
@@ -123,5 +110,5 @@ def test_forks_end_with_a_recipe_that_is_killed(tmp_path: Path) -> None:
     recipe.wait()
     until((tmp_path / "a.stopped").exists)  # in order
     pid = int((tmp_path / "a.began").read_text())
-    until(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not is_running(pid))
     assert os.listdir(tmp_path / "out" / "stages") == ["a.json"]

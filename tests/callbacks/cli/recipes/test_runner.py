@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from callbacks.cli.recipes.stage import Stage
 from datamodules.shards.output_lock import LockedError
 from tests.support.other_writer import other_writer
 from tests.support.paths import ROOT
+from tests.support.stage_runs import is_running, result, until
 
 slow = pytest.mark.slow
 
@@ -45,10 +45,6 @@ def run(folder: Path, stages: Sequence[Stage], **options: Any) -> tuple[dict[str
     said = io.StringIO()
     seconds = run_stages(stages, folder / "out", folder=folder, console=Console(file=said, width=200), **options)
     return seconds, said.getvalue()
-
-
-def result(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
 @slow
@@ -140,20 +136,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
     arguments = [sys.executable, "-m", "vidpref", "run", "recipe.yaml"]
     return subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 @slow
