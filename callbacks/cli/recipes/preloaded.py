@@ -1,7 +1,7 @@
 """Stages as forks of a process that has imported what they need; on Linux.
 
 A study has more than a hundred short stages, and each would import for several seconds. What a fork runs is the same
-command: a module as ``__main__`` with its words, a log, a session of its own, the exit status of its interpreter.
+command: a module as ``__main__`` with its words, a log, a session of its own, the exit status of its interpreter::
 
     the recipe --- socket: words, log, pipe ---> this module as a process, which imports once
                                                     |  fork, for each stage
