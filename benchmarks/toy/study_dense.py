@@ -22,10 +22,11 @@ from typing import Any
 from benchmarks.base.results import write_json
 from benchmarks.toy.commands import ROOT, from_root
 from benchmarks.toy.dense.conditions import Condition, conditions_table, decided_shares, motion_conditions
-from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
+from benchmarks.toy.dense.methods import CONTROLS, METHODS, Size
 from benchmarks.toy.dense.page import dense_page, quick_page
 from benchmarks.toy.dense.pair_measures import measured_pairs
 from benchmarks.toy.dense.rows import ROWS, run_rows
+from benchmarks.toy.dense.stages import DenseStages
 from benchmarks.toy.dense.study import CRITERION, GRID, MARGINS, PACKAGES, DenseStudy
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import RECORD, study_options, versions

@@ -19,9 +19,10 @@ import numpy as np
 
 from benchmarks.base.results import write_json
 from benchmarks.toy.dense.conditions import MARGIN, decided_shares, preferred_motion, shared_motion
-from benchmarks.toy.dense.methods import METHODS, PAIRS, DenseStages, Method, Pairs, Size
+from benchmarks.toy.dense.methods import METHODS, PAIRS, Method, Pairs, Size
 from benchmarks.toy.dense.page import rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
+from benchmarks.toy.dense.stages import DenseStages
 from benchmarks.toy.dense.study import CRITERION, PACKAGES, DenseStudy
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import RECORD, versions

@@ -1,6 +1,7 @@
 """Measures of sampled toy videos against their prompts: how far shapes move, and how clean the pictures are.
 
     python -m benchmarks.toy.dense.scores runs/demo/samples/base runs/demo/samples/dense
+    python -m benchmarks.toy.dense.scores runs/demo/samples/base --measures runs/demo/base.json
 
 A folder is one that `VideoSampler` and `VideoFolderWriter` wrote: videos and their manifest. The first folder is the
 base model's: its speeds say what slow and fast are, and at which speeds the others' quality is compared.
@@ -11,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.base.results import write_json
 from benchmarks.report.charts import color_of
 from benchmarks.report.tables import Cell, Row, Table
 from benchmarks.toy.commands import wide_console
@@ -75,6 +77,17 @@ class MotionScores:
             _mean(qualities[~slow]),
         )
         return dict(zip(COLUMNS, values, strict=True))
+
+    @classmethod
+    def read(cls, path: Path) -> MotionScores:
+        """The measures in a file that `write` wrote."""
+        videos = json.loads(path.read_text(encoding="utf-8"))
+        return cls({name: Measures(**values) for name, values in videos.items()})
+
+    def write(self, path: Path) -> None:
+        """Store them as JSON, to the last digit."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {name: asdict(measures) for name, measures in self.videos.items()})
 
     def of_each_speed(self) -> list[str]:
         """Names of a slow, a medium and a fast video: at one, three and five sixths of the order by speed."""
@@ -150,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folders", nargs="+", type=Path, help="folders of sampled toy videos; the first is the base's")
     parser.add_argument("--markdown", type=Path, help="write the table in Markdown here")
+    parser.add_argument("--measures", type=Path, help="write the measures of the first folder's videos here, as JSON")
     options = parser.parse_args(argv)
     try:
         scores = {folder.name: score_folder(folder) for folder in options.folders}
@@ -158,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = scores[options.folders[0].name]
     table = motion_table({name: [score.numbers(base)] for name, score in scores.items()})
     table.show(wide_console())
+    if options.measures is not None:
+        base.write(options.measures)
     if options.markdown is not None:
         options.markdown.write_text(table.markdown(), encoding="utf-8")
 

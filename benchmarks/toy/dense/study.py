@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.toy.dense.conditions import (
@@ -14,9 +13,10 @@ from benchmarks.toy.dense.conditions import (
     decided_shares,
     motion_conditions,
 )
-from benchmarks.toy.dense.methods import BASE, LABELS, MATCHED, SECONDS, DenseStages, Method
+from benchmarks.toy.dense.methods import BASE, LABELS, MATCHED, SECONDS, Method
 from benchmarks.toy.dense.pair_measures import PairMeasures
-from benchmarks.toy.dense.scores import MotionScores, score_folder
+from benchmarks.toy.dense.scores import MotionScores
+from benchmarks.toy.dense.stages import DenseStages
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import Study
 from datamodules.dense.pair_labels import LabelFilter, join_labels
@@ -37,8 +37,6 @@ Numbers = Mapping[str, float | None]
 @dataclass(slots=True)
 class DenseStudy(Study[DenseStages, Method, Numbers]):
     """DenseDPO's study: pairs and conditions, learning rates by the judged quality, test seeds."""
-
-    _scores: dict[Path, MotionScores] = field(default_factory=dict)
 
     def conditions(self, independent: str, guided: str) -> list[Condition]:
         """The conditions of two kinds of pairs, printed; what follows from them is the caller's matter."""
@@ -112,8 +110,8 @@ class DenseStudy(Study[DenseStages, Method, Numbers]):
     ) -> Numbers:
         """The numbers of one run beside the base model's videos of the same prompts and noise."""
         seconds = seconds if method is None else self.make.seconds(method)
-        base = self._score(self.make.samples(BASE, seed, None, seconds))
-        return self._score(self.make.samples(name, seed, rate, seconds)).numbers(base)
+        base = MotionScores.read(self.make.scores(BASE, seed, None, seconds))
+        return MotionScores.read(self.make.scores(name, seed, rate, seconds)).numbers(base)
 
     def pairs_used(self, method: Method, seed: int) -> int:
         """How many pairs a method trains on."""
@@ -124,8 +122,3 @@ class DenseStudy(Study[DenseStages, Method, Numbers]):
         labels = Index.read(self.make.labels_index(method.pairs, method.labels))
         label_filter = LabelFilter(None if whole else 0.2, whole, method.share, method.flip, seed)
         return len(join_labels([index], [labels]).take(label_filter).labels)
-
-    def _score(self, folder: Path) -> MotionScores:
-        if folder not in self._scores:
-            self._scores[folder] = score_folder(folder)
-        return self._scores[folder]

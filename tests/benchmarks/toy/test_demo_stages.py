@@ -5,7 +5,8 @@ import pytest
 import vidpref
 from benchmarks.toy.commands import ROOT, from_root
 from benchmarks.toy.demo import main, stages
-from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
+from benchmarks.toy.dense.methods import CONTROLS, METHODS, Size
+from benchmarks.toy.dense.stages import DenseStages
 from callbacks.cli.recipes.stage import PYTHON, Stage, dependencies, require_inputs
 from tests.support.other_writer import other_writer
 

@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.toy.dense.conditions import Condition
 from benchmarks.toy.dense.matched_labels import dropped_pairs, write_matched_labels
-from benchmarks.toy.dense.methods import CONTROLS, METHODS, DenseStages, Size
+from benchmarks.toy.dense.methods import CONTROLS, METHODS, Size
 from benchmarks.toy.dense.page import dense_page, rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
 from benchmarks.toy.dense.rows import ROWS, core_record, in_order
 from benchmarks.toy.dense.scores import COLUMNS
+from benchmarks.toy.dense.stages import DenseStages
 from benchmarks.toy.dense.study import GRID, DenseStudy
 from benchmarks.toy.rates import LONGEST, Tuning, at_edge, best_rates, extended
 from benchmarks.toy.results_page import read_page

@@ -105,6 +105,9 @@ def test_the_table_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     quality = [float(line.split("|")[3].strip(" *")) for line in lines[2:]]
     assert quality[0] > 0.99
     assert quality[1] == pytest.approx(1 - 0.3**2, abs=0.02)
+    main([str(folders[1]), "--measures", str(tmp_path / "scores" / "pale.json")])
+    pale = MotionScores.read(tmp_path / "scores" / "pale.json")
+    assert pale == score_folder(folders[1]), "measures come back to the last digit"
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
 
