@@ -110,6 +110,7 @@ class EndpointJudge(Judge):
         self.tokens_per_image = tokens_per_image
         self.prices = prices
         self._stop = threading.Event()
+        self._ended = threading.Event()
         self._endpoint = ChatEndpoint(
             self.base_url,
             _key(key_variable),
@@ -140,9 +141,10 @@ class EndpointJudge(Judge):
             ValueError: the endpoint refuses a question; names it.
         """
         self._stop.clear()
+        self._ended.clear()
         # In this order: connections are closed when the last thread is through, whatever ended the others.
         with self._endpoint, ThreadPoolExecutor(self.concurrency) as threads:
-            futures = [threads.submit(self._reply, question) for question in questions]
+            futures = [threads.submit(self._reply_or_end, question) for question in questions]
             try:
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in futures:  # in their order: of several failures the first question's is raised
@@ -184,6 +186,17 @@ class EndpointJudge(Judge):
         if self.prices is None:
             return ""
         return f", cost about {(prompt * self.prices.prompt + reply * self.prices.reply) / 1e6:,.2f}"
+
+    def _reply_or_end(self, question: JudgeQuestion) -> str:
+        """Its reply. After an error no other question is begun, even before the thread that waits has noticed."""
+        if self._ended.is_set():
+            # Never shown: the error that ended it is an earlier question's.
+            raise JudgeStoppedError(f"{question.place} is not asked: an earlier question ended the run")
+        try:
+            return self._reply(question)
+        except BaseException:
+            self._ended.set()
+            raise
 
     def _reply(self, question: JudgeQuestion) -> str:
         settings = {"model": self.model, **self.settings()}
