@@ -215,7 +215,7 @@ def rows_page(name: str, record: Mapping[str, Any], output: Path) -> Page:
         rows = [[kind, *(f"{values[column]:.2f}" for column in columns)] for kind, values in record["pairs"].items()]
         tables.append(PageTable("Pairs", ["pairs", *columns], rows))
     tables.append(PageTable.of("Runs", runs_table({titles[run_name]: run for run_name, run in runs.items()})))
-    for base in sorted({run["base"] for run in runs.values() if "base" in run}):
+    for base in dict.fromkeys(run["base"] for run in runs.values() if "base" in run):
         changed = {titles[key]: run["seeds"] for key, run in runs.items() if run.get("base") == base}
         heading = f"Change against {titles[base]}, each test seed"
         tables.append(PageTable.of(heading, change_table(changed, runs[base]["seeds"])))

@@ -35,6 +35,8 @@ ADAPTIVE = (
 )
 #: A quarter of the pairs with a label a second: as many labels as the core table's whole videos have.
 QUARTER = 0.25
+#: Lengths of videos in seconds; the core table has a control of the first.
+LENGTHS = (4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,15 @@ ROWS: Mapping[str, Rows] = {
         "Longer videos, a label a second",
         {
             f"seconds-{seconds}": Method(f"DenseDPO, {seconds} s", f"seconds-{seconds}", rate_of="dense")
-            for seconds in (4, 8, 16)
+            for seconds in LENGTHS
+        }
+        | {
+            f"seconds-{seconds}-random": Method(
+                f"DenseDPO, {seconds} s, random signs", f"seconds-{seconds}", flip=0.5, rate_of="dense"
+            )
+            for seconds in LENGTHS[1:]
         },
-        {f"seconds-{seconds}": Pairs(seconds=seconds, share=QUARTER) for seconds in (4, 8, 16)},
+        {f"seconds-{seconds}": Pairs(seconds=seconds, share=QUARTER) for seconds in LENGTHS},
     ),
 }
 

@@ -181,7 +181,7 @@ class DenseStages:
             "--data.num_samples": self.size.samples,
         }
         reads: list[Path] = [prompts]
-        title = "the base model"
+        title = f"the base model, {seconds} s"
         if method is not None and rate is not None:
             trained = self._fit(name, seed, rate) / "exports" / "last"
             options["--model.policy.weights" if method.full else "--model.policy.adapter"] = trained
