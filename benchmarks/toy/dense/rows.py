@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.base.results import write_json
 from benchmarks.toy.dense.conditions import MARGIN, decided_shares, preferred_motion, shared_motion
-from benchmarks.toy.dense.methods import METHODS, PAIRS, Method, Pairs, Size
+from benchmarks.toy.dense.methods import METHODS, PAIRS, SECONDS, Method, Pairs, Size
 from benchmarks.toy.dense.page import rows_page
 from benchmarks.toy.dense.pair_measures import PairMeasures
 from benchmarks.toy.dense.stages import DenseStages
@@ -35,8 +35,8 @@ ADAPTIVE = (
 )
 #: A quarter of the pairs with a label a second: as many labels as the core table's whole videos have.
 QUARTER = 0.25
-#: Lengths of videos in seconds; the core table has a control of the first.
-LENGTHS = (4, 8, 16)
+#: Lengths of videos, in seconds.
+LENGTHS = (SECONDS, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,21 @@ _ETA_TITLES = {"eta-paper": "eta drawn from 0.65 to 0.8", "eta-motion": "MotionA
 _ETA = {
     name: Method(_ETA_TITLES.get(name, f"eta {kind.eta}"), name, rate_of="dense") for name, kind in _eta_kinds().items()
 }
+
+
+def _longer() -> dict[str, Method]:
+    """DenseDPO and structural DPO on the same videos at each length; random signs where the core table has none."""
+    methods = {}
+    for seconds in LENGTHS:
+        pairs = f"seconds-{seconds}"
+        dense = Method(f"DenseDPO, {seconds} s", pairs, rate_of="dense")
+        methods[pairs] = dense
+        whole = f"structural DPO, {seconds} s"
+        methods[f"{pairs}-whole"] = Method(whole, pairs, "whole", rate_of="structural")
+        if seconds != SECONDS:
+            methods[f"{pairs}-random"] = replace(dense, title=f"{dense.title}, random signs", flip=0.5)
+    return methods
+
 
 ROWS: Mapping[str, Rows] = {
     "segment-length": Rows(
@@ -101,16 +116,7 @@ ROWS: Mapping[str, Rows] = {
     ),
     "longer": Rows(
         "Longer videos, a label a second",
-        {
-            f"seconds-{seconds}": Method(f"DenseDPO, {seconds} s", f"seconds-{seconds}", rate_of="dense")
-            for seconds in LENGTHS
-        }
-        | {
-            f"seconds-{seconds}-random": Method(
-                f"DenseDPO, {seconds} s, random signs", f"seconds-{seconds}", flip=0.5, rate_of="dense"
-            )
-            for seconds in LENGTHS[1:]
-        },
+        _longer(),
         {f"seconds-{seconds}": Pairs(seconds=seconds, share=QUARTER) for seconds in LENGTHS},
     ),
 }

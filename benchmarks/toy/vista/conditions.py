@@ -89,8 +89,8 @@ def conditions(
     """The conditions of measured numbers.
 
     Args:
-        rows: `vista_measures.gaps` of the base on rows at the natural prior.
-        questions: `vista_measures.yes_no` of the base on balanced rows.
+        rows: `measures.gaps` of the base on rows at the natural prior.
+        questions: `measures.yes_no` of the base on balanced rows.
         probe: `linear_probe` of the base; it has no bound.
     """
     found = [Condition(title, rows[name], least, most) for name, (title, least, most) in OF_ROWS.items()]
