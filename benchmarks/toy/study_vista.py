@@ -87,16 +87,24 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
             f"{core} has no runs: the rows take its learning rates; let `study_vista` come to its end first"
         )
     rows = ROWS[name]
-    own = {row: method for row, method in rows.methods.items() if not method.rate_of and not method.is_base}
+    found = study.base_conditions(rows.methods)
+    failed = {base for base, conditions in found.items() if not all(condition.holds for condition in conditions)}
+    if failed:
+        study.console.print(
+            f"conditions of {', '.join(sorted(failed))} fail: nothing is fitted, and that is the result"
+        )
+    methods = {row: method for row, method in rows.methods.items() if method.base not in failed}
+    own = {row: method for row, method in methods.items() if not method.rate_of and not method.is_base}
     tuning = study.tuned(own, record["tuning"]["grid"]) if own else None
-    rates = _rates(rows.methods, record["tuning"]["best"] | (dict(tuning.best) if tuning else {}))
-    runs = study.tested(rows.methods, rates, seeds)
+    rates = _rates(methods, record["tuning"]["best"] | (dict(tuning.best) if tuning else {}))
+    runs = study.tested(methods, rates, seeds)
     written: dict[str, Any] = {
         "rows": name,
         "title": rows.title,
         "plan": record["plan"] | {"seeds": list(seeds)},
         "size": study.make.size_json(),
         "versions": versions(*PACKAGES),
+        "conditions": {base: records(conditions) for base, conditions in found.items()},
         "rates": rates,
         "tuning": tuning.json() if tuning else None,
         "runs": {row: [dict(scores) for scores in of_seeds] for row, of_seeds in runs.items()},

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.toy.commands import flags
-from benchmarks.toy.vista.conditions import BALANCED, CHECKPOINT, NATURAL
+from benchmarks.toy.vista.conditions import BALANCED, CHECKPOINT, NATURAL, NUM_FRAMES
 from callbacks.cli.recipes.stage import PYTHON, Stage
 
 BASE = "base"
@@ -56,9 +56,15 @@ class Method:
 #: Name -> flags of `prepare toy`; "natural" follows the prior.
 DATA: dict[str, Mapping[str, object]] = {"natural": {}, "random": {"--errors.wrong": 0.5}}
 TESTS: dict[str, Mapping[str, object]] = {"balanced": {}}
-#: Flags of `prepare toy` for what other base models are made of, as configs/toy/settle.yaml has them.
-SETTLE_DATA: dict[str, object] = {
-    "--split": "pretrain", "--num_videos": 1000, "--mixture.other_video": 0.6, "--mixture.questions": 6, "--seed": 1,
+#: Flags of `prepare toy` for other base models: the videos that they are tuned on, as configs/toy/settle.yaml has them,
+#: and the rows of their conditions, as those that are shipped.
+BASE_DATA: Mapping[str, Mapping[str, object]] = {
+    "settle": {
+        "--split": "pretrain", "--num_videos": 1000, "--mixture.other_video": 0.6, "--mixture.questions": 6,
+        "--seed": 1,
+    },
+    "natural": {"--split": "val", "--num_videos": 160, "--seed": 900},
+    "balanced": {"--split": "val", "--num_videos": 160, "--prior": 0.5, "--seed": 901},
 }  # fmt: skip
 
 #: The core table.
@@ -118,19 +124,22 @@ class VistaStages:
 
     def train_index(self, method: Method, seed: int) -> Path:
         """The index of the rows that a method trains on."""
-        return self.output / "data" / f"{method.data}-{seed}.index.json"
+        return self._index(f"{method.data}-{seed}")
 
     def test_index(self, test: str, seed: int) -> Path:
         """The index of the videos that measure."""
-        return self.output / "data" / f"test-{test}-{seed}.index.json"
+        return self._index(f"test-{test}-{seed}")
+
+    def _index(self, name: str) -> Path:
+        return self.output / "data" / f"{name}.index.json"
 
     def adapter(self, name: str, method: Method, seed: int, rate: float) -> Path:
         """The folder of the export of a method's fit."""
         return self.output / "fits" / run_name(method.fit_of or name, seed, rate) / "exports" / "last"
 
-    def checkpoint(self, method: Method) -> Path:
-        """The base model that a method begins from."""
-        return self.output / "bases" / method.base / "exports" / "last" if method.base else CHECKPOINT
+    def checkpoint(self, base: str) -> Path:
+        """A base model by its name; "" = the shipped one."""
+        return self.output / "bases" / base / "exports" / "last" if base else CHECKPOINT
 
     def scores(self, name: str, seed: int, rate: float | None) -> Path:
         """The file of a run's measures."""
@@ -142,30 +151,29 @@ class VistaStages:
             fitted = [method for method in methods.values() if not method.is_base]
             for name in sorted({method.data for method in fitted}):
                 given: dict[str, object] = {"--split": "train", "--num_videos": self.size.rows, **self.data[name]}
-                yield self._prepare(f"{name}-{seed}", given, seed)
+                yield self._prepare(f"{name}-{seed}", given | {"--seed": seed})
             for name in sorted({method.test for method in methods.values()}):
                 # Rows as those that are trained on, of other videos, and balanced.
                 given = {"--split": "val", "--num_videos": self.size.videos, "--prior": 0.5, **self.tests[name]}
-                yield self._prepare(f"test-{name}-{seed}", given, seed)
+                yield self._prepare(f"test-{name}-{seed}", given | {"--seed": seed})
 
-    def _prepare(self, name: str, given: Mapping[str, object], seed: int) -> Stage:
-        written = self.output / "data" / name
-        command = ["prepare", "toy", str(written), *flags({**given, "--seed": seed})]
-        return Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=f"make {name} videos")
+    def _prepare(self, name: str, given: Mapping[str, object]) -> Stage:
+        command = ["prepare", "toy", str(self.output / "data" / name), *flags(given)]
+        return Stage(f"data-{name}", command, writes=[self._index(name)], title=f"make {name} videos")
 
     def based(self, methods: Mapping[str, Method]) -> Iterator[Stage]:
-        """Base models of other numbers of frames or other texts: the shipped one, tuned once more as it was last."""
+        """Base models of other numbers of frames or other texts, and their conditions.
+
+        Each is the shipped one, tuned once more as it was last, and is measured on rows made as the shipped ones.
+        """
         frames = {method.base: method.num_frames for method in methods.values() if method.base}
-        # Bases that differ in their number of frames alone share their videos.
-        for name, given in {self._settle(self.bases[name]): self.bases[name] for name in frames}.items():
-            written = self.output / "data" / name
-            command = ["prepare", "toy", str(written), *flags({**SETTLE_DATA, **given})]
-            title = "make videos for base models"
-            yield Stage(f"data-{name}", command, writes=[f"{written}.index.json"], title=title)
+        for given in {str(self.bases[name]): self.bases[name] for name in frames}.values():
+            for kind, options in BASE_DATA.items():
+                yield self._prepare(_of_flags(kind, given), {**options, **given})
         for name, num_frames in frames.items():
-            train = self.output / "data" / f"{self._settle(self.bases[name])}.index.json"
+            settle, natural, balanced = (self._index(_of_flags(kind, self.bases[name])) for kind in BASE_DATA)
             root = self.output / "bases" / name
-            options: dict[str, object] = {
+            fit: dict[str, object] = {
                 "--config": "configs/toy/settle.yaml",
                 "--seed_everything": 0,
                 "--trainer.default_root_dir": root,
@@ -173,19 +181,32 @@ class VistaStages:
                 "--model.policy.path": CHECKPOINT,
                 "--model.policy.num_frames": num_frames,
                 "--data.num_frames": num_frames,
-                "--data.train": train,
+                "--data.train": settle,
             }
             title = f"tune the base model {name}"
-            yield Stage(f"base-{name}", ["fit", *flags(options)], [train, CHECKPOINT], [root / "exports"], title=title)
+            yield Stage(f"base-{name}", ["fit", *flags(fit)], [settle, CHECKPOINT], [root / "exports"], title=title)
+            yield self.conditions(name, num_frames, natural, balanced)
 
-    def _settle(self, given: Mapping[str, object]) -> str:
-        return "-".join(["settle", *(f"{flag.strip('-')}-{value}" for flag, value in given.items())])
+    def conditions(
+        self, base: str = "", num_frames: int = NUM_FRAMES, natural: Path = NATURAL, balanced: Path = BALANCED
+    ) -> Stage:
+        """The conditions of a base model, into the study's folder.
 
-    def conditions(self) -> Stage:
-        """The conditions of the base model, into the study's folder."""
-        written = self.output / "conditions.json"
-        command = [PYTHON, "-m", "benchmarks.toy.vista.conditions", "--output", str(written)]
-        return Stage("conditions", command, [CHECKPOINT, NATURAL, BALANCED], [written], title="check the conditions")
+        Args:
+            base: its name; "" = the shipped checkpoint.
+            num_frames: frames per view.
+            natural: the index of rows at the prior.
+            balanced: the index of balanced rows.
+        """
+        checkpoint, written = self.checkpoint(base), self.conditions_file(base)
+        options = {"--num-frames": num_frames, "--natural": natural, "--balanced": balanced, "--output": written}
+        command = [PYTHON, "-m", "benchmarks.toy.vista.conditions", str(checkpoint), *flags(options)]
+        name, title = ("conditions", "the conditions") if not base else (f"conditions-{base}", f"conditions of {base}")
+        return Stage(name, command, [checkpoint, natural, balanced], [written], title=f"check {title}")
+
+    def conditions_file(self, base: str = "") -> Path:
+        """The file of a base model's conditions."""
+        return self.output / (f"conditions-{base}.json" if base else "conditions.json")
 
     def fit(self, name: str, method: Method, seed: int, rate: float) -> Stage:
         """A method's fit."""
@@ -210,8 +231,8 @@ class VistaStages:
             del options["--data.val"]
         reads = [train]
         if method.base:
-            options["--model.policy.path"] = self.checkpoint(method)
-            reads.append(self.checkpoint(method))
+            options["--model.policy.path"] = self.checkpoint(method.base)
+            reads.append(self.checkpoint(method.base))
         command = ["fit", *flags(options | dict(method.options))]
         return Stage(
             f"fit-{run}", command, reads, [root / "exports"], title=f"fit {method.title}, seed {seed}, {rate:g}"
@@ -240,9 +261,14 @@ class VistaStages:
             reads.append(self.adapter(name, method, seed, rate))
             command += ["--adapter", str(reads[-1])]
         if method.base:
-            reads.append(self.checkpoint(method))
+            reads.append(self.checkpoint(method.base))
             command += ["--checkpoint", str(reads[-1])]
         return Stage(f"measure-{run}", command, reads, [written], title=f"measure {method.title}, seed {seed}")
+
+
+def _of_flags(kind: str, given: Mapping[str, object]) -> str:
+    """Name of a base model's data: bases that differ in their number of frames alone share it."""
+    return "-".join([kind, *(f"{flag.strip('-')}-{value}" for flag, value in given.items())])
 
 
 def run_name(name: str, seed: int, rate: float | None) -> str:

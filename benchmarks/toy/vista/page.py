@@ -56,6 +56,9 @@ ABOUT = (
     "Every number is the mean over test seeds, with the smallest and the largest.",
 )
 
+#: What the plot of rows shows.
+ROWS_PICTURE = "Counter-prior facts: a point a seed, a line at the mean"
+
 
 def titles() -> dict[str, str]:
     """Name -> title, of every run of the core table and of all rows."""
@@ -152,14 +155,17 @@ def rows_page(record: Mapping[str, Any], core: Mapping[str, Any], output: Path) 
     if record["tuning"] is not None:
         tables.append(tuning_table(record["tuning"]))
         notes = [plan_note(record["plan"]), *edge_notes(record["tuning"])]
-    picture = written_picture(output, f"vista-{name}", rows_plot({titles()[row]: runs[row] for row in runs}))
+    conditions = record["conditions"]
+    picture = rows_plot({titles()[row]: runs[row] for row in runs}) if runs else b""
+    pictures = [{"file": written_picture(output, f"vista-{name}", picture), "text": ROWS_PICTURE}] if runs else []
     return Page(
         title=f"VistaDPO: {record['title'][0].lower()}{record['title'][1:]}",
         command=f"python -m benchmarks.toy.study_vista --rows {name}",
         order=40,
-        tables=tables,
-        pictures=[{"file": picture, "text": "Counter-prior facts: a point a seed, a line at the mean"}],
-        notes=notes,
+        conditions=base_conditions_table(conditions) if conditions else None,
+        tables=tables if runs else [],
+        pictures=pictures,
+        notes=[*notes, *failed_bases_notes(conditions)],
         made_with=made_with(record),
         data={key: value for key, value in record.items() if key != "commands"},
     )
@@ -173,6 +179,25 @@ def conditions_table(conditions: Sequence[Mapping[str, Any]]) -> PageTable:
         holds = "-" if condition.is_free else "yes" if condition.holds else "**no**"
         rows.append([condition.name, f"{condition.value:.3f}", condition.bound, holds])
     return PageTable("Conditions, checked before any fit", ["condition", "base", "bound", "holds"], rows)
+
+
+def base_conditions_table(conditions: Mapping[str, Sequence[Mapping[str, Any]]]) -> PageTable:
+    """The conditions of the base models of rows: base -> its conditions."""
+    columns = [conditions_table(of_base).rows for of_base in conditions.values()]
+    rows = []
+    for name, *cells in zip((row[0] for row in columns[0]), *columns, strict=True):
+        values = [f"{value}{' **no**' if holds == '**no**' else ''}" for _, value, _, holds in cells]
+        rows.append([name, *values, cells[0][2]])
+    return PageTable("Conditions, checked before any fit", ["condition", *conditions, "bound"], rows)
+
+
+def failed_bases_notes(conditions: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The base models of rows whose conditions fail."""
+    return [
+        f"Conditions of {base} fail ({'; '.join(failed)}): nothing was fitted from it, and that is the result."
+        for base, of_base in conditions.items()
+        if (failed := [item["name"] for item in of_base if not item["holds"]])
+    ]
 
 
 def runs_table(

@@ -28,8 +28,17 @@ class VistaStudy(Study[VistaStages, Method, float]):
     def conditions(self) -> list[Condition]:
         """The conditions of the base model, printed; what follows from them is the caller's matter."""
         self.run([self.make.conditions()], "Conditions")
-        found = read_conditions(self.make.output / "conditions.json")
-        self.console.print(table(found), markup=False)
+        return self._shown_conditions("")
+
+    def base_conditions(self, methods: Mapping[str, Method]) -> dict[str, list[Condition]]:
+        """Tune the base models that methods begin from beside the shipped one: name -> its conditions, printed."""
+        if stages := list(self.make.based(methods)):
+            self.run(stages, "Base models and their conditions")
+        return {name: self._shown_conditions(name) for name in dict.fromkeys(m.base for m in methods.values()) if name}
+
+    def _shown_conditions(self, base: str) -> list[Condition]:
+        found = read_conditions(self.make.conditions_file(base))
+        self.console.print(f"{base}\n{table(found)}" if base else table(found), markup=False)
         return found
 
     def tries(self, methods: Mapping[str, Method], grid: Sequence[float]) -> dict[str, dict[float, float]]:
@@ -66,7 +75,7 @@ class VistaStudy(Study[VistaStages, Method, float]):
             name -> the scores of each seed; the base model's under `BASE`.
         """
         measured = methods if base is None else {BASE: base, **methods}
-        stages = [*self.make.prepared(measured, seeds), *self.make.based(measured)]
+        stages = [*self.make.prepared(measured, seeds)]
         for seed in seeds:
             for name, method in measured.items():
                 rate = rates.get(name)

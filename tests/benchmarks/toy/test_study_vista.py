@@ -36,15 +36,16 @@ def study_in(output: Path) -> VistaStudy:
 class Pretender:
     """Runs no stage: writes made-up scores where one would measure, and remembers what was asked for."""
 
-    def __init__(self, holds: bool = True, best_rate: float = GRID[1]) -> None:
-        self.holds, self.best_rate = holds, best_rate
+    def __init__(self, holds: bool = True, best_rate: float = GRID[1], failing: str = "") -> None:
+        self.holds, self.best_rate, self.failing = holds, best_rate, failing
         self.ran: list[str] = []
 
     def run(self, stages: Sequence[Stage], title: str) -> None:
         for stage in stages:
             self.ran.append(stage.name)
-            if stage.name == "conditions":
-                write_json(Path(stage.writes[0]), records([Condition("gap", 1.0 if self.holds else 3.0, None, 2.5)]))
+            if stage.name.startswith("conditions"):
+                fails = not self.holds or bool(self.failing and stage.name.startswith(f"conditions-{self.failing}"))
+                write_json(Path(stage.writes[0]), records([Condition("gap", 3.0 if fails else 1.0, None, 2.5)]))
             if stage.name.startswith("measure-"):
                 rate = float(stage.name.rpartition("-")[2]) if "--adapter" in stage.command else 0.0
                 value = 0.5 - abs(rate - self.best_rate) + 0.1 * ("vista" in stage.name)
@@ -74,6 +75,9 @@ def test_stages_are_commands_of_their_own_in_an_order_that_has_their_inputs(tmp_
     graph = dependencies(stages, ROOT)
     require_inputs(stages, graph, ROOT, [stage.name for stage in stages])
     assert len({stage.name for stage in stages}) == len(stages)
+    assert {name for name in graph if name.startswith("conditions-")} == {
+        f"conditions-{method.base}" for method in methods.values() if method.base
+    }
     assert all(stage.command[0] == PYTHON or stage.command[0] in vidpref.VERBS for stage in stages)
     for run, method in methods.items():
         based = {f"base-{method.base}"} if method.base else set()
@@ -178,6 +182,32 @@ def test_rows_take_the_core_tables_rates_and_bring_a_page(tmp_path: Path, preten
     beside = 0 if any(method.is_base for method in ROWS[name].methods.values()) else 3
     assert len(page.tables[0].rows) == len(ROWS[name].methods) + beside
     assert [item["file"] for item in page.pictures] == [f"vista-{name}.png"]
+
+
+@pytest.mark.parametrize("failing", ["frames-8", "frames"])
+def test_nothing_is_fitted_from_a_base_model_of_rows_whose_conditions_fail(
+    tmp_path: Path, pretend: Any, failing: str
+) -> None:
+    study = study_in(tmp_path)
+    pretender = pretend(failing=failing)
+    run_core(study, [0])
+    pretender.ran.clear()
+    run_rows(study, "frames", [0])
+    bases = [f"frames-{number}" for number in (4, 8, 16, 32)]
+    left = [base for base in bases if not base.startswith(failing)]
+    checked = [pretender.ran.index(f"conditions-{base}") for base in bases]
+    fitted = [(place, name) for place, name in enumerate(pretender.ran) if name.startswith("fit-")]
+    assert all(place > max(checked) for place, _ in fitted)
+    assert {name.split("-")[2] for _, name in fitted} == {base.removeprefix("frames-") for base in left}
+    page = read_page(tmp_path / "page" / "vista-frames.json")
+    assert [len(table.rows) for table in page.tables] == [3 * len(left)] * 3 * bool(left)
+    assert bool(page.pictures) == bool(left)
+    assert page.conditions is not None
+    assert page.conditions.header == ["condition", *bases, "bound"]
+    values = ["1.000" if base in left else "3.000 **no**" for base in bases]
+    assert page.conditions.rows == [["gap", *values, "at most 2.5"]]
+    assert "Conditions of frames-8 fail (gap): nothing was fitted from it, and that is the result." in page.notes
+    assert len([note for note in page.notes if "fail" in note]) == len(bases) - len(left)
 
 
 def test_a_method_may_make_more_steps_and_take_other_frames(tmp_path: Path) -> None:
