@@ -119,6 +119,12 @@ ROWS: Mapping[str, Rows] = {
         _longer(),
         {f"seconds-{seconds}": Pairs(seconds=seconds, share=QUARTER) for seconds in LENGTHS},
     ),
+    "longer-rates": Rows(
+        "Videos of 16 seconds, a label a second against one a video, rates chosen for each",
+        {name: replace(_longer()[name], rate_of="") for name in ("seconds-16", "seconds-16-whole")},
+        {"seconds-16": Pairs(seconds=16, share=QUARTER)},
+        grid=(1e-4, 3e-4, 1e-3),
+    ),
 }
 
 
