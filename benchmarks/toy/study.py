@@ -91,18 +91,21 @@ class Study(ABC, Generic[Stages, Method, Tried]):
         """The number of a try by which rates are chosen; the highest is the best."""
 
     def timed(self, started: float) -> dict[str, Any]:
-        """What a record says of its commands and times.
+        """What a record says of its commands and times, which it prints.
 
         Args:
             started: when this run began, as `time.time`.
         """
+        total, elapsed = sum(self.seconds.values()), time.time() - started
+        minutes = {"stages, one after the other": round(total / 60, 1)}
+        # Otherwise an earlier run did some of them, and the time of this one says little.
+        if total <= self.jobs * elapsed:
+            minutes["this run"] = round(elapsed / 60, 1)
+        self.console.print(f"minutes: {', '.join(f'{name} {value:g}' for name, value in minutes.items())}")
         return {
             "commands": self.commands,
             "seconds": {name: round(seconds, 1) for name, seconds in self.seconds.items()},
-            "minutes": {
-                "stages, one after the other": round(sum(self.seconds.values()) / 60, 1),
-                "this run": round((time.time() - started) / 60, 1),
-            },
+            "minutes": minutes,
         }
 
 

@@ -63,7 +63,8 @@ def run_core(study: VistaStudy, seeds: Sequence[int]) -> None:
         runs = study.tested(methods, rates, seeds, base=METHODS["vista"])
         record["rates"] = rates
         record["runs"] = {name: [dict(scores) for scores in of_seeds] for name, of_seeds in runs.items()}
-    _finish(study, record, path, started)
+    record |= study.timed(started)
+    write_json(path, record)
     write_page(core_page(record, study.make.output), study.make.output, "vista")
     study.console.print(f"results for the page: {study.make.output / 'page' / 'vista.json'}")
 
@@ -109,7 +110,8 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
         "tuning": tuning.json() if tuning else None,
         "runs": {row: [dict(scores) for scores in of_seeds] for row, of_seeds in runs.items()},
     }
-    _finish(study, written, study.make.output / f"rows-{name}.json", started)
+    written |= study.timed(started)
+    write_json(study.make.output / f"rows-{name}.json", written)
     write_page(rows_page(written, record, study.make.output), study.make.output, f"vista-{name}")
     study.console.print(f"results for the page: {study.make.output / 'page' / f'vista-{name}.json'}")
 
@@ -131,13 +133,6 @@ def run_quick(study: VistaStudy, seed: int = 0) -> None:
 def _rates(methods: Mapping[str, Method], best: Mapping[str, float]) -> dict[str, float]:
     """Method -> its learning rate, or that of the method whose rate it takes; none of a base model."""
     return {name: best[method.rate_of or name] for name, method in methods.items() if not method.is_base}
-
-
-def _finish(study: VistaStudy, record: dict[str, Any], path: Path, started: float) -> None:
-    """Write the record with commands and times."""
-    record |= study.timed(started)
-    write_json(path, record)
-    study.console.print(f"{record['minutes']['this run']:g} minutes")
 
 
 def all_stages(output: Path, size: Size = Size()) -> VistaStages:  # noqa: B008  # frozen

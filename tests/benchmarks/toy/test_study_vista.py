@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,14 @@ def test_a_method_may_make_more_steps_and_take_other_frames(tmp_path: Path) -> N
     values = {flag: fit[place + 1] for place, flag in enumerate(fit) if flag.startswith("--")}
     assert values["--trainer.max_steps"] == "30"
     assert values["--data.num_frames"] == values["--model.policy.num_frames"] == "8"
+
+
+def test_minutes_of_a_run_that_passed_over_stages_are_not_given(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    study.seconds = {"a": 90.0, "b": 120.0}
+    long_enough, too_short = (study.timed(time.time() - seconds)["minutes"] for seconds in (120, 60))
+    assert long_enough == {"stages, one after the other": 3.5, "this run": 2.0}
+    assert too_short == {"stages, one after the other": 3.5}
 
 
 def test_sizes_are_positive() -> None:
