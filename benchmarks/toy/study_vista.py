@@ -23,7 +23,7 @@ from benchmarks.base.results import write_json
 from benchmarks.toy.commands import from_root
 from benchmarks.toy.rates import VALIDATION_SEED
 from benchmarks.toy.study import RECORD, study_options, versions
-from benchmarks.toy.vista.conditions import records
+from benchmarks.toy.vista.conditions import Condition, records
 from benchmarks.toy.vista.methods import CONTROLS, DATA, METHODS, TESTS, Method, Size, VistaStages
 from benchmarks.toy.vista.page import core_page, quick_page, rows_page, write_page
 from benchmarks.toy.vista.rows import ROW_BASES, ROW_DATA, ROW_TESTS, ROWS
@@ -89,12 +89,7 @@ def run_rows(study: VistaStudy, name: str, seeds: Sequence[int]) -> None:
         )
     rows = ROWS[name]
     found = study.base_conditions(rows.methods)
-    failed = {base for base, conditions in found.items() if not all(condition.holds for condition in conditions)}
-    if failed:
-        study.console.print(
-            f"conditions of {', '.join(sorted(failed))} fail: nothing is fitted, and that is the result"
-        )
-    methods = {row: method for row, method in rows.methods.items() if method.base not in failed}
+    methods = _without_failed(rows.methods, found, study)
     own = {row: method for row, method in methods.items() if not method.rate_of and not method.is_base}
     tuning = study.tuned(own, record["tuning"]["grid"]) if own else None
     rates = _rates(methods, record["tuning"]["best"] | (dict(tuning.best) if tuning else {}))
@@ -128,6 +123,16 @@ def run_quick(study: VistaStudy, seed: int = 0) -> None:
     study.tested(methods, dict.fromkeys(methods, QUICK_RATE), [seed], base=METHODS["vista"])
     if failed := [condition.name for condition in found if not condition.holds]:
         raise ValueError(f"conditions do not hold: {'; '.join(failed)}")
+
+
+def _without_failed(
+    methods: Mapping[str, Method], found: Mapping[str, Sequence[Condition]], study: VistaStudy
+) -> dict[str, Method]:
+    """The methods whose base model's conditions hold; the others are said."""
+    failed = [base for base, conditions in found.items() if not all(condition.holds for condition in conditions)]
+    for base in failed:
+        study.console.print(f"conditions of {base} fail: nothing is fitted from it, and that is the result")
+    return {name: method for name, method in methods.items() if method.base not in failed}
 
 
 def _rates(methods: Mapping[str, Method], best: Mapping[str, float]) -> dict[str, float]:
