@@ -98,7 +98,7 @@ class Study(ABC, Generic[Stages, Method, Tried]):
         """
         total, elapsed = sum(self.seconds.values()), time.time() - started
         minutes = {"stages, one after the other": round(total / 60, 1)}
-        # Otherwise an earlier run did some of them, and the time of this one says little.
+        # With more, an earlier run did some of them, and the time of this one says little.
         if total <= self.jobs * elapsed:
             minutes["this run"] = round(elapsed / 60, 1)
         self.console.print(f"minutes: {', '.join(f'{name} {value:g}' for name, value in minutes.items())}")
